@@ -1,0 +1,37 @@
+"""Text pairs, tokenizers and word vectors."""
+
+from hf_localgan.data.encoding import check_tokenizer, encode_pairs
+from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
+from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
+from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
+from hf_localgan.data.tokenization import train_tokenizer, unknown_rate
+from hf_localgan.data.word_vectors import (
+    VectorCoverage,
+    WordVectors,
+    initialize_embeddings,
+    load_word_vectors,
+    train_word_vectors,
+    vocabulary_words,
+)
+
+__all__ = [
+    "LengthLimits",
+    "Pairs",
+    "PairsReport",
+    "SharedQueries",
+    "SplitReport",
+    "VectorCoverage",
+    "WordVectors",
+    "check_tokenizer",
+    "encode_pairs",
+    "group_pairs",
+    "initialize_embeddings",
+    "load_pairs",
+    "load_smalltalk",
+    "load_word_vectors",
+    "smalltalk_files",
+    "train_tokenizer",
+    "train_word_vectors",
+    "unknown_rate",
+    "vocabulary_words",
+]

@@ -1,0 +1,155 @@
+"""From text pairs to token ids."""
+
+import warnings
+from functools import partial
+from typing import Literal
+
+import numpy as np
+import pyarrow.compute as pc
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedTokenizerBase
+
+
+def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raises a `ValueError` for a tokenizer that lacks the padding or the end-of-sequence token.
+
+    Without the one, sequences of different lengths make no batch; without the other a generator never learns to stop.
+    """
+    missing = [f"{name}_token" for name in ("pad", "eos") if getattr(tokenizer, f"{name}_token_id", None) is None]
+    if missing:
+        tokens = ", ".join(f'"{name}": "{"<pad>" if name == "pad_token" else "</s>"}"' for name in missing)
+        raise ValueError(
+            f"The tokenizer ({type(tokenizer).__name__}) has no {' and no '.join(f'`{n}`' for n in missing)}. Add "
+            f"what is missing by `tokenizer.add_special_tokens({{{tokens}}})` and enlarge the model by "
+            "`model.resize_token_embeddings(len(tokenizer))`, or make a tokenizer with `train_tokenizer`."
+        )
+
+
+def encode_pairs(
+    dataset: Dataset | IterableDataset,
+    tokenizer: PreTrainedTokenizerBase,
+    *,
+    max_source_length: int | None = None,
+    max_target_length: int | None = None,
+    on_long: Literal["error", "drop", "truncate"] = "error",
+    query: str = "query",
+    response: str = "response",
+    keep_text: bool = False,
+    num_proc: int | None = None,
+) -> Dataset | IterableDataset:
+    """Tokenizes pairs for an encoder-decoder.
+
+    Queries and responses are encoded as `tokenizer(query)` and `tokenizer(text_target=response)`, so each model keeps
+    its convention (BART's `<s>` at the start, T5's bare text); labels that it does not close get `eos`.
+
+    Args:
+        dataset: rows of `query` and `response`, such as `load_pairs(...)["train"]`.
+        max_source_length, max_target_length: in tokens, special tokens included.
+        on_long: a longer pair is an error that counts and names the rows, is dropped with a counted warning, or is cut,
+            special tokens kept. A stream raises where it meets one, and drops without a count.
+        query, response: names of the columns.
+        keep_text: keep the two text columns; every other column is removed.
+        num_proc: processes to encode with. Not for streams.
+
+    Returns:
+        Columns `input_ids`, `attention_mask`, `labels` (lists of ints) and `length`, the tokens of both sides together,
+        by which `train_sampling_strategy="group_by_length"` makes batches.
+    """
+    check_tokenizer(tokenizer)
+    if on_long not in ("error", "drop", "truncate"):
+        raise ValueError(f'`on_long` must be "error", "drop" or "truncate", got {on_long!r}.')
+    for name, limit in (("max_source_length", max_source_length), ("max_target_length", max_target_length)):
+        if limit is not None and limit < 2:
+            raise ValueError(
+                f"`{name}` must leave room for one token and the end of sequence, so at least 2, got {limit}."
+            )
+    limits = (max_source_length, max_target_length)
+    streamed = isinstance(dataset, IterableDataset)
+    names = dataset.column_names or (list(next(iter(dataset))) if streamed else [])
+    for name in (query, response):
+        if name not in names:
+            found = ", ".join(f"`{column}`" for column in names)
+            raise ValueError(
+                f"The data set has no `{name}` column (found: {found}). Run `load_pairs` first, or name the column."
+            )
+    kept = (query, response) if keep_text else ()
+    encode = partial(
+        _encode_batch, tokenizer=tokenizer, query=query, response=response, limits=limits, closes=_closes(tokenizer),
+        truncate=on_long == "truncate", on_long=on_long if streamed else None,
+    )  # fmt: skip
+    remove = [name for name in names if name not in kept]
+    if streamed:
+        return dataset.map(encode, batched=True, with_indices=True, remove_columns=remove)
+    encoded = dataset.with_format(None).map(
+        encode, batched=True, with_indices=True, remove_columns=remove, num_proc=num_proc, desc="Encoding pairs"
+    )
+    return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
+
+
+def _closes(tokenizer) -> bool:
+    return tokenizer(text_target="a").input_ids[-1:] == [tokenizer.eos_token_id]
+
+
+def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncate, closes, on_long):
+    source_limit, target_limit = limits
+    if target_limit is not None and not closes:
+        target_limit -= 1  # room for the end of sequence
+
+    def settings(limit):
+        return {"truncation": True, "max_length": limit} if truncate and limit is not None else {"truncation": False}
+
+    # `verbose=False`: what is too long is counted here, not by a remark about the first one
+    sources = tokenizer(batch[query], verbose=False, return_token_type_ids=False, **settings(source_limit))
+    labels = tokenizer(text_target=batch[response], verbose=False, **settings(target_limit)).input_ids
+    if not closes:
+        labels = [ids + [tokenizer.eos_token_id] for ids in labels]
+    columns = {"input_ids": sources.input_ids, "attention_mask": sources.attention_mask, "labels": labels}
+    columns["length"] = [len(a) + len(b) for a, b in zip(sources.input_ids, labels, strict=True)]
+    if on_long in ("error", "drop"):
+        lengths = [np.array([len(ids) for ids in columns[name]]) for name in ("input_ids", "labels")]
+        fits = _fits(*lengths, limits)
+        if on_long == "error" and not fits.all():
+            raise ValueError(_too_long(*lengths, limits, fits, np.array(indices)))
+        columns.update({name: batch[name] for name in (query, response) if not fits.all()})
+        columns = {
+            name: [value for value, fit in zip(values, fits, strict=True) if fit] for name, values in columns.items()
+        }
+    return columns
+
+
+def _handle_long(encoded: Dataset, limits, on_long: str) -> Dataset:
+    lengths = [pc.list_value_length(encoded.data.column(name)).to_numpy() for name in ("input_ids", "labels")]
+    fits = _fits(*lengths, limits)
+    if fits.all():
+        return encoded
+    message = _too_long(*lengths, limits, fits, np.arange(len(encoded)))
+    if on_long == "error":
+        raise ValueError(message)
+    if not fits.any():
+        raise ValueError(f"No pair is left. {message}")
+    warnings.warn(f"{message.split(' Raise ')[0]} They are left out.", stacklevel=3)
+    return encoded.select(np.flatnonzero(fits))
+
+
+def _fits(sources: np.ndarray, targets: np.ndarray, limits) -> np.ndarray:
+    source_limit, target_limit = (np.inf if limit is None else limit for limit in limits)
+    return (sources <= source_limit) & (targets <= target_limit)
+
+
+def _too_long(sources, targets, limits, fits, rows) -> str:
+    told = []
+    for side, name, lengths, limit in (
+        ("queries", "max_source_length", sources, limits[0]),
+        ("responses", "max_target_length", targets, limits[1]),
+    ):
+        over = np.flatnonzero(lengths > limit) if limit is not None else []
+        if len(over):
+            named = ", ".join(f"row {rows[i]}: {lengths[i]}" for i in over[:10]) + (", ..." if len(over) > 10 else "")
+            told.append(
+                f"{len(over):,} {side} are longer than `{name}`={limit} (tokens with special tokens; {named}; "
+                f"longest: {lengths.max()})"
+            )
+    return (
+        f"{' and '.join(told)}: {(~fits).sum():,} of {len(fits):,} pairs, rows counted from 0. Raise the limit, or "
+        'choose on_long="truncate" to cut them or on_long="drop" to leave them out.'
+    )

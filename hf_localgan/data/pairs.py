@@ -1,0 +1,309 @@
+"""Query-response pairs: one contract of columns for every source, checked once, where the data comes in."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from datasets import Dataset, Features, IterableDataset, Value
+
+from hf_localgan.data.checks import check_sizes, compare_splits, count_split, marks, report_bad_rows
+from hf_localgan.data.report import VERDICTS, LengthLimits, PairsReport
+from hf_localgan.data.sources import open_splits
+
+QUERY_NAMES = ("query", "source")
+RESPONSE_NAMES = ("responses", "response", "target")
+ACCEPTED_COLUMNS = (
+    "Accepted are `query` with `response` or `responses` (a list), or `source` with `target`; other names are mapped "
+    'by `columns`, such as columns={"query": "post", "response": "reply"}, and a field inside a struct is named with a '
+    'dot, such as columns={"source": "translation.en", "target": "translation.fr"}'
+)
+JSON = pa.json_(pa.utf8())
+MARKED = Features(
+    {"query": Value("string"), "response": Value("string"), "row": Value("int64"), "verdict": Value("int8")}
+)
+
+
+class Pairs(Mapping):
+    """Pairs by split. `pairs["train"]` has a row per pair (`query`, `response`), for training.
+
+    Attributes:
+        grouped: by split, a row per distinct query (`query`, `responses`: its distinct responses over all rows, in the
+            order met), for evaluation against several references. Made when first asked for; not for streamed pairs.
+        report (`PairsReport`): what was read, kept and left out.
+    """
+
+    def __init__(self, splits: dict[str, Dataset | IterableDataset], report: PairsReport):
+        self._splits = splits
+        self.report = report
+        self.grouped = GroupedPairs(splits)
+
+    def __getitem__(self, split: str) -> Dataset | IterableDataset:
+        return _pick(self._splits, split)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __repr__(self) -> str:
+        sizes = ("streamed" if isinstance(v, IterableDataset) else f"{len(v):,}" for v in self._splits.values())
+        return f"Pairs({', '.join(f'{split}: {size}' for split, size in zip(self._splits, sizes, strict=True))})"
+
+
+class GroupedPairs(Mapping):
+    """`Pairs.grouped`."""
+
+    def __init__(self, splits: dict[str, Dataset | IterableDataset]):
+        self._splits = splits
+        self._grouped: dict[str, Dataset] = {}
+
+    def __getitem__(self, split: str) -> Dataset:
+        if split not in self._grouped:
+            self._grouped[split] = group_pairs(_pick(self._splits, split))
+        return self._grouped[split]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+
+def group_pairs(pairs: Dataset) -> Dataset:
+    """One row per distinct query, in the order met, with its distinct responses in the order met.
+
+    Args:
+        pairs: rows of `query`, `response`. A streamed data set is refused, for equal queries may stand anywhere in it.
+
+    Returns:
+        Rows of `query`, `responses`.
+    """
+    if isinstance(pairs, IterableDataset):
+        raise ValueError(
+            "Streamed pairs cannot be grouped by query, for equal queries may stand anywhere in the stream. Load the "
+            'split that you evaluate on without streaming: load_pairs(..., splits=["test"], streaming=False).'
+        )
+    table = pairs.select_columns(["query", "response"]).with_format("arrow")[:]
+    distinct = table.group_by(["query", "response"], use_threads=False).aggregate([])  # one thread keeps the order
+    grouped = distinct.group_by("query", use_threads=False).aggregate([("response", "list")])
+    return Dataset(grouped.rename_columns(["query", "responses"]))
+
+
+def load_pairs(
+    source,
+    name: str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    splits: Sequence[str] | Mapping[str, str] | None = None,
+    limits: LengthLimits | None = None,
+    on_bad: Literal["error", "drop"] = "error",
+    on_shared: Literal["warn", "drop", "error"] = "warn",
+    streaming: bool = False,
+    revision: str | None = None,
+    **options,
+) -> Pairs:
+    """Reads query-response (or source-target) pairs and checks them. Text is kept as it stands in the source.
+
+    Args:
+        source: `"smalltalk"` (the shipped corpus), the id of a data set on the Hub, a folder with files named for their
+            splits (`train.jsonl`, `test_multi.parquet`, `validation-00000-of-00002.csv`, ...) or saved by
+            `save_to_disk`, one file, a dict of split to file or files, or a `DatasetDict`, `Dataset` or their streamed
+            counterparts. Files are parquet, JSON lines, JSON, CSV or TSV.
+        name: configuration of a Hub data set.
+        columns: which column holds what, such as `{"query": "post", "response": "reply"}`. By default `query` with
+            `responses` or `response`, or `source` with `target`. A column of lists holds several responses.
+        splits: which splits to take, or a mapping of their new names to their names in the source, such as
+            `{"train": "train", "test": "test_2016_flickr"}`. By default all.
+        limits: lengths outside of which a pair is left out, in every split.
+        on_bad: a cell that is empty or not text is an error, or its pairs are dropped with a counted warning.
+        on_shared: queries that two splits share (ignoring case, spacing and punctuation) are warned of, taken out of
+            the training split, or an error. A streamed source is not compared.
+        streaming: read as an `IterableDataset`; nothing is counted or compared in advance, bad cells raise when met.
+        revision: branch, tag or commit of a Hub data set.
+        options: further arguments of `datasets.load_dataset`, such as `cache_dir`, `token`, or `quoting=3` for a TSV
+            file whose quotation marks are text.
+
+    Raises:
+        ValueError: columns that are missing, bad cells, shared queries where they are an error, a split that is empty,
+            before or after filtering, and a source that cannot be found.
+    """
+    if on_bad not in ("error", "drop"):
+        raise ValueError(f'`on_bad` must be "error" or "drop", got {on_bad!r}.')
+    if on_shared not in ("warn", "drop", "error"):
+        raise ValueError(f'`on_shared` must be "warn", "drop" or "error", got {on_shared!r}.')
+    opened = _choose(open_splits(source, name, streaming=streaming, revision=revision, **options), splits)
+    marked = {split: _mark(data, split, columns, limits, on_bad, streaming) for split, data in opened.items()}
+    streamed = [split for split, data in marked.items() if isinstance(data, IterableDataset)]
+    if streamed:
+        if len(streamed) < len(marked):
+            raise ValueError(f"Streamed splits ({', '.join(streamed)}) cannot be mixed with splits held whole.")
+        return Pairs(marked, PairsReport({}, limits=limits, streaming=True))
+    return _checked(marked, opened, limits, on_bad, on_shared)
+
+
+def _checked(marked, opened, limits, on_bad, on_shared) -> Pairs:
+    counts = {split: count_split(data, len(opened[split])) for split, data in marked.items()}
+    report = PairsReport(counts, limits=limits)
+    for split, data in marked.items():
+        report_bad_rows(split, marks(data, "verdict"), marks(data, "row"), on_bad, columns=opened[split].features)
+    keep = {split: marks(data, "verdict") == 0 for split, data in marked.items()}
+    check_sizes(report, keep)
+    compare_splits(marked, keep, report, on_shared)
+    check_sizes(report, keep)
+    pairs = {}
+    for split, data in marked.items():
+        data = data.select_columns(["query", "response"])
+        pairs[split] = data if keep[split].all() else data.select(np.flatnonzero(keep[split]))
+        report.splits[split].pairs = len(pairs[split])
+    return Pairs(pairs, report)
+
+
+def _choose(opened, splits):
+    if splits is None:
+        return opened
+    if isinstance(splits, str):
+        splits = [splits]
+    named = splits if isinstance(splits, Mapping) else {split: split for split in splits}
+    unknown = [split for split in named.values() if split not in opened]
+    if unknown:
+        raise ValueError(
+            f"The source has no split {', '.join(f'`{s}`' for s in unknown)} (found: {', '.join(opened)})."
+        )
+    return {new: opened[old] for new, old in named.items()}
+
+
+def _pick(splits: Mapping[str, Any], split: str):
+    if split not in splits:
+        raise KeyError(f"There is no split `{split}` (found: {', '.join(splits)}).")
+    return splits[split]
+
+
+# Reading one split
+
+
+def _mark(data, split, columns, limits, on_bad, streaming) -> Dataset | IterableDataset:
+    """Rows of query, response, row in the source and verdict; of a stream only the kept queries and responses."""
+    if streaming and isinstance(data, Dataset):
+        data = data.to_iterable_dataset()
+    names = data.column_names
+    if names is None:  # a stream of unknown features
+        first = next(iter(data), None)
+        names = [] if first is None else list(first)
+    if not names or (isinstance(data, Dataset) and not len(data)):
+        raise ValueError(f"Split `{split}` has no rows.")
+    query, response = _find_columns(names, split, columns)
+    # only the columns that are read, so that audio or images beside them are not touched
+    data = data.select_columns(sorted({name if name in names else name.split(".")[0] for name in (query, response)}))
+    mark = partial(_mark_batch, query=query, response=response, limits=limits)
+    if isinstance(data, Dataset):
+        settings = {"batch_size": 10_000, "remove_columns": data.column_names, "features": MARKED}
+        settings["desc"] = f"Reading {split} pairs"
+    else:
+        mark = partial(_stream_batch, mark=mark, split=split, on_bad=on_bad)
+        features = Features({"query": Value("string"), "response": Value("string")})
+        # a column that is written again must not be removed here
+        remove = [name for name in data.column_names or names if name not in features]
+        settings = {"remove_columns": remove, "features": features}
+    return data.with_format("arrow").map(mark, batched=True, with_indices=True, **settings).with_format(None)
+
+
+def _find_columns(names: list[str], split: str, columns: Mapping[str, str] | None) -> tuple[str, str]:
+    """The names of the query's and the response's column."""
+    found = ", ".join(f"`{name}`" for name in names)
+    if columns is not None:
+        roles = [("query", QUERY_NAMES), ("response", RESPONSE_NAMES)]
+        mapped = [[columns[key] for key in accepted if key in columns] for _, accepted in roles]
+        if any(len(values) != 1 for values in mapped) or len(columns) != 2:
+            raise ValueError(
+                f"`columns` must map one query and one response, got {dict(columns)!r}. {ACCEPTED_COLUMNS}."
+            )
+        for value in (values[0] for values in mapped):
+            if value not in names and value.split(".")[0] not in names:
+                raise ValueError(f"Split `{split}` has no `{value}` column (found: {found}).")
+        return mapped[0][0], mapped[1][0]
+    if "query" in names and ("responses" in names or "response" in names):
+        return "query", "responses" if "responses" in names else "response"
+    if "source" in names and "target" in names:
+        return "source", "target"
+    missing = "`response` or `responses`" if "query" in names else "`target`" if "source" in names else "`query`"
+    raise ValueError(f"Split `{split}` has no {missing} column (found: {found}). {ACCEPTED_COLUMNS}.")
+
+
+def _mark_batch(
+    table: pa.Table, rows: list[int], *, query: str, response: str, limits: LengthLimits | None
+) -> pa.Table:
+    """A row per pair, with a verdict; a row without any response gets one row that says so."""
+    queries, responses = _texts(table, query, lists=False), _texts(table, response, lists=True)
+    rows = pa.array(rows, pa.int64())
+    if pa.types.is_list(responses.type):
+        parents = pc.list_parent_indices(responses)
+        none = pa.array(np.flatnonzero(pc.equal(pc.fill_null(pc.list_value_length(responses), 0), 0).to_numpy(False)))
+        responses = pa.concat_arrays([pc.list_flatten(responses), pa.nulls(len(none), pa.string())])
+        parents = pa.concat_arrays([parents.cast(pa.int64()), none.cast(pa.int64())])
+        queries, rows = queries.take(parents), rows.take(parents)
+    verdict = np.zeros(len(rows), np.int8)
+
+    def judge(where: pa.Array, name: str):
+        verdict[pc.fill_null(where, False).to_numpy(False) & (verdict == 0)] = VERDICTS.index(name)
+
+    for name, texts in (("bad query", queries), ("bad response", responses)):
+        judge(pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), True), name)
+    if limits is not None:
+        for side, texts in (("query", queries), ("response", responses)):
+            low, high = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
+            lengths = limits.lengths(texts) if low is not None or high is not None else None
+            if low is not None:
+                judge(pc.less(lengths, low), f"{side} too short")
+            if high is not None:
+                judge(pc.greater(lengths, high), f"{side} too long")
+    return pa.table({"query": queries, "response": responses, "row": rows, "verdict": pa.array(verdict)})
+
+
+def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:
+    """A column as text, or as lists of texts where it holds lists and `lists` allows; null for what is not text."""
+    parent, *fields = [name] if name in table.column_names else name.split(".")
+    column = table[parent]
+    for field in fields:
+        if pa.types.is_struct(column.type) and column.type.get_field_index(field) < 0:
+            found = ", ".join(f"`{parent}.{child.name}`" for child in column.type)
+            raise ValueError(f"There is no `{name}` column (found: {found}).")
+        column = pc.struct_field(column, field)
+    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
+    kind = array.type
+    if _is_text(kind):
+        return array.cast(pa.string())
+    if lists and _is_list(kind) and _is_text(kind.value_type):
+        return array.cast(pa.list_(pa.string()))
+    values = array.to_pylist()
+    if JSON in (kind, getattr(kind, "value_type", None)):  # what JSON lines with cells of several kinds are read as
+        values = [_from_json(value) for value in values]
+    if lists and any(isinstance(value, list) for value in values):
+        values = [value if isinstance(value, list) else [value] for value in values]
+        return pa.array([[v if isinstance(v, str) else None for v in value] for value in values], pa.list_(pa.string()))
+    return pa.array([value if isinstance(value, str) else None for value in values], pa.string())
+
+
+def _from_json(value: str | list[str] | None) -> Any:
+    if isinstance(value, list):
+        return [_from_json(part) for part in value]
+    return None if value is None else json.loads(value)
+
+
+def _is_text(kind: pa.DataType) -> bool:
+    return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+
+
+def _stream_batch(table: pa.Table, rows: list[int], *, mark, split: str, on_bad: str) -> pa.Table:
+    marked = mark(table, rows)
+    verdict = marked["verdict"].to_numpy()
+    report_bad_rows(split, verdict, marked["row"].to_numpy(), on_bad)
+    return marked.select(["query", "response"]).filter(pa.array(verdict == 0))

@@ -1,0 +1,209 @@
+"""Tokenizers made from the training text itself, for models that start from nothing."""
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import Literal
+
+from datasets import Dataset, IterableDataset
+from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0, 1, 2, 3
+LANGUAGES = ("en", "zh", "zh-words")
+SPACE = "▁"
+# A word, a number, an apostrophe with what follows it inside a word ("don" + "'t"), or one sign; each keeps the mark of
+# a space before it, which is what lets decoding give back "yes." and "yes ." alike. A mark alone is a literal "▁".
+ENGLISH_UNITS = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}+|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|[^{SPACE}])|{SPACE}"
+# Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
+IDEOGRAPHS = r"\p{Han}\p{Hiragana}\p{Katakana}"
+CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|\p{{N}}+|\.\.\.|."
+CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"
+
+
+def train_tokenizer(
+    texts,
+    *,
+    kind: Literal["word", "bpe"] = "word",
+    vocab_size: int = 40_000,
+    language: Literal["en", "zh", "zh-words"] = "en",
+    lowercase: bool = False,
+    min_frequency: int = 1,
+) -> PreTrainedTokenizerFast:
+    """A tokenizer over the most frequent words or pieces of `texts`.
+
+    Ids 0 to 3 are `<pad>`, `<s>`, `</s>`, `<unk>`. Every encoding ends with `</s>` and none starts with `<s>`. Text is
+    brought to NFC with single spaces; `decode(..., skip_special_tokens=True)` gives that text back, whether it was
+    tokenised before ("yes , I ' m") or not, but for words outside the vocabulary. Equal input gives an equal tokenizer:
+    ties of frequency are broken by the token itself.
+
+    Args:
+        texts: an iterable of texts (a generator will do), a data set of `query` and `response`, or `Pairs`, of which
+            the training splits are read.
+        kind: `"word"`: words, numbers, signs and the clitics of English ("don" + "'t"). `"bpe"`: byte-level byte-pair
+            encoding, which knows no unknown word.
+        vocab_size: largest number of tokens, special tokens included. The default is the LocalGAN paper's.
+        language: `"en"`, for languages that write spaces; `"zh"`: each Chinese character is a token, words in other
+            scripts and numbers are whole; `"zh-words"`: words as jieba cuts them (needs the `chinese` extra, for
+            training only).
+        lowercase: fold case before everything else.
+        min_frequency: leave out what is rarer, single characters of `"zh-words"` included.
+
+    For `"zh-words"` jieba cuts the training text and its words with their frequencies become a unigram model, which
+    takes the most probable cut, as jieba itself does with its own dictionary. So a saved tokenizer is plain data that
+    `AutoTokenizer` loads where jieba is missing. Words outside the vocabulary fall back to characters.
+    """
+    _check_settings(kind, vocab_size, language, min_frequency)
+    if kind == "bpe":
+        tokenizer = _train_pieces(_iterate(texts), language, vocab_size, lowercase, min_frequency)
+    elif language == "zh-words":
+        tokenizer = _train_chinese_words(_iterate(texts), vocab_size, lowercase, min_frequency)
+    else:
+        tokenizer = _train_words(_iterate(texts), language, vocab_size, lowercase, min_frequency)
+    if kind == "word" and tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
+        raise ValueError(
+            f"No word of `texts` occurs {min_frequency} times or more: there is nothing to make a vocabulary of."
+        )
+    eos = SPECIAL_TOKENS["eos_token"]
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {eos}", pair=f"$A {eos} $B {eos}", special_tokens=[(eos, tokenizer.token_to_id(eos))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        clean_up_tokenization_spaces=False,  # it would take the space out of "yes ."
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="right",
+        **SPECIAL_TOKENS,
+    )
+
+
+def _check_settings(kind: str, vocab_size: int, language: str, min_frequency: int) -> None:
+    if kind not in ("word", "bpe"):
+        raise ValueError(f'`kind` must be "word" or "bpe", got {kind!r}.')
+    if language not in LANGUAGES:
+        raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {language!r}.")
+    if kind == "bpe" and language == "zh-words":
+        raise ValueError('`language="zh-words"` makes words; with `kind="bpe"` choose "zh".')
+    smallest = len(SPECIAL_TOKENS) + (256 if kind == "bpe" else 1)
+    if vocab_size < smallest:
+        raise ValueError(f'`vocab_size` must be at least {smallest} for `kind="{kind}"`, got {vocab_size}.')
+    if min_frequency < 1:
+        raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}.")
+
+
+def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts) -> float:
+    """Share of tokens of `texts` that the tokenizer does not know, from 0 to 1; special tokens it adds are not counted.
+
+    Args:
+        texts: as in `train_tokenizer`.
+    """
+    unknown = total = 0
+    remaining = _iterate(texts)
+    while batch := list(islice(remaining, 10_000)):
+        for ids in tokenizer(batch, add_special_tokens=False, verbose=False).input_ids:
+            total += len(ids)
+            unknown += ids.count(tokenizer.unk_token_id)
+    return unknown / total if total else 0.0
+
+
+def _iterate(texts) -> Iterator[str]:
+    if isinstance(texts, str):
+        raise ValueError("`texts` must be an iterable of texts, got one text. Put it into a list.")
+    if isinstance(texts, Mapping):
+        training = [split for split in texts if split.startswith("train")]
+        if not training:
+            raise ValueError(f"The pairs have no training split (found: {', '.join(texts)}). Pass the split to read.")
+        for split in training:
+            yield from _iterate(texts[split])
+    elif isinstance(texts, (Dataset, IterableDataset)):
+        for batch in texts.with_format(None).select_columns(["query", "response"]).iter(batch_size=10_000):
+            for query, response in zip(batch["query"], batch["response"], strict=True):
+                yield query
+                yield response
+    else:
+        for number, text in enumerate(texts):
+            if not isinstance(text, str):
+                raise ValueError(f"`texts` must hold texts, but number {number} is {type(text).__name__}.")
+            yield text
+
+
+def _normalizer(lowercase: bool) -> normalizers.Normalizer:
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    return normalizers.Sequence(steps + [normalizers.Lowercase()] if lowercase else steps)
+
+
+def _units(pattern: str, spaced: bool) -> pre_tokenizers.PreTokenizer:
+    space = (
+        pre_tokenizers.Metaspace(SPACE, "always") if spaced else pre_tokenizers.Metaspace(SPACE, "never", split=False)
+    )
+    return pre_tokenizers.Sequence([space, pre_tokenizers.Split(Regex(pattern), "isolated")])
+
+
+def _train_words(
+    texts: Iterable[str], language: str, vocab_size: int, lowercase: bool, min_frequency: int
+) -> Tokenizer:
+    tokenizer = Tokenizer(models.WordLevel(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = _normalizer(lowercase)
+    if language == "en":
+        tokenizer.pre_tokenizer = _units(ENGLISH_UNITS, spaced=True)
+        unknown = SPECIAL_TOKENS["unk_token"]  # stands for a word, so it is shown as one
+        spaced = decoders.Replace(unknown, SPACE + unknown)
+        tokenizer.decoder = decoders.Sequence([spaced, decoders.Metaspace(SPACE, "always")])
+    else:
+        tokenizer.pre_tokenizer = _units(CHINESE_UNITS, spaced=False)
+        tokenizer.decoder = decoders.Metaspace(SPACE, "never")
+    trainer = trainers.WordLevelTrainer(
+        vocab_size=vocab_size,
+        min_frequency=min_frequency,
+        special_tokens=list(SPECIAL_TOKENS.values()),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _train_pieces(
+    texts: Iterable[str], language: str, vocab_size: int, lowercase: bool, min_frequency: int
+) -> Tokenizer:
+    tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
+    tokenizer.normalizer = _normalizer(lowercase)
+    spaced = language == "en"
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    # the space put before the first word goes again
+    tokenizer.decoder = (
+        decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)]) if spaced else decoders.ByteLevel()
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size, min_frequency=min_frequency, special_tokens=list(SPECIAL_TOKENS.values()),
+        initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()), show_progress=False,
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def _train_chinese_words(texts: Iterable[str], vocab_size: int, lowercase: bool, min_frequency: int) -> Tokenizer:
+    try:
+        import jieba
+    except ImportError as error:
+        raise ImportError('`language="zh-words"` cuts words by jieba: pip install "hf-localgan[chinese]".') from error
+    jieba.setLogLevel("WARNING")
+    normalizer, runs = _normalizer(lowercase), _units(CHINESE_RUNS, spaced=False)
+    words, characters = Counter(), Counter()
+    for text in texts:
+        for run, _ in runs.pre_tokenize_str(normalizer.normalize_str(text)):
+            chinese = "\u3400" <= run[0]
+            words.update(jieba.cut(run) if chinese and len(run) > 1 else [run])
+            characters.update(run if chinese else [run])
+    # A character counts wherever it stands, so it is never rarer than a word it is part of and is chosen before it.
+    counts = Counter({word: count for word, count in words.items() if len(word) > 1}) | characters
+    ranked = sorted((-count, len(word), word) for word, count in counts.items() if count >= min_frequency)
+    chosen = [word for _, _, word in ranked[: vocab_size - len(SPECIAL_TOKENS)]]
+    log_total = math.log(max(words.total(), 1))
+    vocabulary = [(token, 0.0) for token in SPECIAL_TOKENS.values()]
+    vocabulary += [(word, math.log(max(words[word], 1)) - log_total) for word in chosen]
+    tokenizer = Tokenizer(models.Unigram(vocabulary, unk_id=3, byte_fallback=False))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, runs
+    tokenizer.decoder = decoders.Metaspace(SPACE, "never")
+    tokenizer.add_special_tokens(list(SPECIAL_TOKENS.values()))
+    return tokenizer

@@ -1,0 +1,133 @@
+"""Two systems that answered the same queries: differences with paired p values, metric by metric."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hf_localgan.metrics.checks import require_equal_lengths
+from hf_localgan.metrics.diversity import NgramCounts
+from hf_localgan.metrics.intervals import PairedTest, swap_test
+from hf_localgan.metrics.overlap import BleuStatistics
+from hf_localgan.metrics.report import DIVERSITY, ScoreReport, score_responses
+
+
+@dataclass(frozen=True)
+class ComparisonRow:
+    """One metric: both systems' values, and the paired permutation test of their difference."""
+
+    metric: str
+    a: float
+    b: float
+    test: PairedTest
+    signature: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table of paired tests. The p values are not corrected for the number of rows."""
+
+    rows: dict[str, ComparisonRow]
+    queries: int
+
+    def __getitem__(self, name: str) -> ComparisonRow:
+        return self.rows[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        rows = {
+            name: {"a": row.a, "b": row.b, **row.test._asdict(), "signature": row.signature}
+            for name, row in self.rows.items()
+        }
+        return {"queries": self.queries, "test": "paired permutation, two-sided", "rows": rows}
+
+    def to_markdown(self, names: tuple[str, str] = ("A", "B")) -> str:
+        """A table of both values, the difference and the p value."""
+        lines = [f"| metric | {names[0]} | {names[1]} | difference | p |", "| --- | ---: | ---: | ---: | ---: |"]
+        for name, row in self.rows.items():
+            lines.append(
+                f"| {name} | {row.a:.4g} | {row.b:.4g} | {row.test.difference:+.4g} | {row.test.p_value:.4f} |"
+            )
+        return "\n".join(lines) + "\n"
+
+
+def compare_systems(
+    a: ScoreReport | Sequence[str],
+    b: ScoreReport | Sequence[str],
+    references: Sequence[Sequence[str]] | None = None,
+    *,
+    metrics: Sequence[str] | None = None,
+    permutations: int = 1000,
+    seed: int = 0,
+    **settings: Any,
+) -> Comparison:
+    """Tests, for every score that both systems have, whether they differ: swaps their answers query by query.
+
+    Args:
+        a: the first system's report, or its generations.
+        b: the second's, for the same queries in the same order.
+        references: for generations, as in `score_responses`; reports carry what they need.
+        metrics: which scores to test; all without. With `score_references` on one side, where the number of references
+            differs, name those that need no references.
+        permutations: random swaps; p values are at least `1 / (1 + permutations)`.
+        seed: of the swaps.
+        settings: for generations, further arguments of `score_responses`.
+
+    Raises:
+        ValueError: for different numbers of queries, different queries where both reports carry them, or a score
+            computed under different settings: the message shows both signatures.
+    """
+    if not isinstance(a, ScoreReport):
+        a = score_responses(a, references, **{"resamples": 0, **settings})
+    if not isinstance(b, ScoreReport):
+        b = score_responses(b, references, **{"resamples": 0, **settings})
+    n = require_equal_lengths(a=a.tokens, b=b.tokens)
+    if a.query_texts is not None and b.query_texts is not None and a.query_texts != b.query_texts:
+        first = next(i for i in range(n) if a.query_texts[i] != b.query_texts[i])
+        raise ValueError(
+            f"The systems answered different queries: at {first} {a.query_texts[first]!r} and {b.query_texts[first]!r}."
+        )
+    rows = {}
+    for name in [name for name in a.scores if name in b.scores] if metrics is None else metrics:
+        # N may differ where a metric leaves out answers that it is not defined for.
+        left, right = (_without_count(report[name].signature) for report in (a, b))
+        if left != right:
+            raise ValueError(
+                f"`{name}` was computed differently: {left} and {right}. Score both with one setting, or name other "
+                "scores in `metrics`."
+            )
+        test = swap_test(_difference(name, a, b), n, permutations, seed)
+        rows[name] = ComparisonRow(name, a[name].value, b[name].value, test, a[name].signature)
+    return Comparison(rows, n)
+
+
+def _difference(name: str, a: ScoreReport, b: ScoreReport):
+    """The difference of one score as a function of the answers on either side, indexed as `swap_test` says."""
+    if name in DIVERSITY:
+        n, statistic = DIVERSITY[name]
+        both = [*a.tokens, *b.tokens]
+        score = getattr(NgramCounts(both, n) if n else NgramCounts.of_responses(both), statistic)
+    elif name.startswith("bleu"):
+        order = int(name.removeprefix("bleu_"))
+        score = partial(_joined_bleu(a, b).score, max_order=order)
+    else:
+        score = partial(_mean_of_known, np.concatenate([a.per_query[name], b.per_query[name]]))
+    return lambda left, right: score(left) - score(right)
+
+
+def _mean_of_known(values: np.ndarray, indices: np.ndarray) -> float:
+    some = values[indices]
+    known = some[~np.isnan(some)]
+    return known.mean() if len(known) else 0.0
+
+
+def _joined_bleu(a: ScoreReport, b: ScoreReport) -> BleuStatistics:
+    left, right = a.bleu_statistics, b.bleu_statistics
+    joined = [np.concatenate([getattr(left, part), getattr(right, part)]) for part in ("lengths", "counts", "totals")]
+    return BleuStatistics(*joined, smooth_method=left.smooth_method)
+
+
+def _without_count(signature: str) -> str:
+    return "|".join(part for part in signature.split("|") if not part.startswith("N:"))

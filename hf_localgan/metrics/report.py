@@ -1,0 +1,276 @@
+"""Every score of a set of generations in one call, with intervals and signatures, and the references' own scores."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from hf_localgan.metrics import diversity, embedding, intervals
+from hf_localgan.metrics.checks import require_equal_lengths, require_level, require_reference_lists
+from hf_localgan.metrics.embedding import Vectors, WordTable, utterance_vectors
+from hf_localgan.metrics.intervals import Interval
+from hf_localgan.metrics.locality import local_coverage, reference_radius
+from hf_localgan.metrics.overlap import BleuStatistics, bleu
+from hf_localgan.metrics.signature import Signature, references_setting
+from hf_localgan.metrics.tokens import metric_tokens
+
+Tokens = Sequence[str]
+DIVERSITY = {  # name: (n-gram order, 0 for whole responses; which statistic)
+    "dist_1": (1, "distinct"),
+    "dist_2": (2, "distinct"),
+    "ent_4": (4, "entropy"),
+    "distinct_responses": (0, "distinct"),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One metric's value with its interval, and the signature that says how it was computed."""
+
+    interval: Interval
+    signature: str
+
+    @property
+    def value(self) -> float:
+        return self.interval.value
+
+
+@dataclass
+class ScoreReport:
+    """The scores of one system.
+
+    Attributes:
+        scores: by name. `dist_1`, `dist_2`, `ent_4` (nats), `distinct_responses`, `mean_dist_2`, `mean_length`; with
+            references `bleu_2`, `bleu_4` (0 to 100); with vectors too `average_first`, `average_mean`, `average_max`,
+            likewise `greedy`, `extrema`, `relevance`, and, where queries have several references, `local_coverage`
+            and `local_precision`.
+        queries: number of queries.
+        notes: facts about the scoring that are no scores, such as the share of tokens with a vector.
+        per_query: the values whose means some scores are, shape `(queries,)`, NaN where a query has none.
+        tokens: the generations' tokens.
+        bleu_statistics: per query; rows of zeros for queries without references.
+        query_texts: the queries, where they were given.
+    """
+
+    scores: dict[str, Score]
+    queries: int
+    notes: dict[str, Any] = field(default_factory=dict)
+    per_query: dict[str, np.ndarray] = field(default_factory=dict, repr=False)
+    tokens: list[Tokens] = field(default_factory=list, repr=False)
+    bleu_statistics: BleuStatistics | None = field(default=None, repr=False)
+    query_texts: list[str] | None = field(default=None, repr=False)
+
+    def __getitem__(self, name: str) -> Score:
+        if name not in self.scores:
+            raise KeyError(f"No score {name!r} in this report, which has {', '.join(self.scores)}.")
+        return self.scores[name]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `queries`, `notes`, and under `scores` each value, interval and signature; NaN becomes `None`."""
+        scores = {
+            name: {**_without_nan(vars(score.interval)), "signature": score.signature}
+            for name, score in self.scores.items()
+        }
+        return {"queries": self.queries, "notes": _without_nan(self.notes), "scores": scores}
+
+    def to_markdown(self) -> str:
+        """A table of value, interval and signature."""
+        lines = ["| metric | value | interval | signature |", "| --- | ---: | --- | --- |"]
+        for name, score in self.scores.items():
+            low, high = score.interval.low, score.interval.high
+            interval = "" if math.isnan(low) else f"{low:.4g} to {high:.4g} ({score.interval.level:.0%})"
+            signature = score.signature.replace("|", r"\|")  # a bare one would end the cell
+            lines.append(f"| {name} | {score.value:.4g} | {interval} | `{signature}` |")
+        return "\n".join(lines) + "\n"
+
+
+def score_responses(
+    generations: Sequence[str],
+    references: Sequence[Sequence[str]] | None = None,
+    *,
+    queries: Sequence[str] | None = None,
+    samples: Sequence[Sequence[str]] | None = None,
+    vectors: Vectors | None = None,
+    radius: float | None = None,
+    tokenization: str = "words",
+    lowercase: bool = True,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> ScoreReport:
+    """Scores one generation per query by every metric that the arguments allow.
+
+    Args:
+        generations: one per query; strings, or lists of tokens with `tokenization="none"`.
+        references: for each query at least one. Without, only diversity is scored.
+        queries: the queries themselves, kept so that `compare_systems` can check that two systems answered the same.
+        samples: for each query several generations, for local coverage; without, `generations` stand for one each.
+        vectors: word vectors, for the embedding scores and local coverage.
+        radius: of local coverage; by default `reference_radius` of these references.
+        tokenization: as in `metric_tokens`, for all metrics. BLEU gets these tokens with sacrebleu's tokenizer `none`.
+        lowercase: lower-case everything first.
+        resamples: of the bootstrap; 0 leaves its intervals out.
+        level: of the intervals.
+        seed: of the bootstrap.
+
+    Raises:
+        ValueError: for unequal numbers of queries, no query at all, or a query without references.
+    """
+    if references is not None:
+        require_equal_lengths(generations=generations, references=references)
+        require_reference_lists(references)
+    for name, other in (("queries", queries), ("samples", samples)):
+        if other is not None:
+            require_equal_lengths(**{"generations": generations, name: other})
+    scorer = _Scorer(tokenization, lowercase, resamples, level, seed)
+    tokens = scorer.tokens(generations)
+    report = scorer.diversity(tokens)
+    report.query_texts = list(queries) if queries is not None else None
+    if references is not None:
+        referred = [scorer.tokens(one_query) for one_query in references]
+        sampled = [[one] for one in tokens] if samples is None else [scorer.tokens(one_query) for one_query in samples]
+        scorer.overlap(report, tokens, referred)
+        if vectors is not None:
+            scorer.relevance(report, tokens, referred, sampled, WordTable.of(vectors), radius)
+    return report
+
+
+def score_references(
+    references: Sequence[Sequence[str]], *, vectors: Vectors | None = None, radius: float | None = None, **settings: Any
+) -> ScoreReport:
+    """The references' own scores: what a system would reach that answers like one more person.
+
+    Of each query's references one is drawn with the seed to stand as the generation, and scored against the others.
+    Queries with one reference count for diversity only; where all are such, diversity is all there is. A system scored
+    against all references has one more to match than the references have here, which favours the system's maxima.
+
+    Args:
+        references: for each query at least one.
+        vectors: as in `score_responses`.
+        radius: as there; the default is the radius of the full sets of references, the same as a system's.
+        settings: `tokenization`, `lowercase`, `resamples`, `level` and `seed` of `score_responses`.
+    """
+    require_reference_lists(references)
+    seed = settings.get("seed", 0)
+    rng = np.random.default_rng(seed)
+    chosen = [int(rng.integers(len(one_query))) for one_query in references]
+    generations = [one_query[index] for one_query, index in zip(references, chosen, strict=True)]
+    others = [[*one[:index], *one[index + 1 :]] for one, index in zip(references, chosen, strict=True)]
+
+    scorer = _Scorer(
+        **{"tokenization": "words", "lowercase": True, "resamples": 1000, "level": 0.95, "seed": 0, **settings}
+    )
+    tokens = scorer.tokens(generations)
+    report = scorer.diversity(tokens)
+    report.notes["references"] = f"one reference per query, drawn with seed {seed}, against the others"
+    remaining = [scorer.tokens(one_query) for one_query in others]
+    if any(remaining):
+        scorer.overlap(report, tokens, remaining)
+        if vectors is not None:
+            words = WordTable.of(vectors)
+            if radius is None:
+                radius = reference_radius([utterance_vectors(scorer.tokens(one), words) for one in references])
+            scorer.relevance(report, tokens, remaining, [[one] for one in tokens], words, radius)
+    return report
+
+
+@dataclass(frozen=True)
+class _Scorer:
+    """The settings shared by all metrics of one report, and one method per family of metrics."""
+
+    tokenization: str
+    lowercase: bool
+    resamples: int
+    level: float
+    seed: int
+
+    def __post_init__(self):
+        require_level(self.level)
+
+    def tokens(self, texts: Sequence[str]) -> list[Tokens]:
+        return [metric_tokens(text, self.tokenization, self.lowercase) for text in texts]
+
+    def signature(self, metric: str, count: int, **settings: Any) -> str:
+        case = "lower" if self.lowercase else "mixed"
+        before = {"n": settings.pop("n")} if "n" in settings else {}
+        return str(Signature(metric, {**before, "tok": self.tokenization, "case": case, **settings, "N": count}))
+
+    def mean(self, report: ScoreReport, name: str, values: np.ndarray, metric: str, **settings: Any) -> None:
+        """Enters the mean over queries with its bootstrap interval; NaN values are left out and not counted in N."""
+        report.per_query[name] = values
+        interval = intervals.bootstrap_interval(values, resamples=self.resamples, level=self.level, seed=self.seed)
+        signature = self.signature(metric, int((~np.isnan(values)).sum()), **settings)
+        report.scores[name] = Score(interval, signature)
+
+    def diversity(self, tokens: list[Tokens]) -> ScoreReport:
+        if not tokens:
+            raise ValueError("`generations` is empty: there is nothing to score.")
+        report = ScoreReport({}, len(tokens), tokens=tokens)
+        for name, (n, statistic) in DIVERSITY.items():
+            table = diversity.NgramCounts(tokens, n) if n else diversity.NgramCounts.of_responses(tokens)
+            value, without_one = getattr(table, statistic)(), getattr(table, f"leave_one_out_{statistic}")()
+            interval = intervals.jackknife_interval(value, without_one, level=self.level)
+            order = {"n": n} if n else {"unit": "response"}
+            log = {"log": "e"} if statistic == "entropy" else {}
+            report.scores[name] = Score(interval, self.signature(statistic, len(tokens), **order, **log))
+        self.mean(report, "mean_dist_2", diversity.response_distinct_n(tokens, 2), "mean_distinct", n=2)
+        self.mean(report, "mean_length", np.array([len(one) for one in tokens], dtype=float), "mean_length")
+        return report
+
+    def overlap(self, report: ScoreReport, tokens: list[Tokens], references: list[list[Tokens]]) -> None:
+        scored = [index for index, one_query in enumerate(references) if one_query]
+        texts = [" ".join(tokens[index]) for index in scored]
+        referred = [[" ".join(reference) for reference in references[index]] for index in scored]
+        result = bleu(texts, referred, tokenize="none")
+        report.bleu_statistics = result.statistics.spread(np.array(scored), len(tokens))
+        for order in (2, 4):
+            statistic = partial(result.statistics.score, max_order=order)
+            interval = intervals.bootstrap_statistic(statistic, len(scored), self.resamples, self.level, self.seed)
+            signature = self.signature(f"bleu-{order}", len(scored)) + f"|sacrebleu|{result.signature}"
+            report.scores[f"bleu_{order}"] = Score(interval, signature)
+
+    def relevance(
+        self,
+        report: ScoreReport,
+        tokens: list[Tokens],
+        references: list[list[Tokens]],
+        samples: list[list[Tokens]],
+        words: WordTable,
+        radius: float | None,
+    ) -> None:
+        scored = np.flatnonzero([len(one_query) > 0 for one_query in references])
+        refs = references_setting([references[index] for index in scored])
+        values = embedding.embedding_scores(
+            [tokens[index] for index in scored], [references[index] for index in scored], words
+        )
+        for name, some in values.items():
+            metric, pool = name.rsplit("_", 1)
+            spread = np.full(len(tokens), np.nan)
+            spread[scored] = some
+            self.mean(report, name, spread, f"embedding-{metric}", refs=refs, pool=pool, vectors=words.name)
+        report.notes["vector_coverage_generations"] = embedding.vector_coverage(tokens, words)
+        report.notes["vector_coverage_references"] = embedding.vector_coverage(
+            [reference for one_query in references for reference in one_query], words
+        )
+        self.locality(report, references, samples, words, radius)
+
+    def locality(self, report, references, samples, words: WordTable, radius: float | None) -> None:
+        """Local coverage among mean word vectors; nothing where no query has two references."""
+        reference_vectors = [utterance_vectors(one_query, words) for one_query in references]
+        chosen = "given" if radius is not None else "median-nearest-reference"
+        radius = reference_radius(reference_vectors) if radius is None else radius
+        if not any(len(one_query) > 1 for one_query in reference_vectors):
+            return
+        result = local_coverage(reference_vectors, [utterance_vectors(one, words) for one in samples], radius)
+        several = references_setting([one for one in reference_vectors if len(one) > 1])
+        settings = dict(refs=several, samples=references_setting(samples), radius=float(radius), chosen=chosen)
+        settings["vectors"] = words.name
+        self.mean(report, "local_coverage", result.per_query_coverage, "local-coverage", **settings)
+        self.mean(report, "local_precision", result.per_query_precision, "local-precision", **settings)
+
+
+def _without_nan(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in values.items()}

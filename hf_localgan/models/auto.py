@@ -1,0 +1,12 @@
+"""Every registration with transformers' Auto classes, in one place."""
+
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM
+
+from .rnn_seq2seq import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration, RnnSeq2SeqModel
+
+
+def register_auto_classes():
+    """Makes the package's models known to `AutoConfig`, `AutoModel` and `AutoModelForSeq2SeqLM`. Safe to call twice."""
+    AutoConfig.register(RnnSeq2SeqConfig.model_type, RnnSeq2SeqConfig, exist_ok=True)
+    AutoModel.register(RnnSeq2SeqConfig, RnnSeq2SeqModel, exist_ok=True)
+    AutoModelForSeq2SeqLM.register(RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration, exist_ok=True)

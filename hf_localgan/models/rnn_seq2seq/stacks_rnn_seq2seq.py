@@ -1,0 +1,428 @@
+"""The encoder's and the decoder's recurrent stacks, and the attention between them.
+
+Encoder states and decoder states both have `hidden_size` dimensions. Shapes are named `batch`, `source_time`, `time`
+(of the decoder), `embedding`, `hidden`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions, ModelOutput
+from transformers.utils import can_return_tuple
+
+from .cache_rnn_seq2seq import RecurrentCache
+from .configuration_rnn_seq2seq import RnnSeq2SeqConfig
+
+
+@dataclass
+class RnnSeq2SeqEncoderOutput(ModelOutput):
+    """What the encoder hands to the decoder. All tensors are batch first, so that `generate` can repeat them for beams.
+
+    Args:
+        last_hidden_state: top layer, shape `(batch, source_time, hidden)`; zero at padding.
+        final_state: shape `(batch, layers, state_tensors, hidden)`, the states after the last token of each sequence.
+        hidden_states: on request, embeddings and the output of each layer.
+        attentions: always `None`; the encoder has no attention.
+    """
+
+    last_hidden_state: Tensor | None = None
+    final_state: Tensor | None = None
+    hidden_states: tuple[Tensor, ...] | None = None
+    attentions: tuple[Tensor, ...] | None = None
+
+
+class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
+    config_class = RnnSeq2SeqConfig
+    base_model_prefix = "model"
+    main_input_name = "input_ids"
+    _is_stateful = True  # `generate` refuses assisted decoding, for a recurrent state cannot be rolled back
+    _no_split_modules = ["RnnSeq2SeqEncoder", "RnnSeq2SeqDecoder"]
+
+    @classmethod
+    def _supports_default_dynamic_cache(cls) -> bool:
+        return False  # the decoder makes its own `RecurrentCache`
+
+    def get_expanded_tied_weights_keys(self, all_submodels: bool = False) -> dict[str, str]:
+        # The base class knows one switch for all ties. Here sharing the embeddings and tying the output are two.
+        if all_submodels:
+            return super().get_expanded_tied_weights_keys(all_submodels=True)
+        return dict(self._tied_weights_keys or {}) if self._ties_its_weights() else {}
+
+    def _ties_its_weights(self) -> bool:
+        return False
+
+    @torch.no_grad()
+    def _init_weights(self, module: nn.Module):
+        if isinstance(module, nn.RNNBase):
+            # The base class leaves GRUs uninitialised when a checkpoint lacks them.
+            for name, weight in module.named_parameters(recurse=False):
+                if name.startswith("weight_hh"):
+                    for gate in weight.chunk(len(weight) // module.hidden_size):
+                        _keeping_flag(init.orthogonal_, weight, gate)
+                elif name.startswith("weight_ih"):
+                    for gate in weight.chunk(len(weight) // module.hidden_size):
+                        _keeping_flag(init.xavier_uniform_, weight, gate)
+                else:
+                    init.zeros_(weight)
+                    if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
+                        # Forget gates start open (Jozefowicz et al. 2015), so that early gradients reach back.
+                        forget = weight[module.hidden_size : 2 * module.hidden_size]
+                        _keeping_flag(init.ones_, weight, forget)
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        else:
+            super()._init_weights(module)
+
+
+def _keeping_flag(initialise, whole: Tensor, part: Tensor):
+    """Initialises a slice, unless the tensor it is cut from came out of a checkpoint (slices lose that mark)."""
+    if not getattr(whole, "_is_hf_initialized", False):
+        initialise(part)
+
+
+class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
+    """Word embeddings and a stack of recurrent layers. The side and the holes of the padding change nothing."""
+
+    def __init__(self, config: RnnSeq2SeqConfig):
+        super().__init__(config)
+        vocab_size = config.encoder_vocab_size or config.vocab_size
+        self.embed_tokens = nn.Embedding(vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        directions = 2 if config.bidirectional else 1
+        cell = nn.LSTM if config.cell_type == "lstm" else nn.GRU
+        self.layers = nn.ModuleList(
+            cell(
+                config.hidden_size if layer else config.embedding_size,
+                config.hidden_size // directions,
+                batch_first=True,
+                bidirectional=config.bidirectional,
+            )
+            for layer in range(config.encoder_layers)
+        )
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> RnnSeq2SeqEncoderOutput:
+        """Encodes a batch of sources.
+
+        Args:
+            input_ids: shape `(batch, source_time)`.
+            attention_mask: 1 for tokens, 0 for padding, anywhere. `None`: all are tokens.
+            inputs_embeds: instead of `input_ids`, shape `(batch, source_time, embedding)`.
+            output_hidden_states: whether to return the outputs of all layers.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give the encoder exactly one of `input_ids` and `inputs_embeds`.")
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        hidden = self.embedding_dropout(inputs_embeds)  # (batch, source_time, embedding)
+        hidden_states = [hidden]
+
+        packing = None if attention_mask is None or bool(attention_mask.all()) else _Packing(attention_mask)
+        hidden = packing.pack(hidden) if packing else hidden
+        final_states = []
+        for number, layer in enumerate(self.layers):
+            if number:
+                hidden = _dropout(self.dropout, hidden)
+            hidden, final = layer(hidden)
+            final_states.append(self._final_state(final))
+            if keep_all:
+                hidden_states.append(packing.unpack(hidden) if packing else hidden)
+
+        return RnnSeq2SeqEncoderOutput(
+            last_hidden_state=packing.unpack(hidden) if packing else hidden,
+            final_state=torch.stack(final_states, dim=1),
+            hidden_states=tuple(hidden_states) if keep_all else None,
+        )
+
+    def _final_state(self, final: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+        """From torch's `(directions, batch, size)`, one tensor or two, to `(batch, state_tensors, hidden)`."""
+        tensors = final if isinstance(final, tuple) else (final,)
+        return torch.stack([tensor.transpose(0, 1).flatten(1) for tensor in tensors], dim=1)
+
+
+class _Packing:
+    """Moves the tokens of each row to the front and drops the padding; `unpack` puts everything back."""
+
+    def __init__(self, attention_mask: Tensor):
+        mask = attention_mask.bool()
+        self.time = mask.shape[1]
+        order = (~mask).long().argsort(dim=1, stable=True)
+        in_front = bool((mask[:, :-1] >= mask[:, 1:]).all())
+        self.order = None if in_front else order
+        self.inverse = None if in_front else order.argsort(dim=1)
+        self.lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a row without any token reads one padding token
+        self.mask = mask
+
+    def pack(self, padded: Tensor) -> PackedSequence:
+        if self.order is not None:
+            padded = padded.gather(1, self.order[..., None].expand_as(padded))
+        return pack_padded_sequence(padded, self.lengths, batch_first=True, enforce_sorted=False)
+
+    def unpack(self, packed: PackedSequence) -> Tensor:
+        padded, _ = pad_packed_sequence(packed, batch_first=True, total_length=self.time)
+        if self.inverse is not None:
+            padded = padded.gather(1, self.inverse[..., None].expand_as(padded))
+        return padded
+
+
+def _dropout(dropout: nn.Dropout, hidden: Tensor | PackedSequence) -> Tensor | PackedSequence:
+    if isinstance(hidden, PackedSequence):
+        return hidden._replace(data=dropout(hidden.data))
+    return dropout(hidden)
+
+
+class RnnSeq2SeqAttention(nn.Module):
+    """Scores the encoder's states against a decoder state and averages them.
+
+    dot: `q' m`; general: `q' W m` (Luong et al. 2015, Eq. 8); additive: `v' tanh(W q + U m)` (Bahdanau et al. 2015).
+    """
+
+    def __init__(self, kind: str, size: int):
+        super().__init__()
+        self.kind = kind
+        if kind in ("general", "additive"):
+            self.query = nn.Linear(size, size, bias=kind == "additive")
+        if kind == "additive":
+            self.key = nn.Linear(size, size, bias=False)
+            self.score = nn.Linear(size, 1, bias=False)
+
+    def project_keys(self, memory: Tensor) -> Tensor | None:
+        """What additive attention needs of the memory once per source, shape `(batch, source_time, hidden)`."""
+        return self.key(memory) if self.kind == "additive" else None
+
+    def forward(self, query: Tensor, memory: Tensor, keys: Tensor | None, mask: Tensor | None):
+        """Attends from each of `time` queries.
+
+        Args:
+            query: shape `(batch, time, hidden)`.
+            memory: the encoder's states, shape `(batch, source_time, hidden)`.
+            keys: `project_keys(memory)`.
+            mask: true at tokens, shape `(batch, source_time)`, or `None`.
+
+        Returns:
+            The contexts, shape `(batch, time, hidden)`, and the weights, shape `(batch, time, source_time)`.
+        """
+        if self.kind == "additive":
+            scores = self.score(torch.tanh(self.query(query)[:, :, None] + keys[:, None])).squeeze(-1)
+        else:
+            scores = torch.bmm(self.query(query) if self.kind == "general" else query, memory.transpose(1, 2))
+        if mask is not None:
+            scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
+        weights = scores.softmax(dim=-1)  # (batch, time, source_time)
+        return torch.bmm(weights, memory), weights
+
+
+class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
+    """A stack of recurrent layers that attends to the encoder's states.
+
+    With attention after the cell and no input feeding the whole target is one call of each layer and one batched
+    attention; otherwise the time steps are a loop. Both use the same layers and agree.
+    """
+
+    def __init__(self, config: RnnSeq2SeqConfig):
+        super().__init__(config)
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.embedding_size, padding_idx=config.pad_token_id)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.output_dropout = nn.Dropout(config.output_dropout)
+        hidden_size, attends = config.hidden_size, config.attention != "none"
+        self.readout_size = config.embedding_size if config.tie_word_embeddings else hidden_size
+        self.attends_first = config.attention_position == "before"
+        input_size = config.embedding_size
+        input_size += hidden_size if self.attends_first else 0
+        input_size += self.readout_size if config.input_feeding else 0
+        cell = nn.LSTM if config.cell_type == "lstm" else nn.GRU
+        self.layers = nn.ModuleList(
+            cell(hidden_size if layer else input_size, hidden_size, batch_first=True)
+            for layer in range(config.decoder_layers)
+        )
+        self.attention = RnnSeq2SeqAttention(config.attention, hidden_size) if attends else None
+        self.bridge = (
+            nn.Linear(hidden_size * config.state_tensors, hidden_size * config.state_tensors)
+            if config.bridge == "dense"
+            else None
+        )
+        # The attentional vector tanh(Wc [h; context]) of Luong et al. 2015, Eq. 5.
+        self.readout = nn.Linear(hidden_size * (2 if attends else 1), self.readout_size, bias=False)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.embed_tokens = value
+
+    def initial_state(self, final_state: Tensor) -> Tensor:
+        """The decoder's first states from the encoder's last, top layers aligned.
+
+        Args:
+            final_state: shape `(batch, encoder_layers, state_tensors, hidden)`.
+
+        Returns:
+            Shape `(batch, decoder_layers, state_tensors, hidden)`. A decoder deeper than the encoder starts its lower
+            layers from the encoder's first.
+        """
+        encoder_layers, decoder_layers = final_state.shape[1], len(self.layers)
+        source = [max(0, encoder_layers - decoder_layers + layer) for layer in range(decoder_layers)]
+        state = final_state[:, source]
+        if self.bridge is not None:
+            state = torch.tanh(self.bridge(state.flatten(2))).unflatten(2, state.shape[2:])
+        return state
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        encoder_hidden_states: Tensor | None = None,
+        encoder_attention_mask: Tensor | None = None,
+        encoder_final_state: Tensor | None = None,
+        past_key_values: RecurrentCache | None = None,
+        inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> BaseModelOutputWithPastAndCrossAttentions:
+        """Runs `time` steps.
+
+        Args:
+            input_ids: shape `(batch, time)`, the new tokens only where `past_key_values` holds earlier ones.
+            attention_mask: over past and new tokens, shape `(batch, past + time)`. Steps with 0 leave the state alone.
+            encoder_hidden_states: shape `(batch, source_time, hidden)`.
+            encoder_attention_mask: shape `(batch, source_time)`.
+            encoder_final_state: shape `(batch, encoder_layers, state_tensors, hidden)`.
+            past_key_values: states to go on from.
+            inputs_embeds: instead of `input_ids`, shape `(batch, time, embedding)`.
+            use_cache: whether to return a cache. One that is given is brought up to date.
+
+        Returns:
+            `last_hidden_state` is the attentional vector, shape `(batch, time, readout_size)`.
+        """
+        if (input_ids is None) == (inputs_embeds is None):
+            raise ValueError("Give the decoder exactly one of `decoder_input_ids` and `decoder_inputs_embeds`.")
+        if past_key_values is not None and not isinstance(past_key_values, RecurrentCache):
+            raise ValueError(
+                f"A recurrent decoder goes on from a `RecurrentCache`, got {type(past_key_values).__name__}. "
+                "Leave `past_key_values` and `cache_implementation` out; the model makes its own cache."
+            )
+        if inputs_embeds is None:
+            inputs_embeds = self.embed_tokens(input_ids)
+        use_cache = self.config.use_cache if use_cache is None else use_cache
+        cache = past_key_values if past_key_values is not None else RecurrentCache() if use_cache else None
+        time = inputs_embeds.shape[1]
+
+        state, fed, keys = (cache.get(name) if cache is not None else None for name in ("state", "fed", "keys"))
+        if state is None:
+            state = self.initial_state(encoder_final_state)
+        if keys is None and self.attention is not None:
+            keys = self.attention.project_keys(encoder_hidden_states)
+        memory = (
+            encoder_hidden_states,
+            keys,
+            None if encoder_attention_mask is None else encoder_attention_mask.bool(),
+        )
+        embedded = self.embedding_dropout(inputs_embeds)  # (batch, time, embedding)
+        skipped = self._skipped_steps(attention_mask, time, keeps_state=cache is not None)
+
+        if self.attends_first or self.config.input_feeding or skipped is not None:
+            outputs, layer_outputs, weights, state, fed = self._step_by_step(embedded, state, fed, memory, skipped)
+        else:
+            layer_outputs, state = self._run_layers(embedded, state)
+            outputs, weights = self._attend_and_read_out(layer_outputs[-1], memory)
+        if cache is not None:
+            cache.advance(time, state=state, fed=fed if self.config.input_feeding else None, keys=keys)
+
+        keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
+        with_weights = self.config.output_attentions if output_attentions is None else output_attentions
+        return BaseModelOutputWithPastAndCrossAttentions(
+            last_hidden_state=self.output_dropout(outputs),
+            past_key_values=cache,
+            hidden_states=(embedded, *layer_outputs) if keep_all else None,
+            cross_attentions=(weights[:, None],) if with_weights and weights is not None else None,
+        )
+
+    @staticmethod
+    def _skipped_steps(attention_mask: Tensor | None, time: int, keeps_state: bool) -> Tensor | None:
+        """True at new steps that are padding, shape `(batch, time)`; `None` where that changes no result.
+
+        Padding at the end of the target comes after all that is read, and needs no care unless the state goes on.
+        """
+        if attention_mask is None or bool(attention_mask.all()):
+            return None
+        mask = attention_mask[:, -time:].bool()
+        matters = not bool(mask.all()) if keeps_state else bool((mask[:, :-1] < mask[:, 1:]).any())
+        return ~mask if matters else None
+
+    def _run_layers(self, inputs: Tensor, state: Tensor) -> tuple[list[Tensor], Tensor]:
+        """All layers over all steps. Returns each layer's output `(batch, time, hidden)` and the new state."""
+        outputs, states = [], []
+        for number, layer in enumerate(self.layers):
+            inputs, final = layer(self.dropout(inputs) if number else inputs, self._for_cell(state[:, number]))
+            outputs.append(inputs)
+            states.append(torch.stack(final, dim=2) if isinstance(final, tuple) else final[:, :, None])
+        return outputs, torch.cat(states).transpose(0, 1)  # from (layers, batch, ...) to batch first
+
+    def _for_cell(self, state: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """`(batch, state_tensors, hidden)` as torch's cells take it: `(1, batch, hidden)`, one tensor or a pair."""
+        tensors = tuple(tensor.contiguous()[None] for tensor in state.unbind(1))
+        return tensors if len(tensors) == 2 else tensors[0]
+
+    def _attend_and_read_out(self, top: Tensor, memory, context: Tensor | None = None):
+        if self.attention is None:
+            return self.readout(top), None
+        weights = None
+        if context is None:
+            context, weights = self.attention(top, *memory)
+        return torch.tanh(self.readout(torch.cat((top, context), dim=-1))), weights
+
+    def _step_by_step(self, embedded: Tensor, state: Tensor, fed: Tensor | None, memory, skipped: Tensor | None):
+        """The loop over time, for attention before the cell, input feeding, and targets with padding inside."""
+        if fed is None:
+            fed = embedded.new_zeros(len(embedded), self.readout_size)
+        outputs, layer_outputs, all_weights = [], [], []
+        for step in range(embedded.shape[1]):
+            inputs, context, weights = [embedded[:, step : step + 1]], None, None
+            if self.attends_first:
+                context, weights = self.attention(state[:, -1, :1], *memory)  # asked by the top layer's last `h`
+                inputs.append(context)
+            if self.config.input_feeding:
+                inputs.append(fed[:, None])
+            layers, new_state = self._run_layers(torch.cat(inputs, dim=-1), state)
+            output, after_weights = self._attend_and_read_out(layers[-1], memory, context)
+            new_fed = output[:, 0]
+            if skipped is not None:
+                new_state = torch.where(skipped[:, step, None, None, None], state, new_state)
+                new_fed = torch.where(skipped[:, step, None], fed, new_fed)
+            state, fed = new_state, new_fed
+            outputs.append(output)
+            layer_outputs.append(layers)
+            all_weights.append(after_weights if weights is None else weights)
+        weights = None if all_weights[0] is None else torch.cat(all_weights, dim=1)
+        layer_outputs = [torch.cat(steps, dim=1) for steps in zip(*layer_outputs, strict=True)]
+        return torch.cat(outputs, dim=1), layer_outputs, weights, state, fed
+
+
+__all__ = ["RnnSeq2SeqDecoder", "RnnSeq2SeqEncoder", "RnnSeq2SeqEncoderOutput", "RnnSeq2SeqPreTrainedModel"]

@@ -1,0 +1,218 @@
+"""What every trainer of the package shares: the token loss, named terms over processes, exact evaluation."""
+
+import logging
+import math
+import time
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+
+from ..data import check_tokenizer
+from ..functional import linear_cross_entropy, linear_token_nll
+from .checkpoints import CheckpointMixin
+from .output_head import finish_inside, head_can_be_separated
+from .samples import SampleTableCallback
+
+logger = logging.getLogger(__name__)
+
+
+class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
+    """A `Seq2SeqTrainer` whose token loss is right for every encoder-decoder, and fast.
+
+    The loss is the summed cross-entropy over the labels of the whole batch: over all accumulated batches and all
+    processes. The stock trainer divides it twice or not at all for T5, BART and others, which ignore
+    `num_items_in_batch`. It is computed from the decoder's last hidden states at labelled positions
+    (`functional.linear_cross_entropy`) where the model's output layer is a plain linear layer, and from the logits
+    elsewhere. Evaluation is exact: the negative log-likelihood per token over the whole set, without smoothing, the
+    same for any batch size and number of processes.
+
+    Args:
+        model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
+        args (`MleConfig`): its fields steer all this.
+        processing_class: the tokenizer; checked for padding and end tokens.
+    """
+
+    def __init__(self, model=None, args=None, **kwargs):
+        if kwargs.get("processing_class") is not None:
+            check_tokenizer(kwargs["processing_class"])
+        train_dataset = kwargs.get("train_dataset")
+        if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
+            raise ValueError(
+                "`train_dataset` is empty. Look at the report of `load_pairs` for what was left out and why."
+            )
+        super().__init__(model, args, **kwargs)
+        if not getattr(self.model.config, "is_encoder_decoder", False):
+            raise ValueError(
+                f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "
+                "`rnn_seq2seq`, T5, BART, Marian or an `EncoderDecoderModel`."
+            )
+        self.model_accepts_loss_kwargs = True  # the Trainer then counts the labels of all accumulated batches
+        self._separable: bool | None = None if self.args.fast_loss else False
+        self._terms: dict[str, tuple[Tensor, int]] = {}
+        self._labels_since_log = torch.zeros((), dtype=torch.float64)
+        self._clock, self._not_training = time.perf_counter(), 0.0
+        self._evaluated = torch.zeros(2, dtype=torch.float64)  # summed nats, labels
+        if self.args.early_stopping_patience:
+            self.add_callback(
+                EarlyStoppingCallback(self.args.early_stopping_patience, self.args.early_stopping_threshold)
+            )
+        if self.args.sample_rows and self.processing_class is not None and self.eval_dataset is not None:
+            self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
+
+    def _first_rows(self, number: int) -> list[dict]:
+        dataset = self.eval_dataset
+        if isinstance(dataset, dict) and not hasattr(dataset, "column_names"):
+            dataset = next(iter(dataset.values()))
+        return list(islice(iter(dataset), number))
+
+    # ---- the loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Nats per label of the whole batch, plus the parameters' other terms in subclasses."""
+        labels = inputs["labels"]
+        counted = (labels != -100).sum()
+        divisor = counted.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        if self.model.training:
+            self._labels_since_log += counted.cpu()
+        if return_outputs:
+            outputs = model(**self._without_labels(inputs))
+            loss = self._loss_of_logits(outputs.logits, labels, divisor)
+        else:
+            loss = self.token_loss(model, inputs, divisor)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # data parallelism averages gradients; the divisor is global
+        return (loss, outputs) if return_outputs else loss
+
+    def token_loss(self, model, inputs, divisor: Tensor | int) -> Tensor:
+        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; smoothed while training."""
+        labels, inputs = inputs["labels"], self._without_labels(inputs)
+        if not self._head_is_separable(inputs):
+            return self._loss_of_logits(model(**inputs).logits, labels, divisor)
+
+        def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return linear_cross_entropy(
+                hidden, weight, labels, bias=bias, divisor=divisor,
+                label_smoothing=self._smoothing(), matmul_dtype=self._head_dtype(hidden),
+            )  # fmt: skip
+
+        return finish_inside(model, self.model, inputs, finish)
+
+    def _loss_of_logits(self, logits: Tensor, labels: Tensor, divisor: Tensor | int) -> Tensor:
+        total = F.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100,
+            reduction="sum", label_smoothing=self._smoothing(),
+        )  # fmt: skip
+        return total / divisor
+
+    def _smoothing(self) -> float:
+        return self.args.label_smoothing_factor if self.model.training else 0.0
+
+    def _head_dtype(self, hidden: Tensor) -> torch.dtype | None:
+        if self.args.head_dtype == "auto":
+            return torch.bfloat16 if self.args.bf16 else hidden.dtype
+        return getattr(torch, self.args.head_dtype)
+
+    def _without_labels(self, inputs: dict) -> dict:
+        """The same inputs for a forward that computes no loss of its own, and keeps no cache."""
+        inputs = {**inputs, "use_cache": False}
+        labels = inputs.pop("labels")
+        if "decoder_input_ids" not in inputs and "decoder_inputs_embeds" not in inputs:
+            inputs["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
+        return inputs
+
+    def _head_is_separable(self, inputs: dict) -> bool:
+        if self._separable is None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.torch_compile or self.args.n_gpu > 1:
+                # Sharded output layers are gathered by hooks on the layer's own forward, which would not run, and a
+                # compiled model would be compiled anew for every replaced forward.
+                self._separable = False
+            else:
+                self._separable = head_can_be_separated(self.model, _first_examples(inputs, 2))
+            if not self._separable:
+                logger.info("The token loss is computed from full logits for this model and setting.")
+        return self._separable
+
+    # ---- evaluation ----
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
+        if "labels" not in inputs:
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            nll = self.example_nll(model, inputs)
+        # Gathering drops the examples that were repeated to fill the last batch of all processes.
+        self._evaluated += self.accelerator.gather_for_metrics(nll).sum(dim=0).cpu()
+        totals = nll.sum(dim=0)
+        loss = (totals[0] / totals[1].clamp(min=1)).float()
+        if prediction_loss_only:
+            return loss, None, None
+        _, predictions, labels = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
+        return loss, predictions, labels
+
+    def example_nll(self, model, inputs) -> Tensor:
+        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`, float64."""
+        labels, inputs = inputs["labels"], self._without_labels(inputs)
+
+        def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return linear_token_nll(hidden, weight, labels, bias=bias)
+
+        if self._head_is_separable(inputs):
+            nll = finish_inside(model, self.model, inputs, finish)
+        else:
+            logits = model(**inputs).logits.float()
+            nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+        return torch.stack([nll.double().sum(dim=1), (labels != -100).double().sum(dim=1)], dim=1)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._evaluated.zero_()
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        nats, labels = self._evaluated.tolist()
+        if labels:
+            output.metrics[f"{metric_key_prefix}_loss"] = nats / labels
+            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(nats / labels, 700.0))
+            output.metrics[f"{metric_key_prefix}_tokens"] = int(labels)
+        return output
+
+    def evaluate(self, *args, **kwargs):
+        started = time.perf_counter()
+        metrics = super().evaluate(*args, **kwargs)
+        self._not_training += time.perf_counter() - started
+        return metrics
+
+    def _save_checkpoint(self, model, trial):
+        started = time.perf_counter()
+        super()._save_checkpoint(model, trial)
+        self._not_training += time.perf_counter() - started
+
+    # ---- named terms ----
+
+    def record(self, **terms: Tensor):
+        """Keeps the mean of each term (of its batch) for the next log line; names as they are logged, `_` for `/`."""
+        for name, value in terms.items():
+            total, times = self._terms.get(name, (torch.zeros((), device=value.device), 0))
+            self._terms[name] = (total + value.detach().float().mean(), times + 1)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:  # a training line, which every process reaches
+            labels = self._labels_since_log.to(self.args.device, torch.float32)
+            labels = self.accelerator.reduce(labels, "sum").item()
+            now = time.perf_counter()
+            logs["tokens_per_second"] = labels / max(now - self._clock - self._not_training, 1e-9)
+            self._labels_since_log.zero_()
+            self._clock, self._not_training = now, 0.0
+            for name, (total, times) in self._terms.items():
+                logs[name] = self.accelerator.reduce(total / times, "mean").item()
+            self._terms.clear()
+        super().log(logs, start_time)
+
+    def train(self, *args, **kwargs):
+        self._clock, self._not_training = time.perf_counter(), 0.0
+        self._labels_since_log.zero_()
+        return super().train(*args, **kwargs)
+
+
+def _first_examples(inputs: dict, number: int) -> dict:
+    return {name: value[:number] if isinstance(value, Tensor) else value for name, value in inputs.items()}

@@ -1,0 +1,103 @@
+"""Saving of trainers: checkpoints and final outputs appear whole or not at all."""
+
+import json
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from safetensors import SafetensorError
+from transformers import Trainer
+from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
+
+STAGING = ".saving"
+
+
+class CheckpointMixin(Trainer):
+    """Writes checkpoints under another name and renames them when they are whole.
+
+    A full disk, Ctrl-C or a kill at any moment leaves the checkpoints there were, and nothing that looks like one and
+    is not. The training arguments are saved as JSON; the pickle that the Trainer writes is left out.
+    """
+
+    _staging: Path | None = None
+
+    def _get_output_dir(self, trial) -> str:
+        run_dir = super()._get_output_dir(trial)
+        return run_dir if self._staging is None else str(self._staging)
+
+    def _save_checkpoint(self, model, trial):
+        run_dir = Path(super()._get_output_dir(trial))
+        name = f"{PREFIX_CHECKPOINT_DIR}-{self.state.global_step}"
+        # The same name on every process; only the main process removes and renames.
+        staging = run_dir / f"{STAGING}-{name}"
+        if self.args.should_save:
+            shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        try:
+            self._staging = staging
+            super()._save_checkpoint(model, trial)
+            self._staging = None
+            self.accelerator.wait_for_everyone()
+            if self.state.best_global_step == self.state.global_step:
+                self.state.best_model_checkpoint = str(run_dir / name)
+            if self.args.should_save:
+                self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
+                shutil.rmtree(run_dir / name, ignore_errors=True)
+                os.replace(staging / name, run_dir / name)
+        finally:
+            self._staging = None
+            if self.args.should_save:
+                shutil.rmtree(staging, ignore_errors=True)
+        self.accelerator.wait_for_everyone()
+        if self.args.push_to_hub:
+            self._push_from_checkpoint(str(run_dir / name))
+        if self.args.should_save:
+            rotate_checkpoints(
+                output_dir=str(run_dir),
+                save_total_limit=self.args.save_total_limit,
+                best_model_checkpoint=self.state.best_model_checkpoint,
+                use_mtime=True,
+            )
+
+    def _push_from_checkpoint(self, checkpoint_folder: str):
+        if self._staging is None:  # while staging the folder has not got its name yet
+            super()._push_from_checkpoint(checkpoint_folder)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
+        output_dir = Path(output_dir or self.args.output_dir)
+        if not self.args.should_save:
+            return super()._save(str(output_dir), state_dict=state_dict)
+        output_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=output_dir) as temporary:
+            super()._save(temporary, state_dict=state_dict)
+            self._save_extra(Path(temporary))
+            (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            arguments = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
+            (Path(temporary) / "training_args.json").write_text(arguments + "\n", encoding="utf-8")
+            for written in sorted(Path(temporary).iterdir()):
+                _move_over(written, output_dir / written.name)
+
+    def _save_extra(self, folder: Path):
+        """What a trainer saves beside model and tokenizer; `folder` is renamed afterwards."""
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+        if not (Path(resume_from_checkpoint) / TRAINER_STATE_NAME).is_file():
+            raise ValueError(
+                f'"{resume_from_checkpoint}" is not a whole checkpoint: it has no {TRAINER_STATE_NAME}, which is '
+                "written last. Resume from an earlier one, or start anew without `resume_from_checkpoint`."
+            )
+        try:
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+        except SafetensorError as error:
+            raise ValueError(
+                f'The weights in "{resume_from_checkpoint}" cannot be read ({error}): the file is truncated or '
+                "damaged. Resume from an earlier checkpoint."
+            ) from error
+
+
+def _move_over(source: Path, target: Path):
+    if target.is_dir() and source.is_dir():
+        shutil.rmtree(target)
+    os.replace(source, target)

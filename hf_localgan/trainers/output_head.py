@@ -1,0 +1,105 @@
+"""Getting at the hidden states before the output layer of any encoder-decoder, inside one call of the wrapped model."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+# `finish(hidden, weight, bias)` computes what is wanted from the inputs of the output layer, `(batch, time, dim)`.
+Finish = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def output_head(model: nn.Module) -> nn.Linear | None:
+    """The output layer, or `None` where it is not a plain linear layer (LoRA on the head, say)."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = base.get_output_embeddings() if isinstance(base, PreTrainedModel) else None
+    return head if type(head) is nn.Linear else None
+
+
+@contextmanager
+def _without_head(model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """While this is open, what `model` returns as logits is what goes into its output layer."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    head = output_head(model)
+    bias, extra = head.bias, getattr(base, "final_logits_bias", None)  # BART and its kin add a buffer to the logits
+    if extra is not None:
+        bias = extra.flatten() if bias is None else bias + extra.flatten()
+        base.final_logits_bias = extra.new_zeros(1, 1)
+    with _replaced_forward(head, lambda hidden: hidden):
+        try:
+            yield head.weight, bias
+        finally:
+            if extra is not None:
+                base.final_logits_bias = extra
+
+
+@contextmanager
+def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    before = module.__dict__.get("forward")
+    module.forward = forward
+    try:
+        yield
+    finally:
+        if before is None:
+            del module.forward
+        else:
+            module.forward = before  # accelerate puts its autocast there
+
+
+def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Finish) -> Tensor:
+    """Runs `wrapped(**inputs)` up to the output layer, and then `finish`, all inside the one call of the wrapper.
+
+    What is computed outside the call of `DistributedDataParallel` is not averaged over the processes, so the loss
+    takes the place of the model's forward for the length of this call.
+
+    Args:
+        wrapped: the model as the trainer wrapped it, or `model` itself.
+        model: the model inside, a `PreTrainedModel` or a PEFT model, for which `output_head` is not `None`.
+        inputs: arguments of the model's forward without labels.
+        finish: called with the hidden states, shape `(batch, time, dim)`, and the output layer's weight and bias.
+
+    Returns:
+        What `finish` returns.
+    """
+    forward = model.forward
+
+    def up_to_the_head(*args, **kwargs) -> Tensor:
+        with _without_head(model) as (weight, bias):
+            hidden = forward(*args, **kwargs).logits
+        return finish(hidden, weight, bias)
+
+    with _replaced_forward(model, up_to_the_head):
+        return wrapped(**inputs)
+
+
+@torch.no_grad()
+def head_can_be_separated(model: nn.Module, inputs: dict) -> bool:
+    """Whether the hidden states times the output layer are the model's logits, tried on one small batch.
+
+    Some models scale or transform behind the output layer (a soft cap, say); for them the answer is no.
+    """
+    if output_head(model) is None:
+        return False
+    training = model.training
+    model.eval()  # without dropout, so that the random state is left alone
+    try:
+        logits = model(**inputs).logits.float()
+        rebuilt = finish_inside(
+            model, model, inputs, lambda hidden, weight, bias: _logits(hidden.to(weight.dtype), weight, bias).float()
+        )
+    except (RuntimeError, TypeError, ValueError):
+        return False
+    finally:
+        model.train(training)
+    if rebuilt.shape != logits.shape:
+        return False
+    scale = logits.abs().amax().clamp(min=1.0)
+    tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 3e-2
+    return bool((rebuilt - logits).abs().amax() <= tolerance * scale)
+
+
+def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    logits = hidden @ weight.T
+    return logits if bias is None else logits + bias
