@@ -1,7 +1,7 @@
 """JoeyNMT's recurrent model, trained and searched with its own functions. Runs in JoeyNMT's environment.
 
-JoeyNMT's `TrainManager` reads its data and settings from files. What it does with one batch (`_train_step` and the update
-that follows) is written out here; model, loss, batch, clipping, optimizer and search are JoeyNMT's.
+JoeyNMT's `TrainManager` reads its data and settings from files. What it does with one batch (`_train_step` and the
+update that follows) is written out here; model, loss, batch, clipping, optimizer and search are JoeyNMT's.
 """
 
 from types import SimpleNamespace
@@ -18,7 +18,7 @@ UNK, PAD, BOS, EOS = range(4)  # JoeyNMT's; ids 0, 1, 2 of the requests are padd
 
 
 class JoeyNmt:
-    def __init__(self, vocab_size: int, hidden_size: int, embedding_size: int, input_feeding: bool):
+    def __init__(self, vocab_size: int, hidden_size: int, embedding_size: int, input_feeding: bool = False):
         torch.manual_seed(0)
         vocabulary = make_vocabulary(vocab_size)
         self.model = build_model(

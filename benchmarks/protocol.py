@@ -1,7 +1,7 @@
 """Timed systems live in processes of their own, which are spoken to in lines of JSON through pipes.
 
-Needs only the standard library, so that it runs in any environment. A request is `{"do": name, ...}`; the answer is what
-the system's method of that name returns and its wall time in `seconds`, or `{"error": text}`.
+Needs only the standard library, so that it runs in any environment. A request is `{"do": name, ...}`; the answer is
+what the system's method of that name returns and its wall time in `seconds`, or `{"error": text}`.
 """
 
 import json
@@ -19,8 +19,14 @@ class Worker:
 
     def __init__(self, python: Path, script: Path, name: str):
         self.name = name
-        command = [str(python), str(script)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        package = str(script.resolve().parents[1])  # the package of this tree is timed, not an installed one
+        self.process = subprocess.Popen(
+            [str(python), str(script)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": package},
+        )
 
     def ask(self, do: str, **arguments) -> dict:
         self.process.stdin.write(json.dumps({"do": do, **arguments}) + "\n")

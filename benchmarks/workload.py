@@ -54,9 +54,9 @@ def in_batches(pairs: list[Pair]) -> list[list[Pair]]:
 
 
 def grouped_by_length(batches: list[list[Pair]]) -> list[list[Pair]]:
-    """The same pairs in batches of similar length, longest first, as the Trainer's `group_by_length` forms them."""
+    """The same pairs in batches of similar length, longest first, as `group_by_length` forms them of both sides' length."""
     pairs = [pair for batch in batches for pair in batch]
-    return in_batches(sorted(pairs, key=lambda pair: (len(pair[1]), len(pair[0])), reverse=True))
+    return in_batches(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]), reverse=True))
 
 
 def stretched(batch: list[Pair]) -> list[Pair]:

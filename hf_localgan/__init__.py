@@ -1,3 +1,66 @@
-"""Trainer extensions for Hugging Face Transformers: sequence-to-sequence models beyond maximum likelihood."""
+"""Trainer extensions for Hugging Face Transformers: sequence-to-sequence models beyond maximum likelihood.
+
+Importing the package registers its models with the Auto classes and the pipeline `text2text-generation`, which
+transformers 5 dropped. Everything else is imported when it is first asked for.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration, RnnSeq2SeqModel
+from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline
+
+if TYPE_CHECKING:
+    from hf_localgan.data import LengthLimits, encode_pairs, load_pairs, load_word_vectors, train_tokenizer
+    from hf_localgan.evaluation import Decoding, answer_queries, evaluate_generator
+    from hf_localgan.metrics import score_responses
+    from hf_localgan.models.loading import load_generator
+    from hf_localgan.trainers import MleConfig, MleTrainer
 
 __version__ = "0.1.0.dev0"
+
+register_pipeline()
+
+_LATER = {
+    "Decoding": "evaluation",
+    "LengthLimits": "data",
+    "MleConfig": "trainers",
+    "MleTrainer": "trainers",
+    "answer_queries": "evaluation",
+    "encode_pairs": "data",
+    "evaluate_generator": "evaluation",
+    "load_generator": "models.loading",
+    "load_pairs": "data",
+    "load_word_vectors": "data",
+    "score_responses": "metrics",
+    "train_tokenizer": "data",
+}
+
+__all__ = [
+    "Decoding",
+    "LengthLimits",
+    "MleConfig",
+    "MleTrainer",
+    "RnnSeq2SeqConfig",
+    "RnnSeq2SeqForConditionalGeneration",
+    "RnnSeq2SeqModel",
+    "Text2TextGenerationPipeline",
+    "answer_queries",
+    "encode_pairs",
+    "evaluate_generator",
+    "load_generator",
+    "load_pairs",
+    "load_word_vectors",
+    "score_responses",
+    "train_tokenizer",
+]
+
+
+def __getattr__(name: str):
+    if name not in _LATER:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+import pyarrow as pa
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
 from datasets.exceptions import DatasetGenerationError
 
@@ -100,7 +101,7 @@ def _open_files(split: str, files, streaming: bool, options: dict) -> Dataset | 
     files = {"data_files": {"train": paths}, "split": "train"}
     try:
         return load_dataset(BUILDERS[suffix], **files, streaming=streaming, **options)
-    except DatasetGenerationError as error:
+    except (DatasetGenerationError, pa.ArrowInvalid) as error:
         cause = error.__cause__ or error
         raise ValueError(f"{', '.join(paths)} cannot be read as {suffix[1:]}: {cause}") from error
     except (StopIteration, ValueError) as error:  # what the readers of JSON and CSV make of a file without rows

@@ -19,6 +19,8 @@ ENGLISH_UNITS = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}+|(?<=\p{{L}})['’]\p{{L
 # Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
 IDEOGRAPHS = r"\p{Han}\p{Hiragana}\p{Katakana}"
 CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|\p{{N}}+|\.\.\.|."
+# The same signs for Python, whose `re` knows no scripts.
+HAN = (("\u3400", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"))
 CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"
 
 
@@ -192,7 +194,7 @@ def _train_chinese_words(texts: Iterable[str], vocab_size: int, lowercase: bool,
     words, characters = Counter(), Counter()
     for text in texts:
         for run, _ in runs.pre_tokenize_str(normalizer.normalize_str(text)):
-            chinese = "\u3400" <= run[0]
+            chinese = run[0] in "々〇" or any(low <= run[0] <= high for low, high in HAN)
             words.update(jieba.cut(run) if chinese and len(run) > 1 else [run])
             characters.update(run if chinese else [run])
     # A character counts wherever it stands, so it is never rarer than a word it is part of and is chosen before it.

@@ -229,7 +229,8 @@ class _Scorer:
         for order in (2, 4):
             statistic = partial(result.statistics.score, max_order=order)
             interval = intervals.bootstrap_statistic(statistic, len(scored), self.resamples, self.level, self.seed)
-            signature = self.signature(f"bleu-{order}", len(scored)) + f"|sacrebleu|{result.signature}"
+            signature = self.signature(f"bleu-{order}", len(scored), refs=references_setting(referred))
+            signature += f"|sacrebleu|{result.signature}"
             report.scores[f"bleu_{order}"] = Score(interval, signature)
 
     def relevance(

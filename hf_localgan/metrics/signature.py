@@ -11,7 +11,7 @@ class Signature:
     `str(Signature("distinct", {"n": 2, "tok": "words", "case": "lower", "N": 1000}))` is
     `distinct|n:2|tok:words|case:lower|N:1000|v:0.1.0`, the package's version last. Numbers from two signatures that
     differ are not comparable. Usual keys: `n` (n-gram order), `tok`, `case`, `N` (queries scored), `refs` (references
-    per query, `var` where it varies), `pool` (over references), `vectors`, `radius`, `log`.
+    per query, a range where it varies), `pool` (over references), `vectors`, `radius`, `log`.
     """
 
     metric: str
@@ -30,6 +30,7 @@ class Signature:
 
 
 def references_setting(references: list) -> int | str:
-    """References per query for a signature: their number, or `"var"` where queries differ."""
-    numbers = {len(one_query) for one_query in references}
-    return numbers.pop() if len(numbers) == 1 else "var"
+    """References per query for a signature: their number, or `"2-5"` where queries have from 2 to 5."""
+    numbers = [len(one_query) for one_query in references]
+    low, high = min(numbers, default=0), max(numbers, default=0)
+    return low if low == high else f"{low}-{high}"

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
 
-from ..data import check_tokenizer
-from ..functional import linear_cross_entropy, linear_token_nll
-from .checkpoints import CheckpointMixin
-from .output_head import finish_inside, head_can_be_separated
-from .samples import SampleTableCallback
+from hf_localgan.data import check_tokenizer
+from hf_localgan.functional import linear_cross_entropy, linear_token_nll
+from hf_localgan.trainers.checkpoints import CheckpointMixin
+from hf_localgan.trainers.output_head import finish_inside, head_can_be_separated
+from hf_localgan.trainers.samples import SampleTableCallback
 
 logger = logging.getLogger(__name__)
 

@@ -1,6 +1,6 @@
 """Maximum likelihood."""
 
-from .base import TokenLossTrainer
+from hf_localgan.trainers.base import TokenLossTrainer
 
 
 class MleTrainer(TokenLossTrainer):

@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 from transformers import TrainerCallback
 
-from ..files import replacing
+from hf_localgan.files import replacing
 
 COLUMNS = ("step", "query", "reference", "generation")
 

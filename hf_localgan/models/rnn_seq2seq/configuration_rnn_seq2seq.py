@@ -1,5 +1,6 @@
 """Configuration of the recurrent encoder-decoder."""
 
+from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
 CELL_TYPES = ("gru", "lstm")
@@ -8,6 +9,7 @@ ATTENTION_POSITIONS = ("after", "before")
 BRIDGES = ("copy", "dense")
 
 
+@strict  # a value of another type is refused by name
 class RnnSeq2SeqConfig(PreTrainedConfig):
     """Shape of a recurrent encoder-decoder with attention.
 

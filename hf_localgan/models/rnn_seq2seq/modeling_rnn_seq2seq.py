@@ -3,6 +3,7 @@
 After Sutskever et al. 2014, Bahdanau et al. 2015 and Luong et al. 2015. Shapes as in `stacks_rnn_seq2seq.py`.
 """
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import GenerationMixin, PreTrainedModel
@@ -190,7 +191,8 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         loss = None
         if labels is not None:
             labels = labels.to(logits.device)
-            total = F.cross_entropy(logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100, reduction="sum")
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # float64 stays
+            total = F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
             items = (labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
             loss = total / items
         return Seq2SeqLMOutput(

@@ -1,0 +1,41 @@
+# make install   the package and what training needs, in .venv, at the versions of constraints.txt
+# make train     the main recipe on the shipped corpus
+# make test      the fast test suite (installs the test tools)
+# make lint      style checks
+# make benchmark speed and memory, side by side with other implementations
+
+PYTHON ?= python3
+VENV := .venv
+PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
+# PyTorch's processor-only build is "2.13.0+cpu"; where the index does not offer it, the plain one is taken.
+TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
+
+.PHONY: install train test lint benchmark clean
+
+install: $(VENV)/.installed
+$(VENV)/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || $(PIP) install --quiet "torch==$(TORCH)"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[chinese,plots,tracking]"
+	touch $@
+
+$(VENV)/.tested: $(VENV)/.installed
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[test]"
+	touch $@
+
+train: $(VENV)/.installed
+	$(VENV)/bin/accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/train_mle.py recipes/smalltalk/mle.yaml
+
+test: $(VENV)/.tested
+	$(VENV)/bin/python -m pytest --numprocesses 2 --quiet --durations 15
+
+lint: $(VENV)/.tested
+	$(VENV)/bin/ruff check .
+	$(VENV)/bin/ruff format --check .
+
+benchmark: $(VENV)/.tested
+	$(VENV)/bin/python benchmarks/run.py
+
+clean:
+	rm -rf $(VENV) build dist runs

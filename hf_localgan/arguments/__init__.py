@@ -1,0 +1,21 @@
+"""Settings of recipes: YAML files, command-line options, and the groups that recipes share."""
+
+from hf_localgan.arguments.groups import (
+    DataArguments,
+    EvaluationArguments,
+    GeneratorArguments,
+    TokenizerArguments,
+    checkpoint_to_resume,
+)
+from hf_localgan.arguments.parser import RecipeParser, expand_path, read_config
+
+__all__ = [
+    "DataArguments",
+    "EvaluationArguments",
+    "GeneratorArguments",
+    "RecipeParser",
+    "TokenizerArguments",
+    "checkpoint_to_resume",
+    "expand_path",
+    "read_config",
+]

@@ -1,0 +1,242 @@
+"""Groups of settings that recipes share: data, tokenizer, generator, evaluation."""
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import ClassVar
+
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_localgan.arguments.parser import expand_path
+from hf_localgan.data import (
+    LengthLimits,
+    Pairs,
+    check_tokenizer,
+    encode_pairs,
+    initialize_embeddings,
+    load_pairs,
+    load_word_vectors,
+    train_tokenizer,
+    train_word_vectors,
+    vocabulary_words,
+)
+from hf_localgan.evaluation import Decoding
+from hf_localgan.metrics import metric_tokens
+from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
+from hf_localgan.models.loading import load_generator
+
+
+def option(default, help: str):
+    """A dataclass field with its description."""
+    if isinstance(default, list):
+        return field(default_factory=lambda: list(default), metadata={"help": help})
+    return field(default=default, metadata={"help": help})
+
+
+@dataclass
+class DataArguments:
+    """Where the pairs come from and which of them are used."""
+
+    _argument_group_name: ClassVar[str] = "data"
+
+    dataset: str = option(
+        "smalltalk",
+        "`smalltalk` (shipped), the id of a data set on the Hub, or a folder or file of parquet, JSON lines, CSV or "
+        "TSV. Environment variables are replaced.",
+    )
+    dataset_config: str | None = option(None, "Configuration of a Hub data set.")
+    dataset_revision: str | None = option(None, "Branch, tag or commit of a Hub data set.")
+    columns: str | None = option(
+        None, 'Which column holds what, as JSON: `{"query": "post", "response": "reply"}`. By default by name.'
+    )
+    language: str = option("en", "`en` (written with spaces), `zh` (by character) or `zh-words` (by jieba's words).")
+    streaming: bool = option(False, "Stream the training split instead of loading it.")
+    eval_split: str = option("validation", "Split on which training is watched.")
+    test_split: str = option("test", "Split that the final evaluation answers.")
+    min_query: int | None = option(None, "Shortest query, in words (characters for Chinese). The paper: 4.")
+    max_query: int | None = option(None, "Longest query. The paper: 30.")
+    min_response: int | None = option(None, "Shortest response. The paper: 4.")
+    max_response: int | None = option(None, "Longest response. The paper: 30.")
+    on_bad: str = option("error", "Empty or non-text cells: `error` or `drop` (counted).")
+    on_shared: str = option("warn", "Queries that splits share: `warn`, `drop` (from training) or `error`.")
+    max_source_length: int = option(64, "Longest query in tokens.")
+    max_target_length: int = option(64, "Longest response in tokens.")
+    on_long: str = option("drop", "Longer pairs: `drop` (counted), `truncate` or `error`.")
+
+    def load(self) -> Pairs:
+        """The pairs of the training, validation and test splits."""
+        unit = "words" if self.language == "en" else "characters"
+        bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
+        return load_pairs(
+            expand_path(self.dataset, "dataset"),
+            self.dataset_config,
+            columns=None if self.columns is None else json.loads(self.columns),
+            limits=LengthLimits(**bounds, unit=unit) if any(bound is not None for bound in bounds.values()) else None,
+            on_bad=self.on_bad,
+            on_shared=self.on_shared,
+            streaming=self.streaming,
+            revision=self.dataset_revision,
+        )
+
+    def encode(self, pairs, tokenizer: PreTrainedTokenizerBase):
+        """Tokenized pairs for a trainer."""
+        return encode_pairs(
+            pairs,
+            tokenizer,
+            max_source_length=self.max_source_length,
+            max_target_length=self.max_target_length,
+            on_long=self.on_long,
+        )
+
+
+@dataclass
+class TokenizerArguments:
+    """A tokenizer that exists, or how to train one."""
+
+    _argument_group_name: ClassVar[str] = "tokenizer"
+
+    tokenizer: str | None = option(None, "Folder or Hub id of a tokenizer. By default one is trained on the pairs.")
+    tokenizer_kind: str = option("word", "What to train: `word` or `bpe`.")
+    vocab_size: int = option(40_000, "Largest vocabulary, special tokens included. The LocalGAN paper's is 40,000.")
+    min_frequency: int = option(1, "Leave rarer words out of the vocabulary.")
+    lowercase: bool = option(False, "Fold case.")
+
+    def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
+        """Loads the tokenizer, or trains it on the training split."""
+        if self.tokenizer is not None:
+            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
+            check_tokenizer(tokenizer)
+            return tokenizer
+        return train_tokenizer(
+            pairs["train"],
+            kind=self.tokenizer_kind,
+            vocab_size=self.vocab_size,
+            language=language,
+            lowercase=self.lowercase,
+            min_frequency=self.min_frequency,
+        )
+
+
+@dataclass
+class GeneratorArguments:
+    """A generator that exists, or the shape of a recurrent one that is trained from scratch."""
+
+    _argument_group_name: ClassVar[str] = "generator"
+
+    model: str | None = option(
+        None, "Folder or Hub id of an encoder-decoder to go on from, with its tokenizer. By default one is made."
+    )
+    model_revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
+    trust_remote_code: bool = option(False, "Run code that the model's repository brings along.")
+    word_vectors: str | None = option(
+        None, "Vectors that the embeddings start from: GloVe or word2vec text, or parquet of `word` and `vector`."
+    )
+    cell_type: str = option("gru", "`gru` or `lstm`.")
+    embedding_size: int = option(256, "Width of the word embeddings.")
+    hidden_size: int = option(256, "Width of every recurrent layer.")
+    encoder_layers: int = option(1, "Recurrent layers of the encoder.")
+    decoder_layers: int = option(1, "Recurrent layers of the decoder.")
+    bidirectional: bool = option(True, "Whether the encoder also reads from right to left.")
+    attention: str = option("general", "`none`, `dot`, `general` or `additive`.")
+    attention_position: str = option("after", "`after` or `before` the cell.")
+    input_feeding: bool = option(False, "Whether the last attentional vector is an input of the cell.")
+    bridge: str = option("dense", "How the encoder's final states start the decoder: `copy` or `dense`.")
+    share_embeddings: bool = option(True, "One embedding table for encoder and decoder.")
+    tie_word_embeddings: bool = option(False, "The output layer is the decoder's embedding table.")
+    dropout: float = option(0.0, "Between recurrent layers.")
+    embedding_dropout: float = option(0.0, "On word embeddings.")
+    output_dropout: float = option(0.0, "Before the output layer.")
+    initializer_range: float = option(0.1, "Standard deviation of the embeddings at the start.")
+
+    def config(self, tokenizer: PreTrainedTokenizerBase) -> RnnSeq2SeqConfig:
+        """The shape of a new generator over the tokenizer's vocabulary."""
+        names = {one.name for one in fields(RnnSeq2SeqConfig)}
+        shape = {name: value for name, value in asdict(self).items() if name in names}
+        start = tokenizer.eos_token_id if tokenizer.bos_token_id is None else tokenizer.bos_token_id
+        return RnnSeq2SeqConfig(
+            vocab_size=len(tokenizer), pad_token_id=tokenizer.pad_token_id, bos_token_id=tokenizer.bos_token_id,
+            eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=start, **shape,
+        )  # fmt: skip
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The generator that `model` names, and its tokenizer."""
+        return load_generator(self.model, revision=self.model_revision, trust_remote_code=self.trust_remote_code)
+
+    def make(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+        """A new recurrent generator, its embeddings from `word_vectors` where these are given."""
+        generator = RnnSeq2SeqForConditionalGeneration(self.config(tokenizer))
+        if self.word_vectors is not None:
+            vectors = load_word_vectors(expand_path(self.word_vectors, "word_vectors"), vocabulary_words(tokenizer))
+            coverages = [initialize_embeddings(generator.get_input_embeddings(), tokenizer, vectors)]
+            if not self.share_embeddings:
+                decoder = generator.get_decoder().get_input_embeddings()
+                coverages.append(initialize_embeddings(decoder, tokenizer, vectors))
+            print(f"word vectors: {coverages[0]}")
+        return generator
+
+
+@dataclass
+class EvaluationArguments:
+    """How the generator answers the test split and what scores it."""
+
+    _argument_group_name: ClassVar[str] = "evaluation"
+
+    beams: list[int] = option([5], "Widths of beam search; greedy decoding is always there.")
+    temperatures: list[float] = option([0.3, 0.5, 0.7, 0.85, 1.0, 1.2], "Sampling temperatures of the sweep.")
+    num_samples: int = option(1, "Answers per query when sampling, for local coverage; other scores see the first.")
+    max_new_tokens: int = option(40, "Longest answer, in tokens.")
+    max_test_queries: int | None = option(None, "Answer only the first queries of the split.")
+    metric_vectors: str | None = option(
+        None, "Word vectors of the embedding scores. By default vectors are made from the training pairs (PMI, SVD)."
+    )
+    metric_tokenization: str | None = option(
+        None, "`words`, `characters`, `jieba` or `whitespace`. By default `words`, and `characters` for Chinese."
+    )
+    metric_lowercase: bool = option(True, "Whether the metrics ignore case.")
+    resamples: int = option(1000, "Bootstrap samples of the intervals.")
+    answer_batch_size: int = option(128, "Queries answered at a time.")
+
+    def decodings(self) -> list[Decoding]:
+        """Greedy, the beams and the temperatures."""
+        searches = [Decoding.greedy(), *(Decoding.beam(width) for width in self.beams)]
+        return searches + [Decoding.sampling(temperature) for temperature in self.temperatures]
+
+    def tokenization(self, language: str) -> str:
+        return self.metric_tokenization or ("words" if language == "en" else "characters")
+
+    def vectors(self, pairs: Pairs, data: DataArguments):
+        """The vectors of the embedding scores, the same for every model that is scored on the same data."""
+        if self.metric_vectors is not None:
+            return load_word_vectors(expand_path(self.metric_vectors, "metric_vectors"))
+        unit = self.tokenization(data.language)
+        texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
+        vectors = train_word_vectors(metric_tokens(text, unit, self.metric_lowercase) for text in texts)
+        vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
+        return vectors
+
+    def answering(self, data: DataArguments) -> dict:
+        """Arguments of `answer_queries`."""
+        return {
+            "max_new_tokens": self.max_new_tokens,
+            "max_source_length": data.max_source_length,
+            "batch_size": self.answer_batch_size,
+        }
+
+
+def checkpoint_to_resume(args) -> str | None:
+    """The checkpoint that `args.resume_from_checkpoint` names: a folder, or the last one of `output_dir` for `last`.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    wanted = args.resume_from_checkpoint
+    if wanted is None:
+        return None
+    found = get_last_checkpoint(args.output_dir) if wanted == "last" and Path(args.output_dir).is_dir() else wanted
+    if found is None or not Path(found).is_dir():
+        raise ValueError(
+            f'There is no checkpoint to resume from: `resume_from_checkpoint` is "{wanted}", `output_dir` is '
+            f'"{args.output_dir}". Name a checkpoint folder, or leave the option out to start anew.'
+        )
+    return found

@@ -1,0 +1,277 @@
+"""Asking a generator in the terminal, or line by line in a pipe.
+
+Each query is answered on its own: there is no memory of earlier turns, which is how the generators are trained.
+torch is imported by the functions that need it, so that wrong settings are reported at once.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, NamedTuple, TextIO
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+if TYPE_CHECKING:
+    from torch import Tensor
+    from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+HELP = """\
+/set NAME VALUE   change a setting, for example: /set temperature 0.7, /set num_beams 5
+/set              show the settings
+/greedy           the single most probable next word, one answer
+/sample           draw words at random
+/help             this text
+/quit             leave (so do Ctrl-D and, at the prompt, Ctrl-C; during an answer Ctrl-C stops that answer)
+Everything else is a query. Each is answered on its own; what was said before is not remembered."""
+
+
+@dataclass(frozen=True)
+class ChatSettings:
+    """How responses are found. `temperature` and `top_p` matter to sampling only.
+
+    Attributes:
+        do_sample: draw tokens at random; otherwise take the most probable response that the search finds.
+        num_beams: hypotheses of the search; 1 is greedy.
+        temperature: of the distribution that tokens are drawn from, above 0.
+        top_p: draw from the fewest tokens that have this probability together, in (0, 1].
+        max_new_tokens: longest response, in tokens.
+        num_return_sequences: responses per query.
+        seed: of sampling; by default every session differs.
+    """
+
+    do_sample: bool = False
+    num_beams: int = 1
+    temperature: float = 1.0
+    top_p: float = 1.0
+    max_new_tokens: int = 64
+    num_return_sequences: int = 1
+    seed: int | None = None
+
+    def __post_init__(self):
+        for name in ("num_beams", "max_new_tokens", "num_return_sequences"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if not 0 < self.temperature < float("inf"):
+            raise ValueError(
+                f"`temperature` must be above 0 and finite, got {self.temperature}. Greedy is its limit 0."
+            )
+        if not 0 < self.top_p <= 1:
+            raise ValueError(f"`top_p` must be above 0 and at most 1, got {self.top_p}.")
+        if not self.do_sample and self.num_return_sequences > self.num_beams:
+            raise ValueError(
+                f"`num_return_sequences` {self.num_return_sequences} needs sampling (set a temperature) or `num_beams` "
+                f"of at least {self.num_return_sequences}, got {self.num_beams}."
+            )
+
+    def changed(self, name: str, value: str) -> "ChatSettings":
+        """The settings with the value that was typed for one. A temperature or `top_p` switches sampling on.
+
+        Raises:
+            ValueError: for an unknown name or a value that is not accepted.
+        """
+        types = {"temperature": float, "top_p": float}
+        names = [field.name for field in dataclasses.fields(self) if field.name != "do_sample"]
+        if name not in names:
+            raise ValueError(f"There is no setting `{name}`. Settings are {', '.join(names)}.")
+        try:
+            number = types.get(name, int)(value)
+        except ValueError:
+            kind = "a number" if name in types else "a whole number"
+            raise ValueError(f"`{name}` must be {kind}, got {value!r}.") from None
+        sampling = {"do_sample": True, "num_beams": 1} if name in types and not self.do_sample else {}
+        return dataclasses.replace(self, **sampling, **{name: number})
+
+    def generate_arguments(self) -> dict:
+        """The arguments of `generate`. Sampling is from the whole vocabulary unless `top_p` says otherwise."""
+        arguments = {
+            "do_sample": self.do_sample,
+            "num_beams": self.num_beams,
+            "max_new_tokens": self.max_new_tokens,
+            "num_return_sequences": self.num_return_sequences,
+        }
+        return arguments | (
+            {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if self.do_sample else {}
+        )
+
+    def describe(self) -> str:
+        """One line for the user."""
+        if self.do_sample:
+            beams = f", {self.num_beams} beams" if self.num_beams > 1 else ""
+            how = f"sampling, temperature {self.temperature:g}, top_p {self.top_p:g}{beams}"
+        else:
+            how = "greedy" if self.num_beams == 1 else f"beam search, num_beams {self.num_beams}"
+        seed = "" if self.seed is None else f", seed {self.seed}"
+        answers = "" if self.num_return_sequences == 1 else f", {self.num_return_sequences} responses"
+        return f"{how}{answers}, at most {self.max_new_tokens} tokens{seed}"
+
+
+class Response(NamedTuple):
+    """A generation and its mean log-probability per token in nats, end of sequence included, without temperature."""
+
+    text: str
+    score: float | None
+
+
+def respond(
+    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", queries: list[str], settings: ChatSettings
+) -> list[list[Response]]:
+    """Responses to each query, the most probable first.
+
+    Args:
+        model: an encoder-decoder in evaluation mode.
+        tokenizer: the model's.
+        queries: texts with at least one token each. What exceeds the model's positions is cut off.
+        settings: how responses are found.
+
+    Returns:
+        `settings.num_return_sequences` responses per query. Scores are computed where there are several.
+    """
+    import torch
+
+    positions = getattr(model.config, "max_position_embeddings", None)  # absent where there is no limit
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**6]
+    cut = {"truncation": True, "max_length": min(limits)} if limits else {}
+    encoded = tokenizer(queries, padding=True, return_tensors="pt", **cut).to(model.device)
+    inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+    arguments = settings.generate_arguments()
+    if positions:
+        arguments["max_new_tokens"] = min(arguments["max_new_tokens"], positions - 1)
+    with torch.no_grad():
+        ids = model.generate(**inputs, **arguments, pad_token_id=tokenizer.pad_token_id)  # (queries * returned, time)
+        texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
+        several = settings.num_return_sequences > 1
+        scores = _score(model, inputs, ids, settings.num_return_sequences) if several else [None] * len(texts)
+    responses = [Response(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
+    width = settings.num_return_sequences
+    groups = [responses[start : start + width] for start in range(0, len(responses), width)]
+    return [sorted(group, key=lambda response: -response.score) if several else group for group in groups]
+
+
+def _score(model: "PreTrainedModel", inputs: dict[str, "Tensor"], ids: "Tensor", returned: int) -> list[float]:
+    """Mean log-probability of the generated `ids`, shape `(queries * returned, time)`, with their start token."""
+    import torch
+
+    repeated = {name: tensor.repeat_interleave(returned, dim=0) for name, tensor in inputs.items()}
+    logits = model(**repeated, decoder_input_ids=ids[:, :-1], use_cache=False).logits.float()
+    tokens = ids[:, 1:]  # (sequences, time)
+    log_probs = logits.log_softmax(-1).gather(-1, tokens.unsqueeze(-1)).squeeze(-1)
+    ends = torch.isin(tokens, torch.as_tensor(model.generation_config.eos_token_id, device=ids.device)).long()
+    counted = ends.cumsum(1) - ends == 0  # up to the first end of sequence and including it
+    return ((log_probs * counted).sum(1) / counted.sum(1)).tolist()
+
+
+def answer_lines(
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    settings: ChatSettings,
+    lines: Iterable[str],
+    output: TextIO,
+    batch_size: int = 16,
+):
+    """Writes one line per line read: the response, or several separated by tabs. An empty line stays empty.
+
+    Lines are answered `batch_size` at a time and written in their order.
+    """
+    lines = iter(lines)
+    while batch := [line.strip() for line in islice(lines, batch_size)]:
+        queries = [query for query in batch if query]
+        answered = iter(respond(model, tokenizer, queries, settings) if queries else [])
+        for query in batch:
+            output.write("\t".join(response.text for response in next(answered)) if query else "")
+            output.write("\n")
+        output.flush()
+
+
+class Chat:
+    """A session in the terminal.
+
+    Args:
+        model: an encoder-decoder in evaluation mode.
+        tokenizer: the model's.
+        settings: how responses are found, until the user changes it.
+        console: where everything is shown.
+        read: returns the next line that the user typed and raises `EOFError` after the last.
+    """
+
+    def __init__(
+        self,
+        model: "PreTrainedModel",
+        tokenizer: "PreTrainedTokenizerBase",
+        settings: ChatSettings,
+        console: Console | None = None,
+        read: Callable[[], str] | None = None,
+    ):
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.console = Console() if console is None else console
+        self.read = read or (lambda: self.console.input("[bold cyan]query>[/] "))
+
+    def run(self):
+        """Answers until the user leaves."""
+        name = self.model.config.name_or_path or type(self.model).__name__
+        self._show(f"{name}: {self.settings.describe()}.", "bold")
+        self._show(
+            "Each query is answered on its own, without memory of earlier ones. /help lists the commands.", "dim"
+        )
+        while True:
+            try:
+                line = self.read().strip()
+            except (EOFError, KeyboardInterrupt):
+                self.console.print()
+                return
+            if line in ("/quit", "/exit"):
+                return
+            try:
+                if line.startswith("/"):
+                    self._command(line)
+                elif line:
+                    self._answer(line)
+            except KeyboardInterrupt:
+                self._show("(stopped)", "dim")
+            except ValueError as error:
+                self._show(str(error), "red")
+
+    def _command(self, line: str):
+        name, *rest = line.split()
+        if name == "/help":
+            self._show(HELP)
+        elif name == "/set" and len(rest) == 2:
+            self._adopt(self.settings.changed(*rest))
+        elif name == "/set" and not rest:
+            self._show(self.settings.describe())
+        elif name == "/set":
+            raise ValueError("Usage: /set NAME VALUE, for example /set temperature 0.7.")
+        elif name == "/greedy":
+            self._adopt(dataclasses.replace(self.settings, do_sample=False, num_beams=1, num_return_sequences=1))
+        elif name == "/sample":
+            self._adopt(dataclasses.replace(self.settings, do_sample=True, num_beams=1))
+        else:
+            raise ValueError(f"There is no command {name}. /help lists the commands.")
+
+    def _adopt(self, settings: ChatSettings):
+        if settings.seed is not None and settings.seed != self.settings.seed:
+            set_seed(settings.seed)
+        self.settings = settings
+        self._show(settings.describe(), "dim")
+
+    def _answer(self, query: str):
+        responses = respond(self.model, self.tokenizer, [query], self.settings)[0]
+        if len(responses) == 1:
+            self._show(responses[0].text or "(an empty response)")
+            return
+        table = Table("log p / token", "response", box=None, header_style="dim")
+        for response in responses:
+            table.add_row(f"{response.score:.2f}", Text(response.text or "(an empty response)"))
+        self.console.print(table)
+
+    def _show(self, text: str, style: str = ""):
+        self.console.print(Text(text, style=style))  # `Text`, since a response may hold what rich takes for markup
+
+
+def set_seed(seed: int):
+    """Seeds sampling, on every device."""
+    import torch
+
+    torch.manual_seed(seed)

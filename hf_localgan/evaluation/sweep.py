@@ -1,0 +1,223 @@
+"""One generator, scored under greedy decoding, beam search and a sweep of sampling temperatures."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+from rich.console import Console, Group
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_localgan.evaluation.answers import Decoding, answer_queries
+from hf_localgan.files import replacing
+from hf_localgan.metrics import ScoreReport, score_references, score_responses
+
+# What the tables show, in this order; the JSON file holds every score.
+SHOWN = {
+    "dist_1": "Dist-1",
+    "dist_2": "Dist-2",
+    "ent_4": "Ent-4",
+    "distinct_responses": "distinct",
+    "mean_length": "words",
+    "bleu_2": "BLEU-2",
+    "relevance_mean": "Rel mean",
+    "relevance_max": "Rel max",
+    "local_coverage": "coverage",
+}
+
+
+@dataclass
+class Evaluation:
+    """Scores and answers of one generator.
+
+    Attributes:
+        about: model, data set, split, likelihood, versions: whatever names this evaluation, ready for JSON.
+        queries: texts.
+        references: for each query its references.
+        reports: scores by the name of the decoding.
+        references_report: the references' own scores.
+        answers: texts by the name of the decoding, the first answer to each query.
+        decodings: the ways of decoding, in order.
+        seconds: time that generating took, by the name of the decoding.
+    """
+
+    about: dict[str, Any]
+    queries: list[str]
+    references: list[list[str]]
+    reports: dict[str, ScoreReport]
+    references_report: ScoreReport
+    answers: dict[str, list[str]] = field(repr=False)
+    decodings: list[Decoding] = field(repr=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: `about`, the references' scores, and for each decoding its settings, time and scores."""
+        decodings = {
+            decoding.name: {
+                "generate": decoding.arguments,
+                "seconds": round(self.seconds.get(decoding.name, 0.0), 2),
+                **self.reports[decoding.name].to_dict(),
+            }
+            for decoding in self.decodings
+        }
+        return {"about": self.about, "references": self.references_report.to_dict(), "decodings": decodings}
+
+    def rows(self) -> list[tuple[str, ScoreReport]]:
+        """The lines of the tables: each decoding, then the references."""
+        return [*((one.name, self.reports[one.name]) for one in self.decodings), ("references", self.references_report)]
+
+    def scores_table(self) -> Table:
+        """Scores as a rich table."""
+        table = Table(title=f"scores of {len(self.queries)} queries", title_justify="left")
+        table.add_column("decoding")
+        names = self._names_shown()
+        for name in names:
+            table.add_column(SHOWN[name], justify="right")
+        for title, report in self.rows():
+            table.add_row(title, *(_cell(report, name) for name in names))
+        return table
+
+    def samples_table(self, rows: int = 8) -> Table:
+        """Some queries with a reference and the answers under three decodings, as a rich table."""
+        names = self._decodings_shown()
+        table = Table(title="sample responses", title_justify="left", expand=True)
+        for column in ("query", "a reference", *names):
+            table.add_column(column, ratio=1, overflow="fold")
+        for index in self._sample_indices(rows):
+            answers = (self.answers[name][index] for name in names)
+            table.add_row(self.queries[index], self.references[index][0], *answers)
+        return table
+
+    def to_markdown(self, rows: int = 12) -> str:
+        """Scores with 95 % intervals and sample responses."""
+        names = self._names_shown()
+        lines = ["## Scores", "", _markdown_row("decoding", *(SHOWN[name] for name in names))]
+        lines.append("| --- " + "| ---: " * len(names) + "|")
+        for title, report in self.rows():
+            lines.append(_markdown_row(title, *(_cell_with_interval(report, name) for name in names)))
+        lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
+        shown = self._decodings_shown()
+        lines += ["## Sample responses", "", _markdown_row("query", "a reference", *shown)]
+        lines.append("| --- " * (2 + len(shown)) + "|")
+        for index in self._sample_indices(rows):
+            answers = (self.answers[name][index] for name in shown)
+            lines.append(_markdown_row(self.queries[index], self.references[index][0], *answers))
+        return "\n".join(lines) + "\n"
+
+    def print(self, console: Console | None = None):
+        """Both tables on the console."""
+        (console or Console()).print(Group(self.scores_table(), self.samples_table()))
+
+    def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
+        """Writes `evaluation.json`, `evaluation.md`, `generations.parquet` and `diversity_relevance.png`.
+
+        Args:
+            folder: made where it is missing; files of an earlier evaluation are replaced.
+            plots: needs matplotlib, of the `plots` extra.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        files = [folder / name for name in ("evaluation.json", "evaluation.md", "generations.parquet")]
+        with replacing(files[0]) as path:
+            path.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        with replacing(files[1]) as path:
+            path.write_text(self.to_markdown(), encoding="utf-8")
+        with replacing(files[2]) as path:
+            columns = {"query": self.queries, "references": self.references, **self.answers}
+            pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        if plots:
+            from hf_localgan.evaluation.plots import plot_diversity_relevance
+
+            files.append(folder / "diversity_relevance.png")
+            plot_diversity_relevance(self, files[-1])
+        return files
+
+    def _names_shown(self) -> list[str]:
+        return [name for name in SHOWN if any(name in report.scores for report in self.reports.values())]
+
+    def _decodings_shown(self) -> list[str]:
+        """Greedy, the widest beam and the middle temperature, as far as they are there."""
+        sampled = [one for one in self.decodings if one.temperature is not None]
+        searched = [one for one in self.decodings if one.temperature is None]
+        chosen = searched[:1] + searched[1:][-1:] + sampled[len(sampled) // 2 :][:1]
+        return [one.name for one in chosen]
+
+    def _sample_indices(self, rows: int) -> list[int]:
+        """Evenly spaced over the set, so that nobody chose them."""
+        rows = min(rows, len(self.queries))
+        return [index * len(self.queries) // rows for index in range(rows)]
+
+
+def evaluate_generator(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    decodings: Sequence[Decoding],
+    vectors=None,
+    tokenization: str = "words",
+    lowercase: bool = True,
+    num_samples: int = 1,
+    resamples: int = 1000,
+    about: dict[str, Any] | None = None,
+    seed: int = 0,
+    **answering,
+) -> Evaluation:
+    """Answers every query under every decoding and scores the answers.
+
+    Args:
+        model: any encoder-decoder.
+        tokenizer: its tokenizer.
+        queries: texts.
+        references: for each query at least one.
+        decodings: the ways of decoding.
+        vectors: word vectors for the embedding scores; without, these are left out.
+        tokenization: of the metrics, as in `metric_tokens`.
+        lowercase: whether the metrics ignore case.
+        num_samples: answers per query of a sampling decoding, for local coverage; all other scores see the first.
+        resamples: of the bootstrap.
+        about: kept in the result.
+        seed: of sampling and resampling.
+        answering: further arguments of `answer_queries`.
+    """
+    if not queries:
+        raise ValueError("There is no query to answer: the split is empty.")
+    scoring = dict(vectors=vectors, tokenization=tokenization, lowercase=lowercase, resamples=resamples, seed=seed)
+    reports, answers, seconds = {}, {}, {}
+    for decoding in decodings:
+        started = time.perf_counter()
+        number = num_samples if decoding.temperature is not None else 1
+        drawn = answer_queries(model, tokenizer, queries, decoding, num_samples=number, seed=seed, **answering)
+        seconds[decoding.name] = time.perf_counter() - started
+        answers[decoding.name] = [texts[0] for texts in drawn]
+        samples = drawn if number > 1 else None
+        reports[decoding.name] = score_responses(
+            answers[decoding.name], references, queries=queries, samples=samples, **scoring
+        )
+    own = score_references(references, **scoring)
+    return Evaluation(
+        about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
+    )
+
+
+def _cell(report: ScoreReport, name: str) -> str:
+    return f"{report[name].value:.3g}" if name in report.scores else ""
+
+
+def _cell_with_interval(report: ScoreReport, name: str) -> str:
+    if name not in report.scores:
+        return ""
+    interval = report[name].interval
+    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+
+
+def _markdown_row(*cells: str) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

@@ -1,0 +1,264 @@
+"""Loading a generator and its tokenizer, with errors that say what is wrong with a checkpoint."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from transformers import (
+    AutoConfig,
+    AutoModelForSeq2SeqLM,
+    AutoTokenizer,
+    PreTrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
+from transformers.utils import cached_file
+
+LISTED = 5  # names of weights in an error
+
+
+def load_generator(
+    path_or_id: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    dtype: str | torch.dtype | None = None,
+    device: str | torch.device | None = None,
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """An encoder-decoder and its tokenizer, ready for inference, or an error that names what does not fit.
+
+    Stricter than `from_pretrained`, which fills in missing weights at random, drops weights without a place and makes
+    up a tokenizer for some architectures. Weights are read from safetensors files only, so nothing is unpickled.
+
+    Args:
+        path_or_id: a folder, or the id of a model on the Hub. What exists as a folder is never looked up on the Hub.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run the model code that the checkpoint brings along. Read it first.
+        dtype: such as `torch.bfloat16`, `"bfloat16"` or `"auto"`; by default that of the checkpoint.
+        device: where the model is moved to; by default it stays where it was loaded, on the CPU.
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
+
+    Raises:
+        OSError: if there is no such folder or Hub id (offline included), or a file is missing in it: the
+            configuration, the weights, the tokenizer.
+        ValueError: if the checkpoint is no encoder-decoder, if its weights are cut off or are not those of the model
+            that its configuration describes, and if the tokenizer has no padding or end-of-sequence token or more
+            tokens than the model.
+    """
+    dtype, device = _dtype(dtype), _device(device)
+    place = _locate(path_or_id)
+    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = _load_config(place, hub)
+    model = _load_model(place, config, hub, {} if dtype is None else {"dtype": dtype})
+    tokenizer = _load_tokenizer(place, hub)
+    _check_tokenizer(tokenizer, model, place)
+    return (model if device is None else model.to(device)).eval(), tokenizer
+
+
+def _dtype(dtype: str | torch.dtype | None) -> str | torch.dtype | None:
+    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
+    if found is not None and found != "auto" and not isinstance(found, torch.dtype):
+        found = None
+    if found is None and dtype is not None:
+        raise ValueError(f'`dtype` must be a dtype of torch such as "float32" or "bfloat16", or "auto", got {dtype!r}.')
+    return found
+
+
+def _device(device: str | torch.device | None) -> torch.device | None:
+    if device is None:
+        return None
+    try:
+        device = torch.device(device)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:  # the latter where torch was built without CUDA
+        raise ValueError(
+            f'`device` must be one that torch can use here, such as "cpu" or "cuda:0", got "{device}".'
+        ) from error
+    return device
+
+
+def _locate(path_or_id: str | os.PathLike) -> str:
+    """A folder as a path without `~`, or a Hub id as it is. Refuses what can be neither."""
+    given = os.fspath(path_or_id)
+    path = Path(given).expanduser()
+    if path.is_dir():
+        if (path / "config.json").is_file():
+            return str(path)
+        raise FileNotFoundError(_without_config(path))
+    if path.exists():
+        raise ValueError(f"`{given}` is a file. Give the folder that holds config.json and model.safetensors.")
+    if isinstance(path_or_id, os.PathLike) or given.startswith((".", "~", "/", "\\")) or not _like_hub_id(given):
+        raise FileNotFoundError(
+            f"There is no folder `{given}` (looked in {Path.cwd()}). Give the folder that a model was saved to, or a "
+            "Hub id of the form owner/name."
+        )
+    return given
+
+
+def _like_hub_id(name: str) -> bool:
+    parts = name.split("/")
+    return len(parts) <= 2 and all(part and not set(part) & set("\\: ") for part in parts)
+
+
+def _without_config(folder: Path) -> str:
+    if (folder / "adapter_config.json").is_file():
+        advice = (
+            "It is a PEFT adapter: merge it into its base model (`merge_and_unload`), save the result and load that."
+        )
+    else:
+        checkpoints = sorted(path.parent.name for path in folder.glob("*/config.json"))
+        advice = (
+            f"Its subfolders with one are: {', '.join(checkpoints[:LISTED])}."
+            if checkpoints
+            else "Give the folder that `save_pretrained` or a trainer has written."
+        )
+    return f"The folder `{folder}` has no config.json, so it holds no model. {advice}"
+
+
+def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
+    try:
+        config = AutoConfig.from_pretrained(place, **hub)
+    except OSError as error:
+        if Path(place).is_dir():
+            raise ValueError(f"`{Path(place) / 'config.json'}` is not valid JSON; it may be cut off.") from error
+        raise OSError(
+            f"`{place}` is neither a folder (looked in {Path.cwd()}) nor a model that could be had from the Hub: "
+            f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
+            "offline only models that were downloaded before can be loaded."
+        ) from error
+    except (ValueError, KeyError) as error:
+        raise ValueError(
+            f"The configuration of `{place}` cannot be read: {_first_line(error)} Accepted are encoder-decoders of "
+            "transformers, such as T5 and BART, and `rnn_seq2seq`; models with code of their own need "
+            "`trust_remote_code=True`."
+        ) from error
+    remote = "AutoModelForSeq2SeqLM" in (getattr(config, "auto_map", None) or {})
+    if type(config) not in AutoModelForSeq2SeqLM._model_mapping and not remote:
+        raise ValueError(
+            f"`{place}` holds {_saved_as(config)}, which is no encoder-decoder for text. Accepted is what "
+            "`AutoModelForSeq2SeqLM` loads, such as T5, BART and `rnn_seq2seq`."
+        )
+    return config
+
+
+def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
+    try:
+        model, info = AutoModelForSeq2SeqLM.from_pretrained(
+            place,
+            config=config,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
+            **hub,
+            **options,
+        )
+    except SafetensorError as error:
+        raise ValueError(_describe_broken_weights(place, hub, error)) from error
+    except OSError as error:
+        pickled = sorted(path.name for path in Path(place).glob("*.bin")) if Path(place).is_dir() else []
+        advice = (
+            f" Found {', '.join(pickled[:LISTED])}, which would have to be unpickled and could run code. Convert it "
+            "with `model.save_pretrained` where you trust it."
+            if pickled
+            else ""
+        )
+        raise FileNotFoundError(
+            f"The weights of `{place}` cannot be found: {_first_line(error)} Needed is model.safetensors, or its parts "
+            f"with model.safetensors.index.json.{advice}"
+        ) from error
+    _check_weights(model, info, place, config)
+    return model
+
+
+def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, config: PreTrainedConfig):
+    mismatched = [
+        f"{name} {tuple(found)} in the file, {tuple(wanted)} in the model"
+        for name, found, wanted in info["mismatched_keys"]
+    ]
+    problems = [
+        f"{len(names)} {what} ({', '.join(sorted(names)[:LISTED])}{', ...' if len(names) > LISTED else ''})"
+        for what, names in (
+            ("missing", info["missing_keys"]),
+            ("without a place in the model", info["unexpected_keys"]),
+            ("of another shape", mismatched),
+        )
+        if names
+    ]
+    if problems:
+        raise ValueError(
+            f"The weights of `{place}` are not those of {type(model).__name__}, which its configuration "
+            f'(`model_type` "{config.model_type}", saved as {_saved_as(config)}) asks for: {"; ".join(problems)}. '
+            "An encoder-decoder with all of its weights is needed: save the whole model again, with its configuration."
+        )
+
+
+def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
+    folder = Path(place)
+    if not folder.is_dir():
+        folder = Path(cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)).parent
+    for path in sorted(folder.glob("*.safetensors")):
+        try:
+            with safe_open(path, framework="pt"):
+                continue
+        except SafetensorError:
+            size = path.stat().st_size
+            return (
+                f"`{path}` ({size:,} bytes) is no complete safetensors file: {error}. It may have been cut off while "
+                "it was saved, copied or downloaded. Get it again, or load another checkpoint."
+            )
+    return f"The weights of `{place}` cannot be read: {error}. Save or download them again."
+
+
+def _load_tokenizer(place: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
+    advice = "Save the tokenizer that the model was trained with beside it: `tokenizer.save_pretrained(...)`."
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, **hub)
+    except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
+        if _has_file(place, "tokenizer.json", hub):
+            raise ValueError(f"The tokenizer of `{place}` cannot be read: {_first_line(error)} {advice}") from error
+        raise FileNotFoundError(f"`{place}` has no tokenizer that can be loaded. {advice}") from error
+    # Without files T5, BART and others come with a made-up vocabulary of special tokens, and without an error.
+    files = set(getattr(tokenizer, "vocab_files_names", {}).values())
+    if files and not any(_has_file(place, name, hub) for name in sorted(files | {"tokenizer.json"})):
+        raise FileNotFoundError(f"`{place}` has no tokenizer (none of {', '.join(sorted(files))}). {advice}")
+    return tokenizer
+
+
+def _has_file(place: str, name: str, hub: dict[str, Any]) -> bool:
+    if Path(place).is_dir():
+        return (Path(place) / name).is_file()
+    try:
+        return cached_file(place, name, revision=hub["revision"]) is not None
+    except OSError:
+        return False
+
+
+def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, place: str):
+    absent = [name for name in ("pad_token", "eos_token") if getattr(tokenizer, f"{name}_id", None) is None]
+    if absent:
+        names = " and no ".join(f"`{name}`" for name in absent)
+        raise ValueError(
+            f"The tokenizer of `{place}` has no {names}: batches cannot be padded or responses cannot end. Set it "
+            f'(`tokenizer.{absent[0]} = "..."`, a token of the vocabulary that the model was trained with) and save it.'
+        )
+    largest = max(tokenizer.get_vocab().values())
+    rows = model.get_input_embeddings().num_embeddings
+    if largest >= rows:
+        raise ValueError(
+            f"The tokenizer of `{place}` has ids up to {largest}, but the model has embeddings for ids up to "
+            f"{rows - 1}. Load the tokenizer that the model was trained with, or call "
+            f"`model.resize_token_embeddings({largest + 1})` and train."
+        )
+
+
+def _saved_as(config: PreTrainedConfig) -> str:
+    return ", ".join(config.architectures or []) or f'an unnamed architecture of `model_type` "{config.model_type}"'
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return text if text.endswith(".") else f"{text}."

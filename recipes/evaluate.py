@@ -1,0 +1,73 @@
+"""Answers a test split with a trained generator and scores the answers.
+
+    python recipes/evaluate.py MODEL DATA [--field value ...]
+
+MODEL is a folder or a Hub id, DATA what `--dataset` of the training recipes takes. Writes `evaluation.json`,
+`evaluation.md`, `generations.parquet` and `diversity_relevance.png`.
+"""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from transformers import DataCollatorForSeq2Seq
+
+from hf_localgan.arguments import DataArguments, EvaluationArguments, GeneratorArguments, RecipeParser
+from hf_localgan.arguments.groups import option
+from hf_localgan.evaluation import evaluate_generator
+from hf_localgan.trainers import MleConfig, MleTrainer
+
+
+@dataclass
+class OutputArguments:
+    """Where the scores go."""
+
+    _argument_group_name: ClassVar[str] = "output"
+
+    output_dir: str | None = option(None, "Folder of the results. By default `evaluation/DATA` inside a local MODEL.")
+    seed: int = option(0, "Of sampling and resampling.")
+    use_cpu: bool = option(False, "Stay on the processor where there is an accelerator.")
+
+
+def main(data: DataArguments, generator: GeneratorArguments, evaluation: EvaluationArguments, output: OutputArguments):
+    if generator.model is None:
+        raise ValueError("Name the generator and the data: `python recipes/evaluate.py MODEL DATA`.")
+    name = f"{Path(generator.model).name or generator.model}"
+    inside = Path(generator.model) if Path(generator.model).is_dir() else Path("runs") / name
+    folder = Path(output.output_dir or inside / "evaluation" / Path(data.dataset).stem)
+    pairs = data.load()
+    model, tokenizer = generator.load()
+
+    args = MleConfig(
+        str(folder), per_device_eval_batch_size=64, sample_rows=0, use_cpu=output.use_cpu, seed=output.seed
+    )
+    trainer = MleTrainer(model, args, data_collator=DataCollatorForSeq2Seq(tokenizer, model=model))
+    likelihood = trainer.evaluate(data.encode(pairs[data.test_split], tokenizer), metric_key_prefix="test")
+
+    test, rows = pairs.grouped[data.test_split], slice(evaluation.max_test_queries)
+    result = evaluate_generator(
+        model, tokenizer, test["query"][rows], test["responses"][rows],
+        decodings=evaluation.decodings(), vectors=evaluation.vectors(pairs, data),
+        tokenization=evaluation.tokenization(data.language), lowercase=evaluation.metric_lowercase,
+        num_samples=evaluation.num_samples, resamples=evaluation.resamples, seed=output.seed,
+        about={
+            "model": name, "dataset": data.dataset, "split": data.test_split, "seed": output.seed,
+            "nats_per_token": round(likelihood["test_loss"], 4), "perplexity": round(likelihood["test_perplexity"], 2),
+            "tokens": likelihood["test_tokens"],
+        },
+        **evaluation.answering(data),
+    )  # fmt: skip
+    result.print()
+    print("written:", ", ".join(str(path) for path in result.write(folder)))
+
+
+if __name__ == "__main__":
+    parser = RecipeParser(
+        DataArguments, GeneratorArguments, EvaluationArguments, OutputArguments,
+        positional=("model", "dataset"), description=__doc__,
+    )  # fmt: skip
+    try:
+        main(*parser.read())
+    except (ValueError, OSError) as error:
+        sys.exit(f"{parser.prog}: {error}")

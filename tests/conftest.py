@@ -1,0 +1,103 @@
+"""Tiny models and a tiny tokenizer, built in memory. Every fixture is a factory or read-only."""
+
+import pytest
+import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import (
+    BartConfig,
+    BartForConditionalGeneration,
+    PreTrainedTokenizerFast,
+    T5Config,
+    T5ForConditionalGeneration,
+)
+
+from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
+
+TINY_VOCABULARY = "<pad> <s> </s> <unk> hello how are you i am fine thanks what is your name my ? . !".split()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_torch_thread():
+    """Tiny tensors are slower on several threads, and workers of a parallel run would fight for the cores."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def tiny_config():
+    """`tiny_config(**fields)`: an `RnnSeq2SeqConfig` of 20 tokens and 8 units."""
+
+    def build(**fields) -> RnnSeq2SeqConfig:
+        return RnnSeq2SeqConfig(**{"vocab_size": 20, "embedding_size": 6, "hidden_size": 8, **fields})
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_generator(tiny_config):
+    """`tiny_generator(seed=0, **fields)`: a recurrent generator in evaluation mode.
+
+    Its parameters are moved from their initial values, so that biases are not zero, no two tensors are equal by
+    construction, and what reads a padding embedding shows.
+    """
+
+    def build(seed: int = 0, **fields) -> RnnSeq2SeqForConditionalGeneration:
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            model = RnnSeq2SeqForConditionalGeneration(tiny_config(**fields)).eval()
+            for parameter in model.parameters():
+                parameter.add_(torch.randn_like(parameter), alpha=0.3)
+        return model
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_t5():
+    """`tiny_t5(seed=0, **fields)`: a T5 of the tiny vocabulary's size, in evaluation mode."""
+
+    def build(seed: int = 0, **fields) -> T5ForConditionalGeneration:
+        sizes = {"vocab_size": 20, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
+        tokens = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return T5ForConditionalGeneration(T5Config(**{**sizes, **tokens, **fields})).eval()
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_bart():
+    """`tiny_bart(seed=0, **fields)`: a BART of the tiny vocabulary's size, in evaluation mode."""
+
+    def build(seed: int = 0, **fields) -> BartForConditionalGeneration:
+        sizes = {"vocab_size": 20, "d_model": 8, "max_position_embeddings": 64}
+        for side in ("encoder", "decoder"):
+            sizes |= {f"{side}_layers": 1, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 16}
+        tokens = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "decoder_start_token_id": 1}
+        tokens["forced_eos_token_id"] = None
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return BartForConditionalGeneration(BartConfig(**{**sizes, **tokens, **fields})).eval()
+
+    return build
+
+
+@pytest.fixture
+def tiny_tokenizer() -> PreTrainedTokenizerFast:
+    """Twenty words, ids 0 to 3 for `<pad>`, `<s>`, `</s>`, `<unk>`; an encoding ends with `</s>`."""
+    tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(TINY_VOCABULARY)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", pair="$A </s> $B </s>", special_tokens=[("</s>", 2)]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
+        model_input_names=["input_ids", "attention_mask"],
+    )

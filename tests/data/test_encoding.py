@@ -1,0 +1,115 @@
+import pytest
+from datasets import Dataset
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from hf_localgan.data import check_tokenizer, encode_pairs, train_tokenizer
+
+TEXTS = ["a b c", "d e"]
+PAIRS = Dataset.from_dict({"query": ["a b", "a b c", "a"], "response": ["d", "d e", "d e a b c"], "id": [1, 2, 3]})
+
+
+@pytest.fixture(scope="module")
+def tokenizer():
+    return train_tokenizer(TEXTS)
+
+
+def bare_tokenizer(template=None, **special):
+    """Ids: a 0, b 1, d 2, <s> 3, </s> 4, <pad> 5."""
+    words = {word: number for number, word in enumerate(["a", "b", "d", "<s>", "</s>", "<pad>"])}
+    inner = Tokenizer(models.WordLevel(words, unk_token="<pad>"))
+    inner.pre_tokenizer = pre_tokenizers.Whitespace()
+    if template:
+        inner.post_processor = processors.TemplateProcessing(single=template, special_tokens=[("<s>", 3), ("</s>", 4)])
+    return PreTrainedTokenizerFast(tokenizer_object=inner, **special)
+
+
+def test_columns_by_hand(tokenizer):
+    ids = tokenizer.get_vocab()
+    encoded = encode_pairs(PAIRS, tokenizer)
+    assert encoded.column_names == ["input_ids", "attention_mask", "labels", "length"]
+    assert encoded[0] == {
+        "input_ids": [ids["▁a"], ids["▁b"], 2],
+        "attention_mask": [1, 1, 1],
+        "labels": [ids["▁d"], 2],
+        "length": 5,
+    }
+    assert encoded["length"][:] == [5, 4 + 3, 2 + 6]
+
+
+def test_text_is_kept_on_request_and_columns_can_be_named(tokenizer):
+    assert set(encode_pairs(PAIRS, tokenizer, keep_text=True).column_names) - {"query", "response"} == {
+        "input_ids", "attention_mask", "labels", "length",
+    }  # fmt: skip
+    renamed = PAIRS.rename_columns({"query": "source", "response": "target"})
+    assert encode_pairs(renamed, tokenizer, query="source", response="target")[:] == encode_pairs(PAIRS, tokenizer)[:]
+    with pytest.raises(ValueError, match=r"no `query` column \(found: `source`, `target`, `id`\)"):
+        encode_pairs(renamed, tokenizer)
+
+
+def test_too_long_pairs_are_an_error_that_names_rows_lengths_and_choices(tokenizer):
+    with pytest.raises(ValueError) as error:
+        encode_pairs(PAIRS, tokenizer, max_source_length=3, max_target_length=5)
+    message = str(error.value)
+    assert "1 queries are longer than `max_source_length`=3" in message and "row 1: 4" in message
+    assert "1 responses are longer than `max_target_length`=5" in message and "row 2: 6" in message
+    assert "2 of 3 pairs" in message and 'on_long="truncate"' in message and 'on_long="drop"' in message
+
+
+def test_too_long_pairs_can_be_dropped_or_cut(tokenizer):
+    with pytest.warns(UserWarning, match="1 of 3 pairs.*left out"):
+        dropped = encode_pairs(PAIRS, tokenizer, max_target_length=5, on_long="drop")
+    assert dropped["length"][:] == [5, 7]
+    cut = encode_pairs(PAIRS, tokenizer, max_source_length=3, max_target_length=4, on_long="truncate")
+    assert [len(ids) for ids in cut["input_ids"]] == [3, 3, 2]
+    assert [len(ids) for ids in cut["labels"]] == [2, 3, 4]
+    assert all(ids[-1] == tokenizer.eos_token_id for ids in [*cut["input_ids"], *cut["labels"]])
+    with pytest.raises(ValueError, match="No pair is left"):
+        encode_pairs(PAIRS, tokenizer, max_source_length=2, max_target_length=2, on_long="drop")
+
+
+def test_a_limit_that_just_fits_removes_nothing(tokenizer):
+    assert len(encode_pairs(PAIRS, tokenizer, max_source_length=4, max_target_length=6)) == 3
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_stream_gives_the_same_ids(tokenizer, kept):
+    stream = encode_pairs(PAIRS.to_iterable_dataset(), tokenizer, keep_text=kept)
+    assert list(stream) == list(encode_pairs(PAIRS, tokenizer, keep_text=kept))
+
+
+def test_a_stream_raises_or_drops_where_it_meets_a_long_pair(tokenizer):
+    stream = PAIRS.to_iterable_dataset()
+    with pytest.raises(ValueError, match="row 2: 6"):
+        list(encode_pairs(stream, tokenizer, max_target_length=5))
+    left = list(encode_pairs(stream, tokenizer, max_target_length=5, on_long="drop", keep_text=True))
+    assert [row["query"] for row in left] == ["a b", "a b c"]
+    assert [row["length"] for row in left] == [5, 7]
+
+
+def test_labels_keep_the_begin_token_of_a_bart_like_tokenizer():
+    bart = bare_tokenizer("<s> $A </s>", pad_token="<pad>", bos_token="<s>", eos_token="</s>")
+    assert encode_pairs(PAIRS.select([0]), bart)[0]["labels"] == [3, 2, 4]
+
+
+def test_labels_are_closed_where_the_tokenizer_does_not():
+    open_ended = bare_tokenizer(pad_token="<pad>", eos_token="</s>")
+    row = encode_pairs(PAIRS.select([0]), open_ended)[0]
+    assert (row["input_ids"], row["labels"]) == ([0, 1], [2, 4])
+    cut = encode_pairs(
+        Dataset.from_dict({"query": ["a"], "response": ["a b d"]}), open_ended, max_target_length=3, on_long="truncate"
+    )
+    assert cut[0]["labels"] == [0, 1, 4]
+
+
+def test_a_tokenizer_without_pad_or_eos_is_refused_with_the_remedy():
+    with pytest.raises(ValueError, match=r"no `pad_token` and no `eos_token`.*\"eos_token\": \"</s>\".*resize_token"):
+        check_tokenizer(bare_tokenizer())
+    with pytest.raises(ValueError, match="no `eos_token`. Add"):
+        encode_pairs(PAIRS, bare_tokenizer(pad_token="<pad>"))
+
+
+@pytest.mark.parametrize("wrong", [{"on_long": "cut"}, {"max_source_length": 1}, {"max_target_length": 0}])
+def test_settings_that_make_no_sense_are_refused(tokenizer, wrong):
+    with pytest.raises(ValueError, match="`on_long`|`max_"):
+        encode_pairs(PAIRS, tokenizer, **wrong)
