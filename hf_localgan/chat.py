@@ -67,7 +67,9 @@ class ChatSettings:
             )
 
     def changed(self, name: str, value: str) -> "ChatSettings":
-        """The settings with the value that was typed for one. A temperature or `top_p` switches sampling on.
+        """The settings with the value that was typed for one.
+
+        A temperature or `top_p` switches sampling on, `num_beams` switches it off.
 
         Raises:
             ValueError: for an unknown name or a value that is not accepted.
@@ -81,8 +83,10 @@ class ChatSettings:
         except ValueError:
             kind = "a number" if name in types else "a whole number"
             raise ValueError(f"`{name}` must be {kind}, got {value!r}.") from None
-        sampling = {"do_sample": True, "num_beams": 1} if name in types and not self.do_sample else {}
-        return dataclasses.replace(self, **sampling, **{name: number})
+        implied = {"do_sample": False} if name == "num_beams" else {}
+        if name in types and not self.do_sample:
+            implied = {"do_sample": True, "num_beams": 1}
+        return dataclasses.replace(self, **implied, **{name: number})
 
     def generate_arguments(self) -> dict:
         """The arguments of `generate`. Sampling is from the whole vocabulary unless `top_p` says otherwise."""

@@ -54,9 +54,9 @@ def _add_chat(commands):
     parser = commands.add_parser(
         "chat",
         help="ask a generator",
-        description="Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line "
-        "of standard output for each, several responses separated by tabs. Every query is answered on its own, without "
-        "memory of earlier ones. Without options the search is greedy; a temperature or top-p switches to sampling.",
+        description="Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one "
+        "line of standard output for each, several responses separated by tabs. Every query is answered on its own, "
+        "without memory of earlier ones. Without options the search is greedy; a temperature or top-p means sampling.",
     )
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or id of a model on the Hub")
     parser.add_argument("--num-beams", type=int, default=1, metavar="N", help="hypotheses of the search (default: 1)")

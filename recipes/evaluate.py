@@ -3,7 +3,7 @@
     python recipes/evaluate.py MODEL DATA [--field value ...]
 
 MODEL is a folder or a Hub id, DATA what `--dataset` of the training recipes takes. Writes `evaluation.json`,
-`evaluation.md`, `generations.parquet` and `diversity_relevance.png`.
+`evaluation.md`, `generations.parquet`, `query_scores.parquet` and `diversity_relevance.png`.
 """
 
 import sys
@@ -13,9 +13,9 @@ from typing import ClassVar
 
 from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan.arguments import DataArguments, EvaluationArguments, GeneratorArguments, RecipeParser
+from hf_localgan.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
 from hf_localgan.arguments.groups import option
-from hf_localgan.evaluation import evaluate_generator
+from hf_localgan.evaluation import evaluate_generator, require_matplotlib
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 
@@ -30,11 +30,13 @@ class OutputArguments:
     use_cpu: bool = option(False, "Stay on the processor where there is an accelerator.")
 
 
-def main(data: DataArguments, generator: GeneratorArguments, evaluation: EvaluationArguments, output: OutputArguments):
+def main(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):
     if generator.model is None:
         raise ValueError("Name the generator and the data: `python recipes/evaluate.py MODEL DATA`.")
-    name = f"{Path(generator.model).name or generator.model}"
-    inside = Path(generator.model) if Path(generator.model).is_dir() else Path("runs") / name
+    require_matplotlib()  # what the end needs is looked at now
+    place = Path(expand_path(generator.model, "model"))
+    name = place.resolve().name if place.is_dir() else generator.model
+    inside = place if place.is_dir() else Path("runs") / place.name
     folder = Path(output.output_dir or inside / "evaluation" / Path(data.dataset).stem)
     pairs = data.load()
     model, tokenizer = generator.load()
@@ -64,10 +66,10 @@ def main(data: DataArguments, generator: GeneratorArguments, evaluation: Evaluat
 
 if __name__ == "__main__":
     parser = RecipeParser(
-        DataArguments, GeneratorArguments, EvaluationArguments, OutputArguments,
+        DataArguments, ModelArguments, EvaluationArguments, OutputArguments,
         positional=("model", "dataset"), description=__doc__,
     )  # fmt: skip
     try:
         main(*parser.read())
-    except (ValueError, OSError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"{parser.prog}: {' '.join(str(error).split())}")

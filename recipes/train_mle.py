@@ -20,7 +20,7 @@ from hf_localgan.arguments import (
     TokenizerArguments,
     checkpoint_to_resume,
 )
-from hf_localgan.evaluation import evaluate_generator, plot_training
+from hf_localgan.evaluation import evaluate_generator, plot_training, require_matplotlib
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 DEFAULT = Path(__file__).parent / "smalltalk" / "mle.yaml"
@@ -33,6 +33,7 @@ def main(
     evaluation: EvaluationArguments,
     args: MleConfig,
 ):
+    require_matplotlib()  # what the end needs is looked at now
     set_seed(args.seed)
     checkpoint = checkpoint_to_resume(args)
     with PartialState().main_process_first():
@@ -42,8 +43,10 @@ def main(
         else:
             tokenizer = tokens.make(pairs, data.language)
             model = generator.make(tokenizer)
-        train, validation = (data.encode(pairs[split], tokenizer) for split in ("train", data.eval_split))
+        splits = ("train", data.eval_split, data.test_split)
+        train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
+        vectors = evaluation.vectors(pairs, data)
         print(pairs.report)
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
 
@@ -54,14 +57,13 @@ def main(
     trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
 
-    test = pairs.grouped[data.test_split]
-    likelihood = trainer.evaluate(data.encode(pairs[data.test_split], tokenizer), metric_key_prefix="test")
+    likelihood = trainer.evaluate(test, metric_key_prefix="test")
     if trainer.is_world_process_zero():
         trainer.state.save_to_json(str(Path(args.output_dir) / "trainer_state.json"))
-        rows = slice(evaluation.max_test_queries)
+        grouped, rows = pairs.grouped[data.test_split], slice(evaluation.max_test_queries)
         result = evaluate_generator(
-            trainer.accelerator.unwrap_model(trainer.model), tokenizer, test["query"][rows], test["responses"][rows],
-            decodings=evaluation.decodings(), vectors=evaluation.vectors(pairs, data),
+            trainer.accelerator.unwrap_model(trainer.model), tokenizer, grouped["query"][rows],
+            grouped["responses"][rows], decodings=evaluation.decodings(), vectors=vectors,
             tokenization=evaluation.tokenization(data.language), lowercase=evaluation.metric_lowercase,
             num_samples=evaluation.num_samples, resamples=evaluation.resamples, seed=args.seed,
             about={
@@ -86,5 +88,5 @@ if __name__ == "__main__":
     )  # fmt: skip
     try:
         main(*parser.read())
-    except (ValueError, OSError) as error:
-        sys.exit(f"{parser.prog}: {error}")
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"{parser.prog}: {' '.join(str(error).split())}")

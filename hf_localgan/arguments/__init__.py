@@ -4,6 +4,7 @@ from hf_localgan.arguments.groups import (
     DataArguments,
     EvaluationArguments,
     GeneratorArguments,
+    ModelArguments,
     TokenizerArguments,
     checkpoint_to_resume,
 )
@@ -13,6 +14,7 @@ __all__ = [
     "DataArguments",
     "EvaluationArguments",
     "GeneratorArguments",
+    "ModelArguments",
     "RecipeParser",
     "TokenizerArguments",
     "checkpoint_to_resume",

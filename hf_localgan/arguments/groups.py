@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import ClassVar
 
+from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
@@ -21,10 +22,13 @@ from hf_localgan.data import (
     train_word_vectors,
     vocabulary_words,
 )
+from hf_localgan.data.tokenization import LANGUAGES
 from hf_localgan.evaluation import Decoding
 from hf_localgan.metrics import metric_tokens
 from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.models.loading import load_generator
+
+_COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
 
 def option(default, help: str):
@@ -64,20 +68,39 @@ class DataArguments:
     max_target_length: int = option(64, "Longest response in tokens.")
     on_long: str = option("drop", "Longer pairs: `drop` (counted), `truncate` or `error`.")
 
+    def __post_init__(self):
+        if self.language not in LANGUAGES:
+            raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
+        self._columns()
+
     def load(self) -> Pairs:
         """The pairs of the training, validation and test splits."""
         unit = "words" if self.language == "en" else "characters"
         bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
-        return load_pairs(
+        pairs = load_pairs(
             expand_path(self.dataset, "dataset"),
             self.dataset_config,
-            columns=None if self.columns is None else json.loads(self.columns),
+            columns=self._columns(),
             limits=LengthLimits(**bounds, unit=unit) if any(bound is not None for bound in bounds.values()) else None,
             on_bad=self.on_bad,
             on_shared=self.on_shared,
             streaming=self.streaming,
             revision=self.dataset_revision,
         )
+        if not self.streaming:
+            return pairs
+        watched = {self.eval_split, self.test_split}  # answered and scored as a whole
+        splits = {name: Dataset.from_list(list(some)) if name in watched else some for name, some in pairs.items()}
+        return Pairs(splits, pairs.report)
+
+    def _columns(self) -> dict[str, str] | None:
+        try:
+            columns = None if self.columns is None else json.loads(self.columns)
+        except json.JSONDecodeError as error:
+            raise ValueError(f"`columns` must be JSON, {_COLUMNS_EXAMPLE}, got {self.columns!r}: {error}.") from error
+        if columns is not None and not isinstance(columns, dict):
+            raise ValueError(f"`columns` must map our names to yours, {_COLUMNS_EXAMPLE}, got {self.columns!r}.")
+        return columns
 
     def encode(self, pairs, tokenizer: PreTrainedTokenizerBase):
         """Tokenized pairs for a trainer."""
@@ -105,7 +128,7 @@ class TokenizerArguments:
     def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
         """Loads the tokenizer, or trains it on the training split."""
         if self.tokenizer is not None:
-            tokenizer = AutoTokenizer.from_pretrained(self.tokenizer)
+            tokenizer = AutoTokenizer.from_pretrained(expand_path(self.tokenizer, "tokenizer"))
             check_tokenizer(tokenizer)
             return tokenizer
         return train_tokenizer(
@@ -119,16 +142,29 @@ class TokenizerArguments:
 
 
 @dataclass
-class GeneratorArguments:
-    """A generator that exists, or the shape of a recurrent one that is trained from scratch."""
+class ModelArguments:
+    """A generator that exists."""
 
     _argument_group_name: ClassVar[str] = "generator"
 
     model: str | None = option(
-        None, "Folder or Hub id of an encoder-decoder to go on from, with its tokenizer. By default one is made."
+        None,
+        "Folder or Hub id of an encoder-decoder, with its tokenizer. Environment variables are replaced. Training goes "
+        "on from it; without one it starts from scratch.",
     )
     model_revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
     trust_remote_code: bool = option(False, "Run code that the model's repository brings along.")
+
+    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The generator that `model` names, and its tokenizer."""
+        path = expand_path(self.model, "model")
+        return load_generator(path, revision=self.model_revision, trust_remote_code=self.trust_remote_code)
+
+
+@dataclass
+class GeneratorArguments(ModelArguments):
+    """A generator that exists, or the shape of a recurrent one that is trained from scratch."""
+
     word_vectors: str | None = option(
         None, "Vectors that the embeddings start from: GloVe or word2vec text, or parquet of `word` and `vector`."
     )
@@ -159,10 +195,6 @@ class GeneratorArguments:
             eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=start, **shape,
         )  # fmt: skip
 
-    def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The generator that `model` names, and its tokenizer."""
-        return load_generator(self.model, revision=self.model_revision, trust_remote_code=self.trust_remote_code)
-
     def make(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A new recurrent generator, its embeddings from `word_vectors` where these are given."""
         generator = RnnSeq2SeqForConditionalGeneration(self.config(tokenizer))
@@ -190,6 +222,7 @@ class EvaluationArguments:
     metric_vectors: str | None = option(
         None, "Word vectors of the embedding scores. By default vectors are made from the training pairs (PMI, SVD)."
     )
+    metric_vector_size: int = option(100, "Dimensions of the vectors that are made.")
     metric_tokenization: str | None = option(
         None, "`words`, `characters`, `jieba` or `whitespace`. By default `words`, and `characters` for Chinese."
     )
@@ -197,10 +230,24 @@ class EvaluationArguments:
     resamples: int = option(1000, "Bootstrap samples of the intervals.")
     answer_batch_size: int = option(128, "Queries answered at a time.")
 
+    def __post_init__(self):
+        self.decodings()  # refuses what cannot be decoded now, not after the training
+        if self.metric_tokenization not in (None, "words", "characters", "jieba", "whitespace"):
+            raise ValueError(
+                "`metric_tokenization` must be one of words, characters, jieba, whitespace, got "
+                f"{self.metric_tokenization!r}."
+            )
+        for name in ("num_samples", "max_new_tokens", "max_test_queries", "answer_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.resamples < 0:
+            raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
+
     def decodings(self) -> list[Decoding]:
         """Greedy, the beams and the temperatures."""
         searches = [Decoding.greedy(), *(Decoding.beam(width) for width in self.beams)]
-        return searches + [Decoding.sampling(temperature) for temperature in self.temperatures]
+        every = searches + [Decoding.sampling(temperature) for temperature in self.temperatures]
+        return list({one.name: one for one in every}.values())
 
     def tokenization(self, language: str) -> str:
         return self.metric_tokenization or ("words" if language == "en" else "characters")
@@ -209,9 +256,21 @@ class EvaluationArguments:
         """The vectors of the embedding scores, the same for every model that is scored on the same data."""
         if self.metric_vectors is not None:
             return load_word_vectors(expand_path(self.metric_vectors, "metric_vectors"))
+        if "train" not in pairs:
+            raise ValueError(
+                f"Word vectors for the embedding scores are made from the training split, and there is none (found: "
+                f"{', '.join(pairs)}). Name a file of vectors by `metric_vectors`."
+            )
         unit = self.tokenization(data.language)
         texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
-        vectors = train_word_vectors(metric_tokens(text, unit, self.metric_lowercase) for text in texts)
+        tokens = (metric_tokens(text, unit, self.metric_lowercase) for text in texts)
+        try:
+            vectors = train_word_vectors(tokens, dim=self.metric_vector_size)
+        except ValueError as error:
+            raise ValueError(
+                f"No word vectors can be made of the training pairs: {error} Here `dim` is `metric_vector_size`; or "
+                "name a file of vectors by `metric_vectors`."
+            ) from error
         vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
         return vectors
 
@@ -237,6 +296,7 @@ def checkpoint_to_resume(args) -> str | None:
     if found is None or not Path(found).is_dir():
         raise ValueError(
             f'There is no checkpoint to resume from: `resume_from_checkpoint` is "{wanted}", `output_dir` is '
-            f'"{args.output_dir}". Name a checkpoint folder, or leave the option out to start anew.'
+            f'"{args.output_dir}". Name a checkpoint folder, or `last` for the last one of `output_dir`, or leave the '
+            "option out to start anew."
         )
     return found

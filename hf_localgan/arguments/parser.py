@@ -8,17 +8,23 @@ import sys
 from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser
+from transformers.hf_argparser import string_to_bool
+
+
+class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
+    """The description as it is written, and the default of every option."""
 
 
 class RecipeParser(HfArgumentParser):
     """Reads `[CONFIG.yaml] [--field value ...]` into dataclasses.
 
     The file says what differs from the defaults of the fields, and options say what differs from the file. Unknown
-    names are errors that suggest the nearest known ones. Values of the file go through the same conversions as options.
+    names are errors that suggest the nearest known ones. Values of the file go through the same conversions as options;
+    `null` leaves the default.
 
     Args:
         dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`.
@@ -36,12 +42,25 @@ class RecipeParser(HfArgumentParser):
     ):
         words = " ".join(f"[{name.upper()}]" for name in positional)
         usage = f"%(prog)s {words} [--field value ...]"
-        formatter = argparse.RawDescriptionHelpFormatter
         super().__init__(
-            dataclass_types, usage=usage, description=description, allow_abbrev=False, formatter_class=formatter
+            dataclass_types, usage=usage, description=description, allow_abbrev=False, formatter_class=HelpFormatter
         )
         self.default_config, self.positional = default_config, positional
         self.known = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
+        self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
+        self.one_or_several = {
+            name
+            for kind in dataclass_types
+            for name, hint in get_type_hints(kind).items()
+            if _one_or_several(hint) and self.by_name[name].nargs is None
+        }
+        for action in self._actions:
+            if action.nargs == "+":
+                action.nargs = "*"  # an empty list is a value, too
+            if action.dest in self.one_or_several:
+                action.nargs = "+"
+            if action.help:  # argparse reads a lone percent sign as the start of a placeholder
+                action.help = action.help.replace("%%", "%").replace("%", "%%")
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
         """The dataclasses, filled.
@@ -71,6 +90,9 @@ class RecipeParser(HfArgumentParser):
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
         values = vars(parsed)
+        for name in self.one_or_several:
+            if isinstance(values[name], list) and len(values[name]) == 1:
+                values[name] = values[name][0]
         return tuple(
             kind(**{field.name: values[field.name] for field in fields(kind) if field.init and field.name in values})
             for kind in self.dataclass_types
@@ -84,15 +106,22 @@ class RecipeParser(HfArgumentParser):
         unknown = [name for name in config if name not in self.known]
         if unknown:
             raise ValueError(f'Unknown key{"s" if len(unknown) > 1 else ""} in "{path}": {self._suggest(unknown)}')
-        options = []
-        for name, value in config.items():
-            if isinstance(value, dict):
-                options += [f"--{name}", json.dumps(value)]
-            elif isinstance(value, list):
-                options += [f"--{name}", *(str(item) for item in value)]
-            elif value is not None:
-                options += [f"--{name}", str(value)]
-        return options
+        return [word for name, value in config.items() if value is not None for word in self._option(name, value)]
+
+    def _option(self, name: str, value) -> list[str]:
+        several = self.by_name[name].nargs in ("*", "+")
+        if isinstance(value, bool) and self.by_name[name].type is not string_to_bool:
+            words = ("yes", "on") if value else ("no", "off")
+            raise ValueError(
+                f"`{name}` is no switch, but YAML reads a bare `{words[0]}` or `{words[1]}` as {str(value).lower()}. "
+                f'Put the word in quotes: `{name}: "{words[0]}"`.'
+            )
+        if isinstance(value, list):
+            if not several:
+                raise ValueError(f"`{name}` takes one value, got a list of {len(value)}: {value}.")
+            return [f"--{name}", *(str(item) for item in value)]
+        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        return [f"--{name}", text] if several else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
     def _suggest(self, names: Sequence[str]) -> str:
         told = []
@@ -106,20 +135,38 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """A YAML file of one mapping, as a dict.
 
     Raises:
-        ValueError: if the file is missing, is not YAML, or holds something else than a mapping.
+        ValueError: if the file is missing, is not YAML, holds something else than a mapping, or names a key twice.
     """
     path = Path(path)
     if not path.is_file():
         raise ValueError(f'There is no configuration file "{path}". Give a YAML file, or none for the default.')
     try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        raise ValueError(f'"{path}" is not YAML: {error}') from error
+        config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f'"{path}" is not YAML: {" ".join(str(error).split())}') from error
     if config is None:
         return {}
     if not isinstance(config, dict) or not all(isinstance(key, str) for key in config):
         raise ValueError(f'"{path}" must hold `name: value` lines, got {type(config).__name__}.')
     return config
+
+
+class _Loader(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML would silently take the last."""
+
+    def construct_mapping(self, node, deep=False):
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen:
+                raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
+            seen.add(key.value)
+        return super().construct_mapping(node, deep=deep)
+
+
+def _one_or_several(hint) -> bool:
+    """Whether a field takes one text or a list of them."""
+    kinds = get_args(hint)
+    return str in kinds and any(get_origin(kind) is list for kind in kinds)
 
 
 def expand_path(value: str, option: str) -> str:

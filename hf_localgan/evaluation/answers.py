@@ -1,5 +1,6 @@
 """Answers of a generator to many queries, under several ways of decoding."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -34,7 +35,7 @@ class Decoding:
 
     @classmethod
     def sampling(cls, temperature: float) -> "Decoding":
-        if temperature <= 0:
+        if not 0 < temperature < math.inf:
             raise ValueError(f"A sampling temperature is positive, got {temperature}. Greedy decoding is its limit 0.")
         arguments = {"do_sample": True, "num_beams": 1, "temperature": float(temperature), "top_k": 0, "top_p": 1.0}
         return cls(f"temperature {temperature:g}", arguments, temperature)
@@ -71,24 +72,29 @@ def answer_queries(
     Returns:
         A list of `num_samples` texts for each query.
     """
+    if not queries:
+        return []
     encoded = tokenizer(list(queries), truncation=True, max_length=max_source_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = sorted(range(len(queries)), key=lambda index: lengths[index], reverse=True)
     answers: list[list[str]] = [[] for _ in queries]
     training = model.training
-    model.eval()
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices):
         torch.manual_seed(seed)
-        for start in tqdm(range(0, len(order), batch_size), desc=decoding.name, leave=False):
-            rows = order[start : start + batch_size]
-            features = [{name: encoded[name][row] for name in ("input_ids", "attention_mask")} for row in rows]
-            batch = tokenizer.pad(features, return_tensors="pt").to(model.device)
-            generated = model.generate(
-                **batch, **decoding.arguments, num_return_sequences=num_samples, max_new_tokens=max_new_tokens
-            )
-            texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-            for position, row in enumerate(rows):
-                answers[row] = [text.strip() for text in texts[position * num_samples : (position + 1) * num_samples]]
-    model.train(training)
+        model.eval()
+        try:
+            for start in tqdm(range(0, len(order), batch_size), desc=decoding.name, leave=False):
+                rows = order[start : start + batch_size]
+                features = [{name: encoded[name][row] for name in ("input_ids", "attention_mask")} for row in rows]
+                batch = tokenizer.pad(features, return_tensors="pt").to(model.device)
+                generated = model.generate(
+                    **batch, **decoding.arguments, num_return_sequences=num_samples, max_new_tokens=max_new_tokens
+                )
+                texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+                for position, row in enumerate(rows):
+                    of_row = texts[position * num_samples : (position + 1) * num_samples]
+                    answers[row] = [text.strip() for text in of_row]
+        finally:
+            model.train(training)
     return answers

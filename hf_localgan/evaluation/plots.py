@@ -1,8 +1,17 @@
 """Plots of evaluations and of training; they need matplotlib, of the `plots` extra."""
 
+from itertools import cycle
 from pathlib import Path
 
 from hf_localgan.files import replacing
+
+
+def require_matplotlib():
+    """Raises an `ImportError` that names the extra where matplotlib is missing, before hours are spent."""
+    try:
+        import matplotlib.figure  # noqa: F401
+    except ImportError as error:
+        raise ImportError('Plots need matplotlib: `pip install "hf-localgan[plots]"`.') from error
 
 
 def new_figure(columns: int = 1):
@@ -11,11 +20,10 @@ def new_figure(columns: int = 1):
     Raises:
         ImportError: without matplotlib.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        raise ImportError('Plots need matplotlib: `pip install "hf-localgan[plots]"`.') from error
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
     figure = Figure(figsize=(6.4 * columns, 4.8), layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(1, columns, squeeze=False)[0]
@@ -51,7 +59,8 @@ def plot_diversity_relevance(evaluation, path: str | Path):
         axis.errorbar(across, up, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, label="sampling, by temperature")
         for one, x, y in zip(sampled, across, up, strict=True):
             axis.annotate(f"{one.temperature:g}", (x, y), textcoords="offset points", xytext=(5, 5), fontsize=8)
-        for marker, one in zip("s^Dv*", [one for one in evaluation.decodings if one.temperature is None], strict=False):
+        searches = [one for one in evaluation.decodings if one.temperature is None]
+        for marker, one in zip(cycle("s^Dv*"), searches, strict=False):
             report = evaluation.reports[one.name]
             axis.plot(report[diversity].value, report[scored].value, marker, markersize=8, label=one.name)
         own = evaluation.references_report
@@ -88,5 +97,6 @@ def plot_training(history: list[dict], path: str | Path):
     axis.set_xlabel("step")
     axis.set_ylabel("nats per token")
     axis.grid(alpha=0.3)
-    axis.legend()
+    if axis.lines:
+        axis.legend()
     save_figure(figure, path)

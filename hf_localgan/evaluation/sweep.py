@@ -1,6 +1,7 @@
 """One generator, scored under greedy decoding, beam search and a sweep of sampling temperatures."""
 
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,7 +10,9 @@ from typing import Any
 
 import pyarrow
 import pyarrow.parquet
+from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
+from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -29,6 +32,8 @@ SHOWN = {
     "relevance_max": "Rel max",
     "local_coverage": "coverage",
 }
+
+FILES = ("evaluation.json", "evaluation.md", "generations.parquet", "query_scores.parquet")
 
 
 @dataclass
@@ -73,11 +78,13 @@ class Evaluation:
 
     def scores_table(self) -> Table:
         """Scores as a rich table."""
-        table = Table(title=f"scores of {len(self.queries)} queries", title_justify="left")
-        table.add_column("decoding")
+        table = Table(title=f"scores of {len(self.queries)} queries", title_justify="left", box=SIMPLE_HEAD)
+        table.show_edge, table.padding = False, (0, 1, 0, 0)  # ten columns fit on a screen of 80 characters
+        table.add_column("decoding", min_width=11)
         names = self._names_shown()
         for name in names:
-            table.add_column(SHOWN[name], justify="right")
+            longest = max(len(word) for word in SHOWN[name].split())
+            table.add_column(SHOWN[name], justify="right", min_width=max(longest, 6), overflow="fold")
         for title, report in self.rows():
             table.add_row(title, *(_cell(report, name) for name in names))
         return table
@@ -90,7 +97,8 @@ class Evaluation:
             table.add_column(column, ratio=1, overflow="fold")
         for index in self._sample_indices(rows):
             answers = (self.answers[name][index] for name in names)
-            table.add_row(self.queries[index], self.references[index][0], *answers)
+            texts = (self.queries[index], self.references[index][0], *answers)
+            table.add_row(*(escape(text) for text in texts))  # "[sighs]" is no style
         return table
 
     def to_markdown(self, rows: int = 12) -> str:
@@ -114,7 +122,11 @@ class Evaluation:
         (console or Console()).print(Group(self.scores_table(), self.samples_table()))
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
-        """Writes `evaluation.json`, `evaluation.md`, `generations.parquet` and `diversity_relevance.png`.
+        """Writes `evaluation.json`, `evaluation.md`, two parquet files and `diversity_relevance.png`.
+
+        `generations.parquet` has a row per query: `query`, `references`, and the answer under each decoding.
+        `query_scores.parquet` has a row per decoding and query: `decoding`, `query` (its row in the other file) and the
+        values whose means some scores are, null where a query has none. Paired tests need both.
 
         Args:
             folder: made where it is missing; files of an earlier evaluation are replaced.
@@ -124,20 +136,32 @@ class Evaluation:
             The files.
         """
         folder = Path(folder)
-        files = [folder / name for name in ("evaluation.json", "evaluation.md", "generations.parquet")]
+        files = [folder / name for name in FILES]
         with replacing(files[0]) as path:
-            path.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+            text = json.dumps(_plain(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+            path.write_text(text + "\n", encoding="utf-8")
         with replacing(files[1]) as path:
             path.write_text(self.to_markdown(), encoding="utf-8")
         with replacing(files[2]) as path:
             columns = {"query": self.queries, "references": self.references, **self.answers}
             pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        with replacing(files[3]) as path:
+            pyarrow.parquet.write_table(self._query_scores(), path)
         if plots:
             from hf_localgan.evaluation.plots import plot_diversity_relevance
 
             files.append(folder / "diversity_relevance.png")
             plot_diversity_relevance(self, files[-1])
         return files
+
+    def _query_scores(self) -> pyarrow.Table:
+        tables = []
+        for one in self.decodings:
+            values = self.reports[one.name].per_query
+            columns = {"decoding": [one.name] * len(self.queries), "query": range(len(self.queries))}
+            columns |= {name: pyarrow.array(some, from_pandas=True) for name, some in values.items()}  # NaN is null
+            tables.append(pyarrow.table(columns))
+        return pyarrow.concat_tables(tables, promote_options="default")
 
     def _names_shown(self) -> list[str]:
         return [name for name in SHOWN if any(name in report.scores for report in self.reports.values())]
@@ -206,6 +230,15 @@ def evaluate_generator(
     return Evaluation(
         about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
     )
+
+
+def _plain(value):
+    """The same for JSON, which knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(report: ScoreReport, name: str) -> str:

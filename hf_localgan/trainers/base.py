@@ -9,12 +9,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_localgan.data import check_tokenizer
 from hf_localgan.functional import linear_cross_entropy, linear_token_nll
 from hf_localgan.trainers.checkpoints import CheckpointMixin
 from hf_localgan.trainers.output_head import finish_inside, head_can_be_separated
 from hf_localgan.trainers.samples import SampleTableCallback
+from hf_localgan.trainers.sampling import EpochLengthGroupedSampler
+
+TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 logger = logging.getLogger(__name__)
 
@@ -36,13 +40,12 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
     """
 
     def __init__(self, model=None, args=None, **kwargs):
+        if not hasattr(args, "fast_loss"):
+            raise ValueError(f"`args` must be a configuration of this package such as `MleConfig`, got {args!r}.")
         if kwargs.get("processing_class") is not None:
             check_tokenizer(kwargs["processing_class"])
-        train_dataset = kwargs.get("train_dataset")
-        if train_dataset is not None and hasattr(train_dataset, "__len__") and len(train_dataset) == 0:
-            raise ValueError(
-                "`train_dataset` is empty. Look at the report of `load_pairs` for what was left out and why."
-            )
+        for name in ("train_dataset", "eval_dataset"):
+            _refuse_empty(name, kwargs.get(name))
         super().__init__(model, args, **kwargs)
         if not getattr(self.model.config, "is_encoder_decoder", False):
             raise ValueError(
@@ -52,7 +55,7 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         self.model_accepts_loss_kwargs = True  # the Trainer then counts the labels of all accumulated batches
         self._separable: bool | None = None if self.args.fast_loss else False
         self._terms: dict[str, tuple[Tensor, int]] = {}
-        self._labels_since_log = torch.zeros((), dtype=torch.float64)
+        self._labels_since_log = torch.zeros((), dtype=torch.long)
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._evaluated = torch.zeros(2, dtype=torch.float64)  # summed nats, labels
         if self.args.early_stopping_patience:
@@ -63,20 +66,42 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
             self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
 
     def _first_rows(self, number: int) -> list[dict]:
+        """The first rows with different queries: data with several responses repeat a query row after row."""
         dataset = self.eval_dataset
-        if isinstance(dataset, dict) and not hasattr(dataset, "column_names"):
+        if isinstance(dataset, dict):
             dataset = next(iter(dataset.values()))
-        return list(islice(iter(dataset), number))
+        rows = {}
+        for row in islice(dataset, 100 * number):
+            if "input_ids" in row and "labels" in row:
+                rows.setdefault(tuple(map(int, row["input_ids"])), row)
+            if len(rows) == number:
+                break
+        return list(rows.values())
+
+    def _get_train_sampler(self, train_dataset=None):
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        # The stock sampler draws from the global random state, which differs between processes once dropout has drawn
+        # from it, and which a resumed run does not have.
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return EpochLengthGroupedSampler(batch_size, sampler.lengths, seed, lambda: self.state.epoch)
 
     # ---- the loss ----
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Nats per label of the whole batch, plus the parameters' other terms in subclasses."""
+        if inputs.get("labels") is None:
+            raise ValueError(
+                f"The batch has no `labels` (found: {', '.join(f'`{name}`' for name in inputs)}). Make the data set by "
+                "`encode_pairs`, and let a collator such as `DataCollatorForSeq2Seq` pad it."
+            )
         labels = inputs["labels"]
         counted = (labels != -100).sum()
-        divisor = counted.clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+        divisor = torch.as_tensor(counted if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
         if self.model.training:
-            self._labels_since_log += counted.cpu()
+            self._labels_since_log = self._labels_since_log + counted  # stays on the device until it is logged
         if return_outputs:
             outputs = model(**self._without_labels(inputs))
             loss = self._loss_of_logits(outputs.logits, labels, divisor)
@@ -120,8 +145,15 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         inputs = {**inputs, "use_cache": False}
         labels = inputs.pop("labels")
         if "decoder_input_ids" not in inputs and "decoder_inputs_embeds" not in inputs:
-            inputs["decoder_input_ids"] = self.model.prepare_decoder_input_ids_from_labels(labels=labels)
+            shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", self._shift_right)
+            inputs["decoder_input_ids"] = shift(labels=labels)
         return inputs
+
+    def _shift_right(self, labels: Tensor) -> Tensor:
+        """As the forward of models without a method for it does: Blenderbot, M2M100, NLLB."""
+        config = self.model.config
+        shifted = torch.cat([torch.full_like(labels[:, :1], config.decoder_start_token_id), labels[:, :-1]], dim=1)
+        return shifted.masked_fill(shifted == -100, config.pad_token_id)
 
     def _head_is_separable(self, inputs: dict) -> bool:
         if self._separable is None:
@@ -138,22 +170,27 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
     # ---- evaluation ----
 
     def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
-        if "labels" not in inputs:
+        if inputs.get("labels") is None:  # `DataCollatorForSeq2Seq` sets it to `None` where there are none
+            inputs = {name: value for name, value in inputs.items() if name != "labels"}
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs)
         inputs = self._prepare_inputs(inputs)
         with torch.no_grad(), self.compute_loss_context_manager():
             nll = self.example_nll(model, inputs)
         # Gathering drops the examples that were repeated to fill the last batch of all processes.
-        self._evaluated += self.accelerator.gather_for_metrics(nll).sum(dim=0).cpu()
+        self._evaluated += self.accelerator.gather_for_metrics(nll).cpu().double().sum(dim=0)
         totals = nll.sum(dim=0)
         loss = (totals[0] / totals[1].clamp(min=1)).float()
-        if prediction_loss_only:
+        if prediction_loss_only or self.args.prediction_loss_only:
             return loss, None, None
-        _, predictions, labels = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
+        labels = inputs["labels"]
+        if self.args.predict_with_generate:
+            # Without labels, so that the model does not compute a second loss.
+            inputs = {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
+        _, predictions, _ = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
         return loss, predictions, labels
 
     def example_nll(self, model, inputs) -> Tensor:
-        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`, float64."""
+        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`."""
         labels, inputs = inputs["labels"], self._without_labels(inputs)
 
         def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -164,10 +201,13 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         else:
             logits = model(**inputs).logits.float()
             nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
-        return torch.stack([nll.double().sum(dim=1), (labels != -100).double().sum(dim=1)], dim=1)
+        nll = nll.sum(dim=1)
+        return torch.stack([nll, (labels != -100).sum(dim=1).to(nll.dtype)], dim=1)
 
     def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
         self._evaluated.zero_()
+        # `Seq2SeqTrainer` keeps the examples that were repeated to fill the last batch of all processes.
+        self.gather_function = self.accelerator.gather_for_metrics
         output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
         nats, labels = self._evaluated.tolist()
         if labels:
@@ -177,9 +217,9 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         return output
 
     def evaluate(self, *args, **kwargs):
-        started = time.perf_counter()
-        metrics = super().evaluate(*args, **kwargs)
-        self._not_training += time.perf_counter() - started
+        started, before = time.perf_counter(), self._not_training
+        metrics = super().evaluate(*args, **kwargs)  # calls itself for each of several data sets
+        self._not_training = before + time.perf_counter() - started
         return metrics
 
     def _save_checkpoint(self, model, trial):
@@ -197,8 +237,7 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
 
     def log(self, logs: dict[str, float], start_time: float | None = None):
         if "loss" in logs:  # a training line, which every process reaches
-            labels = self._labels_since_log.to(self.args.device, torch.float32)
-            labels = self.accelerator.reduce(labels, "sum").item()
+            labels = self.accelerator.reduce(self._labels_since_log.to(self.args.device), "sum").item()
             now = time.perf_counter()
             logs["tokens_per_second"] = labels / max(now - self._clock - self._not_training, 1e-9)
             self._labels_since_log.zero_()
@@ -208,11 +247,22 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
             self._terms.clear()
         super().log(logs, start_time)
 
-    def train(self, *args, **kwargs):
+    def _prepare_for_training(self, *args, **kwargs):
+        prepared = super()._prepare_for_training(*args, **kwargs)
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._labels_since_log.zero_()
-        return super().train(*args, **kwargs)
+        self._terms.clear()
+        return prepared
 
 
 def _first_examples(inputs: dict, number: int) -> dict:
     return {name: value[:number] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _refuse_empty(name: str, dataset):
+    for part in dataset.values() if isinstance(dataset, dict) else [dataset]:
+        if hasattr(part, "__len__") and len(part) == 0:
+            raise ValueError(
+                f"`{name}` is empty. Look at the report of `load_pairs` for what was left out and why, and widen its "
+                "limits."
+            )

@@ -33,7 +33,7 @@ class CheckpointMixin(Trainer):
         # The same name on every process; only the main process removes and renames.
         staging = run_dir / f"{STAGING}-{name}"
         if self.args.should_save:
-            shutil.rmtree(staging, ignore_errors=True)
+            _remove_leftovers(run_dir)
         self.accelerator.wait_for_everyone()
         try:
             self._staging = staging
@@ -44,8 +44,7 @@ class CheckpointMixin(Trainer):
                 self.state.best_model_checkpoint = str(run_dir / name)
             if self.args.should_save:
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
-                shutil.rmtree(run_dir / name, ignore_errors=True)
-                os.replace(staging / name, run_dir / name)
+                _move_all(staging, run_dir)
         finally:
             self._staging = None
             if self.args.should_save:
@@ -70,14 +69,14 @@ class CheckpointMixin(Trainer):
         if not self.args.should_save:
             return super()._save(str(output_dir), state_dict=state_dict)
         output_dir.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(output_dir)
         with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=output_dir) as temporary:
             super()._save(temporary, state_dict=state_dict)
             self._save_extra(Path(temporary))
             (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             arguments = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
             (Path(temporary) / "training_args.json").write_text(arguments + "\n", encoding="utf-8")
-            for written in sorted(Path(temporary).iterdir()):
-                _move_over(written, output_dir / written.name)
+            _move_all(Path(temporary), output_dir)
 
     def _save_extra(self, folder: Path):
         """What a trainer saves beside model and tokenizer; `folder` is renamed afterwards."""
@@ -97,7 +96,37 @@ class CheckpointMixin(Trainer):
             ) from error
 
 
-def _move_over(source: Path, target: Path):
-    if target.is_dir() and source.is_dir():
-        shutil.rmtree(target)
-    os.replace(source, target)
+def _remove_leftovers(folder: Path):
+    """Removes what a process that was killed while it saved has left behind."""
+    for leftover in folder.glob(f"{STAGING}-*"):
+        shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _move_all(source: Path, target: Path):
+    """Moves files and folders from `source` over those in `target`; on an error everything is as it was before."""
+    old = source / STAGING
+    moved = []
+    names = sorted(path.name for path in source.iterdir())
+    old.mkdir()
+    try:
+        for name in names:
+            moved.append(name)
+            if (target / name).exists():
+                _put_aside(target / name, old / name)
+            os.replace(source / name, target / name)
+    except BaseException:
+        for name in moved:
+            if (old / name).exists():
+                if (target / name).is_dir():
+                    shutil.rmtree(target / name)
+                os.replace(old / name, target / name)
+            elif not (source / name).exists():
+                os.replace(target / name, source / name)
+        raise
+
+
+def _put_aside(path: Path, aside: Path):
+    try:
+        os.link(path, aside)  # a second name for a file, so that there is no moment without it
+    except OSError:  # a folder, or a file system without links
+        os.replace(path, aside)

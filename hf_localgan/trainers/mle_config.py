@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 
+import torch
 from transformers import Seq2SeqTrainingArguments
 
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
@@ -11,7 +12,8 @@ HEAD_DTYPES = ("auto", "float32", "bfloat16")
 class MleConfig(Seq2SeqTrainingArguments):
     """Arguments of `MleTrainer`, on top of `Seq2SeqTrainingArguments`.
 
-    Changed: nothing is reported to an experiment tracker unless `report_to` names one.
+    Changed: nothing is reported to an experiment tracker unless `report_to` names one, memory is pinned only where
+    there is an accelerator that reads it, and a lower perplexity is better unless `greater_is_better` says otherwise.
     """
 
     # Token loss
@@ -47,16 +49,34 @@ class MleConfig(Seq2SeqTrainingArguments):
     )
 
     def __post_init__(self):
-        if self.head_dtype not in HEAD_DTYPES:
-            raise ValueError(f'`head_dtype` must be one of {", ".join(HEAD_DTYPES)}, got "{self.head_dtype}".')
-        for name in ("early_stopping_patience", "sample_rows"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
+        self._check_values()
         if self.early_stopping_patience and not self.metric_for_best_model:
             self.metric_for_best_model, self.greater_is_better = "eval_loss", False
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("perplexity"):
+            self.greater_is_better = False  # by default only names that end in `loss` count as such
         super().__post_init__()
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if self.use_cpu or accelerator is None or accelerator.type == "mps":
+            self.dataloader_pin_memory = False  # torch warns about it at every epoch
         if self.early_stopping_patience and self.eval_strategy == "no":
             raise ValueError(
                 f"`early_stopping_patience={self.early_stopping_patience}` needs evaluations. Set `eval_strategy` to "
                 "`steps` or `epoch`."
+            )
+
+    def _check_values(self):
+        if self.head_dtype not in HEAD_DTYPES:
+            raise ValueError(f'`head_dtype` must be one of {", ".join(HEAD_DTYPES)}, got "{self.head_dtype}".')
+        for name in ("early_stopping_patience", "early_stopping_threshold", "sample_rows"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}. 0 turns it off.")
+        if self.sample_max_new_tokens < 1:
+            raise ValueError(
+                f"`sample_max_new_tokens` must be at least 1, got {self.sample_max_new_tokens}. To turn the table off, "
+                "set `sample_rows` to 0."
+            )
+        if not 0 <= self.label_smoothing_factor < 1:
+            raise ValueError(
+                f"`label_smoothing_factor` must be in [0, 1), got {self.label_smoothing_factor}. 0 turns it off, 0.1 "
+                "is usual."
             )

@@ -19,15 +19,15 @@ def output_head(model: nn.Module) -> nn.Linear | None:
 
 
 @contextmanager
-def _without_head(model: nn.Module) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """While this is open, what `model` returns as logits is what goes into its output layer."""
+def _replaced_head(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
+    """While this is open, `forward` takes the place of the output layer, whose weight and bias are yielded."""
     base = model.get_base_model() if hasattr(model, "get_base_model") else model
     head = output_head(model)
     bias, extra = head.bias, getattr(base, "final_logits_bias", None)  # BART and its kin add a buffer to the logits
     if extra is not None:
         bias = extra.flatten() if bias is None else bias + extra.flatten()
         base.final_logits_bias = extra.new_zeros(1, 1)
-    with _replaced_forward(head, lambda hidden: hidden):
+    with _replaced_forward(head, forward):
         try:
             yield head.weight, bias
         finally:
@@ -66,7 +66,7 @@ def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Fi
     forward = model.forward
 
     def up_to_the_head(*args, **kwargs) -> Tensor:
-        with _without_head(model) as (weight, bias):
+        with _replaced_head(model, lambda hidden: hidden) as (weight, bias):
             hidden = forward(*args, **kwargs).logits
         return finish(hidden, weight, bias)
 
@@ -76,30 +76,36 @@ def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Fi
 
 @torch.no_grad()
 def head_can_be_separated(model: nn.Module, inputs: dict) -> bool:
-    """Whether the hidden states times the output layer are the model's logits, tried on one small batch.
+    """Whether the model's logits are what its output layer returns, tried on one small batch.
 
-    Some models scale or transform behind the output layer (a soft cap, say); for them the answer is no.
+    The output layer is made to return invented logits, from -128 to 128, and the model must hand them on unchanged: a
+    scale, a soft cap or a second way to the logits shows, in any precision and however small the model's own logits.
+
+    Args:
+        model: a `PreTrainedModel` or a PEFT model.
+        inputs: arguments of the model's forward without labels.
     """
-    if output_head(model) is None:
+    head = output_head(model)
+    if head is None:
         return False
+    invented: list[Tensor] = []
+
+    def invent(hidden: Tensor) -> Tensor:
+        shape = (*hidden.shape[:-1], head.out_features)
+        values = torch.arange(hidden.shape[:-1].numel() * head.out_features, device=hidden.device) % 257 - 128
+        invented.append(values.to(hidden.dtype).view(shape))  # whole numbers up to 256 are exact in 16 bits, too
+        return invented[-1]
+
     training = model.training
     model.eval()  # without dropout, so that the random state is left alone
     try:
-        logits = model(**inputs).logits.float()
-        rebuilt = finish_inside(
-            model, model, inputs, lambda hidden, weight, bias: _logits(hidden.to(weight.dtype), weight, bias).float()
-        )
-    except (RuntimeError, TypeError, ValueError):
+        with _replaced_head(model, invent):
+            logits = model(**inputs).logits
+        hidden = finish_inside(model, model, inputs, lambda hidden, weight, bias: hidden)
+    except (AttributeError, IndexError, RuntimeError, TypeError, ValueError):
         return False
     finally:
         model.train(training)
-    if rebuilt.shape != logits.shape:
+    if len(invented) != 1 or hidden.shape != (*logits.shape[:-1], head.in_features):
         return False
-    scale = logits.abs().amax().clamp(min=1.0)
-    tolerance = 1e-4 if next(model.parameters()).dtype == torch.float32 else 3e-2
-    return bool((rebuilt - logits).abs().amax() <= tolerance * scale)
-
-
-def _logits(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    logits = hidden @ weight.T
-    return logits if bias is None else logits + bias
+    return torch.equal(logits.float(), invented[0].float())

@@ -1,11 +1,15 @@
 """What the generator says, shown while it trains."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from rich.console import Console
 from rich.table import Table
-from transformers import TrainerCallback
+from rich.text import Text
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase, TrainerCallback
+from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from hf_localgan.files import replacing
 
@@ -18,7 +22,7 @@ def sample_table(rows: list[dict], title: str) -> Table:
     for column in COLUMNS[1:]:
         table.add_column(column, ratio=1, overflow="fold")
     for row in rows:
-        table.add_row(*(row[column] for column in COLUMNS[1:]))
+        table.add_row(*(Text(row[column]) for column in COLUMNS[1:]))  # as `Text`, brackets are no markup
     return table
 
 
@@ -30,24 +34,35 @@ def read_samples(path: str | Path) -> list[dict]:
 
 
 class SampleTableCallback(TrainerCallback):
-    """Answers the same queries greedily at each evaluation.
+    """Answers the same queries greedily at each evaluation while training.
 
     The table goes to the console, to TensorBoard or trackio where they are on, and with all earlier ones into
     `samples.parquet` in the output folder. Greedy decoding draws nothing, so training is the same with and without it.
+
+    Args:
+        trainer: whose model answers, and whose tokenizer writes the text.
+        examples: rows of `input_ids`, `attention_mask` (where there is padding) and `labels`.
     """
 
     def __init__(self, trainer, examples: list[dict]):
         self.trainer = trainer
         self.examples = examples
+        self.rows: list[dict] = []
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        path = _path(args)
+        earlier = read_samples(path) if state.is_world_process_zero and state.global_step and path.exists() else []
+        # Rows of later steps are from a run that was interrupted after them and is resumed from before.
+        self.rows = [row for row in earlier if row["step"] <= state.global_step]
 
     def on_evaluate(self, args, state, control, **kwargs):
-        if not state.is_world_process_zero or not self.examples:
+        if not (state.is_world_process_zero and self.examples and self.trainer.is_in_train):
             return
-        path = Path(args.output_dir) / "samples.parquet"
-        # Rows of later steps are from a run that was interrupted after them and resumed before.
-        earlier = [row for row in read_samples(path) if row["step"] < state.global_step] if path.exists() else []
+        if self.rows and self.rows[-1]["step"] == state.global_step:  # several data sets are evaluated at this step
+            return
         rows = [{"step": state.global_step, **row} for row in self.answer(args)]
-        _write_samples(path, earlier + rows)
+        _write_samples(_path(args), self.rows + rows)
+        self.rows += rows
         if not args.disable_tqdm:
             Console().print(sample_table(rows, f"step {state.global_step}"))
         self._report(rows, state.global_step)
@@ -59,16 +74,19 @@ class SampleTableCallback(TrainerCallback):
         model = trainer.accelerator.unwrap_model(trainer.model)
         columns = ("input_ids", "attention_mask")
         features = [{name: row[name] for name in columns if name in row} for row in self.examples]
-        batch = tokenizer.pad(features, return_tensors="pt").to(model.device)
+        batch = pad_without_fast_tokenizer_warning(tokenizer, features, return_tensors="pt").to(model.device)
         training = model.training
         model.eval()
         generated = model.generate(**batch, max_new_tokens=args.sample_max_new_tokens, do_sample=False, num_beams=1)
         model.train(training)
-        labels = [[token for token in row["labels"] if token != -100] for row in self.examples]
-        decoded = (
-            tokenizer.batch_decode(ids, skip_special_tokens=True) for ids in (batch["input_ids"], labels, generated)
-        )
-        return [dict(zip(COLUMNS[1:], texts, strict=True)) for texts in zip(*decoded, strict=True)]
+        return [
+            {
+                "query": decode_tokens(tokenizer, row["input_ids"]),
+                "reference": decode_tokens(tokenizer, row["labels"]),
+                "generation": decode_tokens(tokenizer, tokens[1:]),  # behind the start token
+            }
+            for row, tokens in zip(self.examples, generated, strict=True)
+        ]
 
     def _report(self, rows: list[dict], step: int):
         for callback in self.trainer.callback_handler.callbacks:
@@ -78,15 +96,26 @@ class SampleTableCallback(TrainerCallback):
             elif kind == "TrackioCallback" and getattr(callback, "_initialized", False):
                 import trackio
 
-                trackio.log(
-                    {"samples": trackio.Table(columns=list(COLUMNS), data=[[row[c] for c in COLUMNS] for row in rows])}
-                )
+                table = trackio.Table(columns=list(COLUMNS), data=[[row[c] for c in COLUMNS] for row in rows])
+                trackio.log({"samples": table, "train/global_step": step})
+
+
+def decode_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | Tensor) -> str:
+    """The text of one sequence without padding, start and end; other special tokens, `<unk>` above all, are shown."""
+    left_out = {-100, tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
+    return tokenizer.decode([token for token in map(int, ids) if token not in left_out])
 
 
 def _markdown(rows: list[dict]) -> str:
     lines = ["| " + " | ".join(COLUMNS[1:]) + " |", "| --- " * 3 + "|"]
-    lines += ["| " + " | ".join(row[column].replace("|", "\\|") for column in COLUMNS[1:]) + " |" for row in rows]
+    for row in rows:
+        cells = (" ".join(row[column].replace("|", "\\|").split()) for column in COLUMNS[1:])
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _path(args) -> Path:
+    return Path(args.output_dir) / "samples.parquet"
 
 
 def _write_samples(path: Path, rows: list[dict]):

@@ -150,3 +150,10 @@ def test_each_dropout_has_an_effect_of_its_own(tiny_generator, place):
     mask = torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])  # packed, so that this path is met too
     inputs = {"input_ids": SOURCE, "attention_mask": mask, "decoder_input_ids": TARGET}
     assert not torch.allclose(model(**inputs).logits, model(**inputs).logits)
+
+
+@pytest.mark.parametrize("mask", [None, torch.tensor([[1, 1, 1, 1, 1], [1, 1, 1, 0, 0]])], ids=["plain", "packed"])
+def test_dropout_acts_between_the_encoders_layers(tiny_generator, mask):
+    encoder = tiny_generator(dropout=0.5, encoder_layers=2).get_encoder().train()
+    first, second = (encoder(SOURCE, attention_mask=mask, output_hidden_states=True).hidden_states for _ in range(2))
+    assert torch.equal(first[1], second[1]) and not torch.allclose(first[2], second[2])

@@ -78,6 +78,17 @@ def test_attention_weights_are_distributions_over_the_tokens(tiny_generator, att
     assert (weights[1, :, :, 3:] == 0).all() and (weights[0] > 0).all() and (weights[1, :, :, :3] > 0).all()
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_attention_before_the_cell_is_asked_by_the_top_layers_last_output(tiny_generator, cell):
+    model = tiny_generator(cell_type=cell, attention_position="before", encoder_layers=2, decoder_layers=2)
+    decoder, encoded = model.get_decoder(), model.get_encoder()(SOURCE)
+    outputs = model(SOURCE, labels=LABELS, output_attentions=True, output_hidden_states=True)
+    start = decoder.initial_state(encoded.final_state)[:, -1, :1]  # the top layer's h
+    queries = torch.cat([start, outputs.decoder_hidden_states[-1][:, :-1]], dim=1)
+    _, weights = decoder.attention(queries, encoded.last_hidden_state, None, None)
+    torch.testing.assert_close(outputs.cross_attentions[0][:, 0], weights)
+
+
 def test_attention_comes_on_request_and_where_there_is_one(tiny_generator):
     assert tiny_generator()(SOURCE, labels=LABELS).cross_attentions is None
     assert tiny_generator(attention="none")(SOURCE, labels=LABELS, output_attentions=True).cross_attentions is None

@@ -89,6 +89,8 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         for name in ("vocab_size", "embedding_size", "hidden_size", "encoder_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.encoder_vocab_size is not None and self.encoder_vocab_size < 1:
+            raise ValueError(f"`encoder_vocab_size` must be at least 1 or None, got {self.encoder_vocab_size}.")
         for name in ("dropout", "embedding_dropout", "output_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is a probability below 1, got {getattr(self, name)}.")
