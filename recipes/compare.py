@@ -48,10 +48,10 @@ class Run:
         try:
             found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
             parts = (found["about"], found["references"], found["decodings"])
+            answers = parquet.read_table(folder / "generations.parquet").to_pydict()
+            scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
         except (ValueError, KeyError) as error:
-            raise ValueError(f'"{folder / "evaluation.json"}" is not what an evaluation writes: {error!r}.') from error
-        answers = parquet.read_table(folder / "generations.parquet").to_pydict()
-        scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
+            raise ValueError(f'The files in "{folder}" are not what an evaluation writes: {error!r}.') from error
         return cls(folder, *parts, answers, scores, _dev_nats(folder))
 
     def report(self, decoding: str) -> ScoreReport:

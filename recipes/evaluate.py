@@ -38,7 +38,7 @@ def main(data: DataArguments, generator: ModelArguments, evaluation: EvaluationA
     name = place.resolve().name if place.is_dir() else generator.model
     inside = place if place.is_dir() else Path("runs") / place.name
     folder = Path(output.output_dir or inside / "evaluation" / Path(data.dataset).stem)
-    pairs = data.load()
+    pairs = data.load(data.test_split)
     model, tokenizer = generator.load()
 
     args = MleConfig(

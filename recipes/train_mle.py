@@ -36,14 +36,14 @@ def main(
     require_matplotlib()  # what the end needs is looked at now
     set_seed(args.seed)
     checkpoint = checkpoint_to_resume(args)
+    splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
-        pairs = data.load()
+        pairs = data.load(*splits)
         if generator.model is not None:
             model, tokenizer = generator.load()
         else:
             tokenizer = tokens.make(pairs, data.language)
             model = generator.make(tokenizer)
-        splits = ("train", data.eval_split, data.test_split)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
         vectors = evaluation.vectors(pairs, data)

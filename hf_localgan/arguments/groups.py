@@ -73,8 +73,12 @@ class DataArguments:
             raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
         self._columns()
 
-    def load(self) -> Pairs:
-        """The pairs of the training, validation and test splits."""
+    def load(self, *needed: str) -> Pairs:
+        """The pairs of all splits.
+
+        Args:
+            needed: splits that must be there.
+        """
         unit = "words" if self.language == "en" else "characters"
         bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
         pairs = load_pairs(
@@ -87,6 +91,12 @@ class DataArguments:
             streaming=self.streaming,
             revision=self.dataset_revision,
         )
+        missing = [f"`{split}`" for split in needed if split not in pairs]
+        if missing:
+            raise ValueError(
+                f"The data set has no split {', '.join(missing)} (found: {', '.join(pairs)}). "
+                "Needed are `train` for training and what `eval_split` and `test_split` name."
+            )
         if not self.streaming:
             return pairs
         watched = {self.eval_split, self.test_split}  # answered and scored as a whole

@@ -8,7 +8,7 @@ from itertools import islice
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import EarlyStoppingCallback, Seq2SeqTrainer
+from transformers import Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_localgan.data import check_tokenizer
@@ -17,6 +17,7 @@ from hf_localgan.trainers.checkpoints import CheckpointMixin
 from hf_localgan.trainers.output_head import finish_inside, head_can_be_separated
 from hf_localgan.trainers.samples import SampleTableCallback
 from hf_localgan.trainers.sampling import EpochLengthGroupedSampler
+from hf_localgan.trainers.stopping import EarlyStopping
 
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
@@ -59,9 +60,7 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._evaluated = torch.zeros(2, dtype=torch.float64)  # summed nats, labels
         if self.args.early_stopping_patience:
-            self.add_callback(
-                EarlyStoppingCallback(self.args.early_stopping_patience, self.args.early_stopping_threshold)
-            )
+            self.add_callback(EarlyStopping(self.args.early_stopping_patience, self.args.early_stopping_threshold))
         if self.args.sample_rows and self.processing_class is not None and self.eval_dataset is not None:
             self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
 

@@ -4,10 +4,14 @@ import json
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from json import JSONDecodeError
 from pathlib import Path
+from pickle import UnpicklingError
 
 from safetensors import SafetensorError
-from transformers import Trainer
+from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -87,13 +91,39 @@ class CheckpointMixin(Trainer):
                 f'"{resume_from_checkpoint}" is not a whole checkpoint: it has no {TRAINER_STATE_NAME}, which is '
                 "written last. Resume from an earlier one, or start anew without `resume_from_checkpoint`."
             )
-        try:
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-        except SafetensorError as error:
+        config = Path(resume_from_checkpoint) / "config.json"  # not there for adapters
+        with _told_if_damaged(resume_from_checkpoint):
+            TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+            found = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.exists() else None
+        wanted = self.model.config.model_type
+        if found not in (None, wanted):
             raise ValueError(
-                f'The weights in "{resume_from_checkpoint}" cannot be read ({error}): the file is truncated or '
-                "damaged. Resume from an earlier checkpoint."
-            ) from error
+                f'"{resume_from_checkpoint}" is a checkpoint of the architecture `{found}`, but the model to train is '
+                f"`{wanted}`. Resume with the model it was made with, or start anew without `resume_from_checkpoint`."
+            )
+        with _told_if_damaged(resume_from_checkpoint):
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+        with _told_if_damaged(checkpoint):
+            super()._load_optimizer_and_scheduler(checkpoint)
+
+    def _load_rng_state(self, checkpoint: str | None):
+        with _told_if_damaged(checkpoint):
+            super()._load_rng_state(checkpoint)
+
+
+@contextmanager
+def _told_if_damaged(checkpoint: str | None) -> Iterator[None]:
+    try:
+        yield
+    except (SafetensorError, UnpicklingError, EOFError, UnicodeDecodeError, JSONDecodeError, RuntimeError) as error:
+        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            raise
+        raise ValueError(
+            f'"{checkpoint}" cannot be read ({error}): a file in it is truncated or damaged. Resume from an earlier '
+            "checkpoint."
+        ) from error
 
 
 def _remove_leftovers(folder: Path):
@@ -103,7 +133,7 @@ def _remove_leftovers(folder: Path):
 
 
 def _move_all(source: Path, target: Path):
-    """Moves files and folders from `source` over those in `target`; on an error everything is as it was before."""
+    """Moves files and folders from `source` over those in `target`; on an error `target` is as it was before."""
     old = source / STAGING
     moved = []
     names = sorted(path.name for path in source.iterdir())

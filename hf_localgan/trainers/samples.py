@@ -50,8 +50,12 @@ class SampleTableCallback(TrainerCallback):
         self.rows: list[dict] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
+        if not state.is_world_process_zero:
+            return
         path = _path(args)
-        earlier = read_samples(path) if state.is_world_process_zero and state.global_step and path.exists() else []
+        for leftover in path.parent.glob(".samples-*.parquet"):  # of a process that was killed while it wrote
+            leftover.unlink()
+        earlier = read_samples(path) if state.global_step and path.exists() else []
         # Rows of later steps are from a run that was interrupted after them and is resumed from before.
         self.rows = [row for row in earlier if row["step"] <= state.global_step]
 

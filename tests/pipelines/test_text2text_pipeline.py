@@ -1,0 +1,304 @@
+import ast
+import json
+from pathlib import Path
+
+import pytest
+import torch
+import transformers.pipelines
+from datasets import Dataset
+from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, pipeline
+from transformers.pipelines.pt_utils import KeyDataset
+
+from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline, text2text
+
+register_pipeline()
+QUERIES = ["hello how are you ?", "what is your name", "fine"]
+SHORT = {"max_new_tokens": 6, "num_beams": 2}
+
+
+@pytest.fixture(params=["rnn_seq2seq", "t5", "bart"])
+def model(request, tiny_generator, tiny_t5, tiny_bart):
+    return {
+        "rnn_seq2seq": lambda: tiny_generator(),
+        "t5": lambda: tiny_t5(initializer_factor=5.0),
+        "bart": lambda: tiny_bart(init_std=1.0),
+    }[request.param]()
+
+
+@pytest.fixture
+def pipe(model, tiny_tokenizer):
+    return pipeline("text2text-generation", model=model, tokenizer=tiny_tokenizer, device="cpu")
+
+
+def by_hand(pipe, query, **arguments):
+    """Texts that `generate` itself gives for one query."""
+    encoded = pipe.tokenizer(query, return_tensors="pt")
+    ids = pipe.model.generate(**encoded, **{"pad_token_id": 0, **SHORT, **arguments})
+    return pipe.tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+def test_a_string_gives_a_list_with_the_text_of_generate(pipe):
+    assert isinstance(pipe, Text2TextGenerationPipeline)
+    assert pipe(QUERIES[0], **SHORT) == [{"generated_text": by_hand(pipe, QUERIES[0])[0]}]
+
+
+def test_several_sequences_of_a_string_are_one_flat_list(pipe):
+    expected = by_hand(pipe, QUERIES[0], num_beams=3, num_return_sequences=3)
+    answers = pipe(QUERIES[0], max_new_tokens=6, num_beams=3, num_return_sequences=3)
+    assert answers == [{"generated_text": text} for text in expected]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 3])
+def test_a_list_gives_a_flat_list_in_its_order_whatever_the_batch_size(pipe, batch_size):
+    answers = pipe(QUERIES, batch_size=batch_size, **SHORT)
+    assert answers == [{"generated_text": by_hand(pipe, query)[0]} for query in QUERIES]
+
+
+@pytest.mark.parametrize("batch_size", [1, 3])
+def test_several_sequences_of_a_list_are_a_list_per_text(pipe, batch_size):
+    answers = pipe(QUERIES, batch_size=batch_size, num_return_sequences=2, **SHORT)
+    assert answers == [
+        [{"generated_text": text} for text in by_hand(pipe, query, num_return_sequences=2)] for query in QUERIES
+    ]
+
+
+@pytest.mark.parametrize(
+    "stream",
+    [
+        lambda: (query for query in QUERIES),
+        lambda: map(str, QUERIES),
+        lambda: KeyDataset([{"query": query} for query in QUERIES], "query"),
+        lambda: KeyDataset(Dataset.from_dict({"text": QUERIES}), "text"),
+        lambda: Dataset.from_dict({"text": QUERIES, "label": [1, 2, 3]}).to_iterable_dataset(),
+        lambda: Dataset.from_dict({"query": QUERIES}),
+        lambda: iter([{"source": query} for query in QUERIES]),
+    ],
+    ids=["generator", "map", "KeyDataset", "KeyDataset of datasets", "IterableDataset", "Dataset", "rows"],
+)
+@pytest.mark.parametrize("batch_size", [1, 2])
+def test_a_stream_gives_an_iterator_over_lists(pipe, stream, batch_size):
+    answers = pipe(stream(), batch_size=batch_size, **SHORT)
+    assert not isinstance(answers, list)
+    assert list(answers) == [[{"generated_text": by_hand(pipe, query)[0]}] for query in QUERIES]
+
+
+@pytest.mark.parametrize(
+    "inputs",
+    [tuple(QUERIES), [{"text": query} for query in QUERIES], Dataset.from_dict({"text": QUERIES})["text"]],
+    ids=["tuple", "rows", "column"],
+)
+def test_other_sequences_are_lists(pipe, inputs):
+    assert pipe(inputs, **SHORT) == pipe(QUERIES, **SHORT)
+
+
+def test_a_row_is_answered_like_its_text(pipe):
+    assert pipe({"text": QUERIES[0], "label": 1}, **SHORT) == pipe(QUERIES[0], **SHORT)
+
+
+def test_nothing_gives_nothing(pipe):
+    assert pipe([]) == []
+    assert list(pipe(KeyDataset([], "text"))) == []
+    assert list(pipe(query for query in [])) == []
+
+
+def test_return_tensors_gives_the_ids_and_return_text_both(pipe):
+    (ids,) = pipe(QUERIES[0], return_tensors=True, **SHORT)
+    assert set(ids) == {"generated_token_ids"}
+    expected = pipe.model.generate(**pipe.tokenizer(QUERIES[0], return_tensors="pt"), pad_token_id=0, **SHORT)[0]
+    assert torch.equal(ids["generated_token_ids"], expected)
+    (both,) = pipe(QUERIES[0], return_tensors=True, return_text=True, **SHORT)
+    assert set(both) == {"generated_token_ids", "generated_text"}
+    assert pipe(QUERIES[0], return_text=True, **SHORT) == pipe(QUERIES[0], **SHORT)
+    with pytest.raises(ValueError, match="nothing to return"):
+        pipe(QUERIES[0], return_text=False)
+
+
+def test_answers_of_a_batch_in_ids_are_padded_alike(pipe):
+    ids = [answer["generated_token_ids"] for answer in pipe(QUERIES, return_tensors=True, batch_size=3, **SHORT)]
+    assert len({len(row) for row in ids}) == 1
+
+
+def test_sampling_follows_the_seed_and_several_samples_need_no_beams(pipe):
+    arguments = {"do_sample": True, "num_beams": 1, "temperature": 2.0, "num_return_sequences": 5, "max_new_tokens": 6}
+    torch.manual_seed(3)
+    first = pipe(QUERIES[0], **arguments)
+    torch.manual_seed(3)
+    assert pipe(QUERIES[0], **arguments) == first
+    assert len(first) == 5
+
+
+def test_what_generate_returns_as_an_object_is_understood(pipe):
+    assert pipe(QUERIES[0], return_dict_in_generate=True, output_scores=True, **SHORT) == pipe(QUERIES[0], **SHORT)
+
+
+def rnn_pipe(tiny_generator, tiny_tokenizer, **parameters):
+    return pipeline(
+        "text2text-generation", model=tiny_generator(), tokenizer=tiny_tokenizer, device="cpu", **parameters
+    )
+
+
+def test_four_beams_and_256_new_tokens_are_the_defaults(tiny_generator, tiny_tokenizer):
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer)
+    pipe.model.generation_config.pad_token_id = None
+    assert pipe.merge_generation({}) == {"num_beams": 4, "max_new_tokens": 256, "pad_token_id": 0}
+    assert pipe.merge_generation({"num_beams": 1, "pad_token_id": 3}) == {
+        "num_beams": 1, "max_new_tokens": 256, "pad_token_id": 3,
+    }  # fmt: skip
+
+
+def test_the_call_wins_over_the_constructor_over_the_task_over_the_model_over_the_defaults(
+    tiny_generator, tiny_tokenizer
+):
+    model = tiny_generator()
+    model.generation_config.update(max_new_tokens=50, num_beams=2, no_repeat_ngram_size=4, length_penalty=0.5)
+    model.config.task_specific_params = {
+        "text2text-generation": {"num_beams": 3, "min_length": 2, "no_repeat_ngram_size": 3},
+        "summarization": {"num_beams": 9},
+    }
+    build = {"model": model, "tokenizer": tiny_tokenizer, "device": "cpu"}
+    pipe = pipeline("text2text-generation", **build, min_length=1, temperature=0.5)
+    merged = pipe.merge_generation({"temperature": 0.7})
+    assert merged.pop("pad_token_id", 0) == 0
+    # call: temperature; constructor: min_length; task: num_beams, no_repeat_ngram_size; the model's own values (50
+    # tokens, length penalty) are left to `generate`, and so the default of 256 tokens is not passed.
+    assert merged == {"temperature": 0.7, "min_length": 1, "num_beams": 3, "no_repeat_ngram_size": 3}
+
+
+def test_a_chosen_max_length_is_not_overridden_by_the_default(pipe):
+    assert "max_new_tokens" not in pipe.merge_generation({"max_length": 4})
+    (answer,) = pipe(QUERIES[0], max_length=4, return_tensors=True)
+    assert len(answer["generated_token_ids"]) <= 4
+
+
+def test_the_default_length_stays_within_learned_positions(tiny_bart, tiny_tokenizer):
+    # 64 positions, one of them for the start token
+    pipe = pipeline("text2text-generation", model=tiny_bart(), tokenizer=tiny_tokenizer, device="cpu")
+    assert pipe.merge_generation({})["max_new_tokens"] == 63
+    (answer,) = pipe(QUERIES[0], return_tensors=True, min_new_tokens=63)
+    assert len(answer["generated_token_ids"]) == 64
+
+
+def test_a_generation_config_of_a_call_replaces_the_constructors_parameters(tiny_generator, tiny_tokenizer):
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer, num_beams=3, max_new_tokens=9)
+    config = GenerationConfig(max_new_tokens=4, num_beams=1)
+    merged = pipe.merge_generation({"generation_config": config, "length_penalty": 0.5})
+    assert set(merged) == {"generation_config"}
+    assert (merged["generation_config"].max_new_tokens, merged["generation_config"].num_beams) == (4, 1)
+    assert merged["generation_config"].length_penalty == 0.5
+    assert config.length_penalty is None or config.length_penalty != 0.5  # the caller's object is not written to
+    (expected,) = by_hand(pipe, QUERIES[0], max_new_tokens=4, num_beams=1)
+    assert pipe(QUERIES[0], generation_config=config) == [{"generated_text": expected}]
+
+
+def test_parameters_of_the_constructor_hold_for_every_call(tiny_generator, tiny_tokenizer):
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer, max_new_tokens=3, num_beams=1, return_tensors=True, batch_size=2)
+    assert [len(answer["generated_token_ids"]) <= 4 for answer in pipe(QUERIES)] == [True] * 3
+
+
+def test_an_unknown_argument_is_refused_by_generate(pipe):
+    with pytest.raises(ValueError, match="bogus"):
+        pipe(QUERIES[0], bogus=1)
+
+
+def test_a_stop_sequence_ends_the_answer_that_contains_it(pipe):
+    whole = pipe(QUERIES[0], max_new_tokens=20, num_beams=1, min_new_tokens=20)[0]["generated_text"].split()
+    stop = whole[2]
+    expected = " ".join(whole[: whole.index(stop) + 1])
+    for given in (stop, [stop, "nowhere"]):
+        answer = pipe(QUERIES[0], max_new_tokens=20, num_beams=1, min_new_tokens=20, stop_sequence=given)
+        assert answer == [{"generated_text": expected}]
+    with pytest.raises(ValueError, match="stop_sequence"):
+        pipe(QUERIES[0], stop_sequence="")
+
+
+def test_a_stop_sequence_may_have_several_tokens(pipe):
+    words = pipe(QUERIES[0], max_new_tokens=12, num_beams=1, min_new_tokens=12)[0]["generated_text"].split()
+    stop = " ".join(words[3:5])
+    beginnings = (" ".join(words[:length]) for length in range(1, len(words) + 1))
+    expected = next(text for text in beginnings if stop in text)
+    answer = pipe(QUERIES[0], max_new_tokens=12, num_beams=1, min_new_tokens=12, stop_sequence=stop)
+    assert answer == [{"generated_text": expected}]
+
+
+def test_truncation_cuts_the_input_at_the_tokenizers_limit(pipe):
+    pipe.tokenizer.model_max_length = 4  # three words and the end of sequence
+    assert pipe.preprocess("what is your name my name", truncation=True)["input_ids"].shape == (1, 4)
+    assert pipe("what is your name my name", truncation=True, **SHORT) == pipe("what is your", **SHORT)
+
+
+def test_spaces_are_cleaned_up_on_request(pipe, monkeypatch):
+    monkeypatch.setattr(pipe.model, "generate", lambda **_: torch.tensor([[1, 5, 6, 7, 17, 2]]))
+    assert pipe("hello") == [{"generated_text": "how are you ?"}]
+    assert pipe("hello", clean_up_tokenization_spaces=True) == [{"generated_text": "how are you?"}]
+
+
+@pytest.mark.parametrize("where", ["task", "config", "call"])
+def test_a_prefix_is_put_before_every_input(tiny_generator, tiny_tokenizer, where):
+    model, parameters = tiny_generator(), {}
+    plain = pipeline("text2text-generation", model=model, tokenizer=tiny_tokenizer, device="cpu")
+    expected = plain(["what is " + query for query in QUERIES], **SHORT)
+    if where == "task":
+        model.config.task_specific_params = {"text2text-generation": {"prefix": "what is "}}
+    elif where == "config":
+        model.config.prefix = "what is "
+    else:
+        parameters = {"prefix": "what is "}
+    pipe = pipeline("text2text-generation", model=model, tokenizer=tiny_tokenizer, device="cpu")
+    assert pipe(QUERIES, **SHORT, **parameters) == expected
+    if where == "task":  # the configuration is not used up
+        assert model.config.task_specific_params == {"text2text-generation": {"prefix": "what is "}}
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error", "message"),
+    [
+        (3, TypeError, "got int"),
+        (None, TypeError, "got NoneType"),
+        ([QUERIES], TypeError, "got list"),
+        ([1, 2], TypeError, "got int"),
+        ([{"label": 1}], ValueError, "`text`, `query`, `source`; found: `label`"),
+        ({"text": None}, TypeError, "got NoneType"),
+    ],
+)
+def test_other_inputs_are_refused(tiny_generator, tiny_tokenizer, inputs, error, message):
+    with pytest.raises(error, match=message):
+        rnn_pipe(tiny_generator, tiny_tokenizer)(inputs)
+
+
+def test_an_input_without_any_token_is_refused(tiny_generator, tiny_tokenizer):
+    tiny_tokenizer.backend_tokenizer.post_processor = None  # no end of sequence is added
+    with pytest.raises(ValueError, match="has no tokens"):
+        rnn_pipe(tiny_generator, tiny_tokenizer)("")
+
+
+def test_a_causal_language_model_is_refused(tiny_tokenizer):
+    model = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=1))
+    with pytest.raises(ValueError, match="needs an encoder-decoder.*GPT2LMHeadModel"):
+        pipeline("text2text-generation", model=model, tokenizer=tiny_tokenizer)
+
+
+def test_a_folder_is_enough_and_saving_the_pipeline_keeps_it_so(pipe, tmp_path):
+    pipe.save_pretrained(tmp_path)
+    assert "custom_pipelines" not in json.loads((tmp_path / "config.json").read_text())
+    assert not list(tmp_path.glob("*.py"))
+    loaded = pipeline("text2text-generation", model=str(tmp_path), device="cpu")
+    assert type(loaded.model) is type(pipe.model)
+    assert loaded(QUERIES, **SHORT) == pipe(QUERIES, **SHORT)
+
+
+def test_registering_twice_is_silent_and_leaves_other_peoples_pipelines_alone(monkeypatch, caplog):
+    before = dict(transformers.pipelines.PIPELINE_REGISTRY.supported_tasks)
+    register_pipeline()
+    assert transformers.pipelines.PIPELINE_REGISTRY.supported_tasks == before
+    foreign = {"impl": object, "pt": ()}
+    monkeypatch.setitem(transformers.pipelines.PIPELINE_REGISTRY.supported_tasks, "text2text-generation", foreign)
+    register_pipeline()
+    assert transformers.pipelines.PIPELINE_REGISTRY.supported_tasks["text2text-generation"] is foreign
+    assert not caplog.records
+
+
+def test_the_file_can_travel_with_a_checkpoint():
+    tree = ast.parse(Path(text2text.__file__).read_text(encoding="utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
+    assert {module.split(".")[0] for module in modules} <= {"collections", "copy", "typing", "torch", "transformers"}

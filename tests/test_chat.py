@@ -1,0 +1,186 @@
+import io
+import math
+
+import pytest
+import torch
+from rich.console import Console
+
+from hf_localgan.chat import Chat, ChatSettings, answer_lines, respond
+
+
+@pytest.fixture
+def parts(tiny_generator, tiny_tokenizer):
+    return tiny_generator(), tiny_tokenizer
+
+
+def session(parts, lines, settings=None):
+    """What a session shows for the lines that a user types; a line that is an exception is raised."""
+    typed, output = iter(lines), io.StringIO()
+
+    def read():
+        line = next(typed, None)
+        if line is None:
+            raise EOFError
+        if isinstance(line, type):
+            raise line
+        return line
+
+    console = Console(file=output, width=200, color_system=None)
+    chat = Chat(*parts, settings or ChatSettings(max_new_tokens=5), console, read)
+    chat.run()
+    return output.getvalue(), chat.settings, list(typed)
+
+
+def greedy(parts, query, **arguments):
+    model, tokenizer = parts
+    ids = model.generate(**tokenizer(query, return_tensors="pt"), **{"max_new_tokens": 5, "num_beams": 1, **arguments})
+    return tokenizer.batch_decode(ids, skip_special_tokens=True)
+
+
+def test_the_default_is_the_greedy_response(parts):
+    (responses,) = respond(*parts, ["hello how are you"], ChatSettings(max_new_tokens=5))
+    assert responses == [(greedy(parts, "hello how are you")[0], None)]
+
+
+def test_a_batch_is_answered_like_its_queries_alone(parts):
+    queries, settings = ["hello how are you ?", "fine", "what is your name"], ChatSettings(max_new_tokens=5)
+    assert respond(*parts, queries, settings) == [respond(*parts, [query], settings)[0] for query in queries]
+
+
+def test_the_score_of_a_model_that_knows_nothing_is_that_of_a_uniform_draw(parts):
+    model, tokenizer = parts
+    torch.nn.init.zeros_(model.lm_head.weight)  # all 20 tokens have the logit 0, so log p = -log 20 for each
+    settings = ChatSettings(do_sample=True, num_return_sequences=4, max_new_tokens=6)
+    for response in respond(model, tokenizer, ["hello"], settings)[0]:
+        assert response.score == pytest.approx(-math.log(20))
+
+
+@pytest.mark.parametrize("kind", ["rnn_seq2seq", "t5", "bart"])
+def test_the_score_is_the_models_own_loss_with_its_sign_changed(
+    tiny_generator, tiny_t5, tiny_bart, tiny_tokenizer, kind
+):
+    model = {"rnn_seq2seq": tiny_generator, "t5": tiny_t5, "bart": tiny_bart}[kind]()
+    settings = ChatSettings(num_beams=4, num_return_sequences=4, max_new_tokens=6)
+    groups = respond(model, tiny_tokenizer, ["hello how", "fine"], settings)
+    for query, group in zip(("hello how", "fine"), groups, strict=True):
+        assert [response.score for response in group] == sorted((one.score for one in group), reverse=True)
+        inputs = tiny_tokenizer(query, return_tensors="pt")
+        ids = model.generate(**inputs, **settings.generate_arguments(), pad_token_id=0)
+        expected = []
+        for row in ids.tolist():
+            response = row[1 : row.index(2, 1) + 1] if 2 in row[1:] else row[1:]
+            with torch.no_grad():
+                expected.append(-model(**inputs, labels=torch.tensor([response])).loss.item())
+        assert [response.score for response in group] == pytest.approx(sorted(expected, reverse=True), abs=1e-5)
+
+
+def test_sampling_is_from_the_whole_vocabulary_unless_told_otherwise():
+    assert ChatSettings(do_sample=True, temperature=0.7).generate_arguments() | {"top_k": 0, "top_p": 1.0} == (
+        ChatSettings(do_sample=True, temperature=0.7).generate_arguments()
+    )
+    assert "temperature" not in ChatSettings().generate_arguments()
+
+
+def test_queries_beyond_the_models_positions_are_cut_and_responses_stay_within_them(tiny_bart, tiny_tokenizer):
+    model = tiny_bart()  # 64 positions
+    settings = ChatSettings(max_new_tokens=500)
+    long, cut = " ".join(["hello"] * 200), " ".join(["hello"] * 63)
+    assert respond(model, tiny_tokenizer, [long], settings) == respond(model, tiny_tokenizer, [cut], settings)
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"temperature": 0.0}, "`temperature` must be above 0"),
+        ({"temperature": float("nan")}, "`temperature`"),
+        ({"top_p": 1.1}, "`top_p`"),
+        ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
+        ({"max_new_tokens": -3}, "`max_new_tokens`"),
+        ({"num_return_sequences": 3, "num_beams": 2}, "`num_beams` of at least 3, got 2"),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(fields, message):
+    with pytest.raises(ValueError, match=message):
+        ChatSettings(**fields)
+
+
+def test_a_session_answers_and_ends_with_its_input(parts):
+    shown, _, _ = session(parts, ["hello how are you", "", "fine"])
+    assert greedy(parts, "hello how are you")[0] in shown and greedy(parts, "fine")[0] in shown
+    assert "without memory" in shown and "/help" in shown
+
+
+@pytest.mark.parametrize("end", ["/quit", "/exit", EOFError, KeyboardInterrupt])
+def test_a_session_can_be_left(parts, end):
+    _, _, unread = session(parts, [end, "hello"])
+    assert unread == ["hello"]
+
+
+def test_settings_change_by_command(parts):
+    shown, settings, _ = session(parts, ["/set temperature 0.7", "/set num_return_sequences 3", "hello", "/set"])
+    assert settings == ChatSettings(do_sample=True, temperature=0.7, num_return_sequences=3, max_new_tokens=5)
+    assert "log p / token" in shown and "sampling, temperature 0.7" in shown
+    _, settings, _ = session(parts, ["/sample", "/set num_beams 5", "/set max_new_tokens 7", "/set seed 4"])
+    assert settings == ChatSettings(num_beams=5, max_new_tokens=7, seed=4)
+    _, settings, _ = session(parts, ["/set num_beams 5", "/set num_return_sequences 5", "/greedy"])
+    assert settings == ChatSettings(max_new_tokens=5)
+    _, settings, _ = session(parts, ["/set num_beams 5", "/sample"])
+    assert settings == ChatSettings(do_sample=True, max_new_tokens=5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("/set temperature warm", "`temperature` must be a number, got 'warm'"),
+        ("/set num_beams 2.5", "must be a whole number"),
+        ("/set temperature -1", "must be above 0"),
+        ("/set colour 3", "There is no setting `colour`"),
+        ("/set do_sample 1", "There is no setting `do_sample`"),
+        ("/set num_return_sequences 3", "needs sampling"),
+        ("/set a b c", "Usage"),
+        ("/sing", "There is no command /sing"),
+        ("/help", "/greedy"),
+    ],
+)
+def test_a_wrong_command_is_explained_and_changes_nothing(parts, line, message):
+    shown, settings, _ = session(parts, [line, "hello"])
+    assert message in shown
+    assert settings == ChatSettings(max_new_tokens=5)
+    assert greedy(parts, "hello")[0] in shown
+
+
+def test_interrupting_an_answer_goes_back_to_the_prompt(parts, monkeypatch):
+    model, generate, calls = parts[0], parts[0].generate, []
+
+    def interrupted_once(**arguments):
+        calls.append(1)
+        if len(calls) == 1:
+            raise KeyboardInterrupt
+        return generate(**arguments)
+
+    monkeypatch.setattr(model, "generate", interrupted_once)
+    shown, _, unread = session(parts, ["hello", "hello"])
+    assert "(stopped)" in shown and len(calls) == 2 and not unread
+
+
+def test_a_response_that_looks_like_markup_is_shown_as_it_is(parts, monkeypatch):
+    monkeypatch.setattr(parts[1], "batch_decode", lambda *_, **__: ["[bold]hi[/bold] [/x]"])
+    assert "[bold]hi[/bold] [/x]" in session(parts, ["hello"])[0]
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 16])
+def test_each_line_read_gives_one_line_in_its_place(parts, batch_size):
+    output = io.StringIO()
+    lines = ["hello how are you\n", "\n", "  fine  \n", "/help\n", "hello"]
+    answer_lines(*parts, ChatSettings(max_new_tokens=5), lines, output, batch_size)
+    expected = [greedy(parts, line.strip())[0] if line.strip() else "" for line in lines]
+    assert output.getvalue() == "".join(f"{line}\n" for line in expected)
+
+
+def test_several_responses_to_a_line_are_separated_by_tabs(parts):
+    output = io.StringIO()
+    settings = ChatSettings(num_beams=3, num_return_sequences=3, max_new_tokens=5)
+    answer_lines(*parts, settings, ["hello"], output)
+    assert sorted(output.getvalue().rstrip("\n").split("\t")) == sorted(
+        greedy(parts, "hello", num_beams=3, num_return_sequences=3)
+    )
