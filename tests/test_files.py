@@ -5,7 +5,7 @@ import stat
 
 import pytest
 
-from hf_localgan.files import replacing, replacing_folder
+from hf_localgan.files import replacing
 
 
 @pytest.fixture
@@ -54,58 +54,7 @@ def test_an_error_in_the_renaming_keeps_the_old_file(tmp_path, monkeypatch):
     assert names(tmp_path) == ["table.json"]
 
 
-def test_files_and_folders_get_the_usual_permissions(tmp_path, umask_027):
+def test_files_get_the_usual_permissions(tmp_path, umask_027):
     with replacing(tmp_path / "file") as temporary:
         temporary.write_text("")
-    with replacing_folder(tmp_path / "folder"):
-        pass
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
-    assert stat.S_IMODE((tmp_path / "folder").stat().st_mode) == 0o750
-
-
-def test_a_folder_replaces_the_old_one_as_a_whole(tmp_path):
-    path = tmp_path / "made" / "output"
-    for content in ("first", "second"):
-        with replacing_folder(path) as temporary:
-            (temporary / content).write_text(content)
-        assert names(path) == [content]
-    assert names(path.parent) == ["output"]
-
-
-@pytest.mark.parametrize("error", [OSError, KeyboardInterrupt])
-def test_an_error_while_writing_keeps_the_old_folder(error, tmp_path):
-    path = tmp_path / "output"
-    path.mkdir()
-    (path / "old").write_text("old")
-    with pytest.raises(error), replacing_folder(path) as temporary:
-        (temporary / "half").write_text("ha")
-        raise error
-    assert names(path) == ["old"]
-    assert names(tmp_path) == ["output"]
-
-
-@pytest.mark.parametrize("failing_call", [1, 2])
-def test_an_error_in_either_renaming_keeps_the_old_folder(failing_call, tmp_path, monkeypatch):
-    path = tmp_path / "output"
-    path.mkdir()
-    (path / "old").write_text("old")
-    calls = []
-
-    def rename(self, target):
-        calls.append(target)
-        if len(calls) == failing_call:
-            raise OSError("No space left on device")
-        os.rename(self, target)
-
-    monkeypatch.setattr("pathlib.Path.rename", rename)
-    with pytest.raises(OSError, match="No space left"), replacing_folder(path) as temporary:
-        (temporary / "new").write_text("new")
-    assert names(path) == ["old"]
-    assert names(tmp_path) == ["output"]
-
-
-def test_a_new_folder_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(OSError), replacing_folder(tmp_path / "output") as temporary:
-        (temporary / "half").write_text("ha")
-        raise OSError
-    assert names(tmp_path) == []

@@ -89,9 +89,12 @@ def group_pairs(pairs: Dataset) -> Dataset:
             'split that you evaluate on without streaming: load_pairs(..., splits=["test"], streaming=False).'
         )
     table = pairs.select_columns(["query", "response"]).with_format("arrow")[:]
-    distinct = table.group_by(["query", "response"], use_threads=False).aggregate([])  # one thread keeps the order
-    grouped = distinct.group_by("query", use_threads=False).aggregate([("response", "list")])
-    return Dataset(grouped.rename_columns(["query", "responses"]))
+    # Groups come out in the order of their hashes, so the rows are numbered and sorted by number.
+    table = table.append_column("row", pa.array(range(len(table))))
+    distinct = table.group_by(["query", "response"], use_threads=False).aggregate([("row", "min")])
+    grouped = distinct.sort_by("row_min").group_by("query", use_threads=False)
+    grouped = grouped.aggregate([("response", "list"), ("row_min", "min")]).sort_by("row_min_min")
+    return Dataset(grouped.select(["query", "response_list"]).rename_columns(["query", "responses"]))
 
 
 def load_pairs(

@@ -1,0 +1,314 @@
+"""The recipes as they are run: in a process of their own, on a tiny corpus, with a tiny generator."""
+
+import json
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+
+import pyarrow.parquet as parquet
+import pytest
+import torch
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
+
+import hf_localgan  # noqa: F401  registers the Auto classes
+from hf_localgan.trainers import read_samples
+
+ROOT = Path(__file__).parents[2]
+RESULTS = {
+    "evaluation.json",
+    "evaluation.md",
+    "generations.parquet",
+    "query_scores.parquet",
+    "diversity_relevance.png",
+}
+TRAINED = RESULTS | {
+    "config.json",
+    "generation_config.json",
+    "model.safetensors",
+    "samples.parquet",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "trainer_state.json",
+    "training.png",
+    "training_args.json",
+}
+# hidden 16, four steps of eight pairs
+TINY = """
+cell_type: gru
+embedding_size: 16
+hidden_size: 16
+max_steps: 4
+per_device_train_batch_size: 8
+learning_rate: 1.0e-2
+eval_strategy: steps
+eval_steps: 2
+save_strategy: steps
+save_steps: 2
+logging_steps: 1
+use_cpu: true
+disable_tqdm: true
+sample_rows: 2
+beams: [2]
+temperatures: [1.0]
+max_new_tokens: 5
+metric_vector_size: 8
+resamples: 10
+"""
+SMALL_SCORES = "--use_cpu --beams 2 --temperatures 1.0 --max_new_tokens 5 --metric_vector_size 8 --resamples 10".split()
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory):
+    """A folder with a corpus of 40 queries, `corpus`, and the settings of a tiny run, `tiny.yaml`."""
+    place = tmp_path_factory.mktemp("recipes")
+    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
+    rows = [
+        {
+            "query": f"do you {verb} the {thing} today ?",
+            "responses": [f"yes , i {verb} the {thing} .", f"no , the {thing} is bad .", "i am not sure ."],
+        }
+        for thing in things
+        for verb in verbs
+    ]
+    (place / "corpus").mkdir()
+    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
+        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    (place / "tiny.yaml").write_text(f"dataset: $HF_LOCALGAN_DATA/corpus\noutput_dir: {place / 'run'}\n{TINY}")
+    return place
+
+
+@pytest.fixture(scope="module")
+def recipe(place):
+    """`recipe(name, *words, launch=...)`: what the recipe's process returns, with all its output in `stdout`."""
+
+    def run(name: str, *words, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+        environment = {
+            **os.environ,
+            "PYTHONPATH": str(ROOT),
+            "HF_LOCALGAN_DATA": str(place),
+            "HF_DATASETS_CACHE": str(place / "cache"),
+            "HF_HUB_OFFLINE": "1",
+            "OMP_NUM_THREADS": "1",
+            "COLUMNS": "120",
+        }
+        command = [sys.executable, *launch, str(ROOT / "recipes" / f"{name}.py"), *map(str, words)]
+        return subprocess.run(
+            command,
+            cwd=place,
+            env=environment,
+            text=True,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=500,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(recipe, place):
+    """The output folder of one run, and what it printed."""
+    done = recipe("train_mle", "tiny.yaml")
+    assert done.returncode == 0, done.stdout
+    return place / "run", done.stdout
+
+
+def test_a_training_leaves_model_tokenizer_samples_scores_and_plots_and_nothing_else(trained):
+    folder, _ = trained
+    names = {path.name for path in folder.iterdir()}
+    assert names == TRAINED | {"checkpoint-2", "checkpoint-4"}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= {
+        p.name for p in (folder / "checkpoint-2").iterdir()
+    }
+    assert not list(folder.rglob(".*")) and not list(folder.rglob("*.bin"))
+
+
+def test_a_training_prints_what_it_read_what_it_trained_and_the_scores(trained):
+    folder, said = trained
+    for part in ("train", "RnnSeq2SeqForConditionalGeneration", "parameters", "scores of 10 queries", "references"):
+        assert part in said
+    assert "sample responses" in said and "nats per token" in said and str(folder / "training.png") in said
+    assert "Traceback" not in said
+
+
+def test_the_trained_generator_reloads_and_answers_as_it_did(trained):
+    folder, _ = trained
+    model, tokenizer = AutoModelForSeq2SeqLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    assert model.config.model_type == "rnn_seq2seq" and model.config.hidden_size == 16
+    table = parquet.read_table(folder / "generations.parquet").to_pydict()
+    batch = tokenizer(table["query"], padding=True, return_tensors="pt")
+    with torch.no_grad():
+        generated = model.generate(**batch, max_new_tokens=5, do_sample=False, num_beams=1)
+    answers = [text.strip() for text in tokenizer.batch_decode(generated, skip_special_tokens=True)]
+    assert answers == table["greedy"]
+
+
+def test_the_scores_say_what_was_scored(trained):
+    folder, _ = trained
+    found = json.loads((folder / "evaluation.json").read_text())
+    about = found["about"]
+    assert about["model"] == "run" and about["dataset"] == "$HF_LOCALGAN_DATA/corpus" and about["split"] == "test"
+    assert 0 < about["nats_per_token"] < 5 and about["tokens"] > 100
+    assert list(found["decodings"]) == ["greedy", "beam 2", "temperature 1"]
+    assert "relevance_mean" in found["decodings"]["greedy"]["scores"]
+
+
+def test_samples_of_every_evaluation_are_kept(trained):
+    rows = read_samples(trained[0] / "samples.parquet")
+    assert {row["step"] for row in rows} >= {2, 4}
+    assert all(row["query"].startswith("do you") for row in rows)
+
+
+def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
+    folder, _ = trained
+    done = recipe("train_mle", "tiny.yaml", "--resume_from_checkpoint", "last", "--max_steps", 6)
+    assert done.returncode == 0, done.stdout
+    history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
+    assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4, 5, 6]  # 1 to 4 from the first run
+    assert (folder / "checkpoint-6").is_dir()
+
+
+def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place):
+    folder, _ = trained
+    options = ["--model", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
+    done = recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0)
+    assert done.returncode == 0, done.stdout
+    before, after = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, place / "more"))
+    torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
+    assert (place / "more" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
+
+    done = recipe("evaluate", place / "more", place / "corpus", *SMALL_SCORES, "--max_test_queries", 5)
+    assert done.returncode == 0, done.stdout
+    results = place / "more" / "evaluation" / "corpus"
+    assert {path.name for path in results.iterdir()} == RESULTS
+    found = json.loads((results / "evaluation.json").read_text())
+    assert found["about"]["model"] == "more" and found["decodings"]["greedy"]["queries"] == 5
+    trained_scores = json.loads((place / "more" / "evaluation.json").read_text())
+    assert found["about"]["nats_per_token"] == trained_scores["about"]["nats_per_token"]
+
+
+def test_what_a_training_leaves_can_be_compared(trained, monkeypatch, capsys):
+    folder, _ = trained
+    monkeypatch.setattr(sys, "argv", ["compare.py", str(folder), "--decodings", "greedy"])
+    runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
+    said = capsys.readouterr().out
+    assert "| run | 1 | " in said and "| references | " in said
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "launch",
+    [
+        ("-m", "accelerate.commands.launch", "--multi_gpu", "--num_processes", "2", "--mixed_precision", "no"),
+        ("-m", "torch.distributed.run", "--nproc_per_node", "2"),
+    ],
+    ids=["accelerate", "torchrun"],
+)
+def test_two_processes_train_together_and_write_once(recipe, place, launch):
+    folder = place / launch[1]
+    done = recipe("train_mle", "tiny.yaml", "--output_dir", folder, "--per_device_train_batch_size", 4, launch=launch)
+    assert done.returncode == 0, done.stdout
+    state = json.loads((folder / "trainer_state.json").read_text())
+    # 60 pairs, two processes of 4: 8 batches an epoch instead of 15
+    assert state["log_history"][0]["epoch"] == pytest.approx(1 / 8)
+    assert json.loads((folder / "training_args.json").read_text())["per_device_train_batch_size"] == 4
+    assert done.stdout.count("scores of 10 queries") == 1
+    assert TRAINED <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.slow
+def test_the_accelerate_config_of_the_processor_starts_a_run(recipe, place):
+    config = str(ROOT / "recipes" / "accelerate_configs" / "cpu.yaml")
+    launch = ("-m", "accelerate.commands.launch", "--config_file", config)
+    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "cpu", launch=launch)
+    assert done.returncode == 0, done.stdout
+    assert TRAINED <= {path.name for path in (place / "cpu").iterdir()}
+
+
+@pytest.mark.slow
+def test_a_streamed_training_split_trains_as_well(recipe, place):
+    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "streamed", "--streaming")
+    assert done.returncode == 0, done.stdout
+    assert TRAINED <= {path.name for path in (place / "streamed").iterdir()}
+
+
+def refused(place, done: subprocess.CompletedProcess, before: set[Path]) -> str:
+    """The one line that a recipe ended with, which has left nothing behind."""
+    last = done.stdout.strip().splitlines()[-1]
+    assert done.returncode not in (0, None) and "Traceback" not in done.stdout, done.stdout
+    assert not {path for path in set(place.rglob("*")) - before if "cache" not in path.parts}
+    return last
+
+
+def test_an_unknown_key_ends_the_recipe_in_one_line(recipe, place):
+    (place / "wrong.yaml").write_text("hiden_size: 16\noutput_dir: new\n")
+    before = set(place.rglob("*"))
+    said = refused(place, recipe("train_mle", "wrong.yaml"), before)
+    assert said.startswith("train_mle.py: Unknown key") and "`hiden_size` (did you mean `hidden_size`" in said
+
+
+def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(recipe, place):
+    before = set(place.rglob("*"))
+    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "new", "--min_response", 50)
+    said = refused(place, done, before)
+    assert said.startswith("train_mle.py: Split `train` has no pair left of 20 rows") and "response too short" in said
+
+
+@pytest.fixture
+def message(place, monkeypatch):
+    """`message(name, *words)`: what the recipe, run in this process, ends with; it has left nothing behind."""
+
+    def run(name: str, *words) -> str:
+        before = set(place.rglob("*"))
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        with pytest.raises(SystemExit) as end:
+            runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+        assert isinstance(end.value.code, str) and "\n" not in end.value.code
+        assert set(place.rglob("*")) == before
+        return end.value.code
+
+    return run
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--hidden_size", "15"], "`hidden_size` must be even"),
+        (["--beams", "1"], "at least 2 hypotheses"),
+        (["--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
+        (["--dataset", "$HF_LOCALGAN_NOWHERE/x"], "environment variable is not set"),
+        (["--dataset", "nowhere/at/all"], 'no file or folder "nowhere/at/all"'),
+        (["--test_split", "exam"], "no split `exam` (found: train, validation, test)"),
+        (["--streaming", "--test_split", "exam"], "no split `exam`"),
+        (["--metric_vectors", "missing.txt"], "missing.txt"),
+        (["--model", "./nowhere"], "nowhere"),
+        (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs evaluations"),
+    ],
+    ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",
+)
+def test_wrong_settings_end_a_training_before_it_begins(message, place, options, told):
+    assert told in message("train_mle", "tiny.yaml", "--output_dir", place / "new", *options)
+
+
+def test_an_output_folder_that_is_a_file_ends_the_training_and_the_file_stays(message, place):
+    (place / "taken").write_text("mine")
+    assert "taken" in message("train_mle", "tiny.yaml", "--output_dir", place / "taken")
+    assert (place / "taken").read_text() == "mine"
+
+
+def test_missing_words_and_folders_end_the_other_recipes_in_one_line(message, place):
+    assert "Name the generator and the data" in message("evaluate")
+    assert "nowhere" in message("evaluate", "./nowhere", place / "corpus", *SMALL_SCORES)
+    assert "has no evaluation.json" in message("compare", place / "corpus")
+
+
+def test_without_matplotlib_a_training_ends_before_it_begins(message, place, monkeypatch):
+    for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    said = message("train_mle", "tiny.yaml", "--output_dir", place / "new")
+    assert 'pip install "hf-localgan[plots]"' in said

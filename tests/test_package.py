@@ -1,0 +1,274 @@
+"""The package as a whole: what the wheel holds, how it installs, which way imports point, what importing does."""
+
+import ast
+import importlib.metadata
+import json
+import os
+import re
+import subprocess
+import sys
+import sysconfig
+import tarfile
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+import hf_localgan
+
+ROOT = Path(__file__).parents[1]
+PACKAGE = ROOT / "hf_localgan"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+# Later rooms may import earlier ones, and modules of one room each other.
+ROOMS = [
+    {"functional", "files"},
+    {"payoff", "models"},
+    {"data", "decoding", "metrics", "pipelines"},
+    {"evaluation", "trainers", "hub"},
+    {"arguments", "chat"},
+    {"cli"},
+]
+RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
+
+
+def room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """Absolute names of the modules that a file imports, anywhere in it."""
+    package = list(path.relative_to(ROOT).with_suffix("").parts[:-1])
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            above = package[: len(package) - node.level + 1] if node.level else []
+            names.add(".".join([*above, *([node.module] if node.module else [])]))
+    return names
+
+
+# ---- imports ----
+
+
+def test_every_room_has_its_place_in_the_order():
+    assert {room(path) for path in MODULES} - {"__init__"} <= set(RANK)
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path):
+    own = room(path)
+    for name in imported(path):
+        assert name.split(".")[0] not in ("recipes", "tests", "benchmarks"), name
+        if name.startswith("hf_localgan.") and own != "__init__":
+            other = name.split(".")[1]
+            assert other == own or RANK[other] < RANK[own], f"{own} imports {other}"
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "functional").rglob("*.py")), ids=lambda path: path.stem)
+def test_the_equations_import_only_torch_numpy_and_the_standard_library(path):
+    for name in imported(path):
+        top = name.split(".")[0]
+        assert top in sys.stdlib_module_names | {"torch", "numpy"} or name.startswith("hf_localgan.functional"), name
+
+
+@pytest.mark.parametrize("path", sorted((PACKAGE / "models").glob("*/*.py")), ids=lambda path: path.stem)
+def test_a_model_imports_only_torch_transformers_and_its_siblings(path):
+    # so that a checkpoint can carry its own code; transformers itself depends on huggingface_hub
+    allowed = sys.stdlib_module_names | {"torch", "transformers", "huggingface_hub"}
+    own = f"hf_localgan.models.{path.parent.name}"
+    for name in imported(path):
+        assert name.split(".")[0] in allowed or name.startswith(own), name
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            assert node.level == 1 and node.module, "a sibling is imported by `from .x import y`"
+
+
+def python(code: str, *options: str, cwd=ROOT, executable=sys.executable, **environment) -> str:
+    """What a new interpreter prints."""
+    path = {"PYTHONPATH": str(ROOT)} if executable == sys.executable else {}
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        [executable, *options, "-c", code], cwd=cwd, env={**kept, **path, **environment}, text=True,
+        capture_output=True, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def test_the_equations_run_in_an_interpreter_that_has_no_transformers():
+    code = """
+import sys, types
+package = types.ModuleType("hf_localgan")
+package.__path__ = ["hf_localgan"]  # the folder without its __init__
+sys.modules["hf_localgan"] = package
+for name in ("transformers", "datasets", "evaluate", "accelerate", "sklearn"):
+    sys.modules[name] = None
+import hf_localgan.functional
+print(sorted(name for name in sys.modules if name.startswith("hf_localgan.") and "functional" not in name))
+"""
+    assert python(code).strip() == "[]"
+
+
+def test_importing_reaches_for_no_network_and_loads_nothing_optional():
+    modules = [
+        f"hf_localgan.{name}" for name in sorted(RANK) if (PACKAGE / name).is_dir() and any((PACKAGE / name).iterdir())
+    ]
+    code = f"""
+import importlib, socket, sys
+def closed(*args, **kwargs):
+    raise AssertionError("a socket was opened")
+socket.socket.connect = socket.create_connection = socket.getaddrinfo = closed
+for name in {modules!r}:
+    importlib.import_module(name)
+import hf_localgan.cli
+print(sorted(set(sys.modules) & {{"jieba", "matplotlib", "trackio", "tensorboard", "hf_localgan.chat"}}))
+"""
+    assert python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("name", ["data", "evaluation", "trainers", "arguments", "cli"])
+@pytest.mark.slow
+def test_a_module_can_be_imported_first(name):
+    python(f"import hf_localgan.{name}")
+
+
+# ---- build ----
+
+
+@pytest.fixture(scope="session")
+def built(tmp_path_factory):
+    """The folder with the wheel and the source distribution, and nothing that the build left in the repository."""
+    before = set(ROOT.iterdir())
+    folder = tmp_path_factory.mktemp("dist")
+    command = [
+        sys.executable,
+        "-m",
+        "build",
+        "--no-isolation",
+        "--wheel",
+        "--sdist",
+        "--outdir",
+        str(folder),
+        str(ROOT),
+    ]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert set(ROOT.iterdir()) == before
+    return folder
+
+
+@pytest.fixture(scope="session")
+def wheel(built) -> Path:
+    (path,) = built.glob("*.whl")
+    return path
+
+
+def test_the_wheel_holds_the_package_its_corpus_its_metrics_and_the_licence(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        names = set(archive.namelist())
+    info = f"hf_localgan-{hf_localgan.__version__}.dist-info"
+    files = {path.relative_to(ROOT).as_posix() for path in MODULES}
+    corpus = {
+        f"hf_localgan/data/smalltalk/{name}" for name in ("train.jsonl", "validation.jsonl", "test.jsonl", "README.md")
+    }
+    modules = {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "metrics" / "modules").glob("*/*.py")}
+    assert len(modules) >= 5
+    assert files | corpus | modules | {"hf_localgan/py.typed", f"{info}/licenses/LICENSE"} <= names
+    assert not [name for name in names if not name.startswith(("hf_localgan/", f"{info}/"))]
+    assert not [name for name in names if "__pycache__" in name or "/test_" in name]
+    assert wheel.stat().st_size < 3_000_000
+
+
+def test_the_wheel_is_described_as_the_project_is(wheel):
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        described = archive.read(name).decode()
+        (name,) = (name for name in archive.namelist() if name.endswith("entry_points.txt"))
+        assert "hf-localgan = hf_localgan.cli:main" in archive.read(name).decode()
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    assert f"Version: {hf_localgan.__version__}\n" in described and "License-Expression: Apache-2.0\n" in described
+    for extra in project["optional-dependencies"]:
+        assert f"Provides-Extra: {extra}\n" in described
+    required = {canonicalize_name(name) for name in re.findall(r"^Requires-Dist: ([\w.-]+)", described, re.MULTILINE)}
+    assert {canonicalize_name(re.match(r"[\w.-]+", needed)[0]) for needed in project["dependencies"]} <= required
+
+
+def test_the_source_distribution_holds_recipes_and_tests_too(built):
+    (path,) = built.glob("*.tar.gz")
+    with tarfile.open(path) as archive:
+        names = {name.split("/", 1)[-1] for name in archive.getnames()}
+    assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"} <= names
+    assert {"recipes/train_mle.py", "recipes/smalltalk/mle.yaml", "tests/test_package.py"} <= names
+    assert "hf_localgan/data/smalltalk/train.jsonl" in names
+    assert not [name for name in names if name.startswith((".venv", "runs", ".git/")) or "__pycache__" in name]
+
+
+def clean_environment(folder: Path, *pip_options: str) -> tuple[str, Path]:
+    """A new virtual environment with what pip was told to install; its interpreter and its folder for packages."""
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", str(folder)], check=True)
+    interpreter = str(folder / ("Scripts" if os.name == "nt" else "bin") / "python")
+    command = [sys.executable, "-m", "pip", "--python", interpreter, "install", "--quiet", *pip_options]
+    done = subprocess.run(command, text=True, capture_output=True, timeout=1800)
+    assert done.returncode == 0, done.stderr
+    return interpreter, Path(
+        python("import sysconfig; print(sysconfig.get_path('purelib'))", executable=interpreter).strip()
+    )
+
+
+USE = """
+import importlib.metadata, json
+import hf_localgan
+from hf_localgan.data import load_pairs
+from hf_localgan.metrics import module_path, module_names
+from transformers import AutoConfig
+import hf_localgan.models
+pairs = load_pairs("smalltalk")
+print(json.dumps({
+    "file": hf_localgan.__file__,
+    "version": hf_localgan.__version__,
+    "metadata": importlib.metadata.version("hf-localgan"),
+    "pairs": len(pairs["test"]),
+    "modules": [str(module_path(name)) for name in module_names()],
+    "model": AutoConfig.for_model("rnn_seq2seq").hidden_size,
+}))
+"""
+
+
+def check_installed(interpreter: str, folder: Path, cwd: Path):
+    """The installed package, from outside the repository: version, corpus, metrics, models, command."""
+    cache = {"HF_DATASETS_CACHE": str(cwd / "cache"), "HF_HUB_OFFLINE": "1"}
+    found = json.loads(python(USE, "-I", executable=interpreter, cwd=cwd, **cache).splitlines()[-1])
+    assert Path(found["file"]).is_relative_to(folder)
+    assert found["version"] == found["metadata"] == hf_localgan.__version__
+    assert found["pairs"] > 2_000 and found["model"] == 256
+    assert all(Path(path).exists() and Path(path).is_relative_to(folder) for path in found["modules"])
+    command = Path(interpreter).with_name("hf-localgan")
+    said = subprocess.run([str(command), "--version"], cwd=cwd, text=True, capture_output=True, check=True).stdout
+    assert said == f"hf-localgan {hf_localgan.__version__}\n"
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(wheel, tmp_path):
+    interpreter, folder = clean_environment(tmp_path / "venv", "--no-deps", "--no-index", str(wheel))
+    # What the package depends on is taken from here. A folder named in a .pth file is searched for modules, but .pth
+    # files inside it, such as that of an editable install, are not read.
+    (folder / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    check_installed(interpreter, folder, tmp_path)
+
+
+@pytest.mark.slow
+def test_the_wheel_installs_with_all_it_depends_on(wheel, tmp_path):
+    constraints = ROOT / "constraints.txt"
+    interpreter, folder = clean_environment(tmp_path / "venv", "--constraint", str(constraints), str(wheel))
+    check_installed(interpreter, folder, tmp_path)
+
+
+def test_the_installed_version_is_that_of_the_source():
+    try:
+        installed = importlib.metadata.version("hf-localgan")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package is not installed, only importable")
+    assert installed == hf_localgan.__version__
