@@ -242,14 +242,19 @@ def _plain(value):
 
 
 def _cell(report: ScoreReport, name: str) -> str:
-    return f"{report[name].value:.3g}" if name in report.scores else ""
+    return _short(report[name].value) if name in report.scores else ""
 
 
 def _cell_with_interval(report: ScoreReport, name: str) -> str:
     if name not in report.scores:
         return ""
     interval = report[name].interval
-    return f"{interval.value:.3g} ({interval.low:.3g} to {interval.high:.3g})"
+    return f"{_short(interval.value)} ({_short(interval.low)} to {_short(interval.high)})"
+
+
+def _short(value: float) -> str:
+    """At most six characters, so that a table fits on a screen: 0.0083, 5.204, 13.32."""
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
 
 
 def _markdown_row(*cells: str) -> str:
