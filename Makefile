@@ -12,17 +12,20 @@ TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
 .PHONY: install train test lint benchmark clean
 
-install: $(VENV)/.installed
-$(VENV)/.installed: pyproject.toml constraints.txt
+$(VENV)/bin/pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || $(PIP) install --quiet "torch==$(TORCH)"
+	touch $@
+
+install: $(VENV)/.installed
+$(VENV)/.installed: $(VENV)/bin/pip pyproject.toml
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[chinese,plots,tracking]"
 	touch $@
 
-$(VENV)/.tested: $(VENV)/.installed
+$(VENV)/.tested: $(VENV)/bin/pip pyproject.toml
 	$(PIP) install --quiet --constraint constraints.txt --editable ".[test]"
-	touch $@
+	touch $@ $(VENV)/.installed
 
 train: $(VENV)/.installed
 	$(VENV)/bin/accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/train_mle.py recipes/smalltalk/mle.yaml

@@ -1,7 +1,7 @@
 """Timed systems live in processes of their own, which are spoken to in lines of JSON through pipes.
 
 Needs only the standard library, so that it runs in any environment. A request is `{"do": name, ...}`; the answer is
-what the system's method of that name returns and its wall time in `seconds`, or `{"error": text}`.
+what the system's method of that name returns and the time it took (see `now`), or `{"error": text}`.
 """
 
 import json
@@ -15,9 +15,9 @@ from pathlib import Path
 
 
 class Worker:
-    """The caller's end: starts `script` with `python` and sends it requests."""
+    """The caller's end: starts `script` with `python` and more environment variables, and sends it requests."""
 
-    def __init__(self, python: Path, script: Path, name: str):
+    def __init__(self, python: Path, script: Path, name: str, environment: dict[str, str] | None = None):
         self.name = name
         package = str(script.resolve().parents[1])  # the package of this tree is timed, not an installed one
         self.process = subprocess.Popen(
@@ -25,7 +25,7 @@ class Worker:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": package},
+            env={**os.environ, "PYTHONPATH": package, **(environment or {})},
         )
 
     def ask(self, do: str, **arguments) -> dict:
@@ -63,12 +63,21 @@ def serve(make_system: Callable[..., object]):
             elif do == "memory":
                 answer = {"peak": peak_of(lambda: system.train(**request), imported)}  # noqa: B023, called at once
             else:
-                start = time.perf_counter()
+                start = now()
                 result = getattr(system, do)(**request) or {}
-                answer = {"seconds": time.perf_counter() - start, **result}
+                answer = {**since(start), **result}
         except Exception:
             answer = {"error": traceback.format_exc()}
         print(json.dumps(answer), file=answers, flush=True)
+
+
+def now() -> dict[str, float]:
+    """Seconds of the wall's clock, and seconds that processors worked for this process."""
+    return {"wall": time.perf_counter(), "cpu": time.process_time()}
+
+
+def since(start: dict[str, float]) -> dict[str, float]:
+    return {clock: seconds - start[clock] for clock, seconds in now().items()}
 
 
 def peak_of(run: Callable[[], object], imported: int | None) -> int | None:

@@ -9,6 +9,7 @@ from typing import NamedTuple
 from hf_localgan.files import replacing
 
 MIB = 2**20
+CLOCKS = {"wall": "Wall time.", "cpu": "Processor time."}
 
 
 class Ratio(NamedTuple):
@@ -40,6 +41,7 @@ def training_aims(result: dict) -> list[tuple[str, Ratio | None, float]]:
         ("bf16 head, against bare torch with the same tricks", "ours_bf16", "bare_bf16", 0.9),
         ("best settings, against bare torch with the same tricks", "ours_grouped", "bare_grouped", 0.9),
         ("input feeding, against bare torch with the same tricks", "ours_fed", "bare_fed", 0.9),
+        ("best settings and huge pages, against JoeyNMT", "ours_huge", "joeynmt", 3.5 if small else 4.5),
         ("MleTrainer against the same loss in a bare loop", "trainer", "ours_fast", 1 / 1.1),
         ("MleTrainer, best settings, against the same in a bare loop", "trainer_grouped", "ours_grouped", 1 / 1.1),
     ]
@@ -53,6 +55,9 @@ def generation_aims(result: dict) -> list[tuple[str, Ratio | None, float]]:
             against_joeynmt = (1.2 if small else 1.0) if mode.startswith("greedy") else 1.0
             rows.append((f"{mode}, against JoeyNMT", ratio(speeds, "ours_plain", "joeynmt"), against_joeynmt))
             rows.append((f"{mode}, against T5", ratio(speeds, "ours_plain", "t5"), 1.3))
+            rows.append(
+                (f"{mode}, huge pages, against JoeyNMT", ratio(speeds, "ours_huge", "joeynmt"), against_joeynmt)
+            )
     return rows
 
 
@@ -89,7 +94,13 @@ def generation_table(result: dict) -> str:
     names = list(dict.fromkeys(name for speeds in modes.values() for name in speeds))
     rows = []
     for name in names:
-        row = [result["systems"][name]["title"].removesuffix(", plain loss").removesuffix(", stock loss")]
+        row = [
+            result["systems"][name]["title"]
+            .split(", plain")[0]
+            .split(", stock")[0]
+            .replace(", bf16 head, grouped", "")
+            .removesuffix(", fast loss")
+        ]
         for speeds in modes.values():
             against = ratio(speeds, name, result["systems"][name]["reference"])
             row.append("" if against is None else f"{statistics.median(speeds[name]):,.0f} · {against}")
@@ -111,8 +122,8 @@ def markdown(settings: dict, results: list[dict]) -> str:
         "# Results",
         f"Written by `run.py`: {settings['rounds']} rounds of {settings['batches']} batches of 64 pairs, "
         f"{settings['threads']} threads, torch {settings['torch']}, transformers {settings['transformers']}. "
-        "Speeds are medians over rounds; ratios are taken within a round: median (smallest to largest). Memory is the "
-        "peak of the process less what it had after its imports.",
+        f"{CLOCKS[settings['clock']]} Speeds are medians over rounds; ratios are taken within a round: median "
+        "(smallest to largest). Memory is the peak of the process less what it had after its imports.",
     ]
     for result in results:
         batches = result["batches"]

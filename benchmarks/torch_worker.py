@@ -1,4 +1,4 @@
-"""Everything but JoeyNMT: the package's generator and trainer, T5, and bare torch. Runs in the package's environment."""
+"""The package's generator, T5 and bare torch, in the package's environment."""
 
 from collections.abc import Callable
 
@@ -159,8 +159,8 @@ class HuggingFace(System):
                 attention_mask=batch["attention_mask"],
                 num_beams=beams,
                 do_sample=False,
-                min_new_tokens=length,
                 max_new_tokens=length,
+                eos_token_id=self.model.config.vocab_size,  # never chosen; `min_new_tokens` would copy all logits twice
             )
             tokens += output[:, 1:].numel()
         return {"tokens": tokens}

@@ -1,11 +1,10 @@
 """The package's trainer. Apart from the other systems, for what it imports would weigh on their memory."""
 
 import tempfile
-import time
 
 import tokenizers
 from datasets import Dataset
-from protocol import serve
+from protocol import now, serve, since
 from torch_worker import LEARNING_RATE, MAX_NORM, HuggingFace, maker
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from workload import BATCH_SIZE, BOS, EOS, PAD
@@ -53,15 +52,15 @@ class Trained(HuggingFace):
     def train(self, key: str) -> dict:
         """One epoch. What `train` does before the first and after the last batch is not counted."""
         self.trainers[key].train()
-        return {"seconds": self.clock.seconds}
+        return self.clock.took
 
 
 class EpochClock(TrainerCallback):
     def on_epoch_begin(self, args, state, control, **kwargs):
-        self.start = time.perf_counter()
+        self.start = now()
 
     def on_epoch_end(self, args, state, control, **kwargs):
-        self.seconds = time.perf_counter() - self.start
+        self.took = since(self.start)
 
 
 def make_tokenizer() -> PreTrainedTokenizerFast:

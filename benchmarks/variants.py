@@ -6,9 +6,13 @@ from pathlib import Path
 HERE = Path(__file__).resolve().parent
 HIDDEN_SIZE = EMBEDDING_SIZE = 256
 
-# Layers on either side and width of the feed-forward layers that give T5, which ties its output layer to its embeddings,
-# the number of parameters of the recurrent model, which does not.
+# Layers on either side and width of the feed-forward layers that give T5, which ties its output layer to its
+# embeddings, the number of parameters of the recurrent model, which does not.
 T5_SHAPES = {8_000: (2, 832), 40_000: (6, 1104)}
+
+# Tensors beyond 32 MiB (logits, gradients of the tables) are taken anew from the system at every use, page by page.
+# This variable of torch's asks for pages of 2 MiB, where the system allows them on request ("madvise").
+HUGE_PAGES = {"THP_MEM_ALLOC_ENABLE": "1"}
 
 
 @dataclass
@@ -21,8 +25,9 @@ class Variant:
         build: what the worker builds it from, without the sizes.
         reference: the variant of JoeyNMT that its speed is divided by.
         grouped: whether it trains on batches grouped by length.
-        trains, generates: which tables it is in.
+        generates: whether it is in the table of generation.
         beams: whether it has a beam search.
+        environment: variables of its process.
     """
 
     title: str
@@ -30,13 +35,9 @@ class Variant:
     build: dict = field(default_factory=dict)
     reference: str = "joeynmt"
     grouped: bool = False
-    trains: bool = True
     generates: bool = False
     beams: bool = True
-
-    @property
-    def batches(self) -> str:
-        return "grouped" if self.grouped else "random"
+    environment: dict[str, str] | None = None
 
 
 def variants(vocab_size: int) -> dict[str, Variant]:
@@ -49,11 +50,13 @@ def variants(vocab_size: int) -> dict[str, Variant]:
     shallow = {**t5, "layers": 1, "d_ff": 512}
     bare = {"kind": "bare"}
     trainer = {"kind": "trainer", "architecture": "rnn", "loop": {}}
-    best = {"head_dtype": "bfloat16", "train_sampling_strategy": "group_by_length"}
+    # The batches of the other systems in their order; `group_by_length` would make others, of so few pairs poor ones.
+    as_given = {"train_sampling_strategy": "sequential"}
     joey, torch, own = "joeynmt_worker.py", "torch_worker.py", "trainer_worker.py"
     return {
         "joeynmt": Variant("JoeyNMT as it comes", joey, generates=True),
         "joeynmt_fed": Variant("JoeyNMT, input feeding", joey, fed, "joeynmt_fed", generates=True),
+        "joeynmt_huge": Variant("JoeyNMT, huge pages", joey, generates=True, environment=HUGE_PAGES),
         "t5": Variant("T5, equal parameters, stock loss", torch, {**t5, "loop": plain}, generates=True),
         "t5_fast": Variant("T5, equal parameters, fast loss", torch, {**t5, "loop": fast}),
         "t5_shallow": Variant("T5, 1 + 1 layers, stock loss", torch, {**shallow, "loop": plain}, generates=True),
@@ -79,11 +82,19 @@ def variants(vocab_size: int) -> dict[str, Variant]:
         "ours_fast": Variant("rnn_seq2seq, fast loss", torch, {**rnn, "loop": fast}),
         "ours_bf16": Variant("rnn_seq2seq, fast loss, bf16 head", torch, {**rnn, "loop": bf16}),
         "ours_grouped": Variant("rnn_seq2seq, bf16 head, grouped", torch, {**rnn, "loop": bf16}, grouped=True),
+        "ours_huge": Variant(
+            "rnn_seq2seq, bf16 head, grouped, huge pages",
+            torch,
+            {**rnn, "loop": bf16},
+            grouped=True,
+            generates=True,
+            environment=HUGE_PAGES,
+        ),
         "ours_fed": Variant(
             "rnn_seq2seq, input feeding, fast loss", torch, {**rnn, **fed, "loop": fast}, "joeynmt_fed", generates=True
         ),
-        "trainer": Variant(
-            "MleTrainer, fast loss", own, {**trainer, "config": {"train_sampling_strategy": "sequential"}}
+        "trainer": Variant("MleTrainer, fast loss", own, {**trainer, "config": as_given}),
+        "trainer_grouped": Variant(
+            "MleTrainer, bf16 head, grouped", own, {**trainer, "config": {**as_given, **bf16}}, grouped=True
         ),
-        "trainer_grouped": Variant("MleTrainer, bf16 head, grouped", own, {**trainer, "config": best}, grouped=True),
     }

@@ -1,7 +1,7 @@
 """The sentence pairs that every system is timed on, as lists of token ids.
 
-Ids 0, 1, 2 are padding, begin and end of sequence; words start at `FIRST_WORD`. Words are drawn with Zipf's frequencies,
-for the tables of embeddings see the words of real text as rarely.
+Ids 0, 1, 2 are padding, begin and end of sequence; words start at `FIRST_WORD` and are drawn with Zipf's frequencies,
+as real text would use the tables of embeddings.
 """
 
 import math
@@ -54,13 +54,13 @@ def in_batches(pairs: list[Pair]) -> list[list[Pair]]:
 
 
 def grouped_by_length(batches: list[list[Pair]]) -> list[list[Pair]]:
-    """The same pairs in batches of similar length, longest first, as `group_by_length` forms them of both sides' length."""
+    """The same pairs in batches of similar length (of both sides), longest first."""
     pairs = [pair for batch in batches for pair in batch]
     return in_batches(sorted(pairs, key=lambda pair: len(pair[0]) + len(pair[1]), reverse=True))
 
 
 def stretched(batch: list[Pair]) -> list[Pair]:
-    """The batch with its longest target repeated to twice its length: padded length doubles, the tokens hardly change."""
+    """The batch with its longest target repeated to twice its length: padding doubles, the tokens hardly change."""
     longest = max(range(len(batch)), key=lambda row: len(batch[row][1]))
     source, target = batch[longest]
     return [*batch[:longest], (source, [*target[:-1], *target]), *batch[longest + 1 :]]
