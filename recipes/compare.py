@@ -160,15 +160,13 @@ def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
     return [*lines, ""]
 
 
-def score_table(groups: dict[str, list[Run]], decoding: str, metrics: list[str]) -> list[str]:
-    def cells(scores: list[dict]) -> list[str]:
-        return [spread([one[name]["value"] if name in one else None for one in scores]) for name in metrics]
-
-    lines = [f"## Scores: {decoding}", "", *heading("model", *(SHOWN.get(name, name) for name in metrics))]
-    for name, runs in groups.items():
-        lines.append(row(name, *cells([run.decodings[decoding]["scores"] for run in runs])))
-    every = [run for runs in groups.values() for run in runs]
-    return [*lines, row("references", *cells([run.references["scores"] for run in every])), ""]
+def score_table(title: str, first: str, rows: dict[str, list[dict]], metrics: list[str]) -> list[str]:
+    """One line for each entry of `rows`, which holds the scores of the runs that the line is about."""
+    lines = [f"## {title}", "", *heading(first, *(SHOWN.get(name, name) for name in metrics))]
+    for name, scores in rows.items():
+        cells = (spread([one[metric]["value"] if metric in one else None for one in scores]) for metric in metrics)
+        lines.append(row(name, *cells))
+    return [*lines, ""]
 
 
 def difference_table(names, groups, decoding: str, metrics: list[str], permutations: int) -> list[str]:
@@ -212,8 +210,14 @@ def main(args: argparse.Namespace):
         )
 
     lines = likelihood_table(groups)
-    for decoding in decodings:
-        lines += score_table(groups, decoding, metrics)
+    own = {"references": [run.references["scores"] for run in runs]}
+    if len(groups) == 1:
+        rows = {name: [run.decodings[name]["scores"] for run in runs] for name in decodings}
+        lines += score_table("Scores", "decoding", rows | own, metrics)
+    else:
+        for decoding in decodings:
+            rows = {name: [run.decodings[decoding]["scores"] for run in some] for name, some in groups.items()}
+            lines += score_table(f"Scores: {decoding}", "model", rows | own, metrics)
     baseline, *others = groups
     for other in others:
         for decoding in decodings:

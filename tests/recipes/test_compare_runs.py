@@ -124,9 +124,14 @@ def test_groups_can_be_named_and_several_are_compared_with_the_first(run, six_ru
     assert "## x less base: greedy" in said and "## y less base: greedy" in said and "y less x" not in said
 
 
-def test_one_group_alone_has_no_tests(run, six_runs):
-    said = run(*six_runs[:3])
-    assert "less" not in said and "## Scores: temperature 1" in said
+def test_one_group_alone_is_one_table_without_tests(run, six_runs):
+    said = run(*six_runs[:3]).splitlines()
+    assert [line for line in said if line.startswith("## ")] == ["## Likelihood", "## Scores"]
+    table = said[said.index("## Scores") + 2 :]
+    assert [line.split(" | ")[0] for line in table[2:] if line.startswith("|")][-2:] == [
+        "| temperature 1",
+        "| references",
+    ]
 
 
 def test_the_markdown_is_written_too(run, six_runs, tmp_path):
