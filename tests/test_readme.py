@@ -1,0 +1,34 @@
+"""The README's Python, run as it stands but for the length of the training."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+
+
+def replaced(text: str, old: str, new: str) -> str:
+    assert old in text  # the README has changed, and this test with it
+    return text.replace(old, new)
+
+
+def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeypatch, capsys):
+    use, train = BLOCKS
+    train = replaced(train, "num_train_epochs=3", "max_steps=2, use_cpu=True, disable_tqdm=True")
+    train = replaced(train, "encode_pairs(pairs[split],", "encode_pairs(pairs[split].select(range(40)),")
+    monkeypatch.chdir(tmp_path)
+    exec(compile(train, "README.md", "exec"), {})
+    assert (tmp_path / "runs" / "mine" / "model.safetensors").is_file()
+
+    said = {}
+    exec(compile(replaced(use, "runs/smalltalk-mle", "runs/mine"), "README.md", "exec"), said)
+    one = said["answer"]("Did you sleep well?", max_new_tokens=30)
+    assert [set(answer) for answer in one] == [{"generated_text"}]
+    assert said["model"].config.model_type == "rnn_seq2seq" and said["tokenizer"].eos_token_id == 2
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def test_every_file_that_the_readme_links_to_is_there(path):
+    assert (Path(__file__).parents[1] / path).exists()
