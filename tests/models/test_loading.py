@@ -95,7 +95,8 @@ def test_a_gpu_that_there_is_not_is_refused(folder):
 
 
 @pytest.mark.parametrize("name", ["./runs/none", "/nowhere/at/all", "~/no-such-model", "a/b/c", "runs/", "with space"])
-def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name, monkeypatch):
+def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)  # where nobody has trained anything
     monkeypatch.setattr("transformers.AutoConfig.from_pretrained", None)
     refused(name, f"no folder `{name}`", "owner/name", error=FileNotFoundError)
     refused(Path("runs"), "no folder `runs`", error=FileNotFoundError)
