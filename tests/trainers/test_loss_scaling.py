@@ -44,12 +44,14 @@ def test_updates_are_equal_for_every_accumulation_and_both_ways_to_the_loss(name
         torch.testing.assert_close(logged, runs[False, 1][1], atol=1e-6, rtol=1e-6)
 
 
-def test_the_stock_trainer_doubles_the_update_of_t5_under_accumulation_two(family, tiny_tokenizer, pairs, collate):
+def test_the_stock_trainer_doubles_the_update_of_t5_under_accumulation_two(
+    family, tiny_tokenizer, pairs, collate, tmp_path
+):
     # T5 ignores `num_items_in_batch` and returns means of its batches; the Trainer adds the two and does not halve.
     def update(accumulation: int) -> torch.Tensor:
         model = family("t5")
         args = Seq2SeqTrainingArguments(
-            "unused", use_cpu=True, optim="sgd", max_grad_norm=0.0, learning_rate=1e-3, max_steps=1, seed=1,
+            str(tmp_path), use_cpu=True, optim="sgd", max_grad_norm=0.0, learning_rate=1e-3, max_steps=1, seed=1,
             per_device_train_batch_size=8 // accumulation, gradient_accumulation_steps=accumulation, report_to="none",
             save_strategy="no", disable_tqdm=True, dataloader_pin_memory=False, lr_scheduler_type="constant",
         )  # fmt: skip
