@@ -15,6 +15,7 @@ def linear_cross_entropy(
     labels: Tensor,
     *,
     bias: Tensor | None = None,
+    weights: Tensor | None = None,
     divisor: Tensor | float = 1.0,
     label_smoothing: float = 0.0,
     ignore_index: int = -100,
@@ -35,6 +36,8 @@ def linear_cross_entropy(
         weight: the output layer, shape `(vocab, dim)`.
         labels: integer, shape `(...)`; `ignore_index` where nothing is to be predicted.
         bias: shape `(vocab,)`.
+        weights: of the labels, in the shape of `labels`: each token's loss and gradient are multiplied by its own,
+            which may be negative. They are constants, no gradient reaches them. By default all are 1.
         divisor: what the sum is divided by, the number of labels of the whole batch for a mean.
         label_smoothing: share `s` of the target that is spread evenly over the vocabulary, in `[0, 1)`.
         matmul_dtype: precision of the three products with the output layer, such as `torch.bfloat16`; softmax and sums
@@ -47,6 +50,10 @@ def linear_cross_entropy(
     Raises:
         ValueError: if the shapes do not fit or `label_smoothing` is outside `[0, 1)`.
     """
+    if weights is not None and weights.shape != labels.shape:
+        raise ValueError(
+            f"`weights` {tuple(weights.shape)} must have the shape of `labels` {tuple(labels.shape)}: one for each."
+        )
     if hidden.shape[:-1] != labels.shape or hidden.shape[-1] != weight.shape[-1]:
         raise ValueError(
             f"`hidden` {tuple(hidden.shape)} must have the shape of `labels` {tuple(labels.shape)} plus the columns of "
@@ -58,11 +65,13 @@ def linear_cross_entropy(
     predicted = labels != ignore_index
     hidden, labels = hidden.flatten(0, -2)[predicted], labels[predicted]  # (tokens, dim), (tokens,)
     divisor = torch.as_tensor(divisor, dtype=_sum_dtype(hidden.dtype), device=hidden.device)
+    if weights is not None:
+        weights = weights.detach().flatten()[predicted].to(divisor)  # (tokens,)
     chunk = max(1, chunk_elements // len(weight))
     with torch.autocast(hidden.device.type, enabled=False):
         wants = torch.is_grad_enabled()
         return _LinearCrossEntropy.apply(
-            hidden, weight, bias, labels, divisor, label_smoothing, matmul_dtype or hidden.dtype, chunk, wants
+            hidden, weight, bias, labels, weights, divisor, label_smoothing, matmul_dtype or hidden.dtype, chunk, wants
         )
 
 
@@ -72,7 +81,7 @@ def _sum_dtype(dtype: torch.dtype) -> torch.dtype:
 
 class _LinearCrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, hidden, weight, bias, labels, divisor, smoothing, matmul_dtype, chunk, wants_gradients):
+    def forward(ctx, hidden, weight, bias, labels, weights, divisor, smoothing, matmul_dtype, chunk, wants_gradients):
         sum_dtype, vocab = divisor.dtype, len(weight)
         matrix = weight.to(matmul_dtype)
         grads = [None, None, None]
@@ -95,19 +104,23 @@ class _LinearCrossEntropy(torch.autograd.Function):
             exponentials = logits.sub_(highest).exp_()  # (tokens of the chunk, vocab), from here on in place
             normaliser = exponentials.sum(dim=1, keepdim=True, dtype=sum_dtype)
             log_normaliser = normaliser.log() + highest
-            total += (log_normaliser - (1 - smoothing) * at_target - smoothing * average).sum()
+            nll = log_normaliser - (1 - smoothing) * at_target - smoothing * average
+            total += (nll if weights is None else nll * weights[rows, None]).sum()
             if not any(grad is not None for grad in grads):
                 continue
             grad_logits = exponentials.div_(normaliser.to(matmul_dtype))  # the softmax, then minus the target
             if smoothing:
                 grad_logits -= smoothing / vocab
             grad_logits.scatter_add_(1, targets, grad_logits.new_full(targets.shape, smoothing - 1))
+            share = divisor if weights is None else divisor / weights[rows, None]  # infinite at weight 0
             if grads[0] is not None:
-                grads[0][rows] = (grad_logits @ matrix).to(sum_dtype) / divisor
+                grads[0][rows] = (grad_logits @ matrix).to(sum_dtype) / share
             if grads[1] is not None:
-                scaled = (inputs.to(sum_dtype) / divisor).to(matmul_dtype)
+                scaled = (inputs.to(sum_dtype) / share).to(matmul_dtype)
                 _add_product(grads[1], grad_logits.T, scaled)
             if grads[2] is not None:
+                if weights is not None:
+                    grad_logits *= weights[rows, None]
                 grads[2] += grad_logits.sum(dim=0, dtype=sum_dtype) / divisor
 
         ctx.grads = grads
@@ -121,7 +134,7 @@ class _LinearCrossEntropy(torch.autograd.Function):
             raise RuntimeError("The gradients of this loss were used already; `retain_graph` is not supported by it.")
         if grad_output.device.type != "cpu" or grad_output.item() != 1:  # on an accelerator looking at it would wait
             grads = [None if grad is None else grad.mul_(grad_output) for grad in grads]
-        return (*grads, None, None, None, None, None, None)
+        return (*grads, None, None, None, None, None, None, None)
 
 
 def _add_product(total: Tensor, left: Tensor, right: Tensor):

@@ -50,6 +50,20 @@ def plain(hidden, weight, bias, labels, label_smoothing=0.0, divisor=1.0):
     return total / divisor
 
 
+def example_weights(labels, dtype=torch.float64):
+    """One weight for each label, of both signs, one of them 0."""
+    weights = torch.randn(labels.shape, generator=torch.Generator().manual_seed(1), dtype=torch.float64).to(dtype)
+    weights[0, 0] = 0
+    return weights
+
+
+def weighted(hidden, weight, bias, labels, weights, label_smoothing=0.0, divisor=1.0):
+    """The loss of the full logits, each label times its weight."""
+    logits = F.linear(hidden, weight, bias).flatten(0, -2)
+    nll = F.cross_entropy(logits, labels.flatten(), reduction="none", label_smoothing=label_smoothing)
+    return (nll * weights.flatten()).sum() / divisor
+
+
 def gradients(loss, *tensors):
     return torch.autograd.grad(loss, [tensor for tensor in tensors if tensor is not None])
 
@@ -92,9 +106,11 @@ def test_a_token_by_hand():
 
 
 @CHUNKS
-def test_gradients_equal_finite_differences(chunk_elements):
+@pytest.mark.parametrize("with_weights", [False, True])
+def test_gradients_equal_finite_differences(chunk_elements, with_weights):
     hidden, weight, bias, labels = example()
     settings = {"divisor": 3.0, "label_smoothing": 0.2, "chunk_elements": chunk_elements}
+    settings["weights"] = example_weights(labels) if with_weights else None
     slopes = gradients(linear_cross_entropy(hidden, weight, labels, bias=bias, **settings), hidden, weight, bias)
     step = 1e-5
     for number, slope in enumerate(slopes):
@@ -315,3 +331,75 @@ def test_the_likelihoods_in_bfloat16_and_without_labels():
     rounded = linear_token_nll(hidden, weight, labels, bias=bias, matmul_dtype=torch.bfloat16)
     assert rounded.dtype == torch.float32 and relative_error(rounded, exact) <= BF16_TOLERANCE
     assert not linear_token_nll(hidden, weight, torch.full_like(labels, -100)).any()
+
+
+@CHUNKS
+@PRECISIONS
+@pytest.mark.parametrize("with_bias", [False, True])
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_each_label_counts_as_its_weight_says(dtype, tolerance, chunk_elements, with_bias, smoothing):
+    hidden, weight, bias, labels = example(dtype, with_bias)
+    weights = example_weights(labels, dtype)
+    assert (weights < 0).any() and (weights > 0).any()
+    settings = {"divisor": 7.0, "label_smoothing": smoothing}
+    actual = linear_cross_entropy(
+        hidden, weight, labels, bias=bias, weights=weights, chunk_elements=chunk_elements, **settings
+    )
+    expected = weighted(hidden, weight, bias, labels, weights, **settings)
+    assert actual.dtype == dtype
+    assert_same(actual, expected, (hidden, weight, bias), 4 * tolerance)  # weights of both signs cancel in part
+
+
+def test_a_weighted_token_by_hand():
+    # As above, ln 4 with d logits (3/4, -3/4); at weight -2 and divisor 4 all of it times -1/2.
+    ln3 = torch.tensor(3.0).log()
+    hidden, weight = torch.ones(1, 1, requires_grad=True), torch.stack([ln3, 0 * ln3])[:, None].requires_grad_()
+    loss = linear_cross_entropy(hidden, weight, torch.tensor([1]), weights=torch.tensor([-2.0]), divisor=4)
+    torch.testing.assert_close(loss, -torch.tensor(4.0).log() / 2)
+    loss.backward()
+    torch.testing.assert_close(hidden.grad, -0.375 * ln3[None, None])
+    torch.testing.assert_close(weight.grad, torch.tensor([[-0.375], [0.375]]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_weights_of_one_change_no_bit_and_a_weight_of_zero_is_as_no_label(dtype):
+    hidden, weight, bias, labels = example(dtype)
+    tensors, ones = (hidden, weight, bias), torch.ones(labels.shape)
+    loss = linear_cross_entropy(hidden, weight, labels, bias=bias, divisor=7.0)
+    with_ones = linear_cross_entropy(hidden, weight, labels, bias=bias, weights=ones, divisor=7.0)
+    assert torch.equal(loss, with_ones)
+    assert all(map(torch.equal, gradients(loss, *tensors), gradients(with_ones, *tensors)))
+
+    without = linear_cross_entropy(hidden, weight, labels.index_fill(0, torch.tensor([1]), -100), bias=bias)
+    zero = linear_cross_entropy(hidden, weight, labels, bias=bias, weights=ones.index_fill(0, torch.tensor([1]), 0))
+    torch.testing.assert_close(zero, without)
+    (gradient,) = gradients(zero, hidden)
+    assert not gradient[1].any() and gradient[0].any() and gradient.isfinite().all()
+
+
+def test_weighted_bfloat16_products_stay_close():
+    hidden, weight, bias, labels = example(torch.float32)
+    weights = example_weights(labels, torch.float32)
+    actual = linear_cross_entropy(hidden, weight, labels, bias=bias, weights=weights, matmul_dtype=torch.bfloat16)
+    assert_same(actual, weighted(hidden, weight, bias, labels, weights), (hidden, weight, bias), 2 * BF16_TOLERANCE)
+
+
+def test_no_gradient_reaches_the_weights():
+    hidden, weight, _, labels = example()
+    weights = example_weights(labels).requires_grad_()
+    linear_cross_entropy(hidden, weight, labels, weights=weights).backward()
+    assert weights.grad is None and hidden.grad.any()
+
+
+def test_weighted_no_tensor_outgrows_the_chunk():
+    hidden, weight, bias = (torch.randn(*shape, requires_grad=True) for shape in ((30, 20, 4), (500, 4), (500,)))
+    labels, weights = torch.randint(500, (30, 20)), torch.randn(30, 20)
+    with Largest() as largest:
+        linear_cross_entropy(hidden, weight, labels, bias=bias, weights=weights, chunk_elements=5_000).backward()
+    assert largest.numel == 5_000
+
+
+def test_weights_that_are_not_one_for_each_label_are_refused():
+    hidden, weight, _, labels = example()
+    with pytest.raises(ValueError, match=r"`weights` \(3,\) must have the shape of `labels` \(3, 4\)"):
+        linear_cross_entropy(hidden, weight, labels, weights=torch.ones(3))

@@ -1,0 +1,212 @@
+"""The face that all samplers share: a token set, a temperature, draws by generator or by key."""
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+Labels = Sequence[int]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """What a sampler drew for a batch.
+
+    Attributes:
+        labels: one list of token ids for each reference.
+        edits: number of edits between each draw and its reference, as the sampler counts them; int64, shape `(batch,)`.
+        effective_sample_size: of the candidates each draw was chosen from; float64, shape `(batch,)`, or `None` where
+            draws are not weighted.
+    """
+
+    labels: list[list[int]]
+    edits: np.ndarray
+    effective_sample_size: np.ndarray | None = None
+
+
+class Payoff(ABC):
+    """A sampler of `q(y | y*; temperature)`, the exponentiated payoff distribution (Norouzi et al. 2016, Eq. 4).
+
+    References and draws are token ids without the end-of-sequence token, which is never edited: the caller takes it
+    off and puts it back.
+
+    Args:
+        temperature: tau, in units of the reward. At 0 every draw is the reference, and no randomness is used.
+    """
+
+    def __init__(self, temperature: float):
+        self.temperature = check_temperature(temperature)
+
+    @abstractmethod
+    def sample(self, labels: Labels, rng: np.random.Generator) -> list[int]:
+        """One draw for one reference, in plain steps.
+
+        Args:
+            labels: token ids of the reference, without the end token.
+            rng: advanced by the draw; untouched at temperature 0.
+        """
+
+    @abstractmethod
+    def draw(self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None) -> Draws:
+        """One draw for each reference, which depends on its key, itself and the temperature only.
+
+        Args:
+            labels: references, token ids without the end token.
+            keys: uint64, shape `(batch,)`. Equal keys and references give equal draws.
+            temperature: instead of the sampler's own, as a schedule needs it.
+        """
+
+    @abstractmethod
+    def log_prob(self, candidate: Labels, reference: Labels, *, temperature: float | None = None) -> float:
+        """Log-probability in nats of drawing the string `candidate`, summed over all ways of drawing it.
+
+        Args:
+            candidate: token ids, without the end token.
+            reference: token ids, without the end token.
+            temperature: instead of the sampler's own.
+        """
+
+    def log_probs(
+        self, candidates: Sequence[Labels], references: Sequence[Labels], *, temperature: float | None = None
+    ) -> np.ndarray:
+        """`log_prob` of each candidate for its reference; samplers that can compute many at once do.
+
+        Args:
+            candidates: token ids, one row for each reference.
+            references: token ids.
+            temperature: instead of the sampler's own.
+
+        Returns:
+            Nats, float64, shape `(batch,)`.
+
+        Raises:
+            ValueError: if there is not one candidate for each reference.
+        """
+        check_pairs(candidates, references)
+        pairs = zip(candidates, references, strict=True)
+        return np.array([self.log_prob(*pair, temperature=temperature) for pair in pairs], dtype=np.float64)
+
+    def sample_batch(
+        self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None
+    ) -> list[list[int]]:
+        """The labels of `draw`."""
+        return self.draw(labels, keys, temperature=temperature).labels
+
+    def _temperature(self, temperature: float | None) -> float:
+        return self.temperature if temperature is None else check_temperature(temperature)
+
+
+class TokenPayoff(Payoff):
+    """A sampler that replaces, deletes or inserts tokens of a set, each edit at a cost.
+
+    Args:
+        tokens: ids that may be drawn: the regular tokens, without padding, begin, end, unknown and other special ones.
+        temperature: tau, in units of the reward, which is minus `edit_cost` for each edit. At 0 every draw is the
+            reference.
+        edit_cost: `"log_vocab"` for `1 + ln v`, which reproduces the paper's Figure 1; `"unit"` for 1, the printed
+            formula, under which the paper's temperatures replace nearly every token; or the cost itself.
+
+    Attributes:
+        tokens: the ids, sorted, int64, shape `(v,)`.
+        edit_cost: the cost of one edit, a float.
+
+    Raises:
+        ValueError: for an empty set, ids that are negative or no integers, a cost or temperature that is negative or
+            NaN.
+    """
+
+    def __init__(self, tokens: Iterable[int], temperature: float, edit_cost: str | float = "log_vocab"):
+        super().__init__(temperature)
+        self.tokens = _check_tokens(tokens)
+        self.edit_cost = _check_cost(edit_cost, len(self.tokens))
+        self._index = _places(self.tokens)
+
+    def index_of(self, ids: np.ndarray) -> np.ndarray:
+        """Place of each id in `tokens`, -1 for ids outside of the set (unknown words, for example)."""
+        return self._index[np.minimum(ids, len(self._index) - 1)]
+
+    def __getstate__(self) -> dict:
+        """Without the table, which follows from the tokens: workers that are spawned get the sampler by pickle."""
+        return {name: value for name, value in self.__dict__.items() if name != "_index"}
+
+    def __setstate__(self, state: dict) -> None:
+        self.__dict__.update(state, _index=_places(state["tokens"]))
+
+
+def check_temperature(temperature: float) -> float:
+    """The temperature as a float.
+
+    Raises:
+        ValueError: if it is negative, NaN or no number.
+    """
+    try:
+        value = float(temperature)
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"`temperature` must be a number of at least 0, got {temperature!r}.") from error
+    if not value >= 0:
+        raise ValueError(
+            f"`temperature` must be at least 0, got {value}. 0 returns the reference; the paper's best values are 0.85 "
+            "(Hamming, translation) and 0.9 (edit distance, speech)."
+        )
+    return value
+
+
+def check_references(labels: Sequence[Labels], keys: np.ndarray) -> np.ndarray:
+    """The keys as uint64.
+
+    Raises:
+        ValueError: if there is not one key for each reference.
+    """
+    keys = np.asarray(keys)
+    if keys.shape != (len(labels),) or keys.dtype.kind not in "ui":
+        raise ValueError(
+            f"`keys` must be integers (uint64), one for each of the {len(labels)} references, got {keys.dtype} of "
+            f"shape {keys.shape}."
+        )
+    return keys.astype(np.uint64)
+
+
+def check_pairs(candidates: Sequence[Labels], references: Sequence[Labels]) -> None:
+    """Refuses what is no list of pairs.
+
+    Raises:
+        ValueError: if there is not one candidate for each reference.
+    """
+    if len(candidates) != len(references):
+        raise ValueError(f"`candidates` and `references` must be as many, got {len(candidates)} and {len(references)}.")
+
+
+def _places(tokens: np.ndarray) -> np.ndarray:
+    """Place of each id in the sorted tokens: ids of a vocabulary are dense, so that a table is small.
+
+    At its last entry, for all ids beyond, and for ids that the tokens leave out it holds -1.
+    """
+    index = np.full(int(tokens[-1]) + 2, -1, dtype=np.int64)
+    index[tokens] = np.arange(len(tokens))
+    return index
+
+
+def _check_tokens(tokens: Iterable[int]) -> np.ndarray:
+    ids = np.array(tokens if isinstance(tokens, (range, np.ndarray)) else sorted(tokens))
+    if ids.size == 0:
+        raise ValueError("`tokens` is empty. Give the ids that may be drawn: the vocabulary without special tokens.")
+    if ids.ndim != 1 or ids.dtype.kind not in "ui":
+        raise ValueError(f"`tokens` must be a set of integer ids, got {ids.dtype} of shape {ids.shape}.")
+    ids = np.unique(ids.astype(np.int64))
+    if ids[0] < 0:
+        raise ValueError(f"`tokens` must not hold negative ids, got {ids[0]}.")
+    return ids
+
+
+def _check_cost(edit_cost: str | float, vocab_size: int) -> float:
+    if edit_cost == "log_vocab":
+        return 1.0 + math.log(vocab_size)
+    if edit_cost == "unit":
+        return 1.0
+    if isinstance(edit_cost, str) or not 0 < float(edit_cost) < math.inf:
+        raise ValueError(
+            f'`edit_cost` must be "log_vocab" (1 + ln v), "unit" (1) or a positive number, got {edit_cost!r}.'
+        )
+    return float(edit_cost)

@@ -1,0 +1,156 @@
+"""Draws by substitution alone: the exponentiated Hamming payoff, exact and in closed form (Norouzi et al. 2016)."""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from hf_localgan.functional.payoff import (
+    hamming_log_probs,
+    hamming_replacement_prob,
+    hamming_temperature_for_edit_rate,
+)
+from hf_localgan.payoff.base import Draws, Labels, TokenPayoff, check_pairs, check_references
+from hf_localgan.payoff.keys import derive_keys, random_bits, uniforms
+from hf_localgan.payoff.rows import copy_row, copy_rows, negative_id, pad_rows, row_lengths
+
+_STREAM = 7  # sets these draws apart from those of other samplers with the same keys
+_OTHER_TOKEN = 2**40  # positions from here on of a key's sequence choose the tokens
+
+
+class HammingPayoff(TokenPayoff):
+    """Replaces each token independently, with the same probability, by a uniform choice among the others of the set.
+
+    The length stays. Time grows with the number of tokens and with that of replacements, not with the vocabulary.
+
+    Args:
+        tokens: ids that may be drawn.
+        temperature: tau, in units of the reward; 0.85 is the paper's best in translation.
+        edit_cost: `"log_vocab"` (`1 + ln v`), `"unit"`, or a number; see `TokenPayoff`.
+    """
+
+    @classmethod
+    def for_edit_rate(
+        cls,
+        *,
+        tokens: Iterable[int],
+        edit_rate: float,
+        length: int | None = None,
+        edit_cost: str | float = "log_vocab",
+    ) -> "HammingPayoff":
+        """The sampler that replaces `edit_rate` of the tokens.
+
+        Args:
+            tokens: ids that may be drawn.
+            edit_rate: replacements per token of the reference, from 0.
+            length: not used, for the rate is the same for every length; `EditPayoff` needs it.
+            edit_cost: see the class; draws do not depend on it, but `temperature` is in its units.
+
+        Raises:
+            ValueError: if no temperature reaches the rate.
+        """
+        payoff = cls(tokens, 0.0, edit_cost)
+        payoff.temperature = hamming_temperature_for_edit_rate(edit_rate, len(payoff.tokens), payoff.edit_cost)
+        return payoff
+
+    def edit_probs(self, length: int, *, outside: int = 0, temperature: float | None = None) -> np.ndarray:
+        """Probability of each number of replaced tokens.
+
+        Args:
+            length: tokens of the reference.
+            outside: how many of them may not be drawn themselves; those are replaced a little more often.
+            temperature: instead of the sampler's own.
+
+        Returns:
+            For `0 .. length` replacements, float64, shape `(length + 1,)`; the sum is 1.
+        """
+        temperature = self._temperature(temperature)
+        return np.exp(hamming_log_probs(length, len(self.tokens), temperature, self.edit_cost, outside))
+
+    def sample(self, labels: Labels, rng: np.random.Generator) -> list[int]:
+        drawn = copy_row(labels)
+        if not self.temperature:
+            return drawn
+        probs = self._replacement_probs(self.temperature)
+        for position, token in enumerate(drawn):
+            if token < 0:
+                raise negative_id(token)
+            place = int(self.index_of(token))
+            if rng.random() < probs[place < 0]:
+                choice = int(rng.integers(len(self.tokens) - (place >= 0)))
+                drawn[position] = int(self.tokens[choice + (0 <= place <= choice)])
+        return drawn
+
+    def draw(self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None) -> Draws:
+        keys = check_references(labels, keys)
+        temperature = self._temperature(temperature)
+        drawn = copy_rows(labels)
+        edits = np.zeros(len(drawn), np.int64)
+        if not temperature:
+            return Draws(drawn, edits)
+        keys = derive_keys(keys, _STREAM)
+        lengths = row_lengths(drawn)
+        rows, positions, bits = _hits(keys, lengths, _threshold(self._replacement_probs(temperature)[True]))
+        if not len(rows):
+            return Draws(drawn, edits)
+        places = self._places(drawn, rows.tolist(), positions.tolist())
+        # Tokens of the set have one substitute less, so that not all hits are theirs.
+        kept = (places < 0) | (bits < _threshold(self._replacement_probs(temperature)[False]))
+        rows, positions, places = rows[kept], positions[kept], places[kept]
+        choice = uniforms(keys[rows], _OTHER_TOKEN + positions) * (len(self.tokens) - (places >= 0))
+        choice = choice.astype(np.int64)
+        new = self.tokens[choice + ((0 <= places) & (places <= choice))]
+        for row, position, token in zip(rows.tolist(), positions.tolist(), new.tolist(), strict=True):
+            drawn[row][position] = token
+        return Draws(drawn, np.bincount(rows, minlength=len(drawn)))
+
+    def _places(self, labels: list[list[int]], rows: list[int], positions: list[int]) -> np.ndarray:
+        """Places in the set of the tokens at these rows and positions, -1 outside of it."""
+        tokens = np.array([labels[row][position] for row, position in zip(rows, positions, strict=True)])
+        if tokens.min() < 0:
+            raise negative_id(tokens.min())
+        return self.index_of(tokens)
+
+    def _replacement_probs(self, temperature: float) -> tuple[float, float]:
+        """Of a token of the set, and of one outside."""
+        return tuple(
+            hamming_replacement_prob(len(self.tokens), temperature, self.edit_cost, outside=outside)
+            for outside in (False, True)
+        )
+
+    def log_prob(self, candidate: Labels, reference: Labels, *, temperature: float | None = None) -> float:
+        """Log-probability in nats of drawing the string `candidate`; only one way leads to it."""
+        return float(self.log_probs([candidate], [reference], temperature=temperature)[0])
+
+    def log_probs(
+        self, candidates: Sequence[Labels], references: Sequence[Labels], *, temperature: float | None = None
+    ) -> np.ndarray:
+        """`log_prob` of each candidate for its reference, many at once; see `Payoff.log_probs`."""
+        check_pairs(candidates, references)
+        probs = np.array(self._replacement_probs(self._temperature(temperature)))
+        others = len(self.tokens) - np.array([1, 0])
+        with np.errstate(divide="ignore"):
+            log_kept, log_replaced = np.log1p(-probs), np.log(probs) - np.log(np.maximum(others, 1))
+        new, new_lengths = pad_rows(candidates)
+        old, lengths = pad_rows(references)
+        width = max(new.shape[1], old.shape[1])
+        new, old = (np.pad(table, ((0, 0), (0, width - table.shape[1]))) for table in (new, old))
+        outside = (self.index_of(old) < 0).astype(np.int64)
+        terms = np.where(new == old, log_kept[outside], log_replaced[outside])
+        terms[(new != old) & (self.index_of(new) < 0)] = -np.inf
+        terms[np.arange(width) >= lengths[:, None]] = 0.0
+        return np.where(new_lengths == lengths, terms.sum(axis=1), -np.inf)
+
+
+def _threshold(prob: float) -> np.uint64:
+    """The number that random bits are below with this probability, to 64 bits."""
+    return np.uint64(min(int(prob * 2.0**64), 2**64 - 1))
+
+
+def _hits(keys: np.ndarray, lengths: np.ndarray, threshold: np.uint64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows and positions whose random bits are below the threshold, and the bits, by row and position."""
+    starts = np.cumsum(lengths) - lengths
+    rows = np.repeat(np.arange(len(keys)), lengths)
+    positions = np.arange(len(rows)) - starts[rows]
+    bits = random_bits(keys[rows], positions)
+    hits = np.flatnonzero(bits < threshold)
+    return rows[hits], positions[hits], bits[hits]

@@ -1,0 +1,55 @@
+"""Rows of token ids of different lengths: copied, or laid out one after another."""
+
+from collections.abc import Sequence
+from itertools import chain
+
+import numpy as np
+
+
+def copy_row(row: Sequence[int]) -> list[int]:
+    """The row as a new list; of Python integers also where it is an array or a tensor."""
+    return row.tolist() if hasattr(row, "tolist") else list(row)
+
+
+def copy_rows(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Each row as a new list."""
+    return [row[:] if type(row) is list else copy_row(row) for row in rows]
+
+
+def row_lengths(rows: Sequence[Sequence[int]]) -> np.ndarray:
+    """Number of tokens of each row, int64, shape `(batch,)`."""
+    return np.fromiter(map(len, rows), np.int64, len(rows))
+
+
+def flatten_rows(rows: Sequence[Sequence[int]], lengths: np.ndarray) -> np.ndarray:
+    """All rows one after another, int64, shape `(lengths.sum(),)`.
+
+    Raises:
+        ValueError: if a token id is negative.
+    """
+    if len(rows) and hasattr(rows[0], "tolist"):
+        tokens = np.concatenate([np.asarray(row, dtype=np.int64) for row in rows])
+    else:
+        tokens = np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum()))
+    if tokens.size and tokens.min() < 0:
+        raise negative_id(tokens.min())
+    return tokens
+
+
+def pad_rows(rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.ndarray]:
+    """The rows as a table filled up with zeros, int64, shape `(batch, largest length)`, and their lengths.
+
+    Raises:
+        ValueError: if a token id is negative.
+    """
+    lengths = row_lengths(rows)
+    table = np.zeros((len(rows), int(lengths.max(initial=0))), dtype=np.int64)
+    table[np.arange(table.shape[1]) < lengths[:, None]] = flatten_rows(rows, lengths)
+    return table, lengths
+
+
+def negative_id(token: int) -> ValueError:
+    """The error for an id that no vocabulary has."""
+    return ValueError(
+        f"Labels must be token ids of at least 0, got {token}. Take off the padding of the loss (-100) before drawing."
+    )
