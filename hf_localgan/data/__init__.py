@@ -2,6 +2,8 @@
 
 from hf_localgan.data.encoding import check_tokenizer, encode_pairs
 from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
+from hf_localgan.data.raml_clock import TemperatureSchedule
+from hf_localgan.data.raml_collator import RamlCollator, split_draws
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
 from hf_localgan.data.tokenization import train_tokenizer, unknown_rate
@@ -18,8 +20,10 @@ __all__ = [
     "LengthLimits",
     "Pairs",
     "PairsReport",
+    "RamlCollator",
     "SharedQueries",
     "SplitReport",
+    "TemperatureSchedule",
     "VectorCoverage",
     "WordVectors",
     "check_tokenizer",
@@ -30,6 +34,7 @@ __all__ = [
     "load_smalltalk",
     "load_word_vectors",
     "smalltalk_files",
+    "split_draws",
     "train_tokenizer",
     "train_word_vectors",
     "unknown_rate",
