@@ -11,11 +11,27 @@ from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGenerat
 from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline
 
 if TYPE_CHECKING:
-    from hf_localgan.data import LengthLimits, encode_pairs, load_pairs, load_word_vectors, train_tokenizer
+    from hf_localgan.data import (
+        LengthLimits,
+        RamlCollator,
+        TemperatureSchedule,
+        encode_pairs,
+        load_pairs,
+        load_word_vectors,
+        train_tokenizer,
+    )
     from hf_localgan.evaluation import Decoding, answer_queries, evaluate_generator
     from hf_localgan.metrics import score_responses
     from hf_localgan.models.loading import load_generator
-    from hf_localgan.trainers import MleConfig, MleTrainer
+    from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff
+    from hf_localgan.trainers import (
+        ExpectedRewardConfig,
+        ExpectedRewardTrainer,
+        MleConfig,
+        MleTrainer,
+        RamlConfig,
+        RamlTrainer,
+    )
 
 __version__ = "0.1.0.dev0"
 
@@ -23,9 +39,19 @@ register_pipeline()
 
 _LATER = {
     "Decoding": "evaluation",
+    "EditPayoff": "payoff",
+    "ExactEditPayoff": "payoff",
+    "ExpectedRewardConfig": "trainers",
+    "ExpectedRewardTrainer": "trainers",
+    "HammingPayoff": "payoff",
+    "ImportancePayoff": "payoff",
     "LengthLimits": "data",
     "MleConfig": "trainers",
     "MleTrainer": "trainers",
+    "RamlCollator": "data",
+    "RamlConfig": "trainers",
+    "RamlTrainer": "trainers",
+    "TemperatureSchedule": "data",
     "answer_queries": "evaluation",
     "encode_pairs": "data",
     "evaluate_generator": "evaluation",
@@ -38,12 +64,22 @@ _LATER = {
 
 __all__ = [
     "Decoding",
+    "EditPayoff",
+    "ExactEditPayoff",
+    "ExpectedRewardConfig",
+    "ExpectedRewardTrainer",
+    "HammingPayoff",
+    "ImportancePayoff",
     "LengthLimits",
     "MleConfig",
     "MleTrainer",
+    "RamlCollator",
+    "RamlConfig",
+    "RamlTrainer",
     "RnnSeq2SeqConfig",
     "RnnSeq2SeqForConditionalGeneration",
     "RnnSeq2SeqModel",
+    "TemperatureSchedule",
     "Text2TextGenerationPipeline",
     "answer_queries",
     "encode_pairs",

@@ -1,5 +1,6 @@
 """What every trainer of the package shares: the token loss, named terms over processes, exact evaluation."""
 
+import copy
 import logging
 import math
 import time
@@ -89,8 +90,11 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
 
     # ---- the loss ----
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Nats per label of the whole batch, plus the parameters' other terms in subclasses."""
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights: Tensor | None = None):
+        """Nats per label of the whole batch, plus the parameters' other terms in subclasses.
+
+        With `weights` (see `token_loss`) each label counts as many times, in the sum and in the number of labels.
+        """
         if inputs.get("labels") is None:
             raise ValueError(
                 f"The batch has no `labels` (found: {', '.join(f'`{name}`' for name in inputs)}). Make the data set by "
@@ -98,38 +102,49 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
             )
         labels = inputs["labels"]
         counted = (labels != -100).sum()
-        divisor = torch.as_tensor(counted if num_items_in_batch is None else num_items_in_batch).clamp(min=1)
+        number = weighted_number(labels, weights) if num_items_in_batch is None else num_items_in_batch
+        divisor = torch.as_tensor(number).clamp(min=1)
         if self.model.training:
             self._labels_since_log = self._labels_since_log + counted  # stays on the device until it is logged
         if return_outputs:
             outputs = model(**self._without_labels(inputs))
-            loss = self._loss_of_logits(outputs.logits, labels, divisor)
+            loss = self._loss_of_logits(outputs.logits, labels, divisor, weights)
         else:
-            loss = self.token_loss(model, inputs, divisor)
+            loss = self.token_loss(model, inputs, divisor, weights)
         if num_items_in_batch is not None and self.args.average_tokens_across_devices:
             loss = loss * self.accelerator.num_processes  # data parallelism averages gradients; the divisor is global
         return (loss, outputs) if return_outputs else loss
 
-    def token_loss(self, model, inputs, divisor: Tensor | int) -> Tensor:
-        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; smoothed while training."""
+    def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
+        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; smoothed while training.
+
+        Args:
+            model: as the trainer wrapped it.
+            inputs: a batch with `labels`, shape `(batch, time)`.
+            divisor: what the sum is divided by.
+            weights: constants of any sign that multiply the loss of each example, shape `(batch,)`, or of each label,
+                shape `(batch, time)`. By default all are 1.
+        """
         labels, inputs = inputs["labels"], self._without_labels(inputs)
+        if weights is not None:
+            weights = _for_each_label(weights, labels)
         if not self._head_is_separable(inputs):
-            return self._loss_of_logits(model(**inputs).logits, labels, divisor)
+            return self._loss_of_logits(model(**inputs).logits, labels, divisor, weights)
 
         def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
             return linear_cross_entropy(
-                hidden, weight, labels, bias=bias, divisor=divisor,
+                hidden, weight, labels, bias=bias, weights=weights, divisor=divisor,
                 label_smoothing=self._smoothing(), matmul_dtype=self._head_dtype(hidden),
             )  # fmt: skip
 
         return finish_inside(model, self.model, inputs, finish)
 
-    def _loss_of_logits(self, logits: Tensor, labels: Tensor, divisor: Tensor | int) -> Tensor:
-        total = F.cross_entropy(
+    def _loss_of_logits(self, logits: Tensor, labels: Tensor, divisor, weights: Tensor | None = None) -> Tensor:
+        nll = F.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100,
-            reduction="sum", label_smoothing=self._smoothing(),
+            reduction="sum" if weights is None else "none", label_smoothing=self._smoothing(),
         )  # fmt: skip
-        return total / divisor
+        return (nll if weights is None else (nll * _for_each_label(weights, labels).flatten()).sum()) / divisor
 
     def _smoothing(self) -> float:
         return self.args.label_smoothing_factor if self.model.training else 0.0
@@ -185,7 +200,14 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         if self.args.predict_with_generate:
             # Without labels, so that the model does not compute a second loss.
             inputs = {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
-        _, predictions, _ = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
+        # The stock step writes all defaults of `generate` into the model's configuration, which is saved with it.
+        settings = vars(self.model.generation_config)
+        own = copy.copy(settings)
+        try:
+            _, predictions, _ = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
+        finally:
+            settings.clear()
+            settings.update(own)
         return loss, predictions, labels
 
     def example_nll(self, model, inputs) -> Tensor:
@@ -252,6 +274,16 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         self._labels_since_log.zero_()
         self._terms.clear()
         return prepared
+
+
+def weighted_number(labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Number of labels, each counted as many times as its weight (see `TokenLossTrainer.token_loss`) says."""
+    counted = labels != -100
+    return counted.sum() if weights is None else (counted * _for_each_label(weights, labels)).sum()
+
+
+def _for_each_label(weights: Tensor, labels: Tensor) -> Tensor:
+    return weights[:, None].expand_as(labels) if weights.dim() == 1 else weights
 
 
 def _first_examples(inputs: dict, number: int) -> dict:
