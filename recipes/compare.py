@@ -2,174 +2,67 @@
 
     python recipes/compare.py RUN [RUN ...] [--group NAME=RUN,RUN,...] [--output compare.md]
 
-RUN is a folder with `evaluation.json`, `generations.parquet` and `query_scores.parquet`, as `train_mle.py` and
+RUN is a folder with `evaluation.json`, `generations.parquet` and `query_scores.parquet`, as the training recipes and
 `evaluate.py` write them. Runs whose names differ in an ending such as `-seed1` or `_s2` alone are seeds of one model;
 `--group` says so for other names. Prints, as Markdown, each model's scores (mean, smallest and largest over its seeds),
-and for every model against the first one the differences with a paired permutation test over queries, seed by seed.
+and for every model against the first one the differences: of dialogue with a paired permutation test over queries, seed
+by seed; of translations by a paired bootstrap of BLEU, seed by seed and over all seeds together.
 """
 
 import argparse
-import json
-import re
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
-import numpy as np
-import pyarrow.parquet as parquet
-
-from hf_localgan.evaluation.sweep import FILES, SHOWN
+from hf_localgan.evaluation.runs import Run, check_comparable, group_runs
+from hf_localgan.evaluation.sweep import SHOWN
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
+from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
 from hf_localgan.files import replacing
-from hf_localgan.metrics import Interval, Score, ScoreReport, compare_systems, score_responses
+from hf_localgan.metrics import bleu_difference, compare_systems
 
-SEED_ENDING = re.compile(r"[-_.](?:seed|s)[-_]?\d+$")
-
-
-@dataclass
-class Run:
-    """One evaluation of one trained generator."""
-
-    folder: Path
-    about: dict[str, Any]
-    references: dict[str, Any]  # their own scores
-    decodings: dict[str, Any]
-    answers: dict[str, list]
-    query_scores: list[dict]
-    dev_nats: float | None
-
-    @classmethod
-    def read(cls, folder: Path) -> "Run":
-        missing = [name for name in FILES if name != "evaluation.md" and not (folder / name).is_file()]
-        if missing:
-            near = sorted(str(path.parent) for path in folder.glob("evaluation/*/evaluation.json"))
-            advice = f"Did you mean {' or '.join(near)}?" if near else "Score the model by recipes/evaluate.py first."
-            raise ValueError(f'"{folder}" has no {", ".join(missing)}. {advice}')
-        try:
-            found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-            parts = (found["about"], found["references"], found["decodings"])
-            answers = parquet.read_table(folder / "generations.parquet").to_pydict()
-            scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
-        except (ValueError, KeyError) as error:
-            raise ValueError(f'The files in "{folder}" are not what an evaluation writes: {error!r}.') from error
-        return cls(folder, *parts, answers, scores, _dev_nats(folder))
-
-    def report(self, decoding: str) -> ScoreReport:
-        """The scores of one decoding with what paired tests need: made anew from the answers, or read."""
-        stored = self.decodings[decoding]["scores"]
-        settings = dict(part.split(":", 1) for part in stored["dist_1"]["signature"].split("|") if ":" in part)
-        report = score_responses(
-            self.answers[decoding], self.answers["references"], queries=self.answers["query"],
-            tokenization=settings["tok"], lowercase=settings["case"] == "lower", resamples=0,
-        )  # fmt: skip
-        for name in ("dist_2", "mean_length"):
-            if abs(report[name].value - stored[name]["value"]) > 1e-9:
-                raise ValueError(
-                    f'In "{self.folder}" the `{name}` of {decoding} is {stored[name]["value"]:.6g}, but the answers '
-                    f"there have {report[name].value:.6g}: the files are not of one evaluation. Run it again."
-                )
-        rows = [row for row in self.query_scores if row["decoding"] == decoding]
-        for name, score in stored.items():
-            if name not in report.scores:  # needs word vectors, which are not kept
-                values = [np.nan if row[name] is None else row[name] for row in rows]
-                report.per_query[name] = np.array(values, dtype=float)
-                interval = Interval(**{key: score[key] for key in Interval.__dataclass_fields__})
-                report.scores[name] = Score(interval, score["signature"])
-        return report
-
-
-def _dev_nats(folder: Path) -> float | None:
-    """Validation loss of the model that was saved, where its training left a record."""
-    state, args = folder / "trainer_state.json", folder / "training_args.json"
-    if not (state.is_file() and args.is_file()):
-        return None
-    state, args = (json.loads(path.read_text(encoding="utf-8")) for path in (state, args))
-    losses = {entry["step"]: entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry}
-    best = state.get("best_global_step") if args.get("load_best_model_at_end") else None
-    return losses.get(best, next(reversed(losses.values()), None))
-
-
-def group_runs(folders: list[str], named: list[str]) -> dict[str, list[Run]]:
-    """Seeds of one model together, in the order of their seeds."""
-    groups: dict[str, list[Path]] = {}
-    for folder in map(Path, folders):
-        groups.setdefault(SEED_ENDING.sub("", folder.resolve().name), []).append(folder)
-    for text in named:
-        name, equals, members = text.partition("=")
-        if not (name and equals and all(members.split(","))):
-            raise ValueError(f"`--group` is written NAME=RUN,RUN,..., got {text!r}.")
-        if name in groups:
-            raise ValueError(f"Two groups are named `{name}`. Give the second another name by `--group`.")
-        groups[name] = [Path(member) for member in members.split(",")]
-    every = [folder.resolve() for members in groups.values() for folder in members]
-    twice = next((folder for folder in every if every.count(folder) > 1), None)
-    if twice is not None:
-        raise ValueError(f'The run "{twice.name}" is given twice.')
-    if not groups:
-        raise ValueError("Name at least one run: `python recipes/compare.py RUN [RUN ...]`.")
-    runs = {name: [Run.read(folder) for folder in members] for name, members in groups.items()}
-    return {name: sorted(some, key=lambda run: run.about.get("seed") or 0) for name, some in runs.items()}
-
-
-def check_comparable(runs: list[Run]):
-    """Refuses runs that did not answer the same queries, or were scored against other references."""
-    first = runs[0]
-    for run in runs[1:]:
-        if len(run.answers["query"]) != len(first.answers["query"]):
-            raise ValueError(
-                f'"{first.folder}" answered {len(first.answers["query"])} queries and "{run.folder}" '
-                f"{len(run.answers['query'])}. Score both on the same ones by recipes/evaluate.py."
-            )
-        for column, what in (("query", "queries"), ("references", "references")):
-            pairs = zip(first.answers[column], run.answers[column], strict=True)
-            at = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
-            if at is not None:
-                raise ValueError(
-                    f'"{first.folder}" and "{run.folder}" have different {what}: in row {at} '
-                    f"{first.answers[column][at]!r} and {run.answers[column][at]!r}."
-                )
-
-
-def spread(values: list[float | None], form: str = ".3g") -> str:
-    """Mean, smallest and largest: `0.25 (0.2 to 0.3)`."""
-    known = [value for value in values if value is not None]
-    if not known:
-        return ""
-    mean = f"{sum(known) / len(known):{form}}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):{form}} to {max(known):{form}})"
-
-
-def row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
-
-
-def heading(*cells: str) -> list[str]:
-    return [row(*cells), "| --- " + "| ---: " * (len(cells) - 1) + "|"]
+DIGITS = {"dialogue": ".3g", "translation": ".4g"}
+TESTS = {
+    "dialogue": (
+        " p: two-sided paired permutation test over queries, {permutations} swaps, the seeds paired in order; not "
+        "corrected for the number of tests. It says whether two runs differ, not whether two ways of training do: for "
+        "that the differences must agree over seeds."
+    ),
+    "translation": (
+        " Differences of detokenised BLEU: 95 % interval and two-sided p of a paired bootstrap with {resamples} "
+        "resamples; not corrected for the number of tests. Over sentences alone it is about these runs; over sentences "
+        "and seeds about the way of training, roughly where there are few seeds."
+    ),
+}
 
 
 def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
     lines = ["## Likelihood", ""]
-    lines += heading("model", "runs", "dev nats per token", "test nats per token", "test perplexity")
+    watched = any("validation_bleu" in run.about for runs in groups.values() for run in runs)
+    columns = ["dev BLEU"] if watched else []
+    lines += markdown_heading("model", "runs", *columns, "dev nats per token", "test nats per token", "test perplexity")
     for name, runs in groups.items():
         nats = [run.about.get("nats_per_token") for run in runs]
         perplexity = [run.about.get("perplexity") for run in runs]
-        dev = spread([run.dev_nats for run in runs], ".3f")
-        lines.append(row(name, str(len(runs)), dev, spread(nats, ".3f"), spread(perplexity, ".2f")))
+        dev = [spread([run.about.get("validation_bleu") for run in runs], ".2f")] if watched else []
+        dev.append(spread([run.dev_nats for run in runs], ".3f"))
+        lines.append(markdown_row(name, str(len(runs)), *dev, spread(nats, ".3f"), spread(perplexity, ".2f")))
     if len({run.about.get("tokens") for runs in groups.values() for run in runs}) > 1:
         lines += ["", "The test sets differ in tokens: nats per token and perplexities cannot be compared."]
     return [*lines, ""]
 
 
-def score_table(title: str, first: str, rows: dict[str, list[dict]], metrics: list[str]) -> list[str]:
+def score_table(title: str, first: str, rows: dict[str, list[dict]], metrics: dict[str, str], digits: str) -> list[str]:
     """One line for each entry of `rows`, which holds the scores of the runs that the line is about."""
-    lines = [f"## {title}", "", *heading(first, *(SHOWN.get(name, name) for name in metrics))]
+    lines = [f"## {title}", "", *markdown_heading(first, *metrics.values())]
     for name, scores in rows.items():
-        cells = (spread([one[metric]["value"] if metric in one else None for one in scores]) for metric in metrics)
-        lines.append(row(name, *cells))
+        cells = (
+            spread([one[metric]["value"] if metric in one else None for one in scores], digits) for metric in metrics
+        )
+        lines.append(markdown_row(name, *cells))
     return [*lines, ""]
 
 
-def difference_table(names, groups, decoding: str, metrics: list[str], permutations: int) -> list[str]:
+def permutation_table(names, groups, decoding: str, metrics: dict[str, str], permutations: int) -> list[str]:
+    """Differences of all scores of dialogue, run by run."""
     first, second = (groups[name] for name in names)
     if len(first) != len(second):
         raise ValueError(
@@ -181,11 +74,31 @@ def difference_table(names, groups, decoding: str, metrics: list[str], permutati
         reports = a.report(decoding), b.report(decoding)
         shared = [name for name in metrics if all(name in report.scores for report in reports)]
         tests.append(compare_systems(*reports, metrics=shared, permutations=permutations).rows)
-    lines = [f"## {names[1]} less {names[0]}: {decoding}", "", *heading("metric", "difference", "p, run by run")]
+    lines = [f"## {names[1]} less {names[0]}: {decoding}", ""]
+    lines += markdown_heading("metric", "difference", "p, run by run")
     for name in tests[0]:
         differences = [-one[name].test.difference for one in tests]
         values = ", ".join(f"{one[name].test.p_value:.3f}" for one in tests)
-        lines.append(row(SHOWN.get(name, name), spread(differences, "+.3g"), values))
+        lines.append(markdown_row(metrics[name], spread(differences, "+.3g"), values))
+    return [*lines, ""]
+
+
+def bootstrap_table(names, groups, decoding: str, resamples: int) -> list[str]:
+    """Differences of BLEU: run by run where there are as many of each, and over all runs."""
+    first, second = ([run.bleu_statistics(decoding) for run in groups[name]] for name in names)
+    tests = {}
+    if len(first) == len(second) > 1:
+        for a, b, one, other in zip(groups[names[0]], groups[names[1]], first, second, strict=True):
+            seeds = f"seeds {a.about.get('seed')} and {b.about.get('seed')}"
+            tests[seeds] = bleu_difference([one], [other], resamples=resamples)
+    tests["over sentences"] = bleu_difference(first, second, resamples=resamples)
+    if len(first) > 1 and len(second) > 1:
+        tests["over sentences and seeds"] = bleu_difference(first, second, resamples=resamples, redraw_runs=True)
+    lines = [f"## {names[1]} less {names[0]}: {decoding}", ""]
+    lines += markdown_heading("runs", "BLEU", "95 % interval", "p")
+    for name, test in tests.items():
+        interval = f"{test.low:+.2f} to {test.high:+.2f}"
+        lines.append(markdown_row(name, f"{test.difference:+.2f}", interval, f"{test.p_value:.3f}"))
     return [*lines, ""]
 
 
@@ -202,36 +115,40 @@ def main(args: argparse.Namespace):
         )
     decodings = args.decodings or decodings
     scored = set.intersection(*(set(run.decodings[name]["scores"]) for run in runs for name in decodings))
-    metrics = args.metrics or [name for name in SHOWN if name in scored]
-    if not set(metrics) <= scored:
+    kind = runs[0].kind
+    shown = SHOWN if kind == "dialogue" else SHOWN_OF_TRANSLATIONS
+    chosen = args.metrics or [name for name in shown if name in scored]
+    if not set(chosen) <= scored:
         raise ValueError(
-            f"Not all runs have the scores {', '.join(sorted(set(metrics) - scored))}. All of them have: "
+            f"Not all runs have the scores {', '.join(sorted(set(chosen) - scored))}. All of them have: "
             f"{', '.join(sorted(scored))}."
         )
+    metrics = {name: shown.get(name, name) for name in chosen}
 
     lines = likelihood_table(groups)
-    own = {"references": [run.references["scores"] for run in runs]}
+    own = {} if runs[0].references is None else {"references": [run.references["scores"] for run in runs]}
     if len(groups) == 1:
         rows = {name: [run.decodings[name]["scores"] for run in runs] for name in decodings}
-        lines += score_table("Scores", "decoding", rows | own, metrics)
+        lines += score_table("Scores", "decoding", rows | own, metrics, DIGITS[kind])
     else:
         for decoding in decodings:
             rows = {name: [run.decodings[decoding]["scores"] for run in some] for name, some in groups.items()}
-            lines += score_table(f"Scores: {decoding}", "model", rows | own, metrics)
+            lines += score_table(f"Scores: {decoding}", "model", rows | own, metrics, DIGITS[kind])
     baseline, *others = groups
     for other in others:
         for decoding in decodings:
-            lines += difference_table((baseline, other), groups, decoding, metrics, args.permutations)
+            if kind == "dialogue":
+                lines += permutation_table((baseline, other), groups, decoding, metrics, args.permutations)
+            else:
+                lines += bootstrap_table((baseline, other), groups, decoding, args.resamples)
     lines.append(
         f"{len(runs[0].answers['query']):,} queries. Over several runs: the mean, and in brackets the smallest and the "
-        "largest. The references' own scores are of one reference per query against the others."
+        "largest."
     )
+    if own:
+        lines[-1] += " The references' own scores are of one reference per query against the others."
     if others:
-        lines[-1] += (
-            f" p: two-sided paired permutation test over queries, {args.permutations} swaps, the seeds paired in "
-            "order; not corrected for the number of tests. It says whether two runs differ, not whether two ways of "
-            "training do: for that the differences must agree over seeds."
-        )
+        lines[-1] += TESTS[kind].format(permutations=args.permutations, resamples=args.resamples)
     text = "\n".join(lines) + "\n"
     print(text, end="")
     if args.output:
@@ -247,7 +164,8 @@ if __name__ == "__main__":
     parser.add_argument("--group", action="append", default=[], metavar="NAME=RUN,...", help="seeds of one model")
     parser.add_argument("--decodings", nargs="+", metavar="NAME", help='such as greedy "beam 5" (default: all)')
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="keys of evaluation.json (default: the usual)")
-    parser.add_argument("--permutations", type=int, default=1000, help="swaps of a test (default: 1000)")
+    parser.add_argument("--permutations", type=int, default=1000, help="swaps of a test of dialogue (default: 1000)")
+    parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap of BLEU (default: 1000)")
     parser.add_argument("--output", metavar="FILE", help="write the Markdown there too")
     try:
         main(parser.parse_args())

@@ -3,7 +3,8 @@
     python recipes/evaluate.py MODEL DATA [--field value ...]
 
 MODEL is a folder or a Hub id, DATA what `--dataset` of the training recipes takes. Writes `evaluation.json`,
-`evaluation.md`, `generations.parquet`, `query_scores.parquet` and `diversity_relevance.png`.
+`evaluation.md`, `generations.parquet`, `query_scores.parquet` and, of dialogue, `diversity_relevance.png`. Translations
+are scored by `--scores translation`.
 """
 
 import sys
@@ -15,7 +16,7 @@ from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
 from hf_localgan.arguments.groups import option
-from hf_localgan.evaluation import evaluate_generator, require_matplotlib
+from hf_localgan.evaluation import likelihood_about, require_matplotlib
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 
@@ -25,7 +26,9 @@ class OutputArguments:
 
     _argument_group_name: ClassVar[str] = "output"
 
-    output_dir: str | None = option(None, "Folder of the results. By default `evaluation/DATA` inside a local MODEL.")
+    output_dir: str | None = option(
+        None, "Folder of the results. By default `evaluation/DATA`, or `evaluation/DATA-SPLIT`, inside a local MODEL."
+    )
     seed: int = option(0, "Of sampling and resampling.")
     use_cpu: bool = option(False, "Stay on the processor where there is an accelerator.")
 
@@ -37,8 +40,10 @@ def main(data: DataArguments, generator: ModelArguments, evaluation: EvaluationA
     place = Path(expand_path(generator.model, "model"))
     name = place.resolve().name if place.is_dir() else generator.model
     inside = place if place.is_dir() else Path("runs") / place.name
-    folder = Path(output.output_dir or inside / "evaluation" / Path(data.dataset).stem)
+    split = "" if data.test_split == "test" else f"-{data.test_split}"
+    folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
     pairs = data.load(data.test_split)
+    score = evaluation.scorer(pairs, data, output.seed)
     model, tokenizer = generator.load()
 
     args = MleConfig(
@@ -47,19 +52,8 @@ def main(data: DataArguments, generator: ModelArguments, evaluation: EvaluationA
     trainer = MleTrainer(model, args, data_collator=DataCollatorForSeq2Seq(tokenizer, model=model))
     likelihood = trainer.evaluate(data.encode(pairs[data.test_split], tokenizer), metric_key_prefix="test")
 
-    test, rows = pairs.grouped[data.test_split], slice(evaluation.max_test_queries)
-    result = evaluate_generator(
-        model, tokenizer, test["query"][rows], test["responses"][rows],
-        decodings=evaluation.decodings(), vectors=evaluation.vectors(pairs, data),
-        tokenization=evaluation.tokenization(data.language), lowercase=evaluation.metric_lowercase,
-        num_samples=evaluation.num_samples, resamples=evaluation.resamples, seed=output.seed,
-        about={
-            "model": name, "dataset": data.dataset, "split": data.test_split, "seed": output.seed,
-            "nats_per_token": round(likelihood["test_loss"], 4), "perplexity": round(likelihood["test_perplexity"], 2),
-            "tokens": likelihood["test_tokens"],
-        },
-        **evaluation.answering(data),
-    )  # fmt: skip
+    about = {"model": name, "dataset": data.dataset, "split": data.test_split, "seed": output.seed}
+    result = score(model, tokenizer, about={**about, **likelihood_about(likelihood)})
     result.print()
     print("written:", ", ".join(str(path) for path in result.write(folder)))
 

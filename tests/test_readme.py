@@ -15,12 +15,20 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeypatch, capsys):
-    use, train = BLOCKS
+    use, train, raml = BLOCKS
     train = replaced(train, "num_train_epochs=3", "max_steps=2, use_cpu=True, disable_tqdm=True")
     train = replaced(train, "encode_pairs(pairs[split],", "encode_pairs(pairs[split].select(range(40)),")
     monkeypatch.chdir(tmp_path)
-    exec(compile(train, "README.md", "exec"), {})
+    made = {}
+    exec(compile(train, "README.md", "exec"), made)
     assert (tmp_path / "runs" / "mine" / "model.safetensors").is_file()
+
+    raml = replaced(raml, "num_train_epochs=3", "max_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True")
+    exec(compile(raml, "README.md", "exec"), made)  # goes on with the names of the training before
+    logged = made["trainer"].state.log_history[0]
+    assert 0 < logged["raml/edit_rate"] < 0.2 and logged["raml/temperature"] == pytest.approx(
+        made["payoff"].temperature
+    )
 
     said = {}
     exec(compile(replaced(use, "runs/smalltalk-mle", "runs/mine"), "README.md", "exec"), said)

@@ -9,6 +9,7 @@ from hf_localgan.arguments.groups import (
     checkpoint_to_resume,
 )
 from hf_localgan.arguments.parser import RecipeParser, expand_path, read_config
+from hf_localgan.arguments.setup import TrainingSetup, set_up_training
 
 __all__ = [
     "DataArguments",
@@ -17,7 +18,9 @@ __all__ = [
     "ModelArguments",
     "RecipeParser",
     "TokenizerArguments",
+    "TrainingSetup",
     "checkpoint_to_resume",
     "expand_path",
     "read_config",
+    "set_up_training",
 ]

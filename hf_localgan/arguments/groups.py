@@ -1,7 +1,9 @@
 """Groups of settings that recipes share: data, tokenizer, generator, evaluation."""
 
 import json
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, fields
+from functools import partial
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,11 +25,12 @@ from hf_localgan.data import (
     vocabulary_words,
 )
 from hf_localgan.data.tokenization import LANGUAGES
-from hf_localgan.evaluation import Decoding
+from hf_localgan.evaluation import Decoding, evaluate_generator, evaluate_translations, translation_metrics
 from hf_localgan.metrics import metric_tokens
 from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.models.loading import load_generator
 
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
 
@@ -205,6 +208,15 @@ class GeneratorArguments(ModelArguments):
             eos_token_id=tokenizer.eos_token_id, decoder_start_token_id=start, **shape,
         )  # fmt: skip
 
+    def load_or_make(
+        self, tokens: TokenizerArguments, pairs: Pairs, language: str
+    ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+        """The generator that `model` names with its tokenizer, or a new one with the tokenizer that `tokens` says."""
+        if self.model is not None:
+            return self.load()
+        tokenizer = tokens.make(pairs, language)
+        return self.make(tokenizer), tokenizer
+
     def make(self, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         """A new recurrent generator, its embeddings from `word_vectors` where these are given."""
         generator = RnnSeq2SeqForConditionalGeneration(self.config(tokenizer))
@@ -224,9 +236,20 @@ class EvaluationArguments:
 
     _argument_group_name: ClassVar[str] = "evaluation"
 
-    beams: list[int] = option([5], "Widths of beam search; greedy decoding is always there.")
-    temperatures: list[float] = option([0.3, 0.5, 0.7, 0.85, 1.0, 1.2], "Sampling temperatures of the sweep.")
-    num_samples: int = option(1, "Answers per query when sampling, for local coverage; other scores see the first.")
+    scores: str = option(
+        "dialogue", "What scores the answers: `dialogue` (diversity, relevance) or `translation` (BLEU, chrF)."
+    )
+    beams: list[int] | None = option(
+        None, "Widths of beam search; greedy decoding is always there. By default 5, and 8 for translation."
+    )
+    temperatures: list[float] | None = option(
+        None,
+        f"Sampling temperatures of the sweep. By default {', '.join(map(str, TEMPERATURES))}, and none for "
+        "translation.",
+    )
+    answers_per_query: int = option(
+        1, "Answers per query when sampling, for local coverage; other scores see the first."
+    )
     max_new_tokens: int = option(40, "Longest answer, in tokens.")
     max_test_queries: int | None = option(None, "Answer only the first queries of the split.")
     metric_vectors: str | None = option(
@@ -236,18 +259,20 @@ class EvaluationArguments:
     metric_tokenization: str | None = option(
         None, "`words`, `characters`, `jieba` or `whitespace`. By default `words`, and `characters` for Chinese."
     )
-    metric_lowercase: bool = option(True, "Whether the metrics ignore case.")
+    metric_lowercase: bool = option(True, "Whether the metrics of dialogue ignore case; BLEU of translations does not.")
     resamples: int = option(1000, "Bootstrap samples of the intervals.")
     answer_batch_size: int = option(128, "Queries answered at a time.")
 
     def __post_init__(self):
+        if self.scores not in ("dialogue", "translation"):
+            raise ValueError(f"`scores` must be `dialogue` or `translation`, got {self.scores!r}.")
         self.decodings()  # refuses what cannot be decoded now, not after the training
         if self.metric_tokenization not in (None, "words", "characters", "jieba", "whitespace"):
             raise ValueError(
                 "`metric_tokenization` must be one of words, characters, jieba, whitespace, got "
                 f"{self.metric_tokenization!r}."
             )
-        for name in ("num_samples", "max_new_tokens", "max_test_queries", "answer_batch_size"):
+        for name in ("answers_per_query", "max_new_tokens", "max_test_queries", "answer_batch_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.resamples < 0:
@@ -255,8 +280,11 @@ class EvaluationArguments:
 
     def decodings(self) -> list[Decoding]:
         """Greedy, the beams and the temperatures."""
-        searches = [Decoding.greedy(), *(Decoding.beam(width) for width in self.beams)]
-        every = searches + [Decoding.sampling(temperature) for temperature in self.temperatures]
+        translation = self.scores == "translation"
+        beams = ([8] if translation else [5]) if self.beams is None else self.beams
+        temperatures = (() if translation else TEMPERATURES) if self.temperatures is None else self.temperatures
+        searches = [Decoding.greedy(), *(Decoding.beam(width) for width in beams)]
+        every = searches + [Decoding.sampling(temperature) for temperature in temperatures]
         return list({one.name: one for one in every}.values())
 
     def tokenization(self, language: str) -> str:
@@ -284,13 +312,56 @@ class EvaluationArguments:
         vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
         return vectors
 
-    def answering(self, data: DataArguments) -> dict:
-        """Arguments of `answer_queries`."""
-        return {
+    def scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable:
+        """`scorer(...)(model, tokenizer, about=...)` answers the test split and scores the answers."""
+        test, rows = pairs.grouped[data.test_split], slice(self.max_test_queries)
+        settings = {
+            "queries": test["query"][rows],
+            "references": test["responses"][rows],
+            "decodings": self.decodings(),
+            "tokenization": self.tokenization(data.language),
+            "resamples": self.resamples,
+            "seed": seed,
             "max_new_tokens": self.max_new_tokens,
             "max_source_length": data.max_source_length,
             "batch_size": self.answer_batch_size,
         }
+        if self.scores == "translation":
+            return partial(evaluate_translations, bleu_tokenize=_bleu_tokenize(data), **settings)
+        of_dialogue = {"lowercase": self.metric_lowercase, "num_samples": self.answers_per_query}
+        return partial(evaluate_generator, vectors=self.vectors(pairs, data), **of_dialogue, **settings)
+
+    def metrics(self, args, pairs: Pairs, data: DataArguments, tokenizer) -> Callable | None:
+        """`compute_metrics` for a trainer: BLEU of the validation split where its translations are generated.
+
+        Sets in `args` what makes the trainer decode as the evaluation does: greedily unless `generation_num_beams` says
+        otherwise, and up to `max_new_tokens` unless `generation_max_length` does.
+
+        Args:
+            args: of the trainer, before it is made.
+
+        Raises:
+            ValueError: if BLEU is to choose the best model, and nothing computes it.
+        """
+        if not (self.scores == "translation" and args.predict_with_generate):
+            if (args.metric_for_best_model or "").removeprefix("eval_") == "bleu":
+                raise ValueError(
+                    "`metric_for_best_model` is BLEU, which needs `scores: translation` and `predict_with_generate: "
+                    f"true`. They are `{self.scores}` and `{str(args.predict_with_generate).lower()}`."
+                )
+            return None
+        args.include_for_metrics = sorted({*args.include_for_metrics, "inputs"})
+        args.generation_num_beams = args.generation_num_beams or 1
+        args.generation_max_length = args.generation_max_length or self.max_new_tokens + 1  # the start token counts
+        grouped = pairs.grouped[data.eval_split]
+        return translation_metrics(
+            tokenizer, grouped["query"], grouped["responses"], bleu_tokenize=_bleu_tokenize(data),
+            max_source_length=data.max_source_length if data.on_long == "truncate" else None,
+        )  # fmt: skip
+
+
+def _bleu_tokenize(data: DataArguments) -> str:
+    return "13a" if data.language == "en" else "zh"
 
 
 def checkpoint_to_resume(args) -> str | None:

@@ -1,6 +1,7 @@
 """Answers of a generator to many queries, under several ways of decoding."""
 
 import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -98,3 +99,32 @@ def answer_queries(
         finally:
             model.train(training)
     return answers
+
+
+def answer_all(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    decodings: Sequence[Decoding],
+    *,
+    num_samples: int = 1,
+    **answering,
+) -> tuple[dict[str, list[list[str]]], dict[str, float]]:
+    """Answers each query under each decoding: the answers and the seconds they took, by the name of the decoding.
+
+    Args:
+        num_samples: answers per query of a sampling decoding; a search gives one.
+        answering: further arguments of `answer_queries`.
+
+    Raises:
+        ValueError: without a query.
+    """
+    if not queries:
+        raise ValueError("There is no query to answer: the split is empty.")
+    answers, seconds = {}, {}
+    for decoding in decodings:
+        started = time.perf_counter()
+        number = num_samples if decoding.temperature is not None else 1
+        answers[decoding.name] = answer_queries(model, tokenizer, queries, decoding, num_samples=number, **answering)
+        seconds[decoding.name] = time.perf_counter() - started
+    return answers, seconds

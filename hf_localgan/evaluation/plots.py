@@ -83,20 +83,57 @@ def _bars(intervals) -> list[list[float]]:
 
 
 def plot_training(history: list[dict], path: str | Path):
-    """Training and validation loss in nats per token over the optimizer steps.
+    """Training and validation loss in nats per token over the optimizer steps, and BLEU where it was watched.
 
     Args:
         history: `trainer.state.log_history`.
         path: where the picture goes.
     """
-    figure, (axis,) = new_figure()
-    for key, label in (("loss", "training"), ("eval_loss", "validation")):
-        points = [(entry["step"], entry[key]) for entry in history if key in entry]
-        if points:
-            axis.plot(*zip(*points, strict=True), label=label)
-    axis.set_xlabel("step")
-    axis.set_ylabel("nats per token")
-    axis.grid(alpha=0.3)
-    if axis.lines:
-        axis.legend()
+    panels = [("nats per token", (("loss", "training"), ("eval_loss", "validation")))]
+    if any("eval_bleu" in entry for entry in history):
+        panels.append(("BLEU", (("eval_bleu", "validation"),)))
+    figure, axes = new_figure(columns=len(panels))
+    for axis, (unit, lines) in zip(axes, panels, strict=True):
+        for key, label in lines:
+            points = [(entry["step"], entry[key]) for entry in history if key in entry]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_bleu" else None)
+        axis.set_xlabel("step")
+        axis.set_ylabel(unit)
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend()
+    save_figure(figure, path)
+
+
+def plot_tau_curve(
+    panels: dict[str, dict[str, dict[float, list[float]]]], path: str | Path, across: str = "temperature"
+):
+    """BLEU against the temperature: a line for each payoff, its seeds as dots, the baseline as a line with a band.
+
+    Args:
+        panels: by title, by name of the payoff, the scores of all seeds at each temperature. The name `""` is the
+            baseline's, whose band goes from its smallest score to its largest.
+        path: where the picture goes.
+        across: what the horizontal axis is.
+    """
+    figure, axes = new_figure(columns=len(panels))
+    for axis, (title, curves) in zip(axes, panels.items(), strict=True):
+        baseline = [score for scores in curves.get("", {}).values() for score in scores]
+        if baseline:
+            axis.axhline(sum(baseline) / len(baseline), color="grey", linestyle="--", label="maximum likelihood")
+            axis.axhspan(min(baseline), max(baseline), color="grey", alpha=0.2, linewidth=0)
+        for name, curve in curves.items():
+            if not name or not curve:
+                continue
+            means = [sum(scores) / len(scores) for scores in curve.values()]
+            (line,) = axis.plot(list(curve), means, marker="o", label=name)
+            every = [(tau, score) for tau, scores in curve.items() for score in scores]
+            axis.plot(*zip(*every, strict=True), ".", color=line.get_color(), alpha=0.5)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel(across)
+        axis.set_ylabel("BLEU")
+        axis.grid(alpha=0.3)
+        if axis.get_legend_handles_labels()[0]:
+            axis.legend(fontsize=8)
     save_figure(figure, path)

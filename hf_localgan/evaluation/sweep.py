@@ -2,11 +2,10 @@
 
 import json
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pyarrow
 import pyarrow.parquet
@@ -16,11 +15,12 @@ from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_localgan.evaluation.answers import Decoding, answer_queries
+from hf_localgan.evaluation.answers import Decoding, answer_all
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row
 from hf_localgan.files import replacing
 from hf_localgan.metrics import ScoreReport, score_references, score_responses
 
-# What the tables show, in this order; the JSON file holds every score.
+# What the tables of dialogue show, in this order; the JSON file holds every score.
 SHOWN = {
     "dist_1": "Dist-1",
     "dist_2": "Dist-2",
@@ -45,23 +45,30 @@ class Evaluation:
         queries: texts.
         references: for each query its references.
         reports: scores by the name of the decoding.
-        references_report: the references' own scores.
+        references_report: the references' own scores, `None` where they have none.
         answers: texts by the name of the decoding, the first answer to each query.
         decodings: the ways of decoding, in order.
         seconds: time that generating took, by the name of the decoding.
+
+    Subclasses score something else than responses of dialogue: `kind` names it, and `shown` is what the tables show.
     """
+
+    kind: ClassVar[str] = "dialogue"
+    shown: ClassVar[dict[str, str]] = SHOWN
+    columns: ClassVar[tuple[str, str]] = ("query", "a reference")
+    samples: ClassVar[str] = "sample responses"
 
     about: dict[str, Any]
     queries: list[str]
     references: list[list[str]]
     reports: dict[str, ScoreReport]
-    references_report: ScoreReport
+    references_report: ScoreReport | None
     answers: dict[str, list[str]] = field(repr=False)
     decodings: list[Decoding] = field(repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: `about`, the references' scores, and for each decoding its settings, time and scores."""
+        """For JSON: the kind, `about`, the references' scores, for each decoding its settings, time and scores."""
         decodings = {
             decoding.name: {
                 "generate": decoding.arguments,
@@ -70,11 +77,13 @@ class Evaluation:
             }
             for decoding in self.decodings
         }
-        return {"about": self.about, "references": self.references_report.to_dict(), "decodings": decodings}
+        own = None if self.references_report is None else self.references_report.to_dict()
+        return {"kind": self.kind, "about": self.about, "references": own, "decodings": decodings}
 
     def rows(self) -> list[tuple[str, ScoreReport]]:
         """The lines of the tables: each decoding, then the references."""
-        return [*((one.name, self.reports[one.name]) for one in self.decodings), ("references", self.references_report)]
+        own = [] if self.references_report is None else [("references", self.references_report)]
+        return [*((one.name, self.reports[one.name]) for one in self.decodings), *own]
 
     def scores_table(self) -> Table:
         """Scores as a rich table."""
@@ -83,8 +92,8 @@ class Evaluation:
         table.add_column("decoding", min_width=11)
         names = self._names_shown()
         for name in names:
-            longest = max(len(word) for word in SHOWN[name].split())
-            table.add_column(SHOWN[name], justify="right", min_width=max(longest, 6), overflow="fold")
+            longest = max(len(word) for word in self.shown[name].split())
+            table.add_column(self.shown[name], justify="right", min_width=max(longest, 6), overflow="fold")
         for title, report in self.rows():
             table.add_row(title, *(_cell(report, name) for name in names))
         return table
@@ -92,8 +101,8 @@ class Evaluation:
     def samples_table(self, rows: int = 8) -> Table:
         """Some queries with a reference and the answers under three decodings, as a rich table."""
         names = self._decodings_shown()
-        table = Table(title="sample responses", title_justify="left", expand=True)
-        for column in ("query", "a reference", *names):
+        table = Table(title=self.samples, title_justify="left", expand=True)
+        for column in (*self.columns, *names):
             table.add_column(column, ratio=1, overflow="fold")
         for index in self._sample_indices(rows):
             answers = (self.answers[name][index] for name in names)
@@ -102,19 +111,18 @@ class Evaluation:
         return table
 
     def to_markdown(self, rows: int = 12) -> str:
-        """Scores with 95 % intervals and sample responses."""
+        """Scores with 95 % intervals, and samples."""
         names = self._names_shown()
-        lines = ["## Scores", "", _markdown_row("decoding", *(SHOWN[name] for name in names))]
-        lines.append("| --- " + "| ---: " * len(names) + "|")
+        lines = ["## Scores", "", *markdown_heading("decoding", *(self.shown[name] for name in names))]
         for title, report in self.rows():
-            lines.append(_markdown_row(title, *(_cell_with_interval(report, name) for name in names)))
+            lines.append(markdown_row(title, *(_cell_with_interval(report, name) for name in names)))
         lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
         shown = self._decodings_shown()
-        lines += ["## Sample responses", "", _markdown_row("query", "a reference", *shown)]
+        lines += [f"## {self.samples.capitalize()}", "", markdown_row(*self.columns, *shown)]
         lines.append("| --- " * (2 + len(shown)) + "|")
         for index in self._sample_indices(rows):
             answers = (self.answers[name][index] for name in shown)
-            lines.append(_markdown_row(self.queries[index], self.references[index][0], *answers))
+            lines.append(markdown_row(self.queries[index], self.references[index][0], *answers))
         return "\n".join(lines) + "\n"
 
     def print(self, console: Console | None = None):
@@ -122,11 +130,11 @@ class Evaluation:
         (console or Console()).print(Group(self.scores_table(), self.samples_table()))
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
-        """Writes `evaluation.json`, `evaluation.md`, two parquet files and `diversity_relevance.png`.
+        """Writes `evaluation.json`, `evaluation.md`, two parquet files and, of dialogue, `diversity_relevance.png`.
 
         `generations.parquet` has a row per query: `query`, `references`, and the answer under each decoding.
-        `query_scores.parquet` has a row per decoding and query: `decoding`, `query` (its row in the other file) and the
-        values whose means some scores are, null where a query has none. Paired tests need both.
+        `query_scores.parquet` has a row per decoding and query: `decoding`, `query` (its row in the other file) and
+        values of single answers, those whose means some scores are among them, null where a query has none.
 
         Args:
             folder: made where it is missing; files of an earlier evaluation are replaced.
@@ -147,12 +155,13 @@ class Evaluation:
             pyarrow.parquet.write_table(pyarrow.table(columns), path)
         with replacing(files[3]) as path:
             pyarrow.parquet.write_table(self._query_scores(), path)
-        if plots:
-            from hf_localgan.evaluation.plots import plot_diversity_relevance
+        return files + (self._plot(folder) if plots else [])
 
-            files.append(folder / "diversity_relevance.png")
-            plot_diversity_relevance(self, files[-1])
-        return files
+    def _plot(self, folder: Path) -> list[Path]:
+        from hf_localgan.evaluation.plots import plot_diversity_relevance
+
+        plot_diversity_relevance(self, folder / "diversity_relevance.png")
+        return [folder / "diversity_relevance.png"]
 
     def _query_scores(self) -> pyarrow.Table:
         tables = []
@@ -164,7 +173,7 @@ class Evaluation:
         return pyarrow.concat_tables(tables, promote_options="default")
 
     def _names_shown(self) -> list[str]:
-        return [name for name in SHOWN if any(name in report.scores for report in self.reports.values())]
+        return [name for name in self.shown if any(name in report.scores for report in self.reports.values())]
 
     def _decodings_shown(self) -> list[str]:
         """Greedy, the widest beam and the middle temperature, as far as they are there."""
@@ -212,20 +221,15 @@ def evaluate_generator(
         seed: of sampling and resampling.
         answering: further arguments of `answer_queries`.
     """
-    if not queries:
-        raise ValueError("There is no query to answer: the split is empty.")
     scoring = dict(vectors=vectors, tokenization=tokenization, lowercase=lowercase, resamples=resamples, seed=seed)
-    reports, answers, seconds = {}, {}, {}
-    for decoding in decodings:
-        started = time.perf_counter()
-        number = num_samples if decoding.temperature is not None else 1
-        drawn = answer_queries(model, tokenizer, queries, decoding, num_samples=number, seed=seed, **answering)
-        seconds[decoding.name] = time.perf_counter() - started
-        answers[decoding.name] = [texts[0] for texts in drawn]
-        samples = drawn if number > 1 else None
-        reports[decoding.name] = score_responses(
-            answers[decoding.name], references, queries=queries, samples=samples, **scoring
+    drawn, seconds = answer_all(model, tokenizer, queries, decodings, num_samples=num_samples, seed=seed, **answering)
+    answers = {name: [texts[0] for texts in some] for name, some in drawn.items()}
+    reports = {
+        name: score_responses(
+            answers[name], references, queries=queries, samples=some if len(some[0]) > 1 else None, **scoring
         )
+        for name, some in drawn.items()
+    }
     own = score_references(references, **scoring)
     return Evaluation(
         about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
@@ -255,7 +259,3 @@ def _cell_with_interval(report: ScoreReport, name: str) -> str:
 def _short(value: float) -> str:
     """At most six characters, so that a table fits on a screen: 0.0083, 5.204, 13.32."""
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"
-
-
-def _markdown_row(*cells: str) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"

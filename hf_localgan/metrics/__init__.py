@@ -1,6 +1,6 @@
 """Metrics of generated responses: plain functions, `evaluate` modules on top (`load`), reports and paired tests."""
 
-from hf_localgan.metrics.comparison import Comparison, compare_systems
+from hf_localgan.metrics.comparison import BootstrapTest, Comparison, bleu_difference, compare_systems
 from hf_localgan.metrics.diversity import (
     NgramCounts,
     distinct_n,
@@ -52,6 +52,7 @@ __all__ = [
     "TOKENIZATIONS",
     "BleuScore",
     "BleuStatistics",
+    "BootstrapTest",
     "Comparison",
     "ErrorRate",
     "Interval",
@@ -64,6 +65,7 @@ __all__ = [
     "Stability",
     "WordTable",
     "bleu",
+    "bleu_difference",
     "bootstrap_interval",
     "bootstrap_statistic",
     "compare_systems",

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from transformers import EvalPrediction
 
 from hf_localgan.arguments import (
     DataArguments,
@@ -17,6 +18,7 @@ from hf_localgan.arguments import (
 from hf_localgan.data import load_word_vectors
 from hf_localgan.models import RnnSeq2SeqConfig
 from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers import MleConfig
 
 NOT_A_SHAPE = {"model", "model_revision", "trust_remote_code", "word_vectors"}
 FROM_THE_TOKENIZER = {"vocab_size", "encoder_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
@@ -176,7 +178,8 @@ def test_decodings_are_greedy_the_beams_and_the_temperatures_each_once():
         ({"temperatures": [0.0]}, "temperature is positive, got 0.0"),
         ({"temperatures": [float("nan")]}, "temperature is positive, got nan"),
         ({"metric_tokenization": "13a"}, "`metric_tokenization` must be one of words, .*'13a'"),
-        ({"num_samples": 0}, "`num_samples` must be at least 1, got 0"),
+        ({"scores": "bleu"}, "`scores` must be `dialogue` or `translation`, got 'bleu'"),
+        ({"answers_per_query": 0}, "`answers_per_query` must be at least 1, got 0"),
         ({"max_new_tokens": 0}, "`max_new_tokens` must be at least 1"),
         ({"max_test_queries": -1}, "`max_test_queries` must be at least 1"),
         ({"answer_batch_size": 0}, "`answer_batch_size` must be at least 1"),
@@ -186,6 +189,50 @@ def test_decodings_are_greedy_the_beams_and_the_temperatures_each_once():
 def test_settings_of_the_evaluation_are_refused_before_the_training(settings, told):
     with pytest.raises(ValueError, match=told):
         EvaluationArguments(**settings)
+
+
+def test_translations_are_decoded_greedily_and_by_a_beam_of_8_without_a_sweep_unless_told_otherwise():
+    def names(**settings):
+        return [one.name for one in EvaluationArguments(**settings).decodings()]
+
+    assert names()[:2] == ["greedy", "beam 5"] and names()[-1] == "temperature 1.2" and len(names()) == 8
+    assert names(scores="translation") == ["greedy", "beam 8"]
+    assert names(scores="translation", beams=[4], temperatures=[1.0]) == ["greedy", "beam 4", "temperature 1"]
+    assert names(beams=[], temperatures=[]) == ["greedy"]
+
+
+# ---- what is watched while training ----
+
+
+def training(tmp_path, **settings) -> MleConfig:
+    return MleConfig(str(tmp_path), use_cpu=True, **settings)
+
+
+def test_bleu_is_watched_where_translations_are_generated_decoded_as_at_the_end(corpus, tmp_path, tiny_tokenizer):
+    data, evaluation = DataArguments(str(corpus)), EvaluationArguments("translation", max_new_tokens=7)
+    args = training(tmp_path, predict_with_generate=True)
+    compute = evaluation.metrics(args, data.load(), data, tiny_tokenizer)
+    # the start token, which `generate` counts, and seven new ones
+    assert args.generation_max_length == 8 and args.generation_num_beams == 1 and args.include_for_metrics == ["inputs"]
+    queries = list(data.load().grouped["validation"]["query"])
+    ids = tiny_tokenizer(queries, padding=True, return_tensors="np").input_ids
+    assert compute(EvalPrediction(predictions=ids, label_ids=ids, inputs=ids))["bleu"] >= 0
+
+    args = training(tmp_path, predict_with_generate=True, generation_num_beams=4, generation_max_length=5)
+    evaluation.metrics(args, data.load(), data, tiny_tokenizer)
+    assert args.generation_num_beams == 4 and args.generation_max_length == 5
+
+
+def test_only_the_likelihood_is_watched_otherwise_and_bleu_cannot_choose_the_model(corpus, tmp_path, tiny_tokenizer):
+    data = DataArguments(str(corpus))
+    for scores, generate in (("dialogue", True), ("translation", False)):
+        args = training(tmp_path, predict_with_generate=generate)
+        assert EvaluationArguments(scores).metrics(args, data.load(), data, tiny_tokenizer) is None
+        args.metric_for_best_model = "eval_bleu"
+        with pytest.raises(
+            ValueError, match=f"needs `scores: translation`.*They are `{scores}` and `{str(generate).lower()}`"
+        ):
+            EvaluationArguments(scores).metrics(args, data.load(), data, tiny_tokenizer)
 
 
 def test_metrics_of_chinese_count_characters_unless_told_otherwise():

@@ -58,7 +58,15 @@ def run(compare, capsys):
     """`run(*folders, group=..., ...)`: the Markdown that the recipe prints."""
 
     def call(*folders, **settings) -> str:
-        given = {"group": [], "decodings": None, "metrics": None, "permutations": 99, "output": None, **settings}
+        given = {
+            "group": [],
+            "decodings": None,
+            "metrics": None,
+            "permutations": 99,
+            "resamples": 99,
+            "output": None,
+            **settings,
+        }
         capsys.readouterr()
         compare.main(Namespace(runs=[str(folder) for folder in folders], **given))
         return capsys.readouterr().out

@@ -1,0 +1,78 @@
+"""What every training recipe begins with: data, tokenizer and generator, made from the settings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset, IterableDataset
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+
+from hf_localgan.arguments.groups import (
+    DataArguments,
+    EvaluationArguments,
+    GeneratorArguments,
+    TokenizerArguments,
+    checkpoint_to_resume,
+)
+from hf_localgan.evaluation import Evaluation, require_matplotlib
+
+
+@dataclass(frozen=True)
+class TrainingSetup:
+    """What a recipe hands to its trainer, and to `finish_training`.
+
+    Attributes:
+        model: the generator to train.
+        tokenizer: its tokenizer.
+        train, validation, test: encoded pairs.
+        checkpoint: to resume from, `None` for a new run.
+        metrics: `compute_metrics` of the trainer, `None` where only the likelihood is watched.
+        score: answers the test split and scores the answers; `None` but on the main process.
+        about: model, data set, split and seed, for the files of the evaluation.
+    """
+
+    model: PreTrainedModel
+    tokenizer: PreTrainedTokenizerBase
+    train: Dataset | IterableDataset
+    validation: Dataset
+    test: Dataset
+    checkpoint: str | None
+    metrics: Callable[..., dict[str, float]] | None
+    score: Callable[..., Evaluation] | None
+    about: dict[str, Any]
+
+
+def set_up_training(
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    generator: GeneratorArguments,
+    evaluation: EvaluationArguments,
+    args,
+) -> TrainingSetup:
+    """Loads and encodes the pairs, and loads or makes the generator, on every process; prints what they are.
+
+    What only the end of the training needs is looked at now, so that what is missing shows before hours are spent.
+
+    Args:
+        args: of the trainer; decoding of the validation set is set in them (see `EvaluationArguments.metrics`).
+
+    Raises:
+        ValueError, OSError, ImportError: for what is missing or does not fit together.
+    """
+    require_matplotlib()
+    set_seed(args.seed)
+    checkpoint = checkpoint_to_resume(args)
+    splits = ("train", data.eval_split, data.test_split)
+    with PartialState().main_process_first():
+        pairs = data.load(*splits)
+        model, tokenizer = generator.load_or_make(tokens, pairs, data.language)
+        train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
+    metrics, score = evaluation.metrics(args, pairs, data, tokenizer), None
+    if PartialState().is_main_process:
+        score = evaluation.scorer(pairs, data, args.seed)
+        print(pairs.report)
+        print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
+    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about)

@@ -1,0 +1,168 @@
+"""Finished evaluations, read back from their folders."""
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as parquet
+
+from hf_localgan.evaluation.sweep import FILES
+from hf_localgan.metrics import BleuStatistics, Interval, Score, ScoreReport, bleu, score_responses
+
+SEED_ENDING = re.compile(r"[-_.](?:seed|s)[-_]?\d+$")
+
+
+@dataclass
+class Run:
+    """One evaluation of one trained generator.
+
+    Attributes:
+        folder: where it was read from.
+        kind: `dialogue` or `translation`.
+        about: what names it.
+        references: the references' own scores, `None` where they have none.
+        decodings: scores, signatures and settings by the name of the decoding, as `evaluation.json` holds them.
+        answers: columns of `generations.parquet`.
+        query_scores: rows of `query_scores.parquet`.
+        dev_nats: validation loss of the model that was saved, where its training left a record.
+    """
+
+    folder: Path
+    kind: str
+    about: dict[str, Any]
+    references: dict[str, Any] | None
+    decodings: dict[str, Any]
+    answers: dict[str, list]
+    query_scores: list[dict]
+    dev_nats: float | None
+
+    @classmethod
+    def read(cls, folder: Path) -> "Run":
+        """Reads what `Evaluation.write` wrote.
+
+        Raises:
+            ValueError: if a file is missing, damaged or something else.
+        """
+        missing = [name for name in FILES if name != "evaluation.md" and not (folder / name).is_file()]
+        if missing:
+            near = sorted(str(path.parent) for path in folder.glob("evaluation/*/evaluation.json"))
+            advice = f"Did you mean {' or '.join(near)}?" if near else "Score the model by recipes/evaluate.py first."
+            raise ValueError(f'"{folder}" has no {", ".join(missing)}. {advice}')
+        try:
+            found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            parts = (found.get("kind", "dialogue"), found["about"], found["references"], found["decodings"])
+            answers = parquet.read_table(folder / "generations.parquet").to_pydict()
+            scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
+        except (ValueError, KeyError) as error:
+            raise ValueError(f'The files in "{folder}" are not what an evaluation writes: {error!r}.') from error
+        return cls(folder, *parts, answers, scores, _dev_nats(folder))
+
+    def value(self, decoding: str, metric: str) -> float | None:
+        """One score, `None` where it is missing."""
+        return self.decodings[decoding]["scores"].get(metric, {}).get("value")
+
+    def report(self, decoding: str) -> ScoreReport:
+        """The scores of one decoding of dialogue with what paired tests need: made anew from the answers, or read."""
+        stored = self.decodings[decoding]["scores"]
+        settings = dict(part.split(":", 1) for part in stored["dist_1"]["signature"].split("|") if ":" in part)
+        report = score_responses(
+            self.answers[decoding], self.answers["references"], queries=self.answers["query"],
+            tokenization=settings["tok"], lowercase=settings["case"] == "lower", resamples=0,
+        )  # fmt: skip
+        for name in ("dist_2", "mean_length"):
+            self._check_stored(decoding, name, report[name].value)
+        rows = [row for row in self.query_scores if row["decoding"] == decoding]
+        for name, score in stored.items():
+            if name not in report.scores:  # needs word vectors, which are not kept
+                values = [np.nan if row[name] is None else row[name] for row in rows]
+                report.per_query[name] = np.array(values, dtype=float)
+                interval = Interval(**{key: score[key] for key in Interval.__dataclass_fields__})
+                report.scores[name] = Score(interval, score["signature"])
+        return report
+
+    def bleu_statistics(self, decoding: str) -> BleuStatistics:
+        """What detokenised BLEU of one decoding is computed from, made anew from the translations."""
+        signature = self.decodings[decoding]["scores"]["bleu"]["signature"]
+        settings = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
+        found = bleu(self.answers[decoding], self.answers["references"], tokenize=settings["tok"])
+        self._check_stored(decoding, "bleu", found.score)
+        return found.statistics
+
+    def _check_stored(self, decoding: str, name: str, value: float):
+        stored = self.value(decoding, name)
+        if abs(value - stored) > 1e-9:
+            raise ValueError(
+                f'In "{self.folder}" the `{name}` of {decoding} is {stored:.6g}, but the answers there have '
+                f"{value:.6g}: the files are not of one evaluation. Run it again."
+            )
+
+
+def _dev_nats(folder: Path) -> float | None:
+    state, args = folder / "trainer_state.json", folder / "training_args.json"
+    if not (state.is_file() and args.is_file()):
+        return None
+    state, args = (json.loads(path.read_text(encoding="utf-8")) for path in (state, args))
+    losses = {entry["step"]: entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry}
+    best = state.get("best_global_step") if args.get("load_best_model_at_end") else None
+    return losses.get(best, next(reversed(losses.values()), None))
+
+
+def group_runs(folders: list[str], named: list[str] = ()) -> dict[str, list[Run]]:
+    """Seeds of one model together, in the order of their seeds.
+
+    Args:
+        folders: of evaluations. Those whose names differ in an ending such as `-seed1` or `_s2` alone are one model.
+        named: groups of other names, each written `NAME=RUN,RUN,...`.
+
+    Raises:
+        ValueError: for a run that stands twice, two groups of one name, or none at all.
+    """
+    groups: dict[str, list[Path]] = {}
+    for folder in map(Path, folders):
+        groups.setdefault(SEED_ENDING.sub("", folder.resolve().name), []).append(folder)
+    for text in named:
+        name, equals, members = text.partition("=")
+        if not (name and equals and all(members.split(","))):
+            raise ValueError(f"`--group` is written NAME=RUN,RUN,..., got {text!r}.")
+        if name in groups:
+            raise ValueError(f"Two groups are named `{name}`. Give the second another name by `--group`.")
+        groups[name] = [Path(member) for member in members.split(",")]
+    every = [folder.resolve() for members in groups.values() for folder in members]
+    twice = next((folder for folder in every if every.count(folder) > 1), None)
+    if twice is not None:
+        raise ValueError(f'The run "{twice.name}" is given twice.')
+    if not groups:
+        raise ValueError("Name at least one run: `python recipes/compare.py RUN [RUN ...]`.")
+    runs = {name: [Run.read(folder) for folder in members] for name, members in groups.items()}
+    return {name: sorted(some, key=lambda run: run.about.get("seed") or 0) for name, some in runs.items()}
+
+
+def check_comparable(runs: list[Run]):
+    """Refuses runs that did not answer the same queries, or were scored in another way or by other references.
+
+    Raises:
+        ValueError: naming the first two that differ, and how.
+    """
+    first = runs[0]
+    for run in runs[1:]:
+        if run.kind != first.kind:
+            raise ValueError(
+                f'"{first.folder}" is an evaluation of {first.kind} and "{run.folder}" one of {run.kind}. Score both '
+                "by one setting of `--scores` of recipes/evaluate.py."
+            )
+        if len(run.answers["query"]) != len(first.answers["query"]):
+            raise ValueError(
+                f'"{first.folder}" answered {len(first.answers["query"])} queries and "{run.folder}" '
+                f"{len(run.answers['query'])}. Score both on the same ones by recipes/evaluate.py."
+            )
+        for column, what in (("query", "queries"), ("references", "references")):
+            pairs = zip(first.answers[column], run.answers[column], strict=True)
+            at = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
+            if at is not None:
+                raise ValueError(
+                    f'"{first.folder}" and "{run.folder}" have different {what}: in row {at} '
+                    f"{first.answers[column][at]!r} and {run.answers[column][at]!r}."
+                )

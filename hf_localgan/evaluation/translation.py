@@ -1,0 +1,217 @@
+"""Translations, scored by BLEU and chrF: those of a trained generator, and those of the validation set in training."""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_localgan.evaluation.answers import Decoding, answer_all
+from hf_localgan.evaluation.sweep import Evaluation
+from hf_localgan.metrics import Interval, Score, ScoreReport, Signature, metric_tokens, sentence_bleu
+from hf_localgan.metrics.checks import require_equal_lengths, require_reference_lists
+from hf_localgan.metrics.intervals import no_interval
+from hf_localgan.metrics.overlap import bleu
+
+SHOWN_OF_TRANSLATIONS = {
+    "bleu": "BLEU",
+    "bleu_tokenized": "tokenised BLEU",
+    "chrf": "chrF",
+    "length_ratio": "length ratio",
+    "brevity_penalty": "brevity penalty",
+    "mean_length": "words",
+}
+
+
+@dataclass
+class TranslationEvaluation(Evaluation):
+    """Scores and translations of one generator; queries are source sentences, answers translations."""
+
+    kind: ClassVar[str] = "translation"
+    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSLATIONS
+    columns: ClassVar[tuple[str, str]] = ("source", "a reference")
+    samples: ClassVar[str] = "sample translations"
+
+    def _plot(self, folder: Path) -> list[Path]:
+        return []  # diversity against relevance is of dialogue
+
+
+def score_translations(
+    generations: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    queries: Sequence[str] | None = None,
+    bleu_tokenize: str = "13a",
+    tokenization: str = "words",
+    resamples: int = 1000,
+) -> ScoreReport:
+    """BLEU, tokenised BLEU and chrF of one translation per source sentence, as sacrebleu computes them, mixed case.
+
+    Args:
+        generations: detokenised translations.
+        references: for each source sentence at least one, detokenised.
+        queries: the source sentences, kept in the report.
+        bleu_tokenize: sacrebleu's tokenizer of detokenised BLEU: `"13a"`, the standard, or `"zh"` for Chinese.
+        tokenization: of tokenised BLEU, as in `metric_tokens`; sacrebleu counts its tokens with tokenizer `none`. The
+            RAML paper reports tokenised BLEU, with a tokenizer of its own.
+        resamples: of sacrebleu's bootstrap, whose intervals these are (95 %, seed 12345 unless the environment variable
+            `SACREBLEU_SEED` says otherwise); below 2 there are none.
+
+    Returns:
+        `bleu`, `bleu_tokenized` and `chrf` from 0 to 100, with sacrebleu's signatures; `length_ratio` (tokens of the
+        translations by those of the references, 13a), `brevity_penalty`, `mean_length` (in tokens of `tokenization`).
+        `per_query` holds `sentence_bleu` and `sentence_chrf`, whose means are no corpus scores.
+
+    Raises:
+        ValueError: for unequal numbers of sentences, none at all, or one without references.
+    """
+    from sacrebleu.metrics import BLEU, CHRF
+
+    if not require_equal_lengths(generations=generations, references=references):
+        raise ValueError("`generations` is empty: there is nothing to score.")
+    require_reference_lists(references)
+    tokens = [metric_tokens(one, tokenization, lowercase=False) for one in generations]
+    referred = [[" ".join(metric_tokens(one, tokenization, lowercase=False)) for one in some] for some in references]
+
+    plain, chrf = BLEU(tokenize=bleu_tokenize), CHRF()
+    corpus = plain.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
+    corpus_chrf = chrf.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
+    of_tokens = BLEU(tokenize="none", force=True)
+    corpus_of_tokens = of_tokens.corpus_score([*map(" ".join, tokens)], _streams(referred), n_bootstrap=resamples)
+
+    settings = {"tok": tokenization, "case": "mixed", "N": len(tokens)}
+    scores = {
+        "bleu": _score(corpus, plain, "BLEU", resamples),
+        "bleu_tokenized": _score(corpus_of_tokens, of_tokens, f"{Signature('bleu', settings)}|sacrebleu", resamples),
+        "chrf": _score(corpus_chrf, chrf, "chrF2", resamples),
+        "length_ratio": Score(no_interval(corpus.ratio), f"length_ratio|{plain.get_signature()}"),
+        "brevity_penalty": Score(no_interval(corpus.bp), f"brevity_penalty|{plain.get_signature()}"),
+        "mean_length": Score(no_interval(np.mean([*map(len, tokens)])), str(Signature("mean_length", settings))),
+    }
+    pairs = zip(generations, references, strict=True)
+    per_query = {
+        "sentence_bleu": sentence_bleu(generations, references, tokenize=bleu_tokenize),
+        "sentence_chrf": np.array([chrf.sentence_score(one, list(some)).score for one, some in pairs]),
+    }
+    return ScoreReport(
+        scores, len(tokens), per_query=per_query, tokens=tokens,
+        bleu_statistics=bleu(generations, references, tokenize=bleu_tokenize).statistics,
+        query_texts=None if queries is None else list(queries),
+    )  # fmt: skip
+
+
+def _streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
+    """The references as sacrebleu takes them: first ones, second ones, ..., `None` where a sentence has no such."""
+    return [list(stream) for stream in zip_longest(*references)]
+
+
+def _score(result, metric, name: str, resamples: int) -> Score:
+    signature = f"{name}|{metric.get_signature()}"
+    if resamples < 2:
+        return Score(no_interval(result.score), signature)
+    seed = int(metric.seed) if metric.seed.isdigit() else None
+    mean, half = float(result._mean), float(result._ci)  # what sacrebleu prints as "μ = ... ± ..."
+    return Score(Interval(result.score, mean - half, mean + half, 0.95, "bootstrap", resamples, seed), signature)
+
+
+def evaluate_translations(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    decodings: Sequence[Decoding],
+    bleu_tokenize: str = "13a",
+    tokenization: str = "words",
+    resamples: int = 1000,
+    about: dict[str, Any] | None = None,
+    seed: int = 0,
+    **answering,
+) -> TranslationEvaluation:
+    """Translates every source sentence under every decoding and scores the translations.
+
+    Args:
+        model: any encoder-decoder.
+        tokenizer: its tokenizer.
+        queries: source sentences.
+        references: for each at least one.
+        decodings: the ways of decoding.
+        bleu_tokenize, tokenization, resamples: as in `score_translations`.
+        about: kept in the result.
+        seed: of sampling.
+        answering: further arguments of `answer_queries`.
+    """
+    drawn, seconds = answer_all(model, tokenizer, queries, decodings, seed=seed, **answering)
+    answers = {name: [texts[0] for texts in some] for name, some in drawn.items()}
+    scoring = dict(queries=queries, bleu_tokenize=bleu_tokenize, tokenization=tokenization, resamples=resamples)
+    reports = {name: score_translations(some, references, **scoring) for name, some in answers.items()}
+    return TranslationEvaluation(
+        about or {}, list(queries), [list(one) for one in references], reports, None, answers, list(decodings), seconds
+    )
+
+
+def translation_metrics(
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    max_source_length: int | None = None,
+    bleu_tokenize: str = "13a",
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """A `compute_metrics` that gives `bleu` (detokenised, 0 to 100) and `length_ratio` of the generated validation set.
+
+    Generations are recognised by their inputs, so that the rows may come in any order (batches grouped by length,
+    several processes) and with any padding. A source sentence with several rows counts once, against all of its
+    references. Set `predict_with_generate=True` and `include_for_metrics=["inputs"]` in the trainer's arguments.
+
+    Args:
+        tokenizer: the trainer's.
+        queries: source sentences of the validation set.
+        references: for each at least one, detokenised.
+        max_source_length: where sources are cut, in tokens, as in `encode_pairs(..., on_long="truncate")`.
+        bleu_tokenize: sacrebleu's tokenizer.
+
+    Raises:
+        ValueError: by the function that is returned, where it gets no generations, no inputs, or inputs that are none
+            of `queries`.
+    """
+    queries, references = list(queries), list(references)  # columns of a data set read the disk at each access
+    require_equal_lengths(queries=queries, references=references)
+    require_reference_lists(references)
+    encoded = tokenizer(queries, truncation=max_source_length is not None, max_length=max_source_length)
+    padding = {-100, tokenizer.pad_token_id}
+    waiting: dict[tuple[int, ...], list[int]] = {}
+    for index, ids in enumerate(encoded["input_ids"]):
+        waiting.setdefault(_without(ids, padding), []).append(index)  # unknown words make different sources equal
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        from sacrebleu.metrics import BLEU
+
+        ids, inputs = prediction.predictions, prediction.inputs
+        if isinstance(ids, tuple) or ids.ndim != 2 or inputs is None:
+            raise ValueError(
+                "BLEU needs generated token ids and the inputs they belong to. Set `predict_with_generate=True` and "
+                '`include_for_metrics=["inputs"]`.'
+            )
+        texts = tokenizer.batch_decode(np.where(ids == -100, tokenizer.pad_token_id, ids), skip_special_tokens=True)
+        left = {key: list(some) for key, some in waiting.items()}
+        generations, referred = [], []
+        for row, text in zip(inputs, texts, strict=True):
+            some = left.get(_without(row, padding))
+            if some is None:
+                source = tokenizer.decode(_without(row, padding), skip_special_tokens=True)
+                raise ValueError(f"The validation set holds a source that is none of `queries`: {source!r}.")
+            if some:  # else a further row of the same source
+                referred.append(references[some.pop(0)])
+                generations.append(text.strip())
+        score = BLEU(tokenize=bleu_tokenize).corpus_score(generations, _streams(referred))
+        return {"bleu": score.score, "length_ratio": score.ratio}
+
+    return compute
+
+
+def _without(ids: Iterable[int], left_out: set[int | None]) -> tuple[int, ...]:
+    return tuple(token for token in map(int, ids) if token not in left_out)

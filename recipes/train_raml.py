@@ -1,0 +1,61 @@
+"""Trains a generator by reward augmented maximum likelihood (Norouzi et al. 2016), and shows what it has learned.
+
+    accelerate launch recipes/train_raml.py [CONFIG.yaml] [--field value ...]
+
+Without a file: the shipped corpus. References are replaced by draws around them, further away the higher the
+`temperature`; before it begins the training shows how far. Leaves what `train_mle.py` leaves in `output_dir`.
+"""
+
+import sys
+from pathlib import Path
+
+from rich.console import Console
+from transformers import DataCollatorForSeq2Seq
+
+from hf_localgan.arguments import (
+    DataArguments,
+    EvaluationArguments,
+    GeneratorArguments,
+    RecipeParser,
+    TokenizerArguments,
+    set_up_training,
+)
+from hf_localgan.evaluation import finish_training, summarize_draws
+from hf_localgan.trainers.raml_config import RamlConfig
+from hf_localgan.trainers.raml_trainer import RamlTrainer
+
+DEFAULT = Path(__file__).parent / "smalltalk" / "raml.yaml"
+
+
+def main(
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    generator: GeneratorArguments,
+    evaluation: EvaluationArguments,
+    args: RamlConfig,
+):
+    setup = set_up_training(data, tokens, generator, evaluation, args)
+    trainer = RamlTrainer(
+        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
+        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
+        compute_metrics=setup.metrics,
+    )  # fmt: skip
+    draws = summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
+    if trainer.is_world_process_zero():
+        print(draws)
+        Console().print(draws.table())
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
+    trainer.save_model()
+    payoff = {"payoff": args.payoff} if args.payoff != "importance" else {"payoff": args.payoff, "reward": args.reward}
+    finish_training(trainer, setup.test, setup.score, setup.about | {"objective": "raml", **payoff, **draws.about()})
+
+
+if __name__ == "__main__":
+    parser = RecipeParser(
+        DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, RamlConfig,
+        default_config=DEFAULT, description=__doc__,
+    )  # fmt: skip
+    try:
+        main(*parser.read())
+    except (ValueError, OSError, ImportError) as error:
+        sys.exit(f"{parser.prog}: {' '.join(str(error).split())}")
