@@ -23,6 +23,7 @@ from hf_localgan.payoff.keys import derive_keys, uniforms
 from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, row_lengths
 
 _STREAM = 13  # sets these draws apart from those of other samplers with the same keys
+_DRAWS_FOR_RATE = 2_048
 _MOST_ATTEMPTS = 1_000
 _LEAST_ROWS = 64  # fewer cost as much: the time is numpy's for a call
 _NEGLIGIBLE = 1e-13  # of the normaliser
@@ -72,17 +73,19 @@ class ExactEditPayoff(TokenPayoff):
     ) -> "ExactEditPayoff":
         """The sampler whose draws have `edit_rate` edits per token, for a reference of `length` different tokens.
 
+        Exact where the strings at each distance can be counted (see `log_normalizer`: up to 11 tokens). For longer
+        references the rate is that of 2,048 draws, always the same ones, so it has a standard error of about 2 %.
         Repeated tokens change the rate little.
 
         Args:
             tokens: ids that may be drawn.
             edit_rate: mean distance between draw and reference, per token of the reference; from 0.
-            length: tokens of a typical reference; 11 at most unless `max_edits` is small, see `log_normalizer`.
+            length: tokens of a typical reference.
             edit_cost: see the class.
             max_edits: see the class.
 
         Raises:
-            ValueError: if no temperature reaches the rate, or the length is 0 or too large.
+            ValueError: if no temperature reaches the rate, or the length is 0.
         """
         if length < 1:
             raise ValueError(f"`length` must be at least 1 to speak of edits per token, got {length}.")
@@ -91,13 +94,37 @@ class ExactEditPayoff(TokenPayoff):
         pattern = tuple(place % vocab_size for place in range(length))
         try:
             log_counts = log_string_counts(pattern, vocab_size, payoff._most(length))
-        except ValueError as error:
-            raise ValueError(
-                f"`length` {length} is too large to count the strings at each distance. Start from the temperature of "
-                "`EditPayoff.for_edit_rate`, whose draws have more edits, and look at the `edits` of some draws."
-            ) from error
-        payoff.temperature = temperature_for_distance(edit_rate * length, log_counts, payoff.edit_cost)
+        except ValueError:  # too many to count
+            eq11 = EditPayoff.for_edit_rate(
+                tokens=payoff.tokens, edit_rate=edit_rate, length=length, edit_cost=edit_cost, max_edits=max_edits
+            )
+            payoff.temperature = payoff._temperature_by_draws(edit_rate, length, eq11.temperature)
+        else:
+            payoff.temperature = temperature_for_distance(edit_rate * length, log_counts, payoff.edit_cost)
         return payoff
+
+    def _temperature_by_draws(self, edit_rate: float, length: int, low: float) -> float:
+        """Temperature at which draws have `edit_rate` edits per token, by bisection from one with fewer."""
+        reference = self.tokens[np.arange(length) % len(self.tokens)].tolist()
+        references, keys = [reference] * _DRAWS_FOR_RATE, np.arange(_DRAWS_FOR_RATE, dtype=np.uint64)
+
+        def reached(temperature: float) -> bool:
+            return self.draw(references, keys, temperature=temperature).edits.mean() >= edit_rate * length
+
+        if not low or reached(low):
+            return low  # of so few edits that both samplers agree
+        high = low
+        while not reached(high):
+            if high > 100 * low:
+                raise ValueError(
+                    f"No temperature gives {edit_rate} edits per token of {length}: at {high:.3g} draws still have "
+                    "fewer. Ask for a lower `edit_rate`."
+                )
+            low, high = high, 1.25 * high
+        while high - low > 5e-4 * high:
+            middle = (low + high) / 2
+            low, high = (low, middle) if reached(middle) else (middle, high)
+        return high
 
     def sample(self, labels: Labels, rng: np.random.Generator) -> list[int]:
         labels = copy_row(labels)

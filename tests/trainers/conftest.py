@@ -1,9 +1,19 @@
-"""Small models with a trainer around them. All data are token ids; nothing is read from outside."""
+"""Small models with a trainer around them; runs in two processes, and runs that are stopped and resumed.
+
+All data are token ids; nothing is read from outside.
+"""
 
 import gc
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, get_peft_model
 from transformers import (
     BertConfig,
     DataCollatorForSeq2Seq,
@@ -11,6 +21,7 @@ from transformers import (
     EncoderDecoderModel,
     MarianConfig,
     MarianMTModel,
+    TrainerCallback,
 )
 
 from hf_localgan.trainers import MleConfig, MleTrainer
@@ -72,6 +83,19 @@ def family(tiny_generator, tiny_t5, tiny_bart):
     return build
 
 
+@pytest.fixture
+def adapted_t5(family):
+    """`adapted_t5()`: a T5 with dropout and LoRA adapters, the same at each call."""
+
+    def build():
+        config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q", "v"], lora_dropout=0.1)
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return get_peft_model(family("t5", dropout=True), config)
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def pairs():
     """`pairs(number, seed=0)`: rows of token ids whose responses have 2 to 12 tokens, the last one `</s>`."""
@@ -124,3 +148,112 @@ def losses():
         return [row[key] for row in trainer.state.log_history if key in row]
 
     return read
+
+
+# ---- two processes ----
+
+
+@pytest.fixture(scope="module")
+def two(request, tmp_path_factory) -> list[dict]:
+    """What each of two processes under torchrun measured with the script that the module names `SCRIPT`."""
+    folder, script = tmp_path_factory.mktemp("two"), Path(__file__).with_name(request.module.SCRIPT)
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run([*command, script, "2", folder], env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-4000:]
+    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+
+
+@pytest.fixture(scope="module")
+def one(request, tmp_path_factory) -> dict:
+    """The same measured in this process."""
+    path = Path(__file__).with_name(request.module.SCRIPT)
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    script = importlib.util.module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(path.parent)  # where torchrun looks for what the script imports
+        spec.loader.exec_module(script)
+    return json.loads(json.dumps(script.measure(1, tmp_path_factory.mktemp("one"))))
+
+
+# ---- resumed runs ----
+
+UNTIMED = (
+    "loss", "grad_norm", "learning_rate", "eval_loss", "eval_tokens", "epoch", "step", "raml/temperature",
+    "raml/edit_rate",
+)  # fmt: skip
+
+
+class StopAfter(TrainerCallback):
+    """Ends training at a step as a pulled plug would: nothing is saved beyond what was."""
+
+    def __init__(self, step: int):
+        self.step = step
+
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step == self.step:
+            raise KeyboardInterrupt
+
+
+class Beginning(TrainerCallback):
+    """Remembers the step at which training began."""
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        self.step = state.global_step
+
+
+@pytest.fixture
+def interrupted(trainer, tmp_path, monkeypatch):
+    """`interrupted(model, rows, held_out, stop, **arguments)`: a whole run, one resumed after step `stop`, its start.
+
+    `model()` builds the same model each time. Runs are in the folders `whole` and `parts` of the working directory.
+    """
+    monkeypatch.chdir(tmp_path)
+
+    def run_both(model, rows, held_out, stop: int, **arguments):
+        arguments = {
+            "optim": "adamw_torch", "learning_rate": 1e-2, "lr_scheduler_type": "linear", "max_grad_norm": 1.0,
+            "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "save_strategy": "steps",
+            "save_steps": 7, "eval_strategy": "steps", "eval_steps": 3, **arguments,
+        }  # fmt: skip
+        whole = trainer(model(), rows, held_out, output_dir="whole", **arguments)
+        whole.train()
+        stopped = trainer(model(), rows, held_out, output_dir="parts", callbacks=[StopAfter(stop)], **arguments)
+        with pytest.raises(KeyboardInterrupt):
+            stopped.train()
+        beginning = Beginning()
+        resumed = trainer(model(), rows, held_out, output_dir="parts", callbacks=[beginning], **arguments)
+        resumed.train(resume_from_checkpoint=True)
+        return whole, resumed, beginning.step
+
+    return run_both
+
+
+@pytest.fixture(scope="session")
+def assert_equal_runs():
+    """`assert_equal_runs(first, second)`: parameters, optimizer and what was logged, times aside, to the last bit."""
+
+    def states(first, second, path: str):
+        assert type(first) is type(second), path
+        if isinstance(first, dict):
+            assert first.keys() == second.keys(), path
+            for key in first:
+                states(first[key], second[key], f"{path}/{key}")
+        elif isinstance(first, torch.Tensor):
+            assert torch.equal(first, second), path
+        elif isinstance(first, list):
+            for i, (a, b) in enumerate(zip(first, second, strict=True)):
+                states(a, b, f"{path}/{i}")
+        else:
+            assert first == second, path
+
+    def history(run) -> list[dict]:  # JSON keeps floats exactly
+        rows = [row for row in run.state.log_history if "train_runtime" not in row]
+        return [{name: row[name] for name in UNTIMED if name in row} for row in rows]
+
+    def compare(first, second):
+        states(dict(first.model.state_dict()), dict(second.model.state_dict()), "model")
+        states(first.optimizer.state_dict(), second.optimizer.state_dict(), "optimizer")
+        assert history(first) == history(second)
+
+    return compare

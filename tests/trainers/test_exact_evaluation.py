@@ -114,6 +114,14 @@ def test_predict_with_generate_gives_greedy_answers_and_the_exact_loss(
     assert calls and all(getattr(outputs, "loss", None) is None for outputs in calls)  # no loss of the model's own
 
 
+def test_generating_in_evaluation_leaves_the_models_settings_of_generation_alone(family, trainer, pairs):
+    model = family("rnn_seq2seq")
+    model.generation_config.repetition_penalty = 1.5
+    before = dict(vars(model.generation_config))
+    trainer(model, evaluate=pairs(3), predict_with_generate=True).evaluate()
+    assert vars(model.generation_config) == before and before["max_length"] is None
+
+
 def test_labels_made_by_the_collator_do_not_start_the_generation(family, tiny_tokenizer, trainer, pairs, collate):
     # With `model=` the collator adds `decoder_input_ids` from the labels; generating from them would quote the answer.
     model = family("bart")

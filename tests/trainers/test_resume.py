@@ -1,53 +1,11 @@
 """A run that is stopped in the middle of an epoch and resumed equals one that was not, bit for bit."""
 
-import shutil
+from functools import partial
 
 import pytest
 import torch
-from transformers import TrainerCallback
 
 from hf_localgan.trainers import read_samples
-
-UNTIMED = ("loss", "grad_norm", "learning_rate", "eval_loss", "eval_tokens", "epoch", "step")
-
-
-class StopAfter(TrainerCallback):
-    """Ends training at a step as a pulled plug would: nothing is saved beyond what was."""
-
-    def __init__(self, step: int):
-        self.step = step
-
-    def on_step_end(self, args, state, control, **kwargs):
-        if state.global_step == self.step:
-            raise KeyboardInterrupt
-
-
-class Beginning(TrainerCallback):
-    """Remembers the step at which training began."""
-
-    def on_train_begin(self, args, state, control, **kwargs):
-        self.step = state.global_step
-
-
-def history(run) -> list[dict]:
-    """What was logged while training, without times; JSON keeps floats exactly."""
-    rows = [row for row in run.state.log_history if "train_runtime" not in row]
-    return [{name: row[name] for name in UNTIMED if name in row} for row in rows]
-
-
-def assert_equal_states(first, second, path: str = "state"):
-    assert type(first) is type(second), path
-    if isinstance(first, dict):
-        assert first.keys() == second.keys(), path
-        for key in first:
-            assert_equal_states(first[key], second[key], f"{path}/{key}")
-    elif isinstance(first, torch.Tensor):
-        assert torch.equal(first, second), path
-    elif isinstance(first, list):
-        for i, (a, b) in enumerate(zip(first, second, strict=True)):
-            assert_equal_states(a, b, f"{path}/{i}")
-    else:
-        assert first == second, path
 
 
 @pytest.mark.parametrize(
@@ -61,33 +19,14 @@ def assert_equal_states(first, second, path: str = "state"):
     ],
     ids=lambda value: value if isinstance(value, str) else "-".join(value) or "plain",
 )
-def test_a_resumed_run_equals_an_uninterrupted_one(name, settings, family, trainer, pairs, tmp_path, monkeypatch):
+def test_a_resumed_run_equals_an_uninterrupted_one(name, settings, family, pairs, interrupted, assert_equal_runs):
     # 40 examples in batches of 2 x 2: 10 updates an epoch; stopped after 15, resumed from 14, the fourth of the second.
-    monkeypatch.chdir(tmp_path)
-    settings = {
-        "optim": "adamw_torch", "learning_rate": 1e-2, "lr_scheduler_type": "linear", "max_grad_norm": 1.0,
-        "per_device_train_batch_size": 2, "gradient_accumulation_steps": 2, "num_train_epochs": 3,
-        "save_strategy": "steps", "save_steps": 7, "eval_strategy": "steps", "eval_steps": 3, "sample_rows": 2,
-        "sample_max_new_tokens": 5, **settings,
-    }  # fmt: skip
-    rows, held_out = pairs(40), pairs(3, seed=1)
-
-    whole = trainer(family(name, dropout=True), rows, held_out, output_dir="whole", **settings)
-    whole.train()
-    assert whole.state.global_step == 30
-    stopped = trainer(
-        family(name, dropout=True), rows, held_out, output_dir="parts", callbacks=[StopAfter(15)], **settings
-    )
-    with pytest.raises(KeyboardInterrupt):
-        stopped.train()
-    beginning = Beginning()
-    resumed = trainer(family(name, dropout=True), rows, held_out, output_dir="parts", callbacks=[beginning], **settings)
-    resumed.train(resume_from_checkpoint=True)
-
-    assert beginning.step == 14
-    assert_equal_states(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
-    assert_equal_states(whole.optimizer.state_dict(), resumed.optimizer.state_dict())
-    assert history(resumed) == history(whole)
+    whole, resumed, start = interrupted(
+        partial(family, name, dropout=True), pairs(40), pairs(3, seed=1), 15, num_train_epochs=3, sample_rows=2,
+        sample_max_new_tokens=5, **settings,
+    )  # fmt: skip
+    assert whole.state.global_step == 30 and start == 14
+    assert_equal_runs(whole, resumed)
     assert read_samples("parts/samples.parquet") == read_samples("whole/samples.parquet")
     assert len(read_samples("whole/samples.parquet")) == 2 * 10
 
@@ -112,25 +51,12 @@ def test_grouping_by_length_puts_equal_lengths_together_in_an_order_of_seed_and_
     assert list(run._get_train_sampler()) == first
 
 
-def test_lora_resumes_exactly(trainer, family, pairs, tmp_path, monkeypatch):
-    from peft import LoraConfig, get_peft_model
-
-    monkeypatch.chdir(tmp_path)
-
-    def model():
-        torch.manual_seed(0)
-        config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q", "v"], lora_dropout=0.1)
-        return get_peft_model(family("t5", dropout=True), config)
-
-    settings = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "per_device_train_batch_size": 2}
-    whole = trainer(model(), pairs(6), output_dir="whole", **settings)
-    whole.train()
-    shutil.copytree("whole/checkpoint-2", "parts/checkpoint-2")
-    beginning = Beginning()
-    resumed = trainer(model(), pairs(6), output_dir="parts", callbacks=[beginning], **settings)
-    resumed.train(resume_from_checkpoint=True)
-    assert beginning.step == 2
-    assert_equal_states(dict(whole.model.state_dict()), dict(resumed.model.state_dict()))
+def test_lora_resumes_exactly(adapted_t5, pairs, interrupted, assert_equal_runs):
+    whole, resumed, start = interrupted(
+        adapted_t5, pairs(6), None, 3, max_steps=4, save_steps=2, gradient_accumulation_steps=1, eval_strategy="no"
+    )
+    assert whole.state.global_step == 4 and start == 2
+    assert_equal_runs(whole, resumed)
 
 
 @pytest.fixture

@@ -1,37 +1,10 @@
 """Two processes under torchrun equal one at the same global batch. One launch for all of it."""
 
-import importlib.util
-import json
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 import torch
 
-SCRIPT = Path(__file__).with_name("two_processes.py")
+SCRIPT = "two_processes.py"  # of the fixtures `one` and `two`
 TRAINED = ["t5 random True", "t5 group_by_length False", "rnn_seq2seq random True"]
-
-
-@pytest.fixture(scope="module")
-def two(tmp_path_factory) -> list[dict]:
-    """What each of the two processes measured."""
-    folder = tmp_path_factory.mktemp("two")
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*command, SCRIPT, "2", folder], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
-
-
-@pytest.fixture(scope="module")
-def one(tmp_path_factory) -> dict:
-    """The same measured in this process."""
-    spec = importlib.util.spec_from_file_location("two_processes", SCRIPT)
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
-    return script.measure(1, tmp_path_factory.mktemp("one"))
 
 
 @pytest.mark.parametrize("run", TRAINED)

@@ -1,42 +1,16 @@
-"""What `test_two_processes.py` runs in one process and, under torchrun, in two.
+"""What `test_two_processes.py` runs in one process and, under torchrun, in two."""
 
-Arguments: the number of processes that there should be, and a folder, where each process writes `rank<i>.json`.
-"""
-
-import json
-import random
-import sys
 from pathlib import Path
 
 import torch
-from transformers import DataCollatorForSeq2Seq, T5Config, T5ForConditionalGeneration
+from tiny_runs import build, flat, report, rows, settings, tokenizer
+from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan.data import train_tokenizer
-from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.trainers import MleConfig, MleTrainer
 from hf_localgan.trainers.samples import read_samples
 
-GLOBAL_BATCH = 8
 ROWS = 68  # 17 batches of 4 over all processes: the last update of an epoch has one, the others two
 EVALUATED = 7  # in batches of 2 for each of two processes, one example is repeated to fill the last
-
-
-def rows(number: int, seed: int) -> list[dict]:
-    draw = random.Random(seed)
-    made = []
-    for _ in range(number):
-        query, response = ([draw.randrange(4, 12) for _ in range(draw.randint(1, 9))] + [2] for _ in range(2))
-        made.append({"input_ids": query, "attention_mask": [1] * len(query), "labels": response})
-    return made
-
-
-def build(name: str, dropout: float = 0.0):
-    torch.manual_seed(3)
-    if name == "t5":
-        sizes = {"vocab_size": 16, "d_model": 8, "d_kv": 4, "d_ff": 16, "num_layers": 1, "num_heads": 2}
-        tokens = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1, "dropout_rate": dropout}
-        return T5ForConditionalGeneration(T5Config(**sizes, **tokens))
-    return RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqConfig(vocab_size=16, embedding_size=6, hidden_size=8))
 
 
 def accuracy(prediction) -> dict:
@@ -55,24 +29,19 @@ class RecordingTrainer(MleTrainer):
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
 
 
-def flat(model) -> torch.Tensor:
-    return torch.cat([parameter.detach().flatten().double() for parameter in model.parameters()])
-
-
 class Runs:
     def __init__(self, processes: int, folder: Path):
         self.processes, self.folder = processes, folder
-        self.tokenizer = train_tokenizer(["a b c d e f g h"] * 3)
+        self.tokenizer = tokenizer()
 
     def trainer(self, model, output: str, compute_metrics=accuracy, **arguments) -> RecordingTrainer:
-        settings = {
-            "use_cpu": True, "optim": "sgd", "max_grad_norm": 1.0, "learning_rate": 0.5, "logging_steps": 1,
-            "gradient_accumulation_steps": 2, "per_device_train_batch_size": GLOBAL_BATCH // 2 // self.processes,
-            "per_device_eval_batch_size": 2, "num_train_epochs": 2, "save_strategy": "no", "disable_tqdm": True,
-            "eval_strategy": "epoch", "sample_rows": 2, "sample_max_new_tokens": 4, "seed": 5, **arguments,
+        arguments = {
+            "per_device_eval_batch_size": 2, "num_train_epochs": 2, "eval_strategy": "epoch", "sample_rows": 2,
+            "sample_max_new_tokens": 4, **arguments,
         }  # fmt: skip
+        config = MleConfig(str(self.folder / output), **settings(self.processes, **arguments))
         return RecordingTrainer(
-            model, MleConfig(str(self.folder / output), **settings), train_dataset=rows(ROWS, 1),
+            model, config, train_dataset=rows(ROWS, 1),
             eval_dataset=rows(EVALUATED, 2), data_collator=DataCollatorForSeq2Seq(self.tokenizer),
             processing_class=self.tokenizer, compute_metrics=compute_metrics,
         )  # fmt: skip
@@ -133,8 +102,4 @@ def measure(processes: int, folder: Path) -> dict:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
-    target = Path(sys.argv[2])
-    result = measure(int(sys.argv[1]), target)
-    (target / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(result))
-    torch.distributed.destroy_process_group()
+    report(measure)
