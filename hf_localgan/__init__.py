@@ -18,6 +18,7 @@ if TYPE_CHECKING:
         encode_pairs,
         load_pairs,
         load_word_vectors,
+        regular_tokens,
         train_tokenizer,
     )
     from hf_localgan.evaluation import Decoding, answer_queries, evaluate_generator
@@ -58,6 +59,7 @@ _LATER = {
     "load_generator": "models.loading",
     "load_pairs": "data",
     "load_word_vectors": "data",
+    "regular_tokens": "data",
     "score_responses": "metrics",
     "train_tokenizer": "data",
 }
@@ -87,6 +89,7 @@ __all__ = [
     "load_generator",
     "load_pairs",
     "load_word_vectors",
+    "regular_tokens",
     "score_responses",
     "train_tokenizer",
 ]

@@ -17,6 +17,7 @@ from hf_localgan.evaluation.plots import plot_tau_curve
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
 from hf_localgan.files import replacing
+from hf_localgan.trainers.raml_config import OF_SERIES
 
 
 def read_runs(folder: Path, evaluation: str | None) -> list[Run]:
@@ -38,10 +39,15 @@ def read_runs(folder: Path, evaluation: str | None) -> list[Run]:
 
 
 def series_of(run: Run) -> str:
-    """Name of the curve that a run belongs to; `""` for the baseline."""
+    """Name of the curve that a run belongs to: the payoff, its reward and what differs from the defaults.
+
+    `""` for the baseline.
+    """
     if run.about["objective"] != "raml":
         return ""
-    return f"{run.about['payoff']} ({run.about['reward']})" if "reward" in run.about else run.about["payoff"]
+    told = [run.about["reward"]] if "reward" in run.about else []
+    told += [f"{name} {run.about[name]}" for name in OF_SERIES if name in run.about]
+    return f"{run.about['payoff']} ({', '.join(told)})" if told else run.about["payoff"]
 
 
 def main(args: argparse.Namespace):
@@ -56,13 +62,14 @@ def main(args: argparse.Namespace):
     for run in runs:
         found[series_of(run)][run.about.get("temperature", 0.0)].append(run)
 
-    def points(read) -> dict[str, dict[float, list[float]]]:
-        curves = defaultdict(dict)
+    def points(read) -> dict[str, list[tuple[float, list[float]]]]:
+        curves = {}
         for name, curve in sorted(found.items()):
+            rows = []
             for tau, some in sorted(curve.items()):
                 across = tau if args.against == "temperature" else some[0].about.get("edit_rate", 0.0)
-                values = [value for value in map(read, some) if value is not None]
-                curves[name] |= {across: values} if values else {}
+                rows.append((across, [value for value in map(read, some) if value is not None]))
+            curves[name] = sorted((row for row in rows if row[1]), key=lambda row: row[0])
         return curves
 
     panels = {

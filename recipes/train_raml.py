@@ -21,7 +21,7 @@ from hf_localgan.arguments import (
     set_up_training,
 )
 from hf_localgan.evaluation import finish_training, summarize_draws
-from hf_localgan.trainers.raml_config import RamlConfig
+from hf_localgan.trainers.raml_config import OF_SERIES, RamlConfig
 from hf_localgan.trainers.raml_trainer import RamlTrainer
 
 DEFAULT = Path(__file__).parent / "smalltalk" / "raml.yaml"
@@ -34,6 +34,7 @@ def main(
     evaluation: EvaluationArguments,
     args: RamlConfig,
 ):
+    args.check_weighted()  # before anything is loaded
     setup = set_up_training(data, tokens, generator, evaluation, args)
     trainer = RamlTrainer(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
@@ -46,8 +47,9 @@ def main(
         Console().print(draws.table())
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
-    payoff = {"payoff": args.payoff} if args.payoff != "importance" else {"payoff": args.payoff, "reward": args.reward}
-    finish_training(trainer, setup.test, setup.score, setup.about | {"objective": "raml", **payoff, **draws.about()})
+    payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
+    about = setup.about | {"objective": "raml", **payoff, **args.changed(OF_SERIES), **draws.about()}
+    finish_training(trainer, setup.test, setup.score, about)
 
 
 if __name__ == "__main__":

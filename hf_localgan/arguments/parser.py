@@ -5,7 +5,7 @@ import difflib
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
@@ -14,9 +14,25 @@ import yaml
 from transformers import HfArgumentParser
 from transformers.hf_argparser import string_to_bool
 
+EPILOG = "`--field none` takes back what the file says of an option that has no value by default (None)."
+
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
     """The description as it is written, and the default of every option."""
+
+
+class OrNone:
+    """The conversion of an option whose value may also be `none`.
+
+    Args:
+        convert: of any other text.
+    """
+
+    def __init__(self, convert: Callable[[str], Any]):
+        self.convert, self.__name__ = convert, getattr(convert, "__name__", str(convert))  # argparse names it in errors
+
+    def __call__(self, text: str) -> Any:
+        return None if text.lower() == "none" else self.convert(text)
 
 
 class RecipeParser(HfArgumentParser):
@@ -24,10 +40,13 @@ class RecipeParser(HfArgumentParser):
 
     The file says what differs from the defaults of the fields, and options say what differs from the file. Unknown
     names are errors that suggest the nearest known ones. Values of the file go through the same conversions as options;
-    `null` leaves the default.
+    `null` leaves the default. Where the type of a field includes `None`, `none` is that (not where the field has a
+    `none` of its own for default, as `report_to` does).
 
     Args:
         dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`.
+            `_argument_alternatives` are tuples of names of which one is given: an option of the command line takes
+            back what the file says for the others.
         default_config: the file read when none is named.
         positional: what the words before the first option are, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
@@ -43,17 +62,23 @@ class RecipeParser(HfArgumentParser):
         words = " ".join(f"[{name.upper()}]" for name in positional)
         usage = f"%(prog)s {words} [--field value ...]"
         super().__init__(
-            dataclass_types, usage=usage, description=description, allow_abbrev=False, formatter_class=HelpFormatter
-        )
+            dataclass_types, usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
+            formatter_class=HelpFormatter,
+        )  # fmt: skip
         self.default_config, self.positional = default_config, positional
         self.known = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
         self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
+        hints = {name: hint for kind in dataclass_types for name, hint in get_type_hints(kind).items()}
+        hints = {name: hint for name, hint in hints.items() if name in self.by_name}
         self.one_or_several = {
-            name
-            for kind in dataclass_types
-            for name, hint in get_type_hints(kind).items()
-            if _one_or_several(hint) and self.by_name[name].nargs is None
+            name for name, hint in hints.items() if _one_or_several(hint) and self.by_name[name].nargs is None
         }
+        self.switches = {name for name, action in self.by_name.items() if action.type is string_to_bool}
+        for action in (self.by_name[name] for name, hint in hints.items() if type(None) in get_args(hint)):
+            if action.default != "none":
+                action.type = OrNone(action.type)
+                action.choices = action.choices and [*action.choices, None]
+        self.alternatives = [names for kind in dataclass_types for names in getattr(kind, "_argument_alternatives", ())]
         for action in self._actions:
             if action.nargs == "+":
                 action.nargs = "*"  # an empty list is a value, too
@@ -90,13 +115,24 @@ class RecipeParser(HfArgumentParser):
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
         values = vars(parsed)
-        for name in self.one_or_several:
-            if isinstance(values[name], list) and len(values[name]) == 1:
-                values[name] = values[name][0]
+        for name, value in values.items():
+            if isinstance(value, list) and (name in self.one_or_several or None in value):
+                if len(value) == 1:
+                    (values[name],) = value
+                elif None in value:
+                    self.error(f"argument --{name}: `none` stands alone, got it among {len(value)} values")
+        options = [word[2:] for word in named + arguments if word.startswith("--")]
+        self._take_back(values, {option.split("=")[0].replace("-", "_") for option in options})
         return tuple(
             kind(**{field.name: values[field.name] for field in fields(kind) if field.init and field.name in values})
             for kind in self.dataclass_types
         )
+
+    def _take_back(self, values: dict[str, Any], given: set[str]):
+        """Sets to their defaults the alternatives to options that were given, a choice of `none` aside."""
+        for names in self.alternatives:
+            if any(name in given and values[name] is not None for name in names):
+                values.update({name: self.get_default(name) for name in names if name not in given})
 
     def error(self, message: str):
         # argparse would print the usage of some two hundred options first.
@@ -110,7 +146,7 @@ class RecipeParser(HfArgumentParser):
 
     def _option(self, name: str, value) -> list[str]:
         several = self.by_name[name].nargs in ("*", "+")
-        if isinstance(value, bool) and self.by_name[name].type is not string_to_bool:
+        if isinstance(value, bool) and name not in self.switches:
             words = ("yes", "on") if value else ("no", "off")
             raise ValueError(
                 f"`{name}` is no switch, but YAML reads a bare `{words[0]}` or `{words[1]}` as {str(value).lower()}. "

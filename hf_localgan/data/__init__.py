@@ -1,6 +1,7 @@
 """Text pairs, tokenizers and word vectors."""
 
 from hf_localgan.data.encoding import check_tokenizer, encode_pairs
+from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
 from hf_localgan.data.raml_clock import TemperatureSchedule
 from hf_localgan.data.raml_collator import RamlCollator, split_draws
@@ -33,6 +34,7 @@ __all__ = [
     "load_pairs",
     "load_smalltalk",
     "load_word_vectors",
+    "regular_tokens",
     "smalltalk_files",
     "split_draws",
     "train_tokenizer",

@@ -110,6 +110,15 @@ class LabelFrames:
         )
 
 
+def regular_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """Ids that a sampler may draw, sorted: the whole vocabulary but the special tokens, the unknown token too.
+
+    Special are the tokens of `tokenizer.all_special_ids` and those that were added with `special=True`, as for
+    `LabelFrames`.
+    """
+    return sorted(set(tokenizer.get_vocab().values()) - LabelFrames.from_tokenizer(tokenizer).special_ids)
+
+
 def _refuse_ignored(rows: Sequence[list[int]], spans: list[list[Span]]):
     for i, (row, of_row) in enumerate(zip(rows, spans, strict=True)):
         if any(IGNORED in row[start:stop] for start, stop in of_row):

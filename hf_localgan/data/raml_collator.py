@@ -2,8 +2,10 @@
 
 import copy
 import zlib
+from array import array
 from collections.abc import Callable, Iterable, Mapping, MutableMapping, Sequence
 from itertools import chain
+from numbers import Integral
 from typing import Any
 
 import numpy as np
@@ -50,7 +52,7 @@ class RamlCollator:
         schedule: temperature at each optimizer step, instead of the sampler's own. Needs `start_epoch`.
 
     Raises:
-        ValueError: if the sampler may draw special tokens or ids outside of the vocabulary.
+        ValueError: if the sampler is none, or may draw special tokens or ids outside of the vocabulary.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class RamlCollator:
         weighted: bool = False,
         schedule: TemperatureSchedule | None = None,
     ):
+        require_payoff(payoff)
         given = [value is not None for value in (special_ids, vocab_size, eos_token_id)]
         if tokenizer is None and not any(given):
             tokenizer = getattr(collator, "tokenizer", None)
@@ -78,7 +81,7 @@ class RamlCollator:
         else:
             self.frames = LabelFrames.from_tokenizer(tokenizer)
         self._checks_draws = not _check_tokens(payoff, self.frames, tokenizer)
-        _check_samples(payoff, num_samples, weighted)
+        _check_samples(payoff, num_samples, weighted, seed)
         self.collator, self.payoff, self.schedule = collator, payoff, schedule
         self.seed, self.num_samples, self.weighted = int(seed), num_samples, weighted
         self._clock = EpochClock()
@@ -209,6 +212,19 @@ def split_draws(batch: MutableMapping[str, Any]) -> tuple[MutableMapping[str, An
 # ---- checks ----
 
 
+def require_payoff(payoff: Payoff) -> None:
+    """Refuses what is no sampler.
+
+    Raises:
+        ValueError: naming what it is, and how samplers are made.
+    """
+    if not isinstance(payoff, Payoff):
+        raise ValueError(
+            "`payoff` must be a sampler, such as `HammingPayoff(regular_tokens(tokenizer), temperature=0.85)` or your "
+            f"own that inherits from `Payoff`, got {payoff!r}. Names are for `RamlConfig(payoff=...)`."
+        )
+
+
 def _check_tokens(payoff: Payoff, frames: LabelFrames, tokenizer: PreTrainedTokenizerBase | None) -> bool:
     """Whether the sampler says what it may draw; raises where that is a special token or no token at all."""
     tokens = getattr(payoff, "tokens", getattr(getattr(payoff, "proposal", None), "tokens", None))
@@ -224,13 +240,15 @@ def _check_tokens(payoff: Payoff, frames: LabelFrames, tokenizer: PreTrainedToke
         shown = [str(token) if tokenizer is None else f"{token[0]} ({token[1]})" for token in named]
         raise ValueError(
             f"{type(payoff).__name__} may draw special tokens: {', '.join(shown[:10])}"
-            f"{', ...' if len(shown) > 10 else ''}. Take them out of its `tokens`, as in `sorted("
-            "set(range(len(tokenizer))) - set(tokenizer.all_special_ids))`."
+            f"{', ...' if len(shown) > 10 else ''}. Take them out of its `tokens`: "
+            "`hf_localgan.regular_tokens(tokenizer)` are the others."
         )
     return True
 
 
-def _check_samples(payoff: Payoff, num_samples: int, weighted: bool) -> None:
+def _check_samples(payoff: Payoff, num_samples: int, weighted: bool, seed: int) -> None:
+    if isinstance(seed, bool) or not isinstance(seed, Integral):
+        raise ValueError(f"`seed` must be a whole number, got {seed!r}. The same seed makes the same draws.")
     if isinstance(num_samples, bool) or not isinstance(num_samples, int) or num_samples < 1:
         raise ValueError(f"`num_samples` must be a whole number of at least 1, got {num_samples!r}.")
     if weighted and not callable(getattr(payoff, "candidates", None)):
@@ -246,6 +264,10 @@ def _check_samples(payoff: Payoff, num_samples: int, weighted: bool) -> None:
 
 
 def _check_columns(examples: Sequence[Example]) -> None:
+    if not len(examples):
+        raise ValueError(
+            "The batch has no examples. Give at least one; a sampler of the loader may have left it empty."
+        )
     for i, example in enumerate(examples):
         if example.get("labels") is None:
             raise ValueError(
@@ -286,12 +308,15 @@ def _flatten(name: str, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.n
     try:
         lengths = np.fromiter(map(len, rows), np.int64, len(rows))
         if all(type(row) is list for row in rows):
-            return np.fromiter(chain.from_iterable(rows), np.int64, int(lengths.sum())), lengths
-        arrays = [np.asarray(row).astype(np.int64, casting="same_kind") for row in rows]
-        if any(array.ndim != 1 for array in arrays):
-            raise ValueError(f"got one of shape {next(array.shape for array in arrays if array.ndim != 1)}")
-        return np.concatenate(arrays), lengths
-    except (TypeError, ValueError) as error:
+            flat = array("q")  # as fast as `np.fromiter`, which would cut the digits off a float
+            for row in rows:
+                flat.fromlist(row)
+            return np.frombuffer(flat, np.int64), lengths
+        ids = [np.asarray(row).astype(np.int64, casting="same_kind") for row in rows]
+        if any(row.ndim != 1 for row in ids):
+            raise ValueError(f"got one of shape {next(row.shape for row in ids if row.ndim != 1)}")
+        return np.concatenate(ids), lengths
+    except (TypeError, ValueError, OverflowError) as error:
         raise ValueError(f"`{name}` of each example must be one list of token ids: {error}.") from error
 
 
@@ -304,7 +329,13 @@ def _hash_sources(examples: Sequence[Example]) -> np.ndarray:
             f"{', '.join(f'`{name}`' for name in examples[0])}). They need one of "
             f"{', '.join(f'`{name}`' for name in SOURCES)}."
         )
-    sources = [example[name] for example in examples]
+    sources = [example.get(name) for example in examples]
+    without = next((i for i, source in enumerate(sources) if source is None), None)
+    if without is not None:
+        raise ValueError(
+            f"Example {without} of the batch has no `{name}`, by which the draws of the others are keyed (found: "
+            f"{', '.join(f'`{other}`' for other in examples[without])}). All examples need the same columns."
+        )
     if name == "input_ids":
         return hash_rows(*_flatten(name, sources))
     sums = [zlib.crc32(np.ascontiguousarray(source, dtype=np.float32)) for source in sources]

@@ -107,28 +107,28 @@ def plot_training(history: list[dict], path: str | Path):
 
 
 def plot_tau_curve(
-    panels: dict[str, dict[str, dict[float, list[float]]]], path: str | Path, across: str = "temperature"
+    panels: dict[str, dict[str, list[tuple[float, list[float]]]]], path: str | Path, across: str = "temperature"
 ):
     """BLEU against the temperature: a line for each payoff, its seeds as dots, the baseline as a line with a band.
 
     Args:
-        panels: by title, by name of the payoff, the scores of all seeds at each temperature. The name `""` is the
-            baseline's, whose band goes from its smallest score to its largest.
+        panels: by title, by name of the payoff, each temperature with the scores of all its seeds. The name `""` is
+            the baseline's, whose band goes from its smallest score to its largest.
         path: where the picture goes.
         across: what the horizontal axis is.
     """
     figure, axes = new_figure(columns=len(panels))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
-        baseline = [score for scores in curves.get("", {}).values() for score in scores]
+        baseline = [score for _, scores in curves.get("", ()) for score in scores]
         if baseline:
             axis.axhline(sum(baseline) / len(baseline), color="grey", linestyle="--", label="maximum likelihood")
             axis.axhspan(min(baseline), max(baseline), color="grey", alpha=0.2, linewidth=0)
         for name, curve in curves.items():
             if not name or not curve:
                 continue
-            means = [sum(scores) / len(scores) for scores in curve.values()]
-            (line,) = axis.plot(list(curve), means, marker="o", label=name)
-            every = [(tau, score) for tau, scores in curve.items() for score in scores]
+            means = [(tau, sum(scores) / len(scores)) for tau, scores in curve]
+            (line,) = axis.plot(*zip(*means, strict=True), marker="o", label=name)
+            every = [(tau, score) for tau, scores in curve for score in scores]
             axis.plot(*zip(*every, strict=True), ".", color=line.get_color(), alpha=0.5)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(across)

@@ -55,8 +55,7 @@ def score_translations(
         references: for each source sentence at least one, detokenised.
         queries: the source sentences, kept in the report.
         bleu_tokenize: sacrebleu's tokenizer of detokenised BLEU: `"13a"`, the standard, or `"zh"` for Chinese.
-        tokenization: of tokenised BLEU, as in `metric_tokens`; sacrebleu counts its tokens with tokenizer `none`. The
-            RAML paper reports tokenised BLEU, with a tokenizer of its own.
+        tokenization: of tokenised BLEU, as in `metric_tokens`; the RAML paper reports it, with a tokenizer of its own.
         resamples: of sacrebleu's bootstrap, whose intervals these are (95 %, seed 12345 unless the environment variable
             `SACREBLEU_SEED` says otherwise); below 2 there are none.
 
@@ -76,10 +75,9 @@ def score_translations(
     tokens = [metric_tokens(one, tokenization, lowercase=False) for one in generations]
     referred = [[" ".join(metric_tokens(one, tokenization, lowercase=False)) for one in some] for some in references]
 
-    plain, chrf = BLEU(tokenize=bleu_tokenize), CHRF()
+    plain, of_tokens, chrf = BLEU(tokenize=bleu_tokenize), BLEU(tokenize="none", force=True), CHRF()
     corpus = plain.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
     corpus_chrf = chrf.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
-    of_tokens = BLEU(tokenize="none", force=True)
     corpus_of_tokens = of_tokens.corpus_score([*map(" ".join, tokens)], _streams(referred), n_bootstrap=resamples)
 
     settings = {"tok": tokenization, "case": "mixed", "N": len(tokens)}
@@ -92,12 +90,10 @@ def score_translations(
         "mean_length": Score(no_interval(np.mean([*map(len, tokens)])), str(Signature("mean_length", settings))),
     }
     pairs = zip(generations, references, strict=True)
-    per_query = {
-        "sentence_bleu": sentence_bleu(generations, references, tokenize=bleu_tokenize),
-        "sentence_chrf": np.array([chrf.sentence_score(one, list(some)).score for one, some in pairs]),
-    }
+    sentence_chrf = np.array([chrf.sentence_score(one, list(some)).score for one, some in pairs])
+    of_sentences = sentence_bleu(generations, references, tokenize=bleu_tokenize)
     return ScoreReport(
-        scores, len(tokens), per_query=per_query, tokens=tokens,
+        scores, len(tokens), per_query={"sentence_bleu": of_sentences, "sentence_chrf": sentence_chrf}, tokens=tokens,
         bleu_statistics=bleu(generations, references, tokenize=bleu_tokenize).statistics,
         query_texts=None if queries is None else list(queries),
     )  # fmt: skip

@@ -50,15 +50,7 @@ def linear_cross_entropy(
     Raises:
         ValueError: if the shapes do not fit or `label_smoothing` is outside `[0, 1)`.
     """
-    if weights is not None and weights.shape != labels.shape:
-        raise ValueError(
-            f"`weights` {tuple(weights.shape)} must have the shape of `labels` {tuple(labels.shape)}: one for each."
-        )
-    if hidden.shape[:-1] != labels.shape or hidden.shape[-1] != weight.shape[-1]:
-        raise ValueError(
-            f"`hidden` {tuple(hidden.shape)} must have the shape of `labels` {tuple(labels.shape)} plus the columns of "
-            f"`weight` {tuple(weight.shape)}."
-        )
+    _check_shapes(hidden, weight, labels, weights)
     if not 0 <= label_smoothing < 1:
         raise ValueError(f"`label_smoothing` must be in [0, 1), got {label_smoothing}.")
     labels = labels.flatten()
@@ -72,6 +64,18 @@ def linear_cross_entropy(
         wants = torch.is_grad_enabled()
         return _LinearCrossEntropy.apply(
             hidden, weight, bias, labels, weights, divisor, label_smoothing, matmul_dtype or hidden.dtype, chunk, wants
+        )
+
+
+def _check_shapes(hidden: Tensor, weight: Tensor, labels: Tensor, weights: Tensor | None) -> None:
+    if weights is not None and weights.shape != labels.shape:
+        raise ValueError(
+            f"`weights` {tuple(weights.shape)} must have the shape of `labels` {tuple(labels.shape)}: one for each."
+        )
+    if hidden.shape[:-1] != labels.shape or hidden.shape[-1] != weight.shape[-1]:
+        raise ValueError(
+            f"`hidden` {tuple(hidden.shape)} must have the shape of `labels` {tuple(labels.shape)} plus the columns of "
+            f"`weight` {tuple(weight.shape)}."
         )
 
 

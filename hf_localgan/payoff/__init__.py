@@ -6,6 +6,7 @@ from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import Candidates, ImportancePayoff
 from hf_localgan.payoff.rewards import BatchReward, Chrf, NegativeTokenErrorRate, Reward, RougeL, SentenceBleu
+from hf_localgan.payoff.show import edit_table, plot_edit_probs
 
 __all__ = [
     "BatchReward",
@@ -22,4 +23,6 @@ __all__ = [
     "RougeL",
     "SentenceBleu",
     "TokenPayoff",
+    "edit_table",
+    "plot_edit_probs",
 ]

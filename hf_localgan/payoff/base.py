@@ -1,6 +1,7 @@
 """The face that all samplers share: a token set, a temperature, draws by generator or by key."""
 
 import math
+import reprlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -88,6 +89,15 @@ class Payoff(ABC):
         pairs = zip(candidates, references, strict=True)
         return np.array([self.log_prob(*pair, temperature=temperature) for pair in pairs], dtype=np.float64)
 
+    def log_weights(
+        self, candidates: Sequence[Labels], references: Sequence[Labels], *, temperature: float | None = None
+    ) -> np.ndarray:
+        """`log_probs` up to a constant of each reference: what ratios need, without the normaliser where it is costly.
+
+        Arguments, shape and refusals as `log_probs`, which it is unless a sampler says otherwise.
+        """
+        return self.log_probs(candidates, references, temperature=temperature)
+
     def sample_batch(
         self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None
     ) -> list[list[int]]:
@@ -113,8 +123,9 @@ class TokenPayoff(Payoff):
         edit_cost: the cost of one edit, a float.
 
     Raises:
-        ValueError: for an empty set, ids that are negative or no integers, a cost or temperature that is negative or
-            NaN.
+        ValueError: for an empty set, ids that are negative or no integers, a set that cannot be iterated; for a cost
+            that is 0, negative, NaN or infinite; for a temperature that is negative or NaN (0 and infinity are
+            accepted); for a cost or temperature that is no number, among them `True` and text such as `"0.9"`.
     """
 
     def __init__(self, tokens: Iterable[int], temperature: float, edit_cost: str | float = "log_vocab"):
@@ -141,16 +152,38 @@ def check_temperature(temperature: float) -> float:
     Raises:
         ValueError: if it is negative, NaN or no number.
     """
-    try:
-        value = float(temperature)
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"`temperature` must be a number of at least 0, got {temperature!r}.") from error
+    value = check_number("temperature", temperature)
     if not value >= 0:
         raise ValueError(
             f"`temperature` must be at least 0, got {value}. 0 returns the reference; the paper's best values are 0.85 "
             "(Hamming, translation) and 0.9 (edit distance, speech)."
         )
     return value
+
+
+def check_number(name: str, value: float) -> float:
+    """The value as a float; its range is the caller's to check.
+
+    Raises:
+        ValueError: if it is no number, or a truth value or text, which Python would convert.
+    """
+    try:
+        if isinstance(value, (bool, np.bool_, str, bytes)):
+            raise TypeError("converted by `float`, but hardly meant")
+        return float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        raise ValueError(f"`{name}` must be a number of at least 0, such as 0.5, got {value!r}.") from error
+
+
+def check_count(name: str, value: int, least: int = 0, otherwise: str = "") -> int:
+    """The value as an int. `otherwise` says what else the caller accepts, for the message.
+
+    Raises:
+        ValueError: if it is no whole number, or below `least`.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, np.integer)) or value < least:
+        raise ValueError(f"`{name}` must be a whole number of at least {least}{otherwise}, got {value!r}.")
+    return int(value)
 
 
 def check_references(labels: Sequence[Labels], keys: np.ndarray) -> np.ndarray:
@@ -189,11 +222,19 @@ def _places(tokens: np.ndarray) -> np.ndarray:
 
 
 def _check_tokens(tokens: Iterable[int]) -> np.ndarray:
-    ids = np.array(tokens if isinstance(tokens, (range, np.ndarray)) else sorted(tokens))
+    try:
+        ids = np.array(tokens if isinstance(tokens, (range, np.ndarray)) else list(tokens))
+    except (TypeError, ValueError) as error:
+        raise ValueError(
+            f"`tokens` must be a set of integer ids, such as `range(4, 8_004)`, got {reprlib.repr(tokens)}."
+        ) from error
     if ids.size == 0:
         raise ValueError("`tokens` is empty. Give the ids that may be drawn: the vocabulary without special tokens.")
     if ids.ndim != 1 or ids.dtype.kind not in "ui":
-        raise ValueError(f"`tokens` must be a set of integer ids, got {ids.dtype} of shape {ids.shape}.")
+        raise ValueError(
+            f"`tokens` must be a set of integer ids, such as `range(4, 8_004)`, got {reprlib.repr(tokens)} "
+            f"({ids.dtype} of shape {ids.shape})."
+        )
     ids = np.unique(ids.astype(np.int64))
     if ids[0] < 0:
         raise ValueError(f"`tokens` must not hold negative ids, got {ids[0]}.")
@@ -201,12 +242,14 @@ def _check_tokens(tokens: Iterable[int]) -> np.ndarray:
 
 
 def _check_cost(edit_cost: str | float, vocab_size: int) -> float:
-    if edit_cost == "log_vocab":
-        return 1.0 + math.log(vocab_size)
-    if edit_cost == "unit":
-        return 1.0
-    if isinstance(edit_cost, str) or not 0 < float(edit_cost) < math.inf:
+    if isinstance(edit_cost, str) and edit_cost in ("log_vocab", "unit"):
+        return 1.0 if edit_cost == "unit" else 1.0 + math.log(vocab_size)
+    try:
+        cost = check_number("edit_cost", edit_cost)
+    except ValueError:
+        cost = math.nan
+    if not 0 < cost < math.inf:
         raise ValueError(
-            f'`edit_cost` must be "log_vocab" (1 + ln v), "unit" (1) or a positive number, got {edit_cost!r}.'
+            f'`edit_cost` must be "log_vocab" (1 + ln v), "unit" (1) or a positive finite number, got {edit_cost!r}.'
         )
-    return float(edit_cost)
+    return cost

@@ -19,9 +19,17 @@ from hf_localgan.functional.payoff import (
     penalty_per_edit,
     temperature_for_edit_rate,
 )
-from hf_localgan.payoff.base import Draws, Labels, TokenPayoff, check_pairs, check_references
+from hf_localgan.payoff.base import (
+    Draws,
+    Labels,
+    TokenPayoff,
+    check_count,
+    check_number,
+    check_pairs,
+    check_references,
+)
 from hf_localgan.payoff.keys import derive_keys, random_bits, uniforms
-from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, negative_id, pad_rows, row_lengths
+from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, pad_rows, row_lengths
 
 _STREAM = 11  # sets these draws apart from those of other samplers with the same keys
 # Each kind of choice has positions of a key's sequence to itself: kind * _BLOCK + number of the choice.
@@ -57,9 +65,7 @@ class EditPayoff(TokenPayoff):
         max_edits: int | None = None,
     ):
         super().__init__(tokens, temperature, edit_cost)
-        if max_edits is not None and (not isinstance(max_edits, (int, np.integer)) or max_edits < 1):
-            raise ValueError(f"`max_edits` must be a whole number of at least 1, or None, got {max_edits!r}.")
-        self.max_edits = max_edits if max_edits is None else int(max_edits)
+        self.max_edits = max_edits if max_edits is None else check_count("max_edits", max_edits, 1, ", or None")
         self._tables, self._cached = {}, 0
 
     @classmethod
@@ -82,9 +88,10 @@ class EditPayoff(TokenPayoff):
             max_edits: see the class.
 
         Raises:
-            ValueError: if no temperature reaches the rate.
+            ValueError: if no temperature reaches the rate, or rate or length are no numbers.
         """
         payoff = cls(tokens, 0.0, edit_cost, max_edits)
+        edit_rate, length = check_number("edit_rate", edit_rate), check_count("length", length)
         vocab_size = len(payoff.tokens)
         payoff.temperature = temperature_for_edit_rate(edit_rate, length, vocab_size, payoff.edit_cost, max_edits)
         return payoff
@@ -101,15 +108,14 @@ class EditPayoff(TokenPayoff):
             For 0, 1, ... edits, float64, shape `(max_edits + 1,)`; the sum is 1.
         """
         penalty = penalty_per_edit(self._temperature(temperature), self.edit_cost)
-        return np.exp(log_softmax_edits(self._log_counts(length, outside)[0], penalty))
+        log_counts = self._log_counts(check_count("length", length), check_count("outside", outside))[0]
+        return np.exp(log_softmax_edits(log_counts, penalty))
 
     def sample(self, labels: Labels, rng: np.random.Generator) -> list[int]:
         labels = copy_row(labels)
         if not self.temperature:
             return labels
-        if min(labels, default=0) < 0:
-            raise negative_id(min(labels))
-        places = self.index_of(np.array(labels, dtype=np.int64))
+        places = self.index_of(flatten_rows([labels]))
         inside, outside = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
         edits = _choose(rng.random(), self.edit_probs(len(labels), outside=len(outside)))
         substitutions, of_outside = self._sample_substitutions(len(labels), len(outside), edits, rng)
@@ -165,7 +171,7 @@ class EditPayoff(TokenPayoff):
         """`draw` at a temperature that is not 0, for at least one reference."""
         keys = derive_keys(keys, _STREAM)
         lengths = row_lengths(labels)
-        tokens = flatten_rows(labels, lengths)
+        tokens = flatten_rows(labels)
         places = self.index_of(tokens)
         ends = np.cumsum(lengths)
         outside = np.diff(np.concatenate([[0], np.cumsum(places < 0)])[np.concatenate([[0], ends])])

@@ -16,8 +16,22 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from hf_localgan.functional.edit_distance import fewest_scripts, log_string_counts, temperature_for_distance
-from hf_localgan.functional.payoff import edit_log_probs, log_edit_totals, logsumexp, penalty_per_edit
-from hf_localgan.payoff.base import Draws, Labels, TokenPayoff, check_references
+from hf_localgan.functional.payoff import (
+    edit_log_probs,
+    log_edit_totals,
+    log_softmax_edits,
+    logsumexp,
+    penalty_per_edit,
+)
+from hf_localgan.payoff.base import (
+    Draws,
+    Labels,
+    TokenPayoff,
+    check_count,
+    check_number,
+    check_pairs,
+    check_references,
+)
 from hf_localgan.payoff.edit import EditPayoff, log_script_counts
 from hf_localgan.payoff.keys import derive_keys, uniforms
 from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, row_lengths
@@ -85,10 +99,9 @@ class ExactEditPayoff(TokenPayoff):
             max_edits: see the class.
 
         Raises:
-            ValueError: if no temperature reaches the rate, or the length is 0.
+            ValueError: if no temperature reaches the rate, the length is 0, or one of them is no number.
         """
-        if length < 1:
-            raise ValueError(f"`length` must be at least 1 to speak of edits per token, got {length}.")
+        edit_rate, length = check_number("edit_rate", edit_rate), check_count("length", length, 1)
         payoff = cls(tokens, 0.0, edit_cost, max_edits)
         vocab_size = len(payoff.tokens)
         pattern = tuple(place % vocab_size for place in range(length))
@@ -100,6 +113,12 @@ class ExactEditPayoff(TokenPayoff):
             )
             payoff.temperature = payoff._temperature_by_draws(edit_rate, length, eq11.temperature)
         else:
+            largest = float(np.exp(log_softmax_edits(log_counts, 0.0)) @ np.arange(len(log_counts))) / length
+            if not 0 <= edit_rate < largest:
+                raise ValueError(
+                    f"`edit_rate` must be at least 0 and under {largest:.4g}, which an infinite temperature reaches at "
+                    f"a length of {length}, got {edit_rate}."
+                )
             payoff.temperature = temperature_for_distance(edit_rate * length, log_counts, payoff.edit_cost)
         return payoff
 
@@ -171,14 +190,26 @@ class ExactEditPayoff(TokenPayoff):
             ValueError: if the reference is too long for `log_normalizer`.
         """
         temperature = self._temperature(temperature)
-        candidate, reference = copy_row(candidate), copy_row(reference)
-        if not temperature:
-            return 0.0 if candidate == reference else -math.inf
-        distance = self.distance(candidate, reference)
-        if distance > self._most(len(reference)):
-            return -math.inf
+        log_weight = float(self.log_weights([candidate], [reference], temperature=temperature)[0])
+        if not temperature or log_weight == -math.inf:
+            return log_weight
+        return log_weight - self.log_normalizer(reference, temperature=temperature)
+
+    def log_weights(
+        self, candidates: Sequence[Labels], references: Sequence[Labels], *, temperature: float | None = None
+    ) -> np.ndarray:
+        """`-cost d / tau` of each candidate for its reference: `log_prob` without `-ln Z`, at any length.
+
+        `-inf` beyond `max_edits`, and at temperature 0 for all but the reference. See `Payoff.log_weights`.
+        """
+        check_pairs(candidates, references)
+        temperature, lengths = self._temperature(temperature), row_lengths(references)
+        # Deleting all tokens and inserting those wanted is a script, if there is any.
+        distances = self._fewest_scripts(references, candidates, lengths + row_lengths(candidates))[0]
+        most = (2 * lengths if self.max_edits is None else self.max_edits) if temperature else 0
+        reached = distances <= most
         penalty = penalty_per_edit(temperature, self.edit_cost)
-        return -penalty * distance - self.log_normalizer(reference, temperature=temperature)
+        return np.where(reached, 0.0 - penalty * np.where(reached, distances, 0.0), -np.inf)
 
     def distance(self, candidate: Labels, reference: Labels) -> float:
         """The fewest edits of a script that makes `candidate` of `reference`; infinity if there is none.
@@ -198,7 +229,7 @@ class ExactEditPayoff(TokenPayoff):
         Raises:
             ValueError: if there are more states; `estimate_log_normalizer` has no limit.
         """
-        return float(logsumexp(self._log_weights(reference, self._temperature(temperature))))
+        return float(logsumexp(self._log_distances(reference, self._temperature(temperature))))
 
     def distance_probs(self, reference: Labels, *, temperature: float | None = None) -> np.ndarray:
         """Probability of each distance between draw and reference.
@@ -209,7 +240,7 @@ class ExactEditPayoff(TokenPayoff):
         Raises:
             ValueError: if the reference is too long for `log_normalizer`.
         """
-        log_weights = self._log_weights(reference, self._temperature(temperature))
+        log_weights = self._log_distances(reference, self._temperature(temperature))
         return np.exp(log_weights - logsumexp(log_weights))
 
     def acceptance_rate(self, reference: Labels, *, temperature: float | None = None) -> float:
@@ -296,7 +327,7 @@ class ExactEditPayoff(TokenPayoff):
 
     def _fewest_scripts(self, references: Sequence[Labels], candidates: Sequence[Labels], edits: np.ndarray):
         lengths = row_lengths(references), row_lengths(candidates)
-        tokens = flatten_rows(references, lengths[0]), flatten_rows(candidates, lengths[1])
+        tokens = flatten_rows(references), flatten_rows(candidates)
         return fewest_scripts(*tokens, *lengths, self.index_of(tokens[1]) >= 0, edits)
 
     def _log_scripts(self, reference: Labels, temperature: float) -> float:
@@ -305,7 +336,7 @@ class ExactEditPayoff(TokenPayoff):
         arguments = len(reference), len(self.tokens), temperature, self.edit_cost, self._most(len(reference)), outside
         return -float(edit_log_probs(*arguments)[0])
 
-    def _log_weights(self, reference: Labels, temperature: float) -> np.ndarray:
+    def _log_distances(self, reference: Labels, temperature: float) -> np.ndarray:
         """`ln` of the number of strings at each distance, less their cost; `-inf` beyond what matters."""
         reference = copy_row(reference)
         most, vocab_size = self._most(len(reference)), len(self.tokens)

@@ -9,9 +9,17 @@ from hf_localgan.functional.payoff import (
     hamming_replacement_prob,
     hamming_temperature_for_edit_rate,
 )
-from hf_localgan.payoff.base import Draws, Labels, TokenPayoff, check_pairs, check_references
+from hf_localgan.payoff.base import (
+    Draws,
+    Labels,
+    TokenPayoff,
+    check_count,
+    check_number,
+    check_pairs,
+    check_references,
+)
 from hf_localgan.payoff.keys import derive_keys, random_bits, uniforms
-from hf_localgan.payoff.rows import copy_row, copy_rows, negative_id, pad_rows, row_lengths
+from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, pad_rows, row_lengths
 
 _STREAM = 7  # sets these draws apart from those of other samplers with the same keys
 _OTHER_TOKEN = 2**40  # positions from here on of a key's sequence choose the tokens
@@ -21,6 +29,7 @@ class HammingPayoff(TokenPayoff):
     """Replaces each token independently, with the same probability, by a uniform choice among the others of the set.
 
     The length stays. Time grows with the number of tokens and with that of replacements, not with the vocabulary.
+    All labels of a batch are checked, unless the temperature is 0: negative ids (-100) and floats raise a `ValueError`.
 
     Args:
         tokens: ids that may be drawn.
@@ -46,9 +55,9 @@ class HammingPayoff(TokenPayoff):
             edit_cost: see the class; draws do not depend on it, but `temperature` is in its units.
 
         Raises:
-            ValueError: if no temperature reaches the rate.
+            ValueError: if no temperature reaches the rate, or it is no number.
         """
-        payoff = cls(tokens, 0.0, edit_cost)
+        payoff, edit_rate = cls(tokens, 0.0, edit_cost), check_number("edit_rate", edit_rate)
         payoff.temperature = hamming_temperature_for_edit_rate(edit_rate, len(payoff.tokens), payoff.edit_cost)
         return payoff
 
@@ -64,16 +73,16 @@ class HammingPayoff(TokenPayoff):
             For `0 .. length` replacements, float64, shape `(length + 1,)`; the sum is 1.
         """
         temperature = self._temperature(temperature)
+        length, outside = check_count("length", length), check_count("outside", outside)
         return np.exp(hamming_log_probs(length, len(self.tokens), temperature, self.edit_cost, outside))
 
     def sample(self, labels: Labels, rng: np.random.Generator) -> list[int]:
         drawn = copy_row(labels)
         if not self.temperature:
             return drawn
+        flatten_rows([drawn])  # refuses what is no token id
         probs = self._replacement_probs(self.temperature)
         for position, token in enumerate(drawn):
-            if token < 0:
-                raise negative_id(token)
             place = int(self.index_of(token))
             if rng.random() < probs[place < 0]:
                 choice = int(rng.integers(len(self.tokens) - (place >= 0)))
@@ -87,12 +96,13 @@ class HammingPayoff(TokenPayoff):
         edits = np.zeros(len(drawn), np.int64)
         if not temperature:
             return Draws(drawn, edits)
+        tokens = flatten_rows(drawn)
         keys = derive_keys(keys, _STREAM)
-        lengths = row_lengths(drawn)
-        rows, positions, bits = _hits(keys, lengths, _threshold(self._replacement_probs(temperature)[True]))
-        if not len(rows):
+        threshold = _threshold(self._replacement_probs(temperature)[True])
+        hits, rows, positions, bits = _hits(keys, row_lengths(drawn), threshold)
+        if not len(hits):
             return Draws(drawn, edits)
-        places = self._places(drawn, rows.tolist(), positions.tolist())
+        places = self.index_of(tokens[hits])
         # Tokens of the set have one substitute less, so that not all hits are theirs.
         kept = (places < 0) | (bits < _threshold(self._replacement_probs(temperature)[False]))
         rows, positions, places = rows[kept], positions[kept], places[kept]
@@ -102,13 +112,6 @@ class HammingPayoff(TokenPayoff):
         for row, position, token in zip(rows.tolist(), positions.tolist(), new.tolist(), strict=True):
             drawn[row][position] = token
         return Draws(drawn, np.bincount(rows, minlength=len(drawn)))
-
-    def _places(self, labels: list[list[int]], rows: list[int], positions: list[int]) -> np.ndarray:
-        """Places in the set of the tokens at these rows and positions, -1 outside of it."""
-        tokens = np.array([labels[row][position] for row, position in zip(rows, positions, strict=True)])
-        if tokens.min() < 0:
-            raise negative_id(tokens.min())
-        return self.index_of(tokens)
 
     def _replacement_probs(self, temperature: float) -> tuple[float, float]:
         """Of a token of the set, and of one outside."""
@@ -146,11 +149,11 @@ def _threshold(prob: float) -> np.uint64:
     return np.uint64(min(int(prob * 2.0**64), 2**64 - 1))
 
 
-def _hits(keys: np.ndarray, lengths: np.ndarray, threshold: np.uint64) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Rows and positions whose random bits are below the threshold, and the bits, by row and position."""
+def _hits(keys: np.ndarray, lengths: np.ndarray, threshold: np.uint64) -> tuple[np.ndarray, ...]:
+    """Tokens whose random bits are below the threshold: their places among all, rows, positions, and the bits."""
     starts = np.cumsum(lengths) - lengths
     rows = np.repeat(np.arange(len(keys)), lengths)
     positions = np.arange(len(rows)) - starts[rows]
     bits = random_bits(keys[rows], positions)
     hits = np.flatnonzero(bits < threshold)
-    return rows[hits], positions[hits], bits[hits]
+    return hits, rows[hits], positions[hits], bits[hits]

@@ -1,6 +1,7 @@
 """Draws under any reward, by importance sampling from a sampler that knows nothing of it (Norouzi et al. 2016, 2.2)."""
 
 import math
+import sys
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,13 +9,14 @@ from typing import Literal
 
 import numpy as np
 
-from hf_localgan.payoff.base import Draws, Labels, Payoff, check_references
+from hf_localgan.payoff.base import Draws, Labels, Payoff, check_count, check_references
 from hf_localgan.payoff.keys import derive_keys, uniforms
 from hf_localgan.payoff.rewards import evaluate_rewards
 from hf_localgan.payoff.rows import copy_row, copy_rows
 
 BASES = ("proposal", "uniform")
 _PICK = 0  # stream of the choice among the candidates; candidate number k has stream k + 1
+_SAMPLERS = f"{__name__.rpartition('.')[0]}."  # what the names of their modules start with
 _FEW = 0.1  # effective share of the candidates below which few of them decide
 
 
@@ -54,9 +56,9 @@ class ImportancePayoff(Payoff):
     temperature falls towards 0 a draw is the best of the candidates, and so the reference only if that is among them.
 
     Args:
-        proposal: draws the candidates, at its own temperature. `"uniform"` needs its exact `log_prob` of each
-            different candidate, which costs little with `HammingPayoff` and far more than the draw with the samplers
-            of insertions.
+        proposal: draws the candidates, at its own temperature. `"uniform"` needs its `log_weights` of each different
+            candidate, which cost little with `HammingPayoff` and `ExactEditPayoff`, and far more than the draw with
+            `EditPayoff`.
         reward: `reward(candidate, reference) -> float`; see `Reward`. With loader workers that are spawned, not forked,
             it must be possible to pickle it, so no lambda.
         num_candidates: for each reference.
@@ -65,7 +67,7 @@ class ImportancePayoff(Payoff):
 
     Raises:
         ValueError: for another base, fewer than one candidate, a negative temperature, a proposal that is no sampler,
-            or a reward that cannot be called.
+            or a reward that cannot be called or is a class.
     """
 
     def __init__(
@@ -83,12 +85,15 @@ class ImportancePayoff(Payoff):
             )
         if not callable(reward):
             raise ValueError(f"`reward` must be callable as reward(candidate, reference), got {reward!r}.")
-        whole = isinstance(num_candidates, (int, np.integer)) and not isinstance(num_candidates, bool)
-        if not whole or num_candidates < 1:
-            raise ValueError(f"`num_candidates` must be a whole number of at least 1, got {num_candidates!r}.")
+        if isinstance(reward, type):
+            raise ValueError(
+                f"`reward` must be a function or an object that is called as reward(candidate, reference), got the "
+                f"class {reward.__name__}. Make one: `{reward.__name__}(...)`."
+            )
+        num_candidates = check_count("num_candidates", num_candidates, 1)
         if base not in BASES:
             raise ValueError(f'`base` must be "proposal" or "uniform", got {base!r}.')
-        self.proposal, self.reward, self.num_candidates, self.base = proposal, reward, int(num_candidates), base
+        self.proposal, self.reward, self.num_candidates, self.base = proposal, reward, num_candidates, base
         self._warned = False
 
     def candidates(self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None) -> Candidates:
@@ -102,7 +107,7 @@ class ImportancePayoff(Payoff):
         Raises:
             ValueError: if the reward returns NaN, `inf` or no number, or `-inf` for all candidates of a reference.
             RuntimeError: if the reward raises.
-            NotImplementedError: with `base="uniform"`, if the proposal cannot compute its `log_prob`.
+            NotImplementedError: with `base="uniform"`, if the proposal cannot compute its `log_weights`.
         """
         keys, temperature = check_references(labels, keys), self._temperature(temperature)
         shape = len(labels), self.num_candidates
@@ -150,20 +155,30 @@ class ImportancePayoff(Payoff):
     def log_target(self, candidate: Labels, reference: Labels, *, temperature: float | None = None) -> float:
         """Logarithm of the target in nats, without its normaliser, which is a sum over all strings.
 
-        `r / tau + log P` with `base="proposal"`, `r / tau` with `base="uniform"`. Over strings that can be enumerated,
-        its softmax is the target.
+        `r / tau + log P` with `base="proposal"`, `r / tau` with `base="uniform"`; `log P` is the proposal's
+        `log_weights`, without its own normaliser where that is costly. Over the strings that can be enumerated for one
+        reference, its softmax is the target. `-inf` says that the reward or the proposal never allows the candidate.
 
         Raises:
-            ValueError: at temperature 0, where there is no density, and for what the reward returns, as `candidates`.
+            ValueError: at temperature 0, where there is no density; if `r / tau` of a finite reward overflows; and for
+                what the reward returns, as `candidates`.
         """
         temperature = self._temperature(temperature)
         if not temperature:
             raise ValueError("`temperature` must be above 0: at 0 every draw is the reference.")
         reward = evaluate_rewards(self.reward, [candidate], [reference])[0]
-        log_payoff = reward / temperature if np.isfinite(reward) else -math.inf
-        return float(
-            log_payoff if self.base == "uniform" else log_payoff + self._log_probs([candidate], [reference])[0]
-        )
+        if np.isneginf(reward):
+            return -math.inf
+        with np.errstate(over="ignore"):
+            log_payoff = reward / temperature
+        if not np.isfinite(log_payoff):
+            raise ValueError(
+                f"The reward {reward:g} over the temperature {temperature:g} overflows. Raise the "
+                "temperature or make the rewards smaller. Draws do not need it, for they compare rewards first."
+            )
+        if self.base == "proposal":
+            log_payoff += self._log_proposal([candidate], [reference])[0]
+        return float(log_payoff)
 
     def log_prob(self, candidate: Labels, reference: Labels, *, temperature: float | None = None) -> float:
         """Refused: the law of a draw sums over all that the other candidates may be. See `log_target`.
@@ -178,23 +193,24 @@ class ImportancePayoff(Payoff):
         )
 
     def _log_base(self, candidates: Sequence[Labels], references: Sequence[Labels]) -> np.ndarray:
-        """What the log-weights lose besides `r / tau`: nothing, or the proposal's log-probabilities; shape `(n,)`."""
+        """What the log-weights lose besides `r / tau`: nothing, or `_log_proposal`; shape `(n,)`."""
         if self.base == "proposal":
             return np.zeros(len(candidates))
         keys = [tuple(map(tuple, pair)) for pair in zip(candidates, references, strict=True)]
         different = list(dict.fromkeys(keys))
         rows = [[list(pair[side]) for pair in different] for side in (0, 1)]
-        known = dict(zip(different, self._log_probs(*rows), strict=True))
+        known = dict(zip(different, self._log_proposal(*rows), strict=True))
         return np.array([known[key] for key in keys], dtype=np.float64)
 
-    def _log_probs(self, candidates: Sequence[Labels], references: Sequence[Labels]) -> np.ndarray:
-        """The proposal's log-probability of each candidate for its reference."""
+    def _log_proposal(self, candidates: Sequence[Labels], references: Sequence[Labels]) -> np.ndarray:
+        """The proposal's log-probabilities up to a constant of each reference, which no normalised weight sees."""
         try:
-            return self.proposal.log_probs(candidates, references)
+            return self.proposal.log_weights(candidates, references)
         except NotImplementedError as error:
             raise NotImplementedError(
-                f"The target needs the exact `log_prob` of its proposal, which {type(self.proposal).__name__} does not "
-                'have. Take `HammingPayoff` or `EditPayoff` as the proposal, or draw with base="proposal".'
+                f"The target needs the `log_weights` of its proposal, which {type(self.proposal).__name__} does not "
+                "have. Take `HammingPayoff`, `EditPayoff` or `ExactEditPayoff` as the proposal, or draw with "
+                'base="proposal".'
             ) from error
 
     def _weights(
@@ -228,5 +244,13 @@ class ImportancePayoff(Payoff):
                 "1 / temperature is of the order of the logarithm of the vocabulary's size per edit, and the "
                 f'temperature is {self.temperature:g}. Draw with base="proposal", or lower the temperature and look at '
                 "the draws.",
-                stacklevel=3,
+                stacklevel=_callers_level(),
             )
+
+
+def _callers_level() -> int:
+    """For `warnings.warn` in the function that asks: the level of the line outside of the samplers that led to it."""
+    frame, level = sys._getframe(1), 1
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").startswith(_SAMPLERS):
+        frame, level = frame.f_back, level + 1
+    return level

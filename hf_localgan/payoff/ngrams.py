@@ -33,7 +33,7 @@ def clipped_matches(
         int64, shape `(pairs,)`.
     """
     lengths = np.stack([row_lengths(candidates), row_lengths(references)])  # (2, pairs)
-    rows = [flatten_rows(side, of) for side, of in zip((candidates, references), lengths, strict=True)]
+    rows = [flatten_rows(side) for side in (candidates, references)]
     ends = np.concatenate([np.zeros((2, 1), dtype=np.int64), lengths.cumsum(axis=1)], axis=1)
     matches = np.empty((len(candidates), max_order), dtype=np.int64)
     first, total = 0, ends.sum(axis=0)

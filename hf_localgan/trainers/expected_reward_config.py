@@ -39,7 +39,7 @@ class ExpectedRewardConfig(MleConfig):
 
     # Estimator
     num_samples: int = field(default=4, metadata={"help": "Samples of the model for each example and update."})
-    max_new_tokens: int = field(
+    policy_max_new_tokens: int = field(
         default=50, metadata={"help": "Longest sample, in tokens; longer ones are cut there and rewarded as they are."}
     )
     baseline: str = field(
@@ -59,7 +59,7 @@ class ExpectedRewardConfig(MleConfig):
         for name, accepted in (("reward", REWARDS), ("baseline", BASELINES)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f'`{name}` must be one of {", ".join(accepted)}, got "{getattr(self, name)}".')
-        for name in ("num_samples", "max_new_tokens"):
+        for name in ("num_samples", "policy_max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.baseline == "leave_one_out" and self.num_samples < 2:

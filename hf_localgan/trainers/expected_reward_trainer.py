@@ -27,13 +27,13 @@ class ExpectedRewardTrainer(TokenLossTrainer):
     units of the reward, plus `mle_weight` times the nats per token: it falls when training works. Means are over the
     examples of a batch and their samples. Beside it are logged `policy/reward`, `policy/baseline`, `policy/entropy`
     (nats of a whole sample), `policy/sample_length` (tokens, the end token included) and `policy/finished` (share of
-    samples that ended before `max_new_tokens`).
+    samples that ended before `policy_max_new_tokens`).
 
     Samples come from the plain distribution of the model, whatever its generation settings say. Dropout is off for the
     samples and for the pass that differentiates their probability: the estimator is unbiased only where the two are of
     one distribution, which is then the one that is used in the end. It is on in the maximum-likelihood part. (Gradient
     checkpointing, which models apply while dropout is on, saves nothing in the passes without it.) A sample that
-    reaches `max_new_tokens` is one of the model that stops there, so that its probability has no end token.
+    reaches `policy_max_new_tokens` is one of the model that stops there, so that its probability has no end token.
 
     Start from a model that maximum likelihood has trained: the rewards of a fresh model's samples hardly differ.
 
@@ -142,7 +142,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
     def _generate(self, inputs: dict, **settings) -> tuple[Tensor, Tensor]:
         model = self.accelerator.unwrap_model(self.model)
         config = GenerationConfig(
-            max_new_tokens=self.args.max_new_tokens, num_beams=1, eos_token_id=self._end_tokens(),
+            max_new_tokens=self.args.policy_max_new_tokens, num_beams=1, eos_token_id=self._end_tokens(),
             pad_token_id=self._token("pad_token_id"), bos_token_id=self._token("bos_token_id"),
             decoder_start_token_id=self._token("decoder_start_token_id"), **settings,
         )  # fmt: skip

@@ -1,10 +1,14 @@
 """Arguments of `RamlTrainer`."""
 
-from dataclasses import dataclass, field
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, field, fields
+from numbers import Integral, Real
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
-from hf_localgan.data.label_frames import LabelFrames
+from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.payoff.base import Payoff
 from hf_localgan.payoff.edit import EditPayoff
 from hf_localgan.payoff.exact_edit import ExactEditPayoff
@@ -20,13 +24,22 @@ REWARDS = ("bleu", "chrf", "rouge_l", "token_error_rate")
 BASES = ("proposal", "uniform")
 SCHEDULES = ("constant", "linear", "cosine")
 
+OF_IMPORTANCE = ("reward", "num_candidates", "proposal", "proposal_temperature", "base")
+OF_PAYOFF = ("payoff", "temperature", "edit_rate", "edit_rate_length", "edit_cost", "max_edits", *OF_IMPORTANCE)
+OF_COLLATOR = ("num_samples", "weighted", "temperature_schedule", "temperature_start")
+# What sets apart two runs of one payoff and reward, beside the temperature: such are not seeds of one experiment.
+OF_SERIES = ("num_candidates", "proposal", "proposal_temperature", "base", "edit_cost", "max_edits", *OF_COLLATOR)
+
 
 @dataclass
 class RamlConfig(MleConfig):
     """Arguments of `RamlTrainer`, on top of `MleConfig`.
 
-    A sampler or a `RamlCollator` that is given to the trainer takes the place of the one that these settings describe.
+    A sampler or a `RamlCollator` that is given to the trainer takes the place of the one that these settings describe,
+    which are then left at their defaults.
     """
+
+    _argument_alternatives: ClassVar = (("temperature", "edit_rate"),)
 
     # Payoff
     payoff: str = field(
@@ -48,7 +61,7 @@ class RamlConfig(MleConfig):
         default=None,
         metadata={
             "help": "Instead of `temperature`: the edits per token that are wanted, such as 0.05; the temperature is "
-            "solved for."
+            "solved for. On the command line one of the two takes back what the file says of the other."
         },
     )
     edit_rate_length: int = field(
@@ -63,7 +76,9 @@ class RamlConfig(MleConfig):
     )
     max_edits: int | None = field(
         default=None,
-        metadata={"help": "Most edits of a draw by edit distance. By default twice the length of the reference."},
+        metadata={
+            "help": "Most edits of a draw by edit distance, at least 1. By default twice the reference's length."
+        },
     )
     num_samples: int = field(
         default=1, metadata={"help": "Draws for each reference and step, whose losses are averaged. The paper: 1."}
@@ -103,15 +118,29 @@ class RamlConfig(MleConfig):
         metadata={"help": "Train on all candidates by their weights, instead of on one drawn in proportion to them."},
     )
 
+    def changed(self, names: Iterable[str]) -> dict[str, Any]:
+        """Those of these settings that differ from their defaults."""
+        defaults = {one.name: one.default for one in fields(self)}
+        return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
+
+    def check_weighted(self):
+        """Refuses `weighted` with a described sampler that has no candidates; one given to the trainer may have some.
+
+        Raises:
+            ValueError: saying which payoff it needs.
+        """
+        if self.weighted and self.payoff != "importance":
+            raise ValueError(
+                f"`weighted` trains on the candidates of `payoff: importance`, got `payoff: {self.payoff}`. Set that, "
+                "or leave `weighted` out."
+            )
+
     def _check_values(self):
         super()._check_values()
         self._check_names()
+        self._check_numbers()
         self._check_temperatures()
-        for name, least in (("num_samples", 1), ("num_candidates", 1), ("edit_rate_length", 1), ("max_edits", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise ValueError(f"`{name}` must be at least {least}, got {value}.")
-        _edit_cost(self.edit_cost)
+        self._check_idle()
         if self.weighted and self.num_samples > 1:
             raise ValueError(
                 f"`weighted` trains on all {self.num_candidates} candidates, so `num_samples` must be 1, got "
@@ -127,31 +156,84 @@ class RamlConfig(MleConfig):
             if getattr(self, name) not in values:
                 raise ValueError(f'`{name}` must be one of {", ".join(values)}, got "{getattr(self, name)}".')
 
-    def _check_temperatures(self):
+    def _check_numbers(self):
+        for name in ("num_samples", "num_candidates", "edit_rate_length", "max_edits"):
+            value = getattr(self, name)
+            if value is None and name == "max_edits":
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or value < 1:
+                raise ValueError(f"`{name}` must be at least 1, a whole number, got {value!r}.")
         for name in ("temperature", "temperature_start", "proposal_temperature", "edit_rate"):
             value = getattr(self, name)
-            if value is not None and not value >= 0:
-                raise ValueError(f"`{name}` must be at least 0, got {value}. 0 leaves the references as they are.")
-        if self.edit_rate is not None and (self.temperature is not None or self.payoff == "importance"):
-            raise ValueError(
-                f"`edit_rate` solves for the temperature of {', '.join(PROPOSALS)}, got it with "
-                + (f"`temperature` {self.temperature}" if self.temperature is not None else "`payoff: importance`")
-                + ". Leave it out; the candidates of `importance` follow `proposal_temperature`."
-            )
-        if self.payoff == "importance" and self.temperature is None:
-            raise ValueError(
-                "`payoff: importance` needs a `temperature`, in units of the reward. For BLEU with 16 candidates try "
-                "0.02, 0.05, 0.1, 0.2 and 0.5."
-            )
-        if self.temperature_schedule == "constant" and self.temperature_start:
-            raise ValueError(
-                f"`temperature_start` is {self.temperature_start}, but `temperature_schedule` is constant. Set it to "
-                "`linear` or `cosine`, or use `temperature` alone."
-            )
-        if self.temperature_schedule != "constant" and not self.dataloader_in_order:
+            if value is None and name != "temperature_start":
+                continue
+            if isinstance(value, bool) or not isinstance(value, Real) or not value >= 0:
+                raise ValueError(
+                    f"`{name}` must be at least 0, a number, got {value!r}. 0 leaves the references as they are."
+                )
+        _edit_cost(self.edit_cost)
+
+    def _check_temperatures(self):
+        if self.payoff == "importance":
+            if self.edit_rate is not None:
+                raise ValueError(
+                    f"`edit_rate` solves for the temperature of {', '.join(PROPOSALS)}; `payoff: importance` takes "
+                    "`temperature`, in units of the reward. Leave `edit_rate` out; the candidates follow "
+                    "`proposal_temperature`."
+                )
+            if self.temperature is None:
+                raise ValueError(
+                    "`payoff: importance` needs a `temperature`, in units of the reward. For BLEU with 16 candidates "
+                    "try 0.02, 0.05, 0.1, 0.2 and 0.5."
+                )
+        if self.edit_rate is not None:
+            self._check_edit_rate()
+        if self.temperature_schedule == "constant":
+            if self.temperature_start:
+                raise ValueError(
+                    f"`temperature_start` is {self.temperature_start}, but `temperature_schedule` is constant. Set it "
+                    "to `linear` or `cosine`, or use `temperature` alone."
+                )
+            return
+        for name in ("temperature", "temperature_start"):
+            if getattr(self, name) == math.inf:
+                raise ValueError(f"`{name}` must be finite for a `temperature_schedule`, got inf.")
+        if not self.dataloader_in_order:
             raise ValueError(
                 f"`temperature_schedule: {self.temperature_schedule}` needs `dataloader_in_order`: which step a batch "
                 "belongs to is known from its place in the order."
+            )
+
+    def _check_edit_rate(self):
+        if self.temperature is not None:
+            raise ValueError(
+                f"`edit_rate` {self.edit_rate} solves for the temperature, got it with `temperature` "
+                f"{self.temperature}. Give one of them: take the other out of the file, or put `--temperature none` or "
+                "`--edit_rate none` on the command line."
+            )
+        most, why = 1.0, "replaces a token once at most"
+        if self.payoff != "hamming":
+            edits = 2 * self.edit_rate_length if self.max_edits is None else self.max_edits
+            most, why = edits / self.edit_rate_length, f"makes {edits} edits of {self.edit_rate_length} tokens at most"
+        if self.edit_rate >= most:
+            raise ValueError(
+                f"`edit_rate` must be below {most:g}, for `payoff: {self.payoff}` {why}; got {self.edit_rate}. 0.05 is "
+                "five edits per 100 tokens."
+            )
+
+    def _check_idle(self):
+        """Refuses settings that nothing would read."""
+        idle = {} if self.payoff == "importance" else self.changed(OF_IMPORTANCE)
+        if idle:
+            raise ValueError(
+                f"{listed(idle)} belong to `payoff: importance`, got `payoff: {self.payoff}`. Set that, or leave them "
+                "out."
+            )
+        kind = self.proposal if self.payoff == "importance" else self.payoff
+        if kind == "hamming" and self.max_edits is not None:
+            raise ValueError(
+                f"`max_edits` {self.max_edits} bounds draws by edit distance (`edit`, `exact_edit`), but these are "
+                "drawn by `hamming`. Leave it out."
             )
 
 
@@ -162,6 +244,7 @@ def make_payoff(args: RamlConfig, tokenizer: PreTrainedTokenizerBase) -> Payoff:
         args: of the trainer.
         tokenizer: its tokens that are not special are what may be drawn.
     """
+    args.check_weighted()
     tokens = regular_tokens(tokenizer)
     if args.payoff != "importance":
         return _token_payoff(args, args.payoff, tokens, args.temperature, args.edit_rate)
@@ -181,11 +264,6 @@ def make_reward(name: str, tokenizer: PreTrainedTokenizerBase) -> Reward:
     return {"bleu": SentenceBleu, "rouge_l": RougeL, "token_error_rate": NegativeTokenErrorRate}[name]()
 
 
-def regular_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """Ids that may be drawn: the vocabulary without special tokens, the unknown token among them."""
-    return sorted(set(tokenizer.get_vocab().values()) - LabelFrames.from_tokenizer(tokenizer).special_ids)
-
-
 def _token_payoff(args: RamlConfig, kind: str, tokens, temperature: float | None, edit_rate: float | None = None):
     edit_cost = _edit_cost(args.edit_cost)
     sampler = {"hamming": HammingPayoff, "edit": EditPayoff, "exact_edit": ExactEditPayoff}[kind]
@@ -202,9 +280,14 @@ def _edit_cost(text: str | float) -> str | float:
     if text in ("log_vocab", "unit"):
         return text
     try:
-        cost = float(text)
-    except ValueError:
+        cost = 0.0 if isinstance(text, bool) else float(text)
+    except (TypeError, ValueError):
         cost = 0.0
     if not 0 < cost < float("inf"):
         raise ValueError(f"`edit_cost` must be log_vocab (1 + ln v), unit (1) or a positive number, got {text!r}.")
     return cost
+
+
+def listed(settings: dict[str, Any]) -> str:
+    """Names and values, for messages."""
+    return ", ".join(f"`{name}` ({value})" for name, value in settings.items())

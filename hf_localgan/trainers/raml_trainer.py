@@ -12,10 +12,10 @@ from transformers import TrainerCallback
 from transformers.trainer_utils import has_length
 
 from hf_localgan.data.raml_clock import TemperatureSchedule
-from hf_localgan.data.raml_collator import RamlCollator, split_draws
+from hf_localgan.data.raml_collator import RamlCollator, require_payoff, split_draws
 from hf_localgan.payoff.base import Payoff
 from hf_localgan.trainers.base import TokenLossTrainer, weighted_number
-from hf_localgan.trainers.raml_config import RamlConfig, make_payoff
+from hf_localgan.trainers.raml_config import OF_COLLATOR, OF_PAYOFF, RamlConfig, listed, make_payoff
 
 EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
 
@@ -40,7 +40,8 @@ class RamlTrainer(TokenLossTrainer):
         processing_class: the tokenizer.
 
     Raises:
-        ValueError: if `args` is no `RamlConfig`, or both a `RamlCollator` and a `payoff` are given.
+        ValueError: if `args` is no `RamlConfig`, `payoff` no sampler, both a `RamlCollator` and a `payoff` are given,
+            or `args` say something of what is given.
     """
 
     def __init__(self, model=None, args=None, payoff: Payoff | None = None, data_collator=None, **kwargs):
@@ -52,6 +53,9 @@ class RamlTrainer(TokenLossTrainer):
                 "Got a `RamlCollator`, which has a sampler, and a `payoff`. Give the plain collator with the `payoff`, "
                 "or the `RamlCollator` alone."
             )
+        if payoff is not None:
+            require_payoff(payoff)
+        _check_unread(args, payoff, given)
         super().__init__(model, args, data_collator=given.collator if given else data_collator, **kwargs)
         self.raml_collator = given or self._make_collator(payoff)
         # Since the last line: edits, tokens of the references, draws in each bin.
@@ -129,6 +133,19 @@ class RamlTrainer(TokenLossTrainer):
         prepared = super()._prepare_for_training(*args, **kwargs)
         self._draws = torch.zeros_like(self._draws)
         return prepared
+
+
+def _check_unread(args: RamlConfig, payoff: Payoff | None, collator: RamlCollator | None):
+    """Refuses settings of what is given ready, which nothing would read."""
+    if payoff is None and collator is None:
+        return
+    unread = args.changed((*OF_PAYOFF, *OF_COLLATOR) if payoff is None else OF_PAYOFF)
+    if unread:
+        given = "RamlCollator" if payoff is None else type(payoff).__name__
+        raise ValueError(
+            f"`args` set {listed(unread)}, but the {given} that is "
+            f"given has settings of its own. Make the {given} with these, and leave them out of `args`."
+        )
 
 
 class DrawClock(TrainerCallback):

@@ -33,12 +33,12 @@ def script_of(path: Path) -> str:
     return next(word for word in command.split() if word.startswith("recipes/"))
 
 
-def read(path: Path, tmp_path, monkeypatch) -> tuple:
+def read(path: Path, tmp_path, monkeypatch, *words: str) -> tuple:
     """The settings of a file, on the processor, whatever its machine has."""
     for name in re.findall(r"\$\{?(HF_LOCALGAN_\w+)", path.read_text()):
         monkeypatch.setenv(name, str(tmp_path))
     kinds = (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, CONFIGS[script_of(path)])
-    options = ["--use_cpu", "--bf16", "false", "--fp16", "false", "--tf32", "false"]
+    options = ["--use_cpu", "--bf16", "false", "--fp16", "false", "--tf32", "false", *words]
     return RecipeParser(*kinds).read([str(path), *options])
 
 
@@ -78,7 +78,7 @@ def test_a_raml_file_describes_a_payoff_and_differs_from_its_baseline_in_nothing
 ):
     *_, args = read(path, tmp_path, monkeypatch)
     payoff = make_payoff(args, tiny_tokenizer)
-    assert payoff.temperature == yaml.safe_load(path.read_text())["temperature"] > 0
+    assert payoff.temperature == yaml.safe_load(path.read_text()).get("temperature", 0.85) > 0
     baseline = path.parent / ("raml_wmt14_en_fr_mle.yaml" if path.parent.name == "papers" else "mle.yaml")
     own, other = (yaml.safe_load(one.read_text()) for one in (path, baseline))
     raml = {one.name for one in fields(RamlConfig)} - {one.name for one in fields(MleConfig)}
@@ -86,7 +86,19 @@ def test_a_raml_file_describes_a_payoff_and_differs_from_its_baseline_in_nothing
     allowed = {"output_dir"}
     if path.parent.name == "papers":  # whose baseline is scored by its likelihood
         allowed |= {"scores", "predict_with_generate", "max_new_tokens", "lr_scheduler_type", "lr_scheduler_kwargs"}
-    assert changed <= raml | allowed and {"payoff", "temperature"} <= changed
+    assert changed <= raml | allowed and "payoff" in changed
+
+
+@pytest.mark.parametrize("path", RAML_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_the_readmes_options_win_over_any_raml_file(path, tmp_path, monkeypatch, tiny_tokenizer):
+    readme = (RECIPES.parent / "README.md").read_text()
+    words = re.search(r"recipes/train_raml.py my.yaml (.*?) +#", readme)[1].split()
+    assert "--edit_rate" in words
+    *_, args = read(path, tmp_path, monkeypatch, *words)
+    payoff = make_payoff(args, tiny_tokenizer)
+    assert args.payoff == "edit" and payoff.edit_probs(20) @ range(41) / 20 == pytest.approx(0.05)
+    *_, args = read(path, tmp_path, monkeypatch, "--payoff", "edit", "--temperature", "0.5")
+    assert make_payoff(args, tiny_tokenizer).temperature == 0.5
 
 
 def test_the_papers_translation_run_has_the_papers_settings(tmp_path, monkeypatch):

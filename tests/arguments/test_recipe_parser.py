@@ -2,7 +2,7 @@
 
 import re
 from dataclasses import dataclass, field, fields
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import pytest
 
@@ -64,6 +64,64 @@ def test_the_default_file_is_read_when_none_is_named_and_only_then(tmp_path):
 def test_the_command_line_wins_over_the_file(read):
     given = read("steps: 3\nrate: 0.25\nwidths: [2, 3]", "--steps", "9", "--widths", "7")
     assert given == Numbers(steps=9, rate=0.25, widths=[7])
+
+
+@pytest.mark.parametrize("none", ["none", "None", "NONE"])
+def test_none_takes_back_what_the_file_says_of_an_optional_field(none):
+    @dataclass
+    class Optional:
+        limit: int | None = field(default=None, metadata={"help": "Stop there."})
+        quiet: bool | None = field(default=None, metadata={"help": "Say nothing."})
+        path: str | None = field(default=None, metadata={"help": "Where."})
+        beams: list[int] | None = field(default=None, metadata={"help": "How many."})
+        start: Literal["fork", "spawn"] | None = field(default=None, metadata={"help": "Of workers."})
+
+    def read(*options):
+        return RecipeParser(Optional).read(options)[0]
+
+    given = ["--limit=3", "--quiet=true", "--path=x", "--beams", "2", "5", "--start=fork"]
+    assert read(*given) == Optional(3, True, "x", [2, 5], "fork")
+    names = [one.name for one in fields(Optional)]
+    assert read(*given, *(word for name in names for word in (f"--{name}", none))) == Optional()
+    assert read(*given, *(f"--{name}={none}" for name in names)) == Optional()
+
+
+def test_none_is_refused_where_a_value_is_needed_and_among_others(capsys, read):
+    for options in (["--steps", "none"], ["--widths", "none"]):
+        with pytest.raises(SystemExit):
+            read("steps: 3", *options)
+        assert "none" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        RecipeParser(*OWN).read(["--beams", "2", "none"])
+    assert "--beams: `none` stands alone, got it among 2 values" in capsys.readouterr().err
+
+
+def test_none_stays_a_word_where_it_is_one(read):
+    assert read("trackers: tensorboard\nname: run", "--trackers", "none", "--name", "none") == Numbers()
+    assert RecipeParser(MleConfig).read(["--output_dir=unused", "--use_cpu", "--report_to", "none"])[0].report_to == []
+
+
+def test_an_option_takes_back_its_alternative_of_the_file(tmp_path):
+    @dataclass
+    class Speed:
+        _argument_alternatives: ClassVar = (("rate", "pace_time"),)
+        rate: float | None = field(default=None, metadata={"help": "Per second."})
+        pace_time: float | None = field(default=None, metadata={"help": "Seconds each."})
+        steps: int = field(default=1, metadata={"help": "How many."})
+
+    path = tmp_path / "config.yaml"
+
+    def read(text, *options):
+        path.write_text(text)
+        return RecipeParser(Speed).read([str(path), *options])[0]
+
+    assert read("rate: 4", "--pace_time", "0.5") == Speed(None, 0.5)
+    assert read("rate: 4", "--pace-time=0.5") == Speed(None, 0.5)
+    assert read("pace_time: 2", "--rate", "3") == Speed(3.0, None)
+    # Neither the file nor the command line alone is mended, and what is not given takes nothing back.
+    assert read("rate: 4\npace_time: 2") == Speed(4.0, 2.0)
+    assert read("", "--rate", "3", "--pace_time", "2") == Speed(3.0, 2.0)
+    assert read("rate: 4", "--pace_time", "none", "--steps", "2") == Speed(4.0, None, 2)
 
 
 def test_a_switch_of_the_file_can_be_turned_off_on_the_command_line(read):
@@ -187,6 +245,7 @@ def test_help_shows_groups_defaults_and_a_percent_sign(capsys):
     said = capsys.readouterr().out
     assert end.value.code == 0
     assert "numbers:" in said and "Grows by 3 %. (default: 0.5)" in said and "\n    a command\n" in said
+    assert "`--field none` takes back" in said
 
 
 def test_help_of_a_training_recipe_documents_every_field_of_the_package(capsys):

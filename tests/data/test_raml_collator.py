@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
-from transformers import DataCollatorForSeq2Seq
+from transformers import AddedToken, DataCollatorForSeq2Seq
 
+from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.data.raml_collator import RamlCollator, split_draws
 from hf_localgan.payoff.base import Draws, Payoff
 from hf_localgan.payoff.edit import EditPayoff
@@ -339,7 +340,7 @@ def test_special_tokens_in_the_set_are_named(pad):
 
 def test_special_tokens_that_were_added_later_are_found(pad):
     pad.tokenizer.add_special_tokens({"additional_special_tokens": ["<fr>"]})
-    with pytest.raises(ValueError, match=r"special tokens: 20 \(<fr>\)"):
+    with pytest.raises(ValueError, match=r"special tokens: 20 \(<fr>\).*`hf_localgan.regular_tokens\(tokenizer\)`"):
         RamlCollator(pad, HammingPayoff(range(4, 21), 0.9))
     payoff = Recorder(put=[9])
     assert labels_of(RamlCollator(pad, payoff)([example([20, 5, EOS])])) == [[20, 9, EOS]]
@@ -379,9 +380,21 @@ def test_examples_without_labels_are_refused(pad, columns):
 
 
 def test_labels_that_are_no_list_of_ids_are_refused(pad):
-    for labels in ([[5, 6]], torch.tensor([[5, 6]]), np.array([5.5, 6.0])):
+    for labels in ([[5, 6]], torch.tensor([[5, 6]]), np.array([5.5, 6.0]), [6.5, 1], [6.0, 1], [None, 5], [2**70]):
         with pytest.raises(ValueError, match="`labels` of each example must be one list of token ids"):
             RamlCollator(pad, HammingPayoff(TOKENS, 0.9))([example(labels)])
+
+
+@pytest.mark.parametrize("temperature", [0.0, 0.9])
+def test_a_batch_of_nothing_is_refused(pad, temperature):
+    with pytest.raises(ValueError, match="The batch has no examples"):
+        RamlCollator(pad, HammingPayoff(TOKENS, temperature))([])
+
+
+def test_an_example_without_the_source_of_the_others_is_named(pad):
+    rows = [example([5, EOS]), {"input_values": [0.5], "labels": [5, EOS]}]
+    with pytest.raises(ValueError, match=r"Example 1 of the batch has no `input_ids`.*found: `input_values`, `labels`"):
+        RamlCollator(pad, HammingPayoff(TOKENS, 0.9))(rows)
 
 
 def test_examples_without_a_source_are_refused(pad):
@@ -406,6 +419,26 @@ def test_a_column_with_a_value_for_each_label_needs_labels_of_the_same_length(pa
     # A source's mask that is as long as the labels by chance is no hindrance, and neither are a number and a text.
     longer([example([5, 6, EOS], weight=0.5, text="abc")])
     assert longer([example([5, 6, EOS]), example([7, EOS])])["labels"].shape == (2, 6)
+
+
+@pytest.mark.parametrize("payoff", ["edit", None, HammingPayoff], ids=str)
+def test_what_is_no_sampler_is_refused(pad, payoff):
+    with pytest.raises(ValueError, match=r"`payoff` must be a sampler, such as `HammingPayoff\(regular_tokens.*got "):
+        RamlCollator(pad, payoff)
+
+
+@pytest.mark.parametrize("seed", [None, 1.5, "1"])
+def test_a_seed_that_is_no_whole_number_is_refused(pad, seed):
+    with pytest.raises(ValueError, match="`seed` must be a whole number, got "):
+        RamlCollator(pad, HammingPayoff(TOKENS, 0.9), seed=seed)
+
+
+def test_regular_tokens_are_those_that_a_collator_accepts(tiny_tokenizer):
+    tiny_tokenizer.add_tokens(["colour"])
+    tiny_tokenizer.add_tokens([AddedToken("<fr>", special=True)])  # none of `all_special_ids`
+    regular = regular_tokens(tiny_tokenizer)
+    assert regular == [*TOKENS, tiny_tokenizer.convert_tokens_to_ids("colour")]
+    RamlCollator(DataCollatorForSeq2Seq(tiny_tokenizer), HammingPayoff(regular, 0.9))
 
 
 @pytest.mark.parametrize("num_samples", [0, -1, 1.5, True])

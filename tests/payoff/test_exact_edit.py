@@ -106,6 +106,29 @@ def test_log_prob_by_hand():
     assert payoff.log_prob([5], [0]) == -math.inf  # 5 is not drawn
 
 
+def test_log_weights_are_log_probs_up_to_a_constant_of_the_reference():
+    payoff = ExactEditPayoff([0, 1], 0.9, max_edits=3)
+    candidates = [[1, 9, 1], [1, 1], [9, 0], [], [0, 0, 0, 0], [5]]
+    weights = payoff.log_weights(candidates, [[1, 9, 1]] * 6)
+    # 9 may be kept, not drawn: 1 9 1 -> 9 0 is a deletion and a substitution; 0000 is four edits away; nothing makes 5.
+    cost = (1 + math.log(2)) / 0.9
+    np.testing.assert_allclose(weights, [0, -cost, -2 * cost, -3 * cost, -math.inf, -math.inf])
+    log_probs = [payoff.log_prob(candidate, [1, 9, 1]) for candidate in candidates]
+    np.testing.assert_allclose(log_probs, weights - payoff.log_normalizer([1, 9, 1]))
+    twice = payoff.log_weights(candidates, [[1, 9, 1]] * 6, temperature=1.8)
+    np.testing.assert_allclose(twice, weights / 2)
+    assert payoff.log_weights([[0], [1]], [[1], [1]], temperature=0).tolist() == [-math.inf, 0]
+    assert payoff.log_weights([[0], [5]], [[1], [1]], temperature=math.inf).tolist() == [0, -math.inf]
+
+
+def test_log_weights_have_no_longest_reference():
+    payoff = ExactEditPayoff(range(61), 0.9)
+    cost = (1 + math.log(61)) / 0.9
+    weights = payoff.log_weights([range(20), [60, *range(2, 40)]], [range(20), range(40)])
+    np.testing.assert_allclose(weights, [0, -2 * cost])
+    assert payoff.log_weights([], []).shape == (0,)
+
+
 def test_edits_are_distances_and_never_beyond_the_largest():
     payoff = ExactEditPayoff([0, 1, 2], 1.5, max_edits=2)
     references = [[0, 7, 1, 2, 2], [], [1], [7]] * 200
@@ -229,9 +252,10 @@ def test_the_edit_rate_of_a_reference_too_long_to_count_for_is_that_of_draws():
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"edit_rate": 3.0, "length": 5}, "under .* got 15"),
-        ({"edit_rate": -0.1, "length": 5}, "at least 0"),
-        ({"edit_rate": 0.1, "length": 0}, "`length` must be at least 1"),
+        ({"edit_rate": 3.0, "length": 5}, "`edit_rate` must be .* under 1.998, .* got 3.0"),
+        ({"edit_rate": -0.1, "length": 5}, "`edit_rate` must be at least 0 .* got -0.1"),
+        ({"edit_rate": 3.0, "length": 20}, "`edit_rate` must be .* got 3.0"),
+        ({"edit_rate": 0.1, "length": 0}, "`length` must be a whole number of at least 1, got 0"),
     ],
 )
 def test_edit_rates_out_of_reach_are_refused(arguments, message):

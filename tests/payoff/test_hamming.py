@@ -107,7 +107,8 @@ def test_the_sampler_for_a_rate_replaces_that_many_tokens():
         HammingPayoff.for_edit_rate(tokens=range(4), edit_rate=0.8)
 
 
-def test_tokens_that_are_not_touched_are_not_looked_at_and_those_beyond_the_set_stay():
+def test_tokens_beyond_the_set_stay_and_nothing_is_checked_at_temperature_0():
     payoff = HammingPayoff(range(4, 7), 1e-3)
     assert payoff.sample_batch([[900, 4]], np.arange(1, dtype=np.uint64)) == [[900, 4]]
     assert math.isfinite(HammingPayoff(range(4, 7), 0.9).log_prob([900, 4], [900, 5]))
+    assert payoff.sample_batch([[-100, 4]], np.arange(1, dtype=np.uint64), temperature=0) == [[-100, 4]]

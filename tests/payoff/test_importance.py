@@ -11,6 +11,7 @@ import pytest
 
 from hf_localgan.payoff.base import Draws, Payoff
 from hf_localgan.payoff.edit import EditPayoff
+from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import NegativeTokenErrorRate, SentenceBleu
@@ -145,6 +146,33 @@ def test_the_softmax_of_log_target_is_the_target(base):
     assert hot == pytest.approx(odd_reward([1], reference) / 1.4)
 
 
+@pytest.mark.parametrize("base", ["proposal", "uniform"])
+def test_a_proposal_without_its_normaliser_gives_the_same_weights_for_references_of_any_length(base):
+    # Eq. 4 around 20 different tokens: the strings at each distance are too many to count. An edit loses 1/20 of
+    # reward, 5.6 nats at 0.009, and gains as much in 1 / P.
+    proposal, reference = ExactEditPayoff(range(61), 0.9), list(range(20))
+    payoff = ImportancePayoff(proposal, NegativeTokenErrorRate(), 50, temperature=0.009, base=base)
+    found = payoff.candidates([reference], keys_of(1))
+    assert found.edits.min() < found.edits.max()
+    rate, cost = found.edits[0] / 20, proposal.edit_cost / 0.9
+    logs = -rate / 0.009 + (found.edits[0] * cost if base == "uniform" else 0)
+    np.testing.assert_allclose(found.weights[0], np.exp(logs - logs.max()) / np.exp(logs - logs.max()).sum())
+    assert payoff.draw([reference], keys_of(1)).labels[0] in found.labels[0]
+    assert payoff.sample(reference, np.random.default_rng(0))
+    two = [payoff.log_target(candidate, reference) for candidate in (reference, reference[2:])]
+    assert two[1] - two[0] == pytest.approx(-0.1 / 0.009 - (2 * cost if base == "proposal" else 0))
+
+
+@pytest.mark.filterwarnings("ignore:The weights of 30")
+def test_weights_of_a_short_reference_do_not_feel_its_normaliser():
+    proposal = ExactEditPayoff(range(3), 0.9)
+    payoff = ImportancePayoff(proposal, odd_reward, 30, temperature=0.8, base="uniform")
+    found = payoff.candidates([[0, 1]], keys_of(1))
+    probs = np.array([math.exp(proposal.log_prob(candidate, [0, 1])) for candidate in found.labels[0]])
+    weights = np.exp(found.rewards[0] / 0.8) / probs
+    np.testing.assert_allclose(found.weights[0], weights / weights.sum())
+
+
 def test_weights_and_effective_sample_size_by_hand():
     # Rewards 0 and tau ln 3: weights 1 : 3, so 1/4 and 3/4; 1 / (1/16 + 9/16) = 1.6
     proposal = GivenPayoff([[1], [2]], probs=[0.5, 0.25])
@@ -257,6 +285,21 @@ def test_extreme_temperatures_and_rewards_overflow_nothing():
     assert {label[0] for label in drawn} == {2, 3, 4}
 
 
+@pytest.mark.parametrize("base", ["proposal", "uniform"])
+def test_a_finite_reward_that_overflows_over_its_temperature_is_not_taken_for_minus_infinity(base):
+    # -1e308 / 1e-10 = -1e318, beyond float64. Draws compare rewards: equal ones have equal weights.
+    payoff = ImportancePayoff(GivenPayoff([[1], [2]], [0.5, 0.5]), lambda candidate, _: -1e308, 2, 1e-10, base)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert payoff.candidates([[9]], keys_of(1)).weights.tolist() == [[0.5, 0.5]]
+        assert payoff.sample([9], np.random.default_rng(0)) in ([1], [2])
+        with pytest.raises(ValueError, match=r"The reward -1e\+308 over the temperature 1e-10 overflows"):
+            payoff.log_target([1], [9])
+        assert math.isfinite(payoff.log_target([1], [9], temperature=1.0))
+        payoff.reward = lambda candidate, reference: -math.inf
+        assert payoff.log_target([1], [9]) == -math.inf
+
+
 def test_an_empty_batch_and_an_empty_reference():
     payoff = bleu_payoff(base="uniform")
     draws = payoff.draw([], np.zeros(0, dtype=np.uint64))
@@ -302,6 +345,19 @@ def test_few_effective_candidates_warn_with_the_uniform_base_only(base):
     )
 
 
+@pytest.mark.parametrize("how", ["draw", "sample_batch", "candidates"])
+def test_the_warning_of_few_effective_candidates_points_at_the_callers_line(how):
+    given = [[token] for token in range(20)]
+    payoff = ImportancePayoff(
+        GivenPayoff(given, [1 / 20] * 20), lambda candidate, _: candidate[0], 20, 0.01, base="uniform"
+    )
+    method = getattr(payoff, how)
+    with pytest.warns(UserWarning, match="worth 1.0 equal ones") as caught:
+        method([[30]], keys_of(1))
+    here = (lambda: 0).__code__
+    assert (caught[0].filename, caught[0].lineno) == (here.co_filename, here.co_firstlineno - 1)
+
+
 def test_uniform_base_at_the_scale_of_an_edit_does_not_pick_the_most_corrupted():
     # 1 / tau = 2 ln 8,000 per edit of the reward's own kind: one edit costs exp(-18) and gains exp(9).
     proposal = HammingPayoff.for_edit_rate(tokens=range(4, 8004), edit_rate=0.7 / 13)
@@ -327,6 +383,9 @@ def importance(reward=odd_reward, **settings):
         ({"temperature": math.nan}, "`temperature` must be at least 0, got nan"),
         ({"proposal": [[1]]}, "`proposal` must be a sampler .* got list"),
         ({"reward": 0.5}, "`reward` must be callable .* got 0.5"),
+        ({"reward": SentenceBleu}, r"`reward` .* got the class SentenceBleu. Make one: `SentenceBleu\(...\)`"),
+        ({"temperature": True}, "`temperature` must be a number of at least 0, .* got True"),
+        ({"num_candidates": True}, "`num_candidates` must be a whole number of at least 1, got True"),
     ],
 )
 def test_bad_settings_are_refused(settings, message):

@@ -125,6 +125,13 @@ def test_a_pickle_leaves_all_tables_behind(sampler):
         (lambda payoff: payoff.draw([[-100] * 40], KEYS[:1]), "at least 0, got -100"),
         (lambda payoff: payoff.draw([np.array([-100] * 40)], KEYS[:1]), "at least 0, got -100"),
         (lambda payoff: payoff.sample([-100] * 40, np.random.default_rng(0)), "at least 0, got -100"),
+        (lambda payoff: payoff.draw([[4, 5], [6, -100]], KEYS[:2], temperature=1e-3), "at least 0, got -100"),
+        (lambda payoff: payoff.draw([[5.0, 9.7]], KEYS[:1], temperature=1e-3), "integer token ids .* got 5.0"),
+        (lambda payoff: payoff.draw([np.array([5.5, 9])], KEYS[:1], temperature=1e-3), "integer token ids .* got 5.5"),
+        (lambda payoff: payoff.draw([["a"]], KEYS[:1], temperature=1e-3), "integer token ids .* got 'a'"),
+        (lambda payoff: payoff.draw([[2**70]], KEYS[:1], temperature=1e-3), f"token ids .* got {2**70}"),
+        (lambda payoff: payoff.sample([4, 9.7], np.random.default_rng(0)), "integer token ids .* got 9.7"),
+        (lambda payoff: payoff.log_prob([4], [4.5]), "integer token ids .* got 4.5"),
         (lambda payoff: payoff.log_prob([4], [-100]), "at least 0, got -100"),
         (lambda payoff: payoff.log_prob([-100], [4]), "at least 0, got -100"),
         (lambda payoff: payoff.log_probs([[4]], [[4], [5]]), "must be as many, got 1 and 2"),
@@ -135,12 +142,28 @@ def test_a_pickle_leaves_all_tables_behind(sampler):
         (lambda payoff: payoff.log_prob([4], [4], temperature=-1), "`temperature` must be at least 0, got -1.0"),
         (lambda payoff: type(payoff)(range(4), -0.1), "`temperature` must be at least 0, got -0.1"),
         (lambda payoff: type(payoff)(range(4), math.nan), "`temperature` must be at least 0, got nan"),
-        (lambda payoff: type(payoff)(range(4), "warm"), "`temperature` must be a number"),
+        (lambda payoff: type(payoff)(range(4), "warm"), "`temperature` must be a number .* got 'warm'"),
+        (lambda payoff: type(payoff)(range(4), "0.9"), "`temperature` must be a number .* got '0.9'"),
+        (lambda payoff: type(payoff)(range(4), None), "`temperature` must be a number .* got None"),
+        (lambda payoff: type(payoff)(range(4), True), "`temperature` must be a number .* got True"),
+        (lambda payoff: payoff.draw([[4]], KEYS[:1], temperature=True), "`temperature` must be a number .* got True"),
+        (lambda payoff: type(payoff)([4, None], 0.9), r"`tokens` must be a set .* got \[4, None\]"),
+        (lambda payoff: type(payoff)(100, 0.9), r"`tokens` must be .* such as `range\(4, 8_004\)`, got 100"),
+        (lambda payoff: type(payoff)("words", 0.9), "`tokens` must be a set of integer ids, .* got 'words'"),
         (lambda payoff: type(payoff)([], 0.9), "`tokens` is empty"),
         (lambda payoff: type(payoff)([3, -1], 0.9), "must not hold negative ids, got -1"),
         (lambda payoff: type(payoff)([3.5], 0.9), "set of integer ids"),
         (lambda payoff: type(payoff)([3], 0.9, edit_cost="words"), "\"log_vocab\" .* got 'words'"),
         (lambda payoff: type(payoff)([3], 0.9, edit_cost=-1.0), "got -1.0"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost=0), "a positive finite number, got 0"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost=math.inf), "a positive finite number, got inf"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost=None), "`edit_cost` must be .* got None"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost=[1]), r"`edit_cost` must be .* got \[1\]"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost=True), "`edit_cost` must be .* got True"),
+        (lambda payoff: type(payoff)([3], 0.9, edit_cost="2"), "`edit_cost` must be .* got '2'"),
+        (lambda payoff: rate_of(payoff, edit_rate="0.1"), "`edit_rate` must be a number of at least 0, .* got '0.1'"),
+        (lambda payoff: rate_of(payoff, edit_rate=None), "`edit_rate` must be a number of at least 0, .* got None"),
+        (lambda payoff: rate_of(payoff, edit_rate=-0.1), "`edit_rate` must be at least 0 .* got -0.1"),
     ],
 )
 def test_what_is_refused(sampler, call, message):
@@ -148,8 +171,28 @@ def test_what_is_refused(sampler, call, message):
         call(sampler(range(4, 7), math.inf))  # three of four tokens are replaced
 
 
-@pytest.mark.parametrize("edits", [0, 2.5])
+def rate_of(payoff, edit_rate):
+    return type(payoff).for_edit_rate(tokens=range(4, 65), edit_rate=edit_rate, length=5)
+
+
+@pytest.mark.parametrize("sampler", [HammingPayoff, EditPayoff])
+def test_edits_by_length_take_whole_numbers(sampler):
+    payoff = sampler(range(4), 0.9)
+    for length in (2.5, -1, "5", True):
+        with pytest.raises(ValueError, match=f"`length` must be a whole number of at least 0, got {length!r}"):
+            payoff.edit_probs(length)
+    with pytest.raises(ValueError, match="`outside` must be a whole number of at least 0, got 0.5"):
+        payoff.edit_probs(3, outside=0.5)
+
+
+@pytest.mark.parametrize("sampler", [EditPayoff, ExactEditPayoff])
+def test_a_rate_is_for_a_length_that_is_a_whole_number(sampler):
+    with pytest.raises(ValueError, match="`length` must be a whole number of at least [01], got 2.5"):
+        sampler.for_edit_rate(tokens=range(4), edit_rate=0.1, length=2.5)
+
+
+@pytest.mark.parametrize("edits", [0, 2.5, True, "2"])
 @pytest.mark.parametrize("sampler", [EditPayoff, ExactEditPayoff])
 def test_a_largest_number_of_edits_is_a_whole_number(sampler, edits):
-    with pytest.raises(ValueError, match=f"`max_edits` must be .* got {edits}"):
+    with pytest.raises(ValueError, match=f"`max_edits` must be a whole number .* or None, got {edits!r}"):
         sampler([3], 0.9, max_edits=edits)

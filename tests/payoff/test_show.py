@@ -4,9 +4,7 @@ import sys
 
 import pytest
 
-from hf_localgan.payoff.edit import EditPayoff
-from hf_localgan.payoff.hamming import HammingPayoff
-from hf_localgan.payoff.show import edit_table, plot_edit_probs
+from hf_localgan.payoff import EditPayoff, HammingPayoff, edit_table, plot_edit_probs
 
 
 def test_the_table_is_figure_1_of_the_paper():

@@ -137,7 +137,8 @@ def test_the_evaluation_says_how_the_model_was_trained_and_chosen(runs, place):
     evaluations = {entry["step"]: entry["eval_bleu"] for entry in state["log_history"] if "eval_bleu" in entry}
     assert list(evaluations) == [2, 4] and found["best_step"] == max(evaluations, key=evaluations.get)
     assert found["validation_bleu"] == round(max(evaluations.values()), 2)
-    assert about(place / "runs" / "bleu-seed1")["reward"] == "bleu"
+    bleu = about(place / "runs" / "bleu-seed1")
+    assert (bleu["reward"], bleu["num_candidates"]) == ("bleu", 4) and "num_candidates" not in found
     assert about(place / "runs" / "mle-seed1")["objective"] == "maximum likelihood"
 
 
@@ -190,7 +191,7 @@ def test_the_curve_has_a_line_for_each_payoff_and_a_row_for_each_temperature(run
     assert (place / "curve" / "tau.png").read_bytes().startswith(b"\x89PNG")
     assert (place / "curve" / "tau.md").read_text() == said
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
-    assert [row[0] for row in rows[2:]] == ["maximum likelihood", "hamming", "importance (bleu)"]
+    assert [row[0] for row in rows[2:]] == ["maximum likelihood", "hamming", "importance (bleu, num_candidates 4)"]
     assert [row[1] for row in rows[2:]] == ["", "0.8", "0.1"] and [row[3] for row in rows[2:]] == ["2", "2", "1"]
     assert rows[0][5] == "test BLEU, beam 2" and rows[2][6] == "" and rows[3][6][0] in "+-"
 
@@ -212,6 +213,7 @@ def test_the_curve_of_another_test_split_and_over_the_edit_rate(recipe, place, s
             "Not all runs were decoded by beam 5. All of them have: greedy",
         ),
         (["train_raml", "tiny.yaml", "--output_dir", "new", "--temperature", "-1"], "`temperature` must be at least 0"),
+        (["train_raml", "tiny.yaml", "--output_dir", "new", "--weighted"], "`weighted` trains .* `payoff: importance`"),
         (["train_raml", "tiny.yaml", "--output_dir", "new", "--scores", "dialogue"], "needs `scores: translation`"),
         (["train_mle", "tiny.yaml", "--output_dir", "new", "--predict_with_generate", "false"], "which needs"),
         (["compare", "runs/mle-seed1", "spoken"], "is an evaluation of translation and .* one of dialogue"),

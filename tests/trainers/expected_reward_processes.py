@@ -48,7 +48,7 @@ def overlap(candidate, reference) -> float:
 
 def train(cls, name: str, processes: int, folder: Path, dropout: float, **arguments) -> dict:
     words = tokenizer()
-    arguments = {"max_steps": 4, "max_new_tokens": 4, "num_samples": 3, "temperature": 0.02, **arguments}
+    arguments = {"max_steps": 4, "policy_max_new_tokens": 4, "num_samples": 3, "temperature": 0.02, **arguments}
     config = ExpectedRewardConfig(
         str(folder / f"{cls.__name__}-{name}"), **settings(processes, mle_weight=0.2, **arguments)
     )

@@ -33,7 +33,7 @@ def policy(trainer):
             def __init__(self, *args, **kwargs):
                 super().__init__(*args, reward=reward, **kwargs)
 
-        arguments = {"config": ExpectedRewardConfig, "max_new_tokens": LONGEST, **arguments}
+        arguments = {"config": ExpectedRewardConfig, "policy_max_new_tokens": LONGEST, **arguments}
         return trainer(model, train, cls=Run, **arguments)
 
     return build
@@ -359,7 +359,7 @@ def test_training_raises_the_reward(name, family, adapted_t5, policy, losses):
     rows = [{"input_ids": [5, 6, END], "attention_mask": [1, 1, 1], "labels": [7, 7, 7, END]}] * 64
     model = adapted_t5() if name == "lora" else family(name)
     run = policy(
-        model, rows, reward=sevens, max_steps=40, num_samples=8, max_new_tokens=4, optim="adamw_torch",
+        model, rows, reward=sevens, max_steps=40, num_samples=8, policy_max_new_tokens=4, optim="adamw_torch",
         learning_rate=0.1 if name == "lora" else 0.02, logging_steps=10, temperature=0.0,
     )  # fmt: skip
     run.train()
@@ -400,7 +400,7 @@ def test_evaluation_sees_references_and_draws_nothing(family, policy, trainer, p
 def test_named_rewards(name, low, high, family, trainer, pairs, losses):
     run = trainer(
         family("t5"), pairs(8), cls=ExpectedRewardTrainer, config=ExpectedRewardConfig, max_steps=1, reward=name,
-        max_new_tokens=6,
+        policy_max_new_tokens=6,
     )  # fmt: skip
     run.train()
     (reward,) = losses(run, "policy/reward")

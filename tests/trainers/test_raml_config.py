@@ -15,7 +15,8 @@ from hf_localgan.payoff.edit import EditPayoff
 from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
-from hf_localgan.trainers.raml_config import REWARDS, RamlConfig, make_payoff
+from hf_localgan.trainers.expected_reward_config import ExpectedRewardConfig
+from hf_localgan.trainers.raml_config import OF_SERIES, REWARDS, RamlConfig, make_payoff
 
 REGULAR = 16  # of the 20 tokens of the tiny tokenizer, ids 4 to 19
 
@@ -124,22 +125,49 @@ def test_settings_are_saved_as_they_were_given(config):
         ({"reward": "meteor"}, r'`reward` must be one of bleu, .*, got "meteor"'),
         ({"base": "reference"}, r'`base` must be one of proposal, uniform, got "reference"'),
         ({"temperature_schedule": "step"}, r'one of constant, linear, cosine, got "step"'),
-        ({"temperature": -0.1}, r"`temperature` must be at least 0, got -0.1"),
-        ({"temperature": math.nan}, r"`temperature` must be at least 0, got nan"),
-        ({"proposal_temperature": -1.0}, r"`proposal_temperature` must be at least 0, got -1.0"),
+        ({"temperature": -0.1}, r"`temperature` must be at least 0, a number, got -0.1"),
+        ({"temperature": math.nan}, r"`temperature` must be at least 0, a number, got nan"),
+        ({"proposal_temperature": -1.0}, r"`proposal_temperature` must be at least 0, a number, got -1.0"),
         ({"temperature_schedule": "linear", "temperature_start": -1.0}, r"`temperature_start` must be at least 0"),
         ({"temperature_start": 0.5}, r"`temperature_start` is 0.5, but `temperature_schedule` is constant"),
         ({"temperature_schedule": "linear", "dataloader_in_order": False}, r"linear` needs `dataloader_in_order`"),
-        ({"edit_rate": -0.1}, r"`edit_rate` must be at least 0, got -0.1"),
-        ({"edit_rate": 0.1, "temperature": 0.9}, r"`edit_rate` solves for the temperature .* `temperature` 0.9"),
+        ({"edit_rate": -0.1}, r"`edit_rate` must be at least 0, a number, got -0.1"),
+        ({"edit_rate": 0.1, "temperature": 0.9}, r"`edit_rate` 0.1 solves for the temp.* `temperature` 0.9.*`--temp"),
         ({"edit_rate": 0.1, "payoff": "importance"}, r"`edit_rate` .* `payoff: importance`.*proposal_temperature"),
         ({"edit_cost": "vocab"}, r"`edit_cost` must be log_vocab \(1 \+ ln v\), unit \(1\) or a .* 'vocab'"),
         ({"edit_cost": "-1"}, r"`edit_cost` must be .* got '-1'"),
         ({"edit_cost": "nan"}, r"`edit_cost` must be .* got 'nan'"),
-        ({"num_samples": 0}, r"`num_samples` must be at least 1, got 0"),
-        ({"num_candidates": 0}, r"`num_candidates` must be at least 1, got 0"),
-        ({"edit_rate_length": 0}, r"`edit_rate_length` must be at least 1, got 0"),
-        ({"max_edits": -1}, r"`max_edits` must be at least 0, got -1"),
+        ({"num_samples": 0}, r"`num_samples` must be at least 1, a whole number, got 0"),
+        ({"num_candidates": 0}, r"`num_candidates` must be at least 1, a whole number, got 0"),
+        ({"edit_rate_length": 0}, r"`edit_rate_length` must be at least 1, a whole number, got 0"),
+        ({"payoff": "edit", "max_edits": 0}, r"`max_edits` must be at least 1, a whole number, got 0"),
+        ({"payoff": "edit", "max_edits": 2.5}, r"`max_edits` must be at least 1, a whole number, got 2.5"),
+        ({"max_edits": 3}, r"`max_edits` 3 bounds draws by edit distance .*drawn by `hamming`"),
+        ({"payoff": "importance", "temperature": 0.1, "max_edits": 3}, r"`max_edits` 3 .*drawn by `hamming`"),
+        (
+            {"reward": "chrf", "base": "uniform"},
+            r"`reward` \(chrf\), `base` \(uniform\) belong to `payoff: importance`",
+        ),
+        ({"payoff": "edit", "num_candidates": 4}, r"`num_candidates` \(4\) belong .* got `payoff: edit`"),
+        ({"proposal": "edit", "proposal_temperature": 0.5}, r"`proposal` \(edit\), `proposal_temperature` \(0.5\)"),
+        ({"edit_rate": math.inf}, r"`edit_rate` must be below 1, .*`payoff: hamming` .* got inf"),
+        ({"edit_rate": 1.0}, r"`edit_rate` must be below 1, .*replaces a token once at most; got 1.0"),
+        ({"payoff": "edit", "edit_rate": math.inf}, r"must be below 2, .*40 edits of 20 tokens at most; got inf"),
+        (
+            {"payoff": "exact_edit", "edit_rate": 0.4, "edit_rate_length": 10, "max_edits": 4},
+            r"must be below 0.4, .* 4 edits of 10 tokens",
+        ),
+        ({"temperature": math.inf, "temperature_schedule": "linear"}, r"`temperature` must be finite for a `temp"),
+        ({"temperature_start": math.inf, "temperature_schedule": "cosine"}, r"`temperature_start` must be finite"),
+        (
+            {"payoff": "importance", "temperature": 0.1, "edit_rate": 0.1},
+            r"`payoff: importance` takes `temperature`.*Leave `edit_rate` out",
+        ),
+        ({"edit_cost": None}, r"`edit_cost` must be log_vocab .* got None"),
+        ({"temperature": "0.5"}, r"`temperature` must be at least 0, a number, got '0.5'"),
+        ({"temperature_start": None}, r"`temperature_start` must be at least 0, a number, got None"),
+        ({"num_samples": "2"}, r"`num_samples` must be at least 1, a whole number, got '2'"),
+        ({"num_candidates": None}, r"`num_candidates` must be at least 1, a whole number, got None"),
         ({"payoff": "importance"}, r"`payoff: importance` needs a `temperature`.*0.02, 0.05"),
         (
             {"payoff": "importance", "temperature": 0.1, "weighted": True, "num_samples": 2},
@@ -152,3 +180,22 @@ def test_settings_are_saved_as_they_were_given(config):
 def test_what_makes_no_sense_is_refused(fields, message, config):
     with pytest.raises(ValueError, match=message):
         config(**fields)
+
+
+def test_weights_need_the_candidates_of_importance_sampling(config, tiny_tokenizer):
+    with pytest.raises(ValueError, match=r"`weighted` .* `payoff: importance`, got `payoff: edit`"):
+        make_payoff(config(payoff="edit", weighted=True), tiny_tokenizer)
+    make_payoff(config(payoff="importance", temperature=0.1, weighted=True), tiny_tokenizer)
+
+
+def test_what_differs_from_the_defaults_is_told(config):
+    args = config(payoff="edit", edit_cost="unit", num_samples=2, temperature=0.5)
+    assert args.changed(OF_SERIES) == {"edit_cost": "unit", "num_samples": 2}
+    assert config().changed(OF_SERIES) == {}
+
+
+def test_a_shared_name_space_holds_the_arguments_of_every_trainer(tmp_path):
+    groups = (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments)
+    options = [f"--output_dir={tmp_path}", "--use_cpu", "--max_new_tokens=9", "--policy_max_new_tokens=7"]
+    *_, evaluation, args = RecipeParser(*groups, ExpectedRewardConfig).read(options)
+    assert (evaluation.max_new_tokens, args.policy_max_new_tokens) == (9, 7)

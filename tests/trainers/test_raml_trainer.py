@@ -363,8 +363,36 @@ def test_without_a_tokenizer_a_payoff_is_asked_for(family, collate):
 
 
 def test_weights_are_asked_of_a_sampler_that_has_them(family, raml, pairs):
-    with pytest.raises(ValueError, match=r"`weighted=True` needs a sampler of weighted candidates.*HammingPayoff"):
+    with pytest.raises(ValueError, match=r"`weighted` trains on the candidates of `payoff: importance`"):
         raml(family("t5"), pairs(2), weighted=True)
+    with pytest.raises(ValueError, match=r"`weighted=True` needs a sampler of weighted candidates.*HammingPayoff"):
+        raml(family("t5"), pairs(2), sampler=HammingPayoff(REGULAR, 0.5), weighted=True)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"num_samples": 2}, {"weighted": True}, {"temperature_schedule": "linear"}, {"temperature": 0.85},
+        {"edit_rate": 0.1}, {"payoff": "edit"},
+    ],
+    ids=lambda fields: next(iter(fields)),
+)  # fmt: skip
+def test_settings_beside_a_ready_collator_or_sampler_that_nothing_reads_are_refused(fields, family, raml, collate):
+    (name,), model = fields, family("t5")
+    args = RamlConfig("unused", use_cpu=True, **fields)
+    with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the RamlCollator that is given has settings of its"):
+        RamlTrainer(model, args, data_collator=RamlCollator(collate, Scripted()))
+    if name in ("temperature", "edit_rate", "payoff"):
+        with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the Scripted that is given"):
+            raml(model, sampler=Scripted(), **fields)
+    elif name != "weighted":
+        raml(model, sampler=Scripted(), **fields)
+
+
+@pytest.mark.parametrize("schedule", ["constant", "linear"])
+def test_the_name_of_a_sampler_is_no_sampler(schedule, family, raml):
+    with pytest.raises(ValueError, match=r"`payoff` must be a sampler, .* got 'edit'.*RamlConfig\(payoff=...\)"):
+        raml(family("t5"), sampler="edit", temperature_schedule=schedule)
 
 
 def test_a_sampler_of_special_tokens_is_refused(family, raml, pairs):
