@@ -5,7 +5,7 @@ from functools import lru_cache
 
 import numpy as np
 
-from hf_localgan.functional.payoff import log_softmax_edits
+from hf_localgan.functional.payoff import log_softmax_edits, penalty_where
 
 _CHUNK = 256  # sentences of similar numbers of edits that share one band of the alignment table
 _MOST_STATES = 50_000
@@ -214,9 +214,4 @@ def temperature_for_distance(distance: float, log_counts: np.ndarray, edit_cost:
         )
     if not distance:
         return 0.0
-    low, high = 0.0, 1.0  # the mean falls as the penalty per edit grows
-    while mean(high) > distance:
-        low, high = high, 2 * high
-    while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if mean(middle) > distance else (low, middle)
-    return edit_cost / high
+    return edit_cost / penalty_where(mean, distance)

@@ -5,6 +5,7 @@ edit, in units of the reward; counts of edits, tokens and scripts are plain numb
 """
 
 import math
+from collections.abc import Callable
 from functools import cache
 
 import numpy as np
@@ -178,12 +179,22 @@ def temperature_for_edit_rate(
     _check_rate(edit_rate, rate(0.0))
     if edit_rate == 0:
         return 0.0
-    low, high = 0.0, 1.0  # the rate falls as the penalty per edit grows
-    while rate(high) > edit_rate:
+    return edit_cost / penalty_where(rate, edit_rate)
+
+
+def penalty_where(mean: Callable[[float], float], wanted: float) -> float:
+    """The penalty per edit, `cost / tau` in nats, at which `mean(penalty)`, which falls as it grows, is `wanted`.
+
+    Args:
+        mean: of edits, or of edits per token.
+        wanted: above 0 and below `mean(0)`.
+    """
+    low, high = 0.0, 1.0
+    while mean(high) > wanted:
         low, high = high, 2 * high
     while low < (middle := (low + high) / 2) < high:
-        low, high = (middle, high) if rate(middle) > edit_rate else (low, middle)
-    return edit_cost / high
+        low, high = (middle, high) if mean(middle) > wanted else (low, middle)
+    return high
 
 
 def hamming_temperature_for_edit_rate(edit_rate: float, vocab_size: int, edit_cost: float) -> float:
