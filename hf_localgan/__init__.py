@@ -7,7 +7,13 @@ transformers 5 dropped. Everything else is imported when it is first asked for.
 from importlib import import_module
 from typing import TYPE_CHECKING
 
-from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration, RnnSeq2SeqModel
+from hf_localgan.models import (
+    DbmConfig,
+    DbmModel,
+    RnnSeq2SeqConfig,
+    RnnSeq2SeqForConditionalGeneration,
+    RnnSeq2SeqModel,
+)
 from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline
 
 if TYPE_CHECKING:
@@ -65,6 +71,8 @@ _LATER = {
 }
 
 __all__ = [
+    "DbmConfig",
+    "DbmModel",
     "Decoding",
     "EditPayoff",
     "ExactEditPayoff",

@@ -1,0 +1,73 @@
+"""Configuration of the deep Boltzmann machine over a query and a response."""
+
+from huggingface_hub.dataclasses import strict
+from transformers import PreTrainedConfig
+
+ENERGIES = ("dbm", "printed", "rbm_pair")
+VISIBLE_STDS = ("unit", "learned")
+
+
+@strict  # a value of another type is refused by name
+class DbmConfig(PreTrainedConfig):
+    """Shape of a deep Boltzmann machine over the vectors of a query and a response (LocalGAN, Eq. 8).
+
+    Args:
+        query_size: dimensions of a query's vector.
+        response_size: dimensions of a response's vector.
+        hidden_size: binary units that both vectors are joined to, `hq`.
+        top_size: binary units above them, `h`. 0 leaves a Gaussian-Bernoulli RBM, the rival to beat.
+        energy: "dbm": Eq. 8 with biases and the quadratic term that real-valued visible units need. "printed": Eq. 8
+            as printed, without both; it has no lower bound, so it cannot be trained or sampled from. "rbm_pair": the
+            set-up that the paper's authors published, two RBMs over the same vectors whose free energies are added;
+            the units of the second one are the top layer.
+        visible_std: standard deviation of a visible unit when the hidden units are known. "unit": 1, as in the paper.
+            "learned": one number for each dimension. With "unit" the variance of standardised vectors, 1, is never
+            below what the model gives to every direction, so that it cannot describe correlated dimensions.
+        vocab_size: tokens that have a frozen word vector here. `None`: there are no word vectors, and the model takes
+            vectors of utterances only.
+        mean_field_steps: largest number of steps of the mean field, unless a method is told another one.
+        mean_field_tolerance: the mean field ends when no mean of an example has moved further than this.
+        initializer_range: standard deviation of the couplings at the start.
+
+    Raises:
+        ValueError: for a name that is not listed above, a size below 1 (`top_size`: below 0), and word vectors for
+            queries and responses of two sizes.
+    """
+
+    model_type = "query_response_dbm"
+
+    query_size: int = 200
+    response_size: int = 200
+    hidden_size: int = 128
+    top_size: int = 128
+    energy: str = "dbm"
+    visible_std: str = "unit"
+    vocab_size: int | None = None
+    mean_field_steps: int = 200
+    mean_field_tolerance: float | int = 1e-6
+    initializer_range: float = 0.01
+
+    def __post_init__(self, **kwargs):
+        for name, accepted in (("energy", ENERGIES), ("visible_std", VISIBLE_STDS)):
+            if getattr(self, name) not in accepted:
+                choices = ", ".join(f'"{choice}"' for choice in accepted)
+                raise ValueError(f'`{name}` must be one of {choices}, got "{getattr(self, name)}".')
+        for name in ("query_size", "response_size", "hidden_size", "mean_field_steps"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.top_size < (self.energy == "rbm_pair"):
+            raise ValueError(
+                f'`top_size` must be at least {int(self.energy == "rbm_pair")} with `energy="{self.energy}"`, got '
+                f"{self.top_size}."
+            )
+        if not 0 <= self.mean_field_tolerance < 1:
+            raise ValueError(f"`mean_field_tolerance` must be in [0, 1), got {self.mean_field_tolerance}.")
+        if self.energy != "dbm" and self.visible_std != "unit":
+            raise ValueError(f'`visible_std="learned"` needs `energy="dbm"`, got `energy="{self.energy}"`.')
+        if self.vocab_size is not None and self.query_size != self.response_size:
+            raise ValueError(
+                "One table of word vectors makes queries and responses of one size, got `query_size` "
+                f"{self.query_size} and `response_size` {self.response_size}. Make them equal, or leave `vocab_size` "
+                "at `None` and give vectors of utterances."
+            )
+        super().__post_init__(**kwargs)

@@ -1,0 +1,117 @@
+"""Vectors of utterances: the mean of their word vectors, standardised."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class FeatureScaler(nn.Module):
+    """Standardises vectors: what scikit-learn's `StandardScaler` has counted, as tensors with a gradient for the input.
+
+    The statistics are buffers, so that they travel with the model; before `load_statistics` the scaler changes nothing.
+
+    Args:
+        size: dimensions of the vectors.
+    """
+
+    def __init__(self, size: int):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(size))
+        self.register_buffer("std", torch.ones(size))
+        self.register_buffer("count", torch.zeros((), dtype=torch.long))
+
+    def load_statistics(self, scaler) -> "FeatureScaler":
+        """Takes over the statistics of a fitted `sklearn.preprocessing.StandardScaler`.
+
+        A dimension that never varies has the standard deviation 1 there, and is only shifted.
+
+        Raises:
+            ValueError: if it was not fitted, or on vectors of another size.
+        """
+        if getattr(scaler, "mean_", None) is None or getattr(scaler, "scale_", None) is None:
+            raise ValueError(
+                "`scaler` must be a fitted `StandardScaler`. Call its `partial_fit` on the training split."
+            )
+        if len(scaler.mean_) != len(self.mean):
+            raise ValueError(f"`scaler` was fitted on {len(scaler.mean_)} dimensions, this one has {len(self.mean)}.")
+        with torch.no_grad():
+            self.mean.copy_(torch.as_tensor(scaler.mean_))
+            self.std.copy_(torch.as_tensor(scaler.scale_))
+            self.count.fill_(int(max(scaler.n_samples_seen_)) if hasattr(scaler.n_samples_seen_, "__len__")
+                             else int(scaler.n_samples_seen_))  # fmt: skip
+        return self
+
+    @property
+    def is_fitted(self) -> bool:
+        return bool(self.count > 0)
+
+    def forward(self, vectors: Tensor) -> Tensor:
+        """Standardised vectors, shape `(batch, size)` as they came; without units."""
+        return (vectors - self.mean) / self.std
+
+    def inverse(self, standardised: Tensor) -> Tensor:
+        """What `forward` was given."""
+        return standardised * self.std + self.mean
+
+
+class WordVectorTable(nn.Module):
+    """Frozen word vectors, and the mean of those of an utterance.
+
+    Args:
+        vocab_size: tokens.
+        size: dimensions of a vector.
+    """
+
+    def __init__(self, vocab_size: int, size: int):
+        super().__init__()
+        self.register_buffer("vectors", torch.zeros(vocab_size, size))
+        self.register_buffer("regular", torch.zeros(vocab_size, dtype=torch.bool))
+
+    def load(self, vectors: Tensor, regular_tokens) -> "WordVectorTable":
+        """Takes over word vectors and the ids of regular tokens; all other tokens are left out of every mean.
+
+        Args:
+            vectors: shape `(vocab_size, size)`, finite.
+            regular_tokens: ids, as `regular_tokens(tokenizer)` gives them: no pad, bos, eos or unk.
+
+        Raises:
+            ValueError: for another shape, numbers that are not finite, and ids outside the vocabulary.
+        """
+        ids = torch.as_tensor(list(regular_tokens), dtype=torch.long)
+        if vectors.shape != self.vectors.shape:
+            raise ValueError(f"`vectors` must have shape {tuple(self.vectors.shape)}, got {tuple(vectors.shape)}.")
+        if not torch.isfinite(vectors).all():
+            raise ValueError("`vectors` must be finite, got NaN or infinity.")
+        if len(ids) == 0 or ids.min() < 0 or ids.max() >= len(self.vectors):
+            raise ValueError(f"`regular_tokens` must be some of 0 to {len(self.vectors) - 1}, got {len(ids)} ids.")
+        with torch.no_grad():
+            self.vectors.copy_(vectors)
+            self.regular.zero_()
+            self.regular[ids.to(self.regular.device)] = True
+        return self
+
+    def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean vector of the regular tokens of each utterance, and whether it has any.
+
+        Padding and batch neighbours change nothing. An utterance without regular tokens gets zeros.
+
+        Args:
+            ids: token ids, -100 counts as padding, shape `(batch, time)`.
+            attention_mask: 0 where a token does not count, shape `(batch, time)`.
+
+        Returns:
+            Vectors, shape `(batch, size)`, and truth values, shape `(batch,)`.
+        """
+        if ids.numel() and (int(ids.max()) >= len(self.vectors) or int(ids.min()) < -100):
+            raise ValueError(
+                f"There are ids outside the vocabulary of {len(self.vectors)} tokens (largest {int(ids.max())}). The "
+                "tokenizer is not the one that these word vectors were made for."
+            )
+        known = ids.clamp(min=0)
+        counted = self.regular[known] & (ids >= 0)
+        if attention_mask is not None:
+            counted = counted & attention_mask.bool()
+        weights = counted.to(self.vectors.dtype)
+        number = weights.sum(dim=1, keepdim=True)
+        summed = F.embedding_bag(known, self.vectors, mode="sum", per_sample_weights=weights)
+        return summed / number.clamp(min=1), number.squeeze(1) > 0
