@@ -12,8 +12,8 @@ Vectors are standardised; shapes are `(batch, size)` of each layer. With real-va
     h_k = 1 | hq     with probability sigmoid(U hq + c2)
     v | hq           normal with mean b + W' hq and standard deviations s
 
-The free energy `F(q, r) = -ln sum over hq, h of exp(-E)` is replaced by its bound `F~ = E_Q[E] - H(Q) >= F` for the best
-factorised `Q` that coordinate ascent finds; `exact_free_energy` is there for small models.
+The free energy `F(q, r) = -ln sum over hq, h of exp(-E)` is replaced by its bound `F~ = E_Q[E] - H(Q) >= F` for the
+best factorised `Q` that coordinate ascent finds; `exact_free_energy` is there for small models.
 """
 
 import math
