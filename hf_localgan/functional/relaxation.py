@@ -1,0 +1,90 @@
+"""Tokens that carry a gradient: softmax, Gumbel-softmax and straight-through relaxations, whole or of the k best.
+
+Of logits `(batch, vocab)` they make weights over tokens, and of weights and an embedding table the vector that is fed
+back to a decoder or added into an utterance's mean (the approximate embedding layer of Xu et al. 2017).
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+RELAXATIONS = ("softmax", "gumbel", "straight_through")
+
+
+class RelaxedTokens(NamedTuple):
+    """Weights over tokens that sum to one.
+
+    Attributes:
+        weights: shape `(batch, vocab)`, or `(batch, k)` where only the k best tokens have any.
+        ids: the tokens of the k columns, shape `(batch, k)`; `None` where the columns are the vocabulary.
+        best: the token with the largest weight, shape `(batch,)`.
+    """
+
+    weights: Tensor
+    ids: Tensor | None
+    best: Tensor
+
+
+def relax_tokens(
+    logits: Tensor,
+    relaxation: str = "softmax",
+    temperature: float = 1.0,
+    *,
+    noise_scale: float = 1.0,
+    top_k: int | None = None,
+    generator: torch.Generator | None = None,
+) -> RelaxedTokens:
+    """Weights over tokens with a gradient for the logits.
+
+    * "softmax": `softmax(logits / temperature)`, no noise (Xu et al. 2017).
+    * "gumbel": the same of `logits + noise_scale * g`, `g` standard Gumbel (Jang et al. 2017).
+    * "straight_through": forward a single token, the best of `logits + noise_scale * g`, which at `noise_scale` 1 is a
+      sample of the model and at 0 its greedy choice; backward the gradient of the Gumbel-softmax.
+
+    Args:
+        logits: shape `(batch, vocab)`.
+        relaxation: one of the three.
+        temperature: of the softmax, without a unit, above 0. It does not change what "straight_through" chooses.
+        noise_scale: of the Gumbel noise, at least 0.
+        top_k: keep the k best tokens and give them the whole weight. They are chosen without gradient.
+        generator: of random numbers; by default torch's own.
+
+    Raises:
+        ValueError: for other relaxations, a temperature that is not above 0, negative noise, and a `top_k` below 1.
+    """
+    _check(relaxation, temperature, noise_scale, top_k)
+    if relaxation != "softmax" and noise_scale:
+        # -ln of an exponential variable is a standard Gumbel one; `exponential_` never returns 0.
+        exponential = torch.empty_like(logits).exponential_(generator=generator)
+        logits = logits - noise_scale * exponential.log()
+    ids = None
+    if top_k is not None and top_k < logits.shape[-1]:
+        ids = logits.detach().topk(top_k, dim=-1).indices
+        logits = logits.gather(-1, ids)
+    weights = (logits / temperature).softmax(dim=-1)
+    column = logits.detach().argmax(dim=-1, keepdim=True)
+    if relaxation == "straight_through":
+        hard = torch.zeros_like(weights).scatter_(-1, column, 1.0)
+        weights = hard + (weights - weights.detach())  # the difference is exactly 0, so that `hard` stays one-hot
+    best = column if ids is None else ids.gather(-1, column)
+    return RelaxedTokens(weights, ids, best.squeeze(-1))
+
+
+def expected_embedding(tokens: RelaxedTokens, table: Tensor) -> Tensor:
+    """Mean of the table's rows with the tokens' weights, shape `(batch, dim)`, from a table `(vocab, dim)`."""
+    weights = tokens.weights.to(table.dtype)
+    if tokens.ids is None:
+        return weights @ table
+    return torch.einsum("bk,bkd->bd", weights, table[tokens.ids])
+
+
+def _check(relaxation: str, temperature: float, noise_scale: float, top_k: int | None):
+    if relaxation not in RELAXATIONS:
+        raise ValueError(f'`relaxation` must be one of {", ".join(RELAXATIONS)}, got "{relaxation}".')
+    if not temperature > 0:
+        raise ValueError(f"`temperature` must be above 0, got {temperature}.")
+    if not noise_scale >= 0:
+        raise ValueError(f"`noise_scale` must be at least 0, got {noise_scale}. 0 is greedy, 1 samples.")
+    if top_k is not None and top_k < 1:
+        raise ValueError(f"`top_k` must be at least 1, or `None` for the whole vocabulary, got {top_k}.")
