@@ -1,0 +1,179 @@
+import pytest
+import torch
+from peft import LoraConfig, get_peft_model
+from transformers import (
+    BertConfig,
+    EncoderDecoderConfig,
+    EncoderDecoderModel,
+    MarianConfig,
+    MarianMTModel,
+    WhisperConfig,
+    WhisperForConditionalGeneration,
+)
+
+from hf_localgan.decoding import soft_rollout
+from hf_localgan.decoding.soft_rollout import decoder_embeddings
+
+IDS = torch.tensor([[4, 5, 6, 2], [7, 8, 2, 0], [9, 2, 0, 0]])
+MASK = (IDS != 0).long()
+
+
+def marian():
+    sizes = {"vocab_size": 20, "d_model": 8, "max_position_embeddings": 32, "scale_embedding": True}
+    for side in ("encoder", "decoder"):
+        sizes |= {f"{side}_layers": 1, f"{side}_attention_heads": 2, f"{side}_ffn_dim": 16}
+    tokens = {"pad_token_id": 0, "eos_token_id": 2, "decoder_start_token_id": 1, "forced_eos_token_id": None}
+    return MarianMTModel(MarianConfig(**sizes, **tokens)).eval()
+
+
+def bert_pair():
+    half = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    half |= {"intermediate_size": 16, "max_position_embeddings": 32}
+    config = EncoderDecoderConfig.from_encoder_decoder_configs(BertConfig(**half), BertConfig(**half))
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = 1, 0, 2
+    return EncoderDecoderModel(config=config).eval()
+
+
+def lora(model):
+    adapted = get_peft_model(model, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "v"], r=2))
+    for name, parameter in adapted.named_parameters():
+        if "lora_B" in name:  # 0 at the start
+            torch.nn.init.normal_(parameter, std=0.5)
+    return adapted.eval()
+
+
+@pytest.fixture(params=["rnn", "rnn input feeding", "t5", "bart", "marian", "bert pair", "lora"])
+def generator(request, tiny_generator, tiny_t5, tiny_bart):
+    torch.manual_seed(0)
+    kinds = {
+        "rnn": tiny_generator,
+        "rnn input feeding": lambda: tiny_generator(input_feeding=True, cell_type="lstm"),
+        "t5": tiny_t5,
+        "bart": lambda: tiny_bart(scale_embedding=True),
+        "marian": marian,
+        "bert pair": bert_pair,
+        "lora": lambda: lora(tiny_t5()),
+    }
+    return kinds[request.param]().double()
+
+
+def test_with_and_without_a_cache_outputs_and_gradients_are_equal(generator):
+    found = []
+    parameters = [parameter for parameter in generator.parameters() if parameter.requires_grad]
+    for use_cache in (True, False):
+        rollout = soft_rollout(generator, IDS, MASK, max_length=5, temperature=0.7, use_cache=use_cache)
+        loss = (rollout.weights.square().sum(dim=2) * rollout.mask).sum() + rollout.end_probabilities[:, -1].sum()
+        gradients = torch.autograd.grad(loss, parameters, allow_unused=True)
+        found.append((rollout, [torch.zeros(()) if one is None else one for one in gradients]))
+    (cached, gradients), (plain, others) = found
+    torch.testing.assert_close(cached.weights, plain.weights, rtol=1e-6, atol=1e-9)
+    torch.testing.assert_close(gradients, others, rtol=1e-5, atol=1e-8)
+    assert sum(float(one.abs().sum()) for one in gradients) > 0
+
+
+def test_hard_tokens_without_noise_are_greedy_decoding(generator):
+    rollout = soft_rollout(generator, IDS, MASK, max_length=6, relaxation="straight_through", noise_scale=0.0)
+    settings = {"do_sample": False, "num_beams": 1, "max_new_tokens": 6, "forced_bos_token_id": None}
+    greedy = generator.generate(input_ids=IDS, attention_mask=MASK, **settings)[:, 1:]
+    for row, tokens in enumerate(greedy.tolist()):
+        tokens = tokens[: tokens.index(2)] if 2 in tokens else tokens
+        assert rollout.best[row, : int(rollout.lengths[row])].tolist() == tokens
+    assert set(rollout.weights.unique().tolist()) == {0.0, 1.0}
+
+
+def test_longer_neighbours_and_padding_change_nothing(generator):
+    together = soft_rollout(generator, IDS, MASK, max_length=4)
+    for row, length in enumerate(MASK.sum(dim=1).tolist()):
+        alone = soft_rollout(generator, IDS[row : row + 1, :length], MASK[row : row + 1, :length], max_length=4)
+        steps = alone.weights.shape[1]
+        torch.testing.assert_close(together.weights[row, :steps], alone.weights[0], rtol=1e-6, atol=1e-9)
+        torch.testing.assert_close(together.mask[row, :steps], alone.mask[0])
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel"])
+def test_gradient_against_finite_differences(tiny_generator, relaxation):
+    model = tiny_generator().double()
+    weight = model.lm_head.weight
+    direction = torch.randn(weight.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    target = torch.randn(3, 4, 20, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+
+    def loss():
+        noise = torch.Generator().manual_seed(5)
+        settings = {"relaxation": relaxation, "temperature": 0.8, "generator": noise}
+        weights = soft_rollout(model, IDS, MASK, max_length=4, **settings).weights
+        return (weights * target[:, : weights.shape[1]]).sum()
+
+    (gradient,) = torch.autograd.grad(loss(), weight)
+    step = 1e-6
+    with torch.no_grad():
+        weight.add_(direction, alpha=step)
+        above = loss()
+        weight.add_(direction, alpha=-2 * step)
+        below = loss()
+        weight.add_(direction, alpha=step)
+    torch.testing.assert_close((above - below) / (2 * step), (gradient * direction).sum(), rtol=1e-6, atol=1e-9)
+
+
+def test_the_k_best_of_the_whole_vocabulary_are_the_whole_vocabulary(tiny_generator):
+    model = tiny_generator()
+    whole = soft_rollout(model, IDS, MASK, max_length=4)
+    assert whole.ids is None
+    some = soft_rollout(model, IDS, MASK, max_length=4, top_k=19)
+    assert some.ids.shape == some.weights.shape == (3, some.best.shape[1], 19)
+    torch.testing.assert_close(some.weights.sum(dim=2), torch.ones_like(some.mask))
+
+
+def test_the_length_ends_at_the_first_end_token(tiny_generator):
+    model = tiny_generator()
+    with torch.no_grad():
+        model.lm_head.weight.zero_()  # all tokens alike; the least id is the best one
+    never = soft_rollout(model, IDS, MASK, max_length=3)
+    assert never.best.unique().tolist() == [0] and never.lengths.tolist() == [3, 3, 3]
+    torch.testing.assert_close(never.end_probabilities, torch.full((3, 3), 1 / 20))
+    torch.testing.assert_close(never.survival[0], torch.tensor([0.95, 0.95**2, 0.95**3]))
+    model.generation_config.eos_token_id = [0, 2]  # now 0 ends, too
+    ended = soft_rollout(model, IDS, MASK, max_length=3)
+    assert ended.best.shape == (3, 1) and ended.lengths.tolist() == [0, 0, 0]  # no step after the last end
+    torch.testing.assert_close(ended.end_probabilities, torch.full((3, 1), 2 / 20))
+
+
+def test_a_later_token_after_the_end_does_not_count(tiny_generator, monkeypatch):
+    model = tiny_generator()
+    wanted = iter([[5, 2, 6], [2, 7, 6], [8, 8, 8]])  # the best tokens of three steps
+
+    def logits_for(hidden):
+        best = torch.tensor(next(wanted))
+        return torch.nn.functional.one_hot(best, 20).float()[:, None] * 9 + hidden.sum() * 0
+
+    monkeypatch.setattr(model.lm_head, "forward", logits_for)
+    rollout = soft_rollout(model, IDS, MASK, max_length=3)
+    assert rollout.mask.tolist() == [[1, 0, 0], [0, 0, 0], [1, 1, 1]]
+    assert rollout.lengths.tolist() == [1, 0, 3]
+
+
+def test_the_tables_scale_is_the_modules_own(tiny_bart):
+    model = tiny_bart(scale_embedding=True)
+    embed = decoder_embeddings(model)
+    torch.testing.assert_close(embed(torch.tensor([5]))[0], embed.weight[5] * 8**0.5)
+
+
+def test_what_cannot_be_rolled_out_is_refused(tiny_generator, tiny_t5):
+    with pytest.raises(ValueError, match="max_length.*got 0"):
+        soft_rollout(tiny_generator(), IDS, MASK, max_length=0)
+    t5 = tiny_t5().train()
+    t5.gradient_checkpointing_enable()
+    with pytest.raises(ValueError, match="gradient_checkpointing_disable"):
+        soft_rollout(t5, IDS, MASK, max_length=2)
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    causal = GPT2LMHeadModel(GPT2Config(vocab_size=20, n_embd=8, n_layer=1, n_head=2))
+    with pytest.raises(ValueError, match="no encoder-decoder"):
+        soft_rollout(causal, IDS, MASK, max_length=2)
+    sizes = {"vocab_size": 20, "d_model": 8, "num_mel_bins": 4, "max_source_positions": 8, "max_target_positions": 8}
+    layers = {"encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    tokens = {"pad_token_id": 0, "eos_token_id": 2, "bos_token_id": 1, "decoder_start_token_id": 1}
+    whisper = WhisperForConditionalGeneration(WhisperConfig(**sizes, **layers, **tokens, begin_suppress_tokens=None))
+    monkey = type("Speechless", (type(whisper),), {"forward": lambda self, input_ids=None, **kwargs: None})
+    whisper.__class__ = monkey
+    with pytest.raises(ValueError, match="decoder_inputs_embeds"):
+        soft_rollout(whisper, IDS, MASK, max_length=2)
