@@ -1,5 +1,7 @@
 """Configuration of the deep Boltzmann machine over a query and a response."""
 
+import math
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -30,8 +32,9 @@ class DbmConfig(PreTrainedConfig):
         initializer_range: standard deviation of the couplings at the start.
 
     Raises:
-        ValueError: for a name that is not listed above, a size below 1 (`top_size`: below 0), and word vectors for
-            queries and responses of two sizes.
+        ValueError: for a name that is not listed above, a size below 1 (`top_size`: below 0, or below 1 for a pair), a
+            tolerance outside [0, 1), a negative `initializer_range`, learned standard deviations for another energy
+            than "dbm", and word vectors for queries and responses of two sizes.
     """
 
     model_type = "query_response_dbm"
@@ -45,7 +48,7 @@ class DbmConfig(PreTrainedConfig):
     vocab_size: int | None = None
     mean_field_steps: int = 200
     mean_field_tolerance: float | int = 1e-6
-    initializer_range: float = 0.01
+    initializer_range: float | int = 0.01
 
     def __post_init__(self, **kwargs):
         for name, accepted in (("energy", ENERGIES), ("visible_std", VISIBLE_STDS)):
@@ -62,6 +65,10 @@ class DbmConfig(PreTrainedConfig):
             )
         if not 0 <= self.mean_field_tolerance < 1:
             raise ValueError(f"`mean_field_tolerance` must be in [0, 1), got {self.mean_field_tolerance}.")
+        if not 0 <= self.initializer_range < math.inf:
+            raise ValueError(f"`initializer_range` must be at least 0 and finite, got {self.initializer_range}.")
+        if self.vocab_size is not None and self.vocab_size < 1:
+            raise ValueError(f"`vocab_size` must be at least 1, or `None`, got {self.vocab_size}.")
         if self.energy != "dbm" and self.visible_std != "unit":
             raise ValueError(f'`visible_std="learned"` needs `energy="dbm"`, got `energy="{self.energy}"`.')
         if self.vocab_size is not None and self.query_size != self.response_size:

@@ -26,19 +26,26 @@ class FeatureScaler(nn.Module):
         A dimension that never varies has the standard deviation 1 there, and is only shifted.
 
         Raises:
-            ValueError: if it was not fitted, or on vectors of another size.
+            ValueError: if it was not fitted, without its mean or its standard deviation, on vectors of another size,
+                or on numbers that are not finite.
         """
-        if getattr(scaler, "mean_", None) is None or getattr(scaler, "scale_", None) is None:
+        if getattr(scaler, "n_samples_seen_", None) is None:
             raise ValueError(
                 "`scaler` must be a fitted `StandardScaler`. Call its `partial_fit` on the training split."
             )
+        if not (scaler.with_mean and scaler.with_std):
+            raise ValueError("`scaler` must shift and scale. Fit a `StandardScaler()` with its defaults.")
         if len(scaler.mean_) != len(self.mean):
             raise ValueError(f"`scaler` was fitted on {len(scaler.mean_)} dimensions, this one has {len(self.mean)}.")
+        mean, std = torch.as_tensor(scaler.mean_), torch.as_tensor(scaler.scale_)
+        if not (mean.isfinite() & std.isfinite()).all():
+            raise ValueError("`scaler` was fitted on NaN or infinity. Leave such vectors out.")
         with torch.no_grad():
-            self.mean.copy_(torch.as_tensor(scaler.mean_))
-            self.std.copy_(torch.as_tensor(scaler.scale_))
-            self.count.fill_(int(max(scaler.n_samples_seen_)) if hasattr(scaler.n_samples_seen_, "__len__")
-                             else int(scaler.n_samples_seen_))  # fmt: skip
+            self.mean.copy_(mean)
+            self.std.copy_(std)
+            self.count.fill_(
+                int(torch.as_tensor(scaler.n_samples_seen_).max())
+            )  # one for each dimension, or one for all
         return self
 
     @property
@@ -101,11 +108,17 @@ class WordVectorTable(nn.Module):
 
         Returns:
             Vectors, shape `(batch, size)`, and truth values, shape `(batch,)`.
+
+        Raises:
+            ValueError: for ids outside the vocabulary.
         """
-        if ids.numel() and (int(ids.max()) >= len(self.vectors) or int(ids.min()) < -100):
+        if ids.shape[1] == 0:
+            ids, attention_mask = ids.new_full((len(ids), 1), -100), None
+        outside = (ids >= len(self.vectors)) | ((ids < 0) & (ids != -100))
+        if outside.any():  # on an accelerator the look-up would end the process without a message
             raise ValueError(
-                f"There are ids outside the vocabulary of {len(self.vectors)} tokens (largest {int(ids.max())}). The "
-                "tokenizer is not the one that these word vectors were made for."
+                f"There are ids outside the vocabulary of {len(self.vectors)} tokens, such as {int(ids[outside][0])}. "
+                "The tokenizer is not the one that these word vectors were made for."
             )
         known = ids.clamp(min=0)
         counted = self.regular[known] & (ids >= 0)
