@@ -30,7 +30,7 @@ from .configuration_dbm import DbmConfig
 from .features_dbm import FeatureScaler, WordVectorTable
 from .likelihood_dbm import DbmLikelihoodMixin
 from .mean_field_dbm import MeanField, iterate_means, movement
-from .weights_dbm import Weights, draw
+from .weights_dbm import Weights, affine, draw
 
 
 class DbmState(NamedTuple):
@@ -259,17 +259,26 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             top = torch.sigmoid(weights.top_input(queries, None)) if weights.second is not None else None
             return weights.response_mean(hidden, top)
 
-        def step(hidden: Tensor, top: Tensor, query: Tensor):
-            visible = weights.visible(query, weights.response_mean(hidden, top))
-            top = torch.sigmoid(weights.top_input(visible, hidden))
-            return torch.sigmoid(weights.hidden_input(visible) + weights.from_top(top)), top
-
         visible = weights.visible(query, neutral)
-        top = visible.new_full((len(visible), self.config.top_size), 0.5)
-        if weights.second is not None:
-            top = torch.sigmoid(weights.top_input(visible, None))
-        hidden = torch.sigmoid(weights.hidden_input(visible) + weights.from_top(top))
-        means = iterate_means(step, hidden, top, query, steps, tolerance)
+        base, top = weights.hidden_input(visible), visible.new_full((len(visible), self.config.top_size), 0.5)
+        if weights.second is None:
+            loop = weights.response_loop()  # the way from `hidden` over the response's mean and back
+
+            def step(hidden: Tensor, top: Tensor, base: Tensor):
+                if top.shape[1]:
+                    top = torch.sigmoid(weights.top_input(None, hidden))
+                return torch.sigmoid(base + affine(hidden, loop, None) + weights.from_top(top)), top
+
+            given = base
+        else:
+
+            def step(hidden: Tensor, top: Tensor, query: Tensor):
+                visible = weights.visible(query, weights.response_mean(hidden, top))
+                return torch.sigmoid(weights.hidden_input(visible)), torch.sigmoid(weights.top_input(visible, None))
+
+            given, top = query, torch.sigmoid(weights.top_input(visible, None))
+        hidden = torch.sigmoid(base + weights.from_top(top))
+        means = iterate_means(step, hidden, top, given, steps, tolerance)
         return weights.response_mean(means.hidden, means.top)
 
     def radius(self, query: Tensor, response: Tensor, center: Tensor | None = None) -> Tensor:

@@ -146,6 +146,16 @@ class Weights:
             mean = (mean + other) / 2
         return mean
 
+    def response_loop(self) -> Tensor:
+        """`Wqr (Wqr / s^2)'`: what a response at its mean puts back into `hidden`, shape `(hidden, hidden)`.
+
+        `hidden_input` of a response's mean is that of the bias plus this times `hidden`. Not for a pair of RBMs.
+        """
+        couplings = self.couplings[:, self.sizes[0] :]
+        if self.log_std is None:
+            return affine(couplings, couplings, None)
+        return affine(couplings * (-2 * self.log_std[self.sizes[0] :]).exp(), couplings, None)
+
     def binary_layers(self) -> BinaryLayers:
         """The visible units integrated out. Not for the energy as printed, whose integral is infinite."""
         couplings, hidden_bias, center = self.couplings, self.hidden_bias, self.bias
