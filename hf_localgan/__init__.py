@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from hf_localgan.models import (
     DbmConfig,
     DbmModel,
+    PairDiscriminator,
+    PairDiscriminatorConfig,
     RnnSeq2SeqConfig,
     RnnSeq2SeqForConditionalGeneration,
     RnnSeq2SeqModel,
@@ -25,15 +27,29 @@ if TYPE_CHECKING:
         load_pairs,
         load_word_vectors,
         regular_tokens,
+        token_vectors,
+        train_token_vectors,
         train_tokenizer,
     )
-    from hf_localgan.evaluation import Decoding, answer_queries, evaluate_generator
+    from hf_localgan.evaluation import (
+        Decoding,
+        answer_queries,
+        evaluate_energy,
+        evaluate_generator,
+        measure_locality,
+        rank_responses,
+    )
     from hf_localgan.metrics import score_responses
     from hf_localgan.models.loading import load_generator
     from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff
     from hf_localgan.trainers import (
+        DbmTrainer,
+        DbmTrainingConfig,
+        DivergenceError,
         ExpectedRewardConfig,
         ExpectedRewardTrainer,
+        MatchingConfig,
+        MatchingTrainer,
         MleConfig,
         MleTrainer,
         RamlConfig,
@@ -45,7 +61,10 @@ __version__ = "0.1.0.dev0"
 register_pipeline()
 
 _LATER = {
+    "DbmTrainer": "trainers",
+    "DbmTrainingConfig": "trainers",
     "Decoding": "evaluation",
+    "DivergenceError": "trainers",
     "EditPayoff": "payoff",
     "ExactEditPayoff": "payoff",
     "ExpectedRewardConfig": "trainers",
@@ -53,6 +72,8 @@ _LATER = {
     "HammingPayoff": "payoff",
     "ImportancePayoff": "payoff",
     "LengthLimits": "data",
+    "MatchingConfig": "trainers",
+    "MatchingTrainer": "trainers",
     "MleConfig": "trainers",
     "MleTrainer": "trainers",
     "RamlCollator": "data",
@@ -61,19 +82,27 @@ _LATER = {
     "TemperatureSchedule": "data",
     "answer_queries": "evaluation",
     "encode_pairs": "data",
+    "evaluate_energy": "evaluation",
     "evaluate_generator": "evaluation",
     "load_generator": "models.loading",
     "load_pairs": "data",
     "load_word_vectors": "data",
+    "measure_locality": "evaluation",
+    "rank_responses": "evaluation",
     "regular_tokens": "data",
     "score_responses": "metrics",
+    "token_vectors": "data",
+    "train_token_vectors": "data",
     "train_tokenizer": "data",
 }
 
 __all__ = [
     "DbmConfig",
     "DbmModel",
+    "DbmTrainer",
+    "DbmTrainingConfig",
     "Decoding",
+    "DivergenceError",
     "EditPayoff",
     "ExactEditPayoff",
     "ExpectedRewardConfig",
@@ -81,8 +110,12 @@ __all__ = [
     "HammingPayoff",
     "ImportancePayoff",
     "LengthLimits",
+    "MatchingConfig",
+    "MatchingTrainer",
     "MleConfig",
     "MleTrainer",
+    "PairDiscriminator",
+    "PairDiscriminatorConfig",
     "RamlCollator",
     "RamlConfig",
     "RamlTrainer",
@@ -93,12 +126,17 @@ __all__ = [
     "Text2TextGenerationPipeline",
     "answer_queries",
     "encode_pairs",
+    "evaluate_energy",
     "evaluate_generator",
     "load_generator",
     "load_pairs",
     "load_word_vectors",
+    "measure_locality",
+    "rank_responses",
     "regular_tokens",
     "score_responses",
+    "token_vectors",
+    "train_token_vectors",
     "train_tokenizer",
 ]
 

@@ -15,7 +15,7 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeypatch, capsys):
-    use, train, raml = BLOCKS
+    use, train, raml, energy = BLOCKS
     train = replaced(train, "num_train_epochs=3", "max_steps=2, use_cpu=True, disable_tqdm=True")
     train = replaced(train, "encode_pairs(pairs[split],", "encode_pairs(pairs[split].select(range(40)),")
     monkeypatch.chdir(tmp_path)
@@ -29,6 +29,17 @@ def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeyp
     assert 0 < logged["raml/edit_rate"] < 0.2 and logged["raml/temperature"] == pytest.approx(
         made["payoff"].temperature
     )
+
+    energy = replaced(
+        energy, "num_train_epochs=12", "max_steps=2, ais_temperatures=10, use_cpu=True, disable_tqdm=True"
+    )
+    energy = replaced(energy, 'pairs["train"] for', 'pairs["train"].select(range(2_000)) for')
+    energy = replaced(energy, 'pairs["test"],', 'pairs["test"].select(range(100)),')
+    energy = replaced(energy, "evaluate_energy(", "evaluate_energy(ais_temperatures=10, curvature_queries=0, model=")
+    energy = replaced(energy, "model=energy, train, ", "model=energy, train=train, test=")
+    exec(compile(energy, "README.md", "exec"), made)
+    assert (tmp_path / "runs" / "mine-dbm" / "energy.md").is_file()
+    assert len(made["report"].matching) >= 2 and made["one"].text in made["answers"]
 
     said = {}
     exec(compile(replaced(use, "runs/smalltalk-mle", "runs/mine"), "README.md", "exec"), said)

@@ -1,5 +1,19 @@
 """Settings of recipes: YAML files, command-line options, and the groups that recipes share."""
 
+from hf_localgan.arguments.discriminator import (
+    DiscriminatorArguments,
+    DiscriminatorSetup,
+    load_discriminator,
+    set_up_discriminator,
+)
+from hf_localgan.arguments.energy import (
+    EnergyArguments,
+    EnergyReportArguments,
+    EnergySetup,
+    load_energy,
+    make_energy,
+    set_up_energy,
+)
 from hf_localgan.arguments.groups import (
     DataArguments,
     EvaluationArguments,
@@ -13,6 +27,11 @@ from hf_localgan.arguments.setup import TrainingSetup, set_up_training
 
 __all__ = [
     "DataArguments",
+    "DiscriminatorArguments",
+    "DiscriminatorSetup",
+    "EnergyArguments",
+    "EnergyReportArguments",
+    "EnergySetup",
     "EvaluationArguments",
     "GeneratorArguments",
     "ModelArguments",
@@ -21,6 +40,11 @@ __all__ = [
     "TrainingSetup",
     "checkpoint_to_resume",
     "expand_path",
+    "load_discriminator",
+    "load_energy",
+    "make_energy",
     "read_config",
+    "set_up_discriminator",
+    "set_up_energy",
     "set_up_training",
 ]

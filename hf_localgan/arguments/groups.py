@@ -82,13 +82,11 @@ class DataArguments:
         Args:
             needed: splits that must be there.
         """
-        unit = "words" if self.language == "en" else "characters"
-        bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
         pairs = load_pairs(
             expand_path(self.dataset, "dataset"),
             self.dataset_config,
             columns=self._columns(),
-            limits=LengthLimits(**bounds, unit=unit) if any(bound is not None for bound in bounds.values()) else None,
+            limits=self.limits(),
             on_bad=self.on_bad,
             on_shared=self.on_shared,
             streaming=self.streaming,
@@ -105,6 +103,13 @@ class DataArguments:
         watched = {self.eval_split, self.test_split}  # answered and scored as a whole
         splits = {name: Dataset.from_list(list(some)) if name in watched else some for name, some in pairs.items()}
         return Pairs(splits, pairs.report)
+
+    def limits(self) -> LengthLimits | None:
+        """The lengths outside of which a pair is left out, where there are any."""
+        bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
+        if all(bound is None for bound in bounds.values()):
+            return None
+        return LengthLimits(**bounds, unit="words" if self.language == "en" else "characters")
 
     def _columns(self) -> dict[str, str] | None:
         try:

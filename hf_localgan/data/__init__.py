@@ -7,6 +7,7 @@ from hf_localgan.data.raml_clock import TemperatureSchedule
 from hf_localgan.data.raml_collator import RamlCollator, split_draws
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
+from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
 from hf_localgan.data.tokenization import train_tokenizer, unknown_rate
 from hf_localgan.data.word_vectors import (
     VectorCoverage,
@@ -25,9 +26,11 @@ __all__ = [
     "SharedQueries",
     "SplitReport",
     "TemperatureSchedule",
+    "TokenVectors",
     "VectorCoverage",
     "WordVectors",
     "check_tokenizer",
+    "embedding_vectors",
     "encode_pairs",
     "group_pairs",
     "initialize_embeddings",
@@ -37,6 +40,8 @@ __all__ = [
     "regular_tokens",
     "smalltalk_files",
     "split_draws",
+    "token_vectors",
+    "train_token_vectors",
     "train_tokenizer",
     "train_word_vectors",
     "unknown_rate",

@@ -1,8 +1,13 @@
 """Trainers and their configurations."""
 
 from hf_localgan.trainers.base import TokenLossTrainer
+from hf_localgan.trainers.dbm_config import DbmTrainingConfig
+from hf_localgan.trainers.dbm_divergence import DivergenceError
+from hf_localgan.trainers.dbm_trainer import DbmTrainer
 from hf_localgan.trainers.expected_reward_config import ExpectedRewardConfig
 from hf_localgan.trainers.expected_reward_trainer import ExpectedRewardTrainer
+from hf_localgan.trainers.matching_config import MatchingConfig
+from hf_localgan.trainers.matching_trainer import MatchingTrainer
 from hf_localgan.trainers.mle_config import MleConfig
 from hf_localgan.trainers.mle_trainer import MleTrainer
 from hf_localgan.trainers.raml_config import RamlConfig, make_payoff
@@ -10,8 +15,13 @@ from hf_localgan.trainers.raml_trainer import RamlTrainer
 from hf_localgan.trainers.samples import SampleTableCallback, read_samples, sample_table
 
 __all__ = [
+    "DbmTrainer",
+    "DbmTrainingConfig",
+    "DivergenceError",
     "ExpectedRewardConfig",
     "ExpectedRewardTrainer",
+    "MatchingConfig",
+    "MatchingTrainer",
     "MleConfig",
     "MleTrainer",
     "RamlConfig",

@@ -24,7 +24,8 @@ from transformers import (
     TrainerCallback,
 )
 
-from hf_localgan.trainers import MleConfig, MleTrainer
+from hf_localgan.models import DbmConfig, DbmModel
+from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig, MleConfig, MleTrainer
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -148,6 +149,53 @@ def losses():
         return [row[key] for row in trainer.state.log_history if key in row]
 
     return read
+
+
+# ---- deep Boltzmann machines ----
+
+
+@pytest.fixture(scope="session")
+def vectors():
+    """`vectors(number, seed=0)`: rows of vectors of 3 and 4 dimensions that depend on each other, not standardised."""
+
+    def build(number: int, seed: int = 0) -> list[dict]:
+        draw = torch.Generator().manual_seed(seed)
+        mixing = torch.randn(2, 7, generator=torch.Generator().manual_seed(99))
+        values = torch.randn(number, 2, generator=draw).sign() @ mixing + torch.randn(number, 7, generator=draw) / 2 + 3
+        return [{"query_features": row[:3].tolist(), "response_features": row[3:].tolist()} for row in values]
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def tiny_energy():
+    """`tiny_energy(seed=0, **fields)`: a fresh `DbmModel` for such vectors, 5 and 3 binary units."""
+
+    def build(seed: int = 0, **fields) -> DbmModel:
+        sizes = {"query_size": 3, "response_size": 4, "hidden_size": 5, "top_size": 3, "visible_std": "learned"}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return DbmModel(DbmConfig(**{**sizes, **fields}))
+
+    return build
+
+
+@pytest.fixture
+def energy_trainer(tmp_path):
+    """`energy_trainer(model, train=None, evaluate=None, **arguments)`: a `DbmTrainer` on the processor, 10 chains."""
+
+    def build(model, train=None, evaluate=None, callbacks=None, data_collator=None, cls=DbmTrainer, **arguments):
+        arguments = {
+            "output_dir": str(tmp_path / "run"), "use_cpu": True, "disable_tqdm": True, "save_strategy": "no",
+            "logging_steps": 1, "learning_rate": 0.01, "per_device_train_batch_size": 8, "chains": 10,
+            "final_log_likelihood": False, **arguments,
+        }  # fmt: skip
+        return cls(
+            model, DbmTrainingConfig(**arguments), train_dataset=train, eval_dataset=evaluate,
+            data_collator=data_collator, callbacks=callbacks,
+        )  # fmt: skip
+
+    return build
 
 
 # ---- two processes ----

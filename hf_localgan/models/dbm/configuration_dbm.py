@@ -25,6 +25,8 @@ class DbmConfig(PreTrainedConfig):
         visible_std: standard deviation of a visible unit when the hidden units are known. "unit": 1, as in the paper.
             "learned": one number for each dimension. With "unit" the variance of standardised vectors, 1, is never
             below what the model gives to every direction, so that it cannot describe correlated dimensions.
+        whiten: whether the scalers take correlations out of the vectors of either side. What is left to learn is how
+            the sides depend on each other, and what is not normal in them.
         vocab_size: tokens that have a frozen word vector here. `None`: there are no word vectors, and the model takes
             vectors of utterances only.
         mean_field_steps: largest number of steps of the mean field, unless a method is told another one.
@@ -45,6 +47,7 @@ class DbmConfig(PreTrainedConfig):
     top_size: int = 128
     energy: str = "dbm"
     visible_std: str = "unit"
+    whiten: bool = False
     vocab_size: int | None = None
     mean_field_steps: int = 200
     mean_field_tolerance: float | int = 1e-6

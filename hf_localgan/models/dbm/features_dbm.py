@@ -4,30 +4,41 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+SMALLEST_EIGENVALUE = 1e-3  # of standardised dimensions, whose mean eigenvalue is 1; below, a direction is rounding
+
 
 class FeatureScaler(nn.Module):
     """Standardises vectors: what scikit-learn's `StandardScaler` has counted, as tensors with a gradient for the input.
 
-    The statistics are buffers, so that they travel with the model; before `load_statistics` the scaler changes nothing.
+    With `whiten` the standardised dimensions are also made uncorrelated, by the symmetric inverse root of their
+    correlation matrix, which changes them least. The statistics are buffers, so that they travel with the model;
+    before `load_statistics` the scaler changes nothing.
 
     Args:
         size: dimensions of the vectors.
+        whiten: whether correlations are taken out.
     """
 
-    def __init__(self, size: int):
+    def __init__(self, size: int, whiten: bool = False):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
         self.register_buffer("std", torch.ones(size))
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
+        self.register_buffer("whitening", torch.eye(size) if whiten else None)
 
-    def load_statistics(self, scaler) -> "FeatureScaler":
+    def load_statistics(self, scaler, covariance=None) -> "FeatureScaler":
         """Takes over the statistics of a fitted `sklearn.preprocessing.StandardScaler`.
 
         A dimension that never varies has the standard deviation 1 there, and is only shifted.
 
+        Args:
+            scaler: fitted.
+            covariance: of the vectors before they are standardised, divided by their number, shape `(size, size)`; for
+                `whiten` alone. Directions of hardly any variance are divided by `sqrt(1e-3)` and no less.
+
         Raises:
             ValueError: if it was not fitted, without its mean or its standard deviation, on vectors of another size,
-                or on numbers that are not finite.
+                or on numbers that are not finite; without a covariance where one is needed.
         """
         if getattr(scaler, "n_samples_seen_", None) is None:
             raise ValueError(
@@ -43,9 +54,10 @@ class FeatureScaler(nn.Module):
         with torch.no_grad():
             self.mean.copy_(mean)
             self.std.copy_(std)
-            self.count.fill_(
-                int(torch.as_tensor(scaler.n_samples_seen_).max())
-            )  # one for each dimension, or one for all
+            if self.whitening is not None:
+                self.whitening.copy_(_inverse_root(covariance, std.double()))
+            # One number for each dimension, or one for all.
+            self.count.fill_(int(torch.as_tensor(scaler.n_samples_seen_).max()))
         return self
 
     @property
@@ -54,11 +66,29 @@ class FeatureScaler(nn.Module):
 
     def forward(self, vectors: Tensor) -> Tensor:
         """Standardised vectors, shape `(batch, size)` as they came; without units."""
-        return (vectors - self.mean) / self.std
+        standardised = (vectors - self.mean) / self.std
+        if self.whitening is None:
+            return standardised
+        with torch.autocast(vectors.device.type, enabled=False):
+            return standardised.to(self.whitening.dtype) @ self.whitening
 
     def inverse(self, standardised: Tensor) -> Tensor:
         """What `forward` was given."""
+        if self.whitening is not None:
+            standardised = torch.linalg.solve(self.whitening, standardised, left=False)
         return standardised * self.std + self.mean
+
+
+def _inverse_root(covariance, std: Tensor) -> Tensor:
+    """`R^(-1/2)` of the correlation matrix `R`, symmetric, in double precision."""
+    if covariance is None or tuple(covariance.shape) != (len(std), len(std)):
+        found = None if covariance is None else tuple(covariance.shape)
+        raise ValueError(f"Whitening needs the `covariance` of the vectors, shape {(len(std), len(std))}, got {found}.")
+    correlation = torch.as_tensor(covariance, dtype=torch.float64) / (std[:, None] * std)
+    if not correlation.isfinite().all():
+        raise ValueError("`covariance` must be finite, got NaN or infinity.")
+    values, directions = torch.linalg.eigh((correlation + correlation.T) / 2)
+    return directions / values.clamp(min=SMALLEST_EIGENVALUE).sqrt() @ directions.T
 
 
 class WordVectorTable(nn.Module):

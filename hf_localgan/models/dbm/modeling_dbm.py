@@ -88,8 +88,8 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         self.visible_bias = nn.Parameter(torch.empty(visible))
         if config.visible_std == "learned":
             self.visible_log_std = nn.Parameter(torch.empty(visible))
-        self.query_scaler = FeatureScaler(config.query_size)
-        self.response_scaler = FeatureScaler(config.response_size)
+        self.query_scaler = FeatureScaler(config.query_size, config.whiten)
+        self.response_scaler = FeatureScaler(config.response_size, config.whiten)
         self.word_vectors = None
         if config.vocab_size is not None:
             self.word_vectors = WordVectorTable(config.vocab_size, config.query_size)
@@ -106,6 +106,8 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             init.zeros_(module.mean)
             init.ones_(module.std)
             init.zeros_(module.count)
+            if module.whitening is not None:
+                init.eye_(module.whitening)
         elif isinstance(module, WordVectorTable):
             init.zeros_(module.vectors)
             init.zeros_(module.regular)

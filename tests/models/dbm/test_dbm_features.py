@@ -156,3 +156,56 @@ def test_bad_tables_and_ids_are_refused(model, vectors):
     with pytest.raises(ValueError, match="holds no word vectors"):
         DbmModel(DbmConfig(query_size=3, response_size=3, hidden_size=2)).query_features(IDS)
     assert model.query_features(IDS[:0]).shape == (0, 6) and not model.query_features(IDS[:, :0]).any()
+
+
+def correlated(rows: int, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(rows, 4)) @ rng.normal(size=(4, 4)) * [1, 5, 0.1, 2] + [0, 3, -2, 9]
+
+
+def test_whitening_takes_correlations_out_and_changes_least():
+    data = correlated(500)
+    fitted, covariance = StandardScaler().fit(data), np.cov(data.T, bias=True)
+    scaler = FeatureScaler(4, whiten=True).double().load_statistics(fitted, covariance)
+    white = scaler(torch.tensor(data))
+    np.testing.assert_allclose(np.cov(white.numpy().T, bias=True), np.eye(4), atol=1e-9)
+    # Of all whitenings the symmetric one lies nearest the standardised vectors.
+    standardised = fitted.transform(data)
+    distance = ((white.numpy() - standardised) ** 2).sum()
+    rotation = torch.linalg.qr(torch.randn(4, 4, generator=torch.Generator().manual_seed(0)))[0].double()
+    assert distance < (((white @ rotation).numpy() - standardised) ** 2).sum()
+    torch.testing.assert_close(scaler.whitening, scaler.whitening.T)
+    torch.testing.assert_close(scaler.inverse(white), torch.tensor(data))
+
+
+def test_a_direction_without_variance_is_not_blown_up():
+    data = correlated(300)
+    data[:, 3] = data[:, 0] + data[:, 1]  # a combination of others
+    data[:, 2] = 7.0  # constant
+    scaler = FeatureScaler(4, whiten=True).double()
+    scaler.load_statistics(StandardScaler().fit(data), np.cov(data.T, bias=True))
+    white = scaler(torch.tensor(data))
+    assert white.isfinite().all() and float(white.std(dim=0).max()) < 1.01
+    # Half a standard deviation off the plane of the others is at most 0.5 / sqrt(1e-3) away.
+    moved = scaler(torch.tensor(data[:1]) + torch.tensor([[0.0, 0.0, 0.5, 0.0]]))
+    assert float((moved - white[:1]).norm()) < 0.5 / 1e-3**0.5 + 1e-6
+
+
+def test_a_whitening_model_keeps_its_statistics(tmp_path):
+    model = DbmModel(DbmConfig(query_size=4, response_size=4, hidden_size=3, top_size=2, whiten=True))
+    data = correlated(100)
+    model.query_scaler.load_statistics(StandardScaler().fit(data), np.cov(data.T, bias=True))
+    model.save_pretrained(tmp_path)
+    again = DbmModel.from_pretrained(tmp_path)
+    assert torch.equal(again.query_scaler.whitening, model.query_scaler.whitening)
+    assert torch.equal(again.response_scaler.whitening, torch.eye(4))
+
+
+def test_whitening_without_a_covariance_is_refused():
+    fitted = StandardScaler().fit(correlated(10))
+    with pytest.raises(ValueError, match=r"covariance.*\(4, 4\), got None"):
+        FeatureScaler(4, whiten=True).load_statistics(fitted)
+    with pytest.raises(ValueError, match=r"got \(3, 3\)"):
+        FeatureScaler(4, whiten=True).load_statistics(fitted, np.eye(3))
+    with pytest.raises(ValueError, match="finite"):
+        FeatureScaler(4, whiten=True).load_statistics(fitted, np.full((4, 4), np.nan))

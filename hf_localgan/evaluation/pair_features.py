@@ -1,0 +1,122 @@
+"""The vectors of the pairs of a data set, as an energy model sees them."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from datasets import Dataset, IterableDataset
+from torch import Tensor
+
+from hf_localgan.metrics.energy import equal_rows
+
+TOKENS = ("input_ids", "labels")
+VECTORS = ("query_features", "response_features")
+
+
+class PairFeatures(NamedTuple):
+    """Standardised vectors of pairs, and which of them have the same query.
+
+    Attributes:
+        query: float32 or float64, on the CPU, shape `(pairs, query_size)`.
+        response: the same, shape `(pairs, response_size)`.
+        groups: number of the query of each pair, from 0 on in the order met, shape `(pairs,)`. Queries with the same
+            vector are one query.
+        without_words: pairs of which a side has no regular token; it lies at the scaler's mean.
+    """
+
+    query: Tensor
+    response: Tensor
+    groups: np.ndarray
+    without_words: int
+
+    @property
+    def first(self) -> np.ndarray:
+        """The first pair of each query, shape `(queries,)`."""
+        return np.unique(self.groups, return_index=True)[1]
+
+
+@torch.no_grad()
+def pair_features(
+    model, rows: Dataset | IterableDataset | Iterable[Mapping], *, max_pairs: int | None = None, batch_size: int = 1024
+) -> PairFeatures:
+    """The vectors of pairs as the energy model's methods take them.
+
+    Args:
+        model (`DbmModel`): with fitted scalers, and word vectors where rows hold tokens.
+        rows: as `encode_pairs` makes them (`input_ids`, `labels`), or with vectors of the user's own
+            (`query_features`, `response_features`), not standardised.
+        max_pairs: read no more.
+        batch_size: pairs at a time.
+
+    Raises:
+        ValueError: for rows with neither, and for no row at all.
+    """
+    queries, responses, without_words = [], [], 0
+    for batch in _batches(rows, batch_size, max_pairs):
+        batch = {name: values.to(model.device) for name, values in _padded(batch).items()}
+        if VECTORS[0] in batch:
+            query, response = (
+                _standardised(name, batch[name], scaler)
+                for name, scaler in zip(VECTORS, (model.query_scaler, model.response_scaler), strict=True)
+            )
+        else:
+            seen = batch.get("attention_mask")
+            query, response = model.query_features(batch["input_ids"], seen), model.response_features(batch["labels"])
+            found = model.word_vectors(batch["input_ids"], seen)[1] & model.word_vectors(batch["labels"])[1]
+            without_words += int((~found).sum())
+        precision = torch.promote_types(query.dtype, torch.float32)
+        queries.append(query.to("cpu", precision))
+        responses.append(response.to("cpu", precision))
+    if not queries:
+        raise ValueError("There is no pair to make vectors of: the data set is empty.")
+    query = torch.cat(queries)
+    return PairFeatures(query, torch.cat(responses), equal_rows(query.numpy()), without_words)
+
+
+def _standardised(name: str, vectors: Tensor, scaler) -> Tensor:
+    if vectors.shape[1:] != scaler.mean.shape:
+        raise ValueError(f"`{name}` must be vectors of {len(scaler.mean)} dimensions, got {tuple(vectors.shape[1:])}.")
+    return scaler(vectors)
+
+
+def _padded(batch: Mapping[str, list]) -> dict[str, Tensor]:
+    """The columns that count, as tensors; -100 is padding on either side."""
+    if all(name in batch for name in VECTORS):
+        return {name: torch.from_numpy(np.asarray(batch[name], dtype=np.float32)) for name in VECTORS}
+    if not all(name in batch for name in TOKENS):
+        found = ", ".join(f"`{name}`" for name in batch)
+        raise ValueError(
+            "The pairs must have `input_ids` and `labels` (see `encode_pairs`), or vectors as `query_features` and "
+            f"`response_features`; found {found or 'none'}."
+        )
+    padded = {}
+    for name in (*TOKENS, "attention_mask"):
+        if name in batch:
+            longest = max(1, *(len(one) for one in batch[name]))
+            ids = np.full((len(batch[name]), longest), 0 if name == "attention_mask" else -100, dtype=np.int64)
+            for row, tokens in enumerate(batch[name]):
+                ids[row, : len(tokens)] = tokens
+            padded[name] = torch.from_numpy(ids)
+    return padded
+
+
+def _batches(rows, batch_size: int, limit: int | None) -> Iterator[dict[str, list]]:
+    """Columns of at most `batch_size` rows at a time, at most `limit` rows in all."""
+    if isinstance(rows, (Dataset, IterableDataset)):
+        batches = rows.with_format(None).iter(batch_size)
+    else:
+        batches = _columns(iter(rows), batch_size)
+    left = float("inf") if limit is None else limit
+    for batch in batches:
+        if left <= 0:
+            return
+        number = len(next(iter(batch.values())))
+        yield batch if number <= left else {name: values[: int(left)] for name, values in batch.items()}
+        left -= number
+
+
+def _columns(rows: Iterator[Mapping], batch_size: int) -> Iterator[dict[str, list]]:
+    while some := list(islice(rows, batch_size)):
+        yield {name: [row[name] for row in some] for name in some[0]}

@@ -1,0 +1,120 @@
+"""A trained energy model at work: ranking responses to a query, and measuring how local a set of responses is."""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hf_localgan.metrics.energy_gap import cluster_spread
+
+SCORES = ("difference", "free_energy")
+
+
+class RankedResponse(NamedTuple):
+    """A candidate and its numbers, nats; NaN where no token of it has a vector.
+
+    Attributes:
+        text: as it was given.
+        difference: `F(q, r) - F(bq, r)`: how much likelier the response is because of this query; lower is better.
+        free_energy: `F(q, r)`, which is also low for responses that are common after any query.
+        radius: `F(q, r) - F(q, rc)`: its distance from the centre of the query's responses.
+    """
+
+    text: str
+    difference: float
+    free_energy: float
+    radius: float
+
+
+class Locality(NamedTuple):
+    """How far a set of responses to one query is from its centre and from itself.
+
+    Attributes:
+        radii: `F(q, r) - F(q, rc)` of each response, nats, shape `(responses,)`; NaN where no token has a vector.
+        center_energy: `F(q, rc)`, nats.
+        cosines: of each response's vector with the centre's, shape `(responses,)`.
+        spread: trace of the covariance of the responses' vectors; the dimension where they are as far apart as any
+            responses, NaN for less than two.
+    """
+
+    radii: np.ndarray
+    center_energy: float
+    cosines: np.ndarray
+    spread: float
+
+
+@torch.no_grad()
+def rank_responses(
+    model, tokenizer: PreTrainedTokenizerBase, query: str, candidates: Sequence[str], *, by: str = "difference"
+) -> list[RankedResponse]:
+    """Candidate responses, best first.
+
+    Args:
+        model (`DbmModel`): trained, with word vectors.
+        tokenizer: the one it was trained with.
+        query: a text.
+        candidates: texts.
+        by: "difference" or "free_energy", see `RankedResponse`. Candidates without a known word come last.
+
+    Raises:
+        ValueError: for no candidate, one text instead of a list, and a query without a known word.
+    """
+    if by not in SCORES:
+        raise ValueError(f'`by` must be "difference" or "free_energy", got "{by}".')
+    vector, responses, known = _vectors(model, tokenizer, query, "candidates", candidates)
+    queries = vector.expand(len(responses), -1)
+    bias = model.visible_bias[: model.config.query_size].to(queries)
+    energies = model.free_energy(queries, responses)
+    differences = energies - model.free_energy(bias.expand_as(queries), responses)
+    radii = energies - model.free_energy(vector, model.center(vector))
+    numbers = torch.stack([differences, energies, radii], dim=1).double()
+    numbers = numbers.masked_fill(~known[:, None], math.nan).tolist()
+    ranked = [RankedResponse(text, *of_text) for text, of_text in zip(candidates, numbers, strict=True)]
+    return sorted(ranked, key=lambda one: (math.isnan(one.radius), getattr(one, by)))
+
+
+@torch.no_grad()
+def measure_locality(model, tokenizer: PreTrainedTokenizerBase, query: str, responses: Sequence[str]) -> Locality:
+    """Radii of responses to a query, and how they spread.
+
+    Args:
+        model (`DbmModel`): trained, with word vectors.
+        tokenizer: the one it was trained with.
+        query: a text.
+        responses: texts, such as several generations or the references of one query.
+
+    Raises:
+        ValueError: for no response, one text instead of a list, and a query without a known word.
+    """
+    vector, vectors, known = _vectors(model, tokenizer, query, "responses", responses)
+    center = model.center(vector)
+    center_energy = model.free_energy(vector, center)
+    radii = model.free_energy(vector.expand(len(vectors), -1), vectors) - center_energy
+    cosines = torch.nn.functional.cosine_similarity(vectors, center.to(vectors))
+    radii, cosines = (values.double().masked_fill(~known, math.nan).cpu().numpy() for values in (radii, cosines))
+    some = vectors[known].cpu().numpy()
+    spread = float(cluster_spread(some, np.zeros(len(some), dtype=np.int64))[0]) if len(some) else math.nan
+    return Locality(radii, float(center_energy), cosines, spread)
+
+
+def _vectors(model, tokenizer, query: str, name: str, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
+    """Standardised vectors of the query, `(1, size)`, and of texts, `(texts, size)`; which texts have a known word."""
+    if isinstance(texts, str) or not len(texts):
+        raise ValueError(f"`{name}` must be a list of at least one text, got {texts!r}.")
+    if model.word_vectors is None:
+        raise ValueError("This energy model holds no word vectors, so it cannot read text. Use its methods on vectors.")
+    ids = tokenizer([query], return_tensors="pt", verbose=False)
+    ids = {key: ids[key].to(model.device) for key in ("input_ids", "attention_mask")}
+    if not model.word_vectors(ids["input_ids"], ids["attention_mask"])[1].all():
+        raise ValueError(f"No word of the query {query!r} has a vector in this energy model.")
+    rows = tokenizer(text_target=list(texts), verbose=False).input_ids
+    padded = torch.full((len(rows), max(1, *map(len, rows))), -100)
+    for row, tokens in enumerate(rows):
+        padded[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
+    padded = padded.to(model.device)
+    known = model.word_vectors(padded)[1]
+    return model.query_features(**ids), model.response_features(padded), known

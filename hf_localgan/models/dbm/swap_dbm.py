@@ -1,0 +1,39 @@
+"""Learning which response belongs to which query, from the energy of pairs whose responses have changed places."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from .mean_field_dbm import MeanField
+from .modeling_dbm import DbmModel
+
+
+def swap_loss(model: DbmModel, query: Tensor, response: Tensor, *, mean_field_steps: int = 10) -> Tensor:
+    """How surely the model tells two pairs from the same two with their responses exchanged: a log-loss, nats.
+
+    For pairs `(q, r)` and `(q', r')` of different queries,
+
+        softplus(F(q, r) + F(q', r') - F(q, r') - F(q', r))
+
+    is `-ln` of the probability that the model gives to the right one of the two ways to match them. All that the energy
+    says of a query alone or of a response alone cancels, and so does `ln Z`: this is about their dependence only, of
+    which maximum likelihood learns little beside the much larger rest. Free energies are variational, their gradient
+    that of `DbmModel.free_energy`.
+
+    Args:
+        model: of any energy.
+        query, response: standardised vectors of pairs in random order; the first half is matched with the second.
+        mean_field_steps: all of which are taken.
+
+    Returns:
+        Mean over the matches, shape `()`; 0 where a batch has no two different queries.
+    """
+    half = len(query) // 2
+    first, second = slice(0, half), slice(half, 2 * half)
+    queries = torch.cat([query[: 2 * half], query[: 2 * half]])
+    responses = torch.cat([response[: 2 * half], response[second], response[first]])
+    means: MeanField = model.mean_field(queries, responses, steps=mean_field_steps, tolerance=0)
+    energies = model.free_energy(queries, responses, means)
+    right, wrong = energies[: 2 * half].view(2, half).sum(dim=0), energies[2 * half :].view(2, half).sum(dim=0)
+    different = (query[first] != query[second]).any(dim=1).to(right.dtype)
+    return (F.softplus(right - wrong) * different).sum() / different.sum().clamp(min=1)

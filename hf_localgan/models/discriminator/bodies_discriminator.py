@@ -1,0 +1,249 @@
+"""What a discriminator sees in a query and a response: convolutions over words, or the means of a Boltzmann machine.
+
+Both read utterances as token ids or as a distribution over tokens at each place, and give the same for ids and for the
+distributions that are certain of them.
+"""
+
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from .configuration_discriminator import PairDiscriminatorConfig
+
+PADDING = -100  # the label that losses skip
+
+
+class Utterances(NamedTuple):
+    """Utterances as a body reads them: of a token at each place, or of probabilities of tokens.
+
+    Attributes:
+        ids: token ids without negative ones, shape `(batch, time)`; with probabilities of some tokens only these
+            tokens, shape `(batch, time, k)`; `None` with probabilities of the whole vocabulary.
+        probabilities: shape `(batch, time, k)` or `(batch, time, vocab)`; `None` where each place has one token.
+        mask: 0 at padding, 1 at tokens, in between where a place counts in part; shape `(batch, time)`.
+    """
+
+    ids: Tensor | None
+    probabilities: Tensor | None
+    mask: Tensor
+
+    def embed(self, table: Tensor) -> Tensor:
+        """Expected row of `table`, shape `(batch, time, dim)`, from one of shape `(vocab, dim)`."""
+        if self.probabilities is None:
+            return F.embedding(self.ids, table)
+        probabilities = self.probabilities.to(table.dtype)
+        if self.ids is None:
+            return probabilities @ table
+        return torch.einsum("btk,btkd->btd", probabilities, F.embedding(self.ids, table))
+
+
+def read_utterances(
+    side: str,
+    ids: Tensor | None,
+    probabilities: Tensor | None,
+    mask: Tensor | None,
+    vocab_size: int,
+    dtype: torch.dtype,
+    columns: Tensor | None = None,
+) -> Utterances:
+    """Checks what was given for one side. -100 in place of an id is padding, whatever the mask says.
+
+    Args:
+        side: "query" or "response", for errors.
+        dtype: that the mask shall have.
+        columns: the tokens that the probabilities are of; by default the vocabulary.
+
+    Raises:
+        ValueError: if not exactly one of ids and probabilities is given, for other shapes, and for ids outside of the
+            vocabulary.
+    """
+    if (ids is None) == (probabilities is None):
+        names = {"query": "`input_ids` or `query_probabilities`", "response": "`labels` or `response_probabilities`"}
+        raise ValueError(f"Give {names[side]}, one of the two.")
+    given = ids if probabilities is None else probabilities
+    if columns is not None and (probabilities is None or columns.shape != given.shape):
+        found = "none" if probabilities is None else f"those of shape {tuple(given.shape)}"
+        raise ValueError(f"Tokens of shape {tuple(columns.shape)} need probabilities of the same shape, got {found}.")
+    wrong_width = probabilities is not None and columns is None and given.shape[-1] != vocab_size
+    if given.dim() != (2 if probabilities is None else 3) or wrong_width:
+        wanted = "(batch, time)" if probabilities is None else f"(batch, time, {vocab_size})"
+        raise ValueError(f"The {side} must have shape {wanted}, got {tuple(given.shape)}.")
+    if mask is not None and mask.shape != given.shape[:2]:
+        raise ValueError(f"The mask of the {side} must have shape {tuple(given.shape[:2])}, got {tuple(mask.shape)}.")
+    mask = torch.ones(given.shape[:2], dtype=dtype, device=given.device) if mask is None else mask.to(dtype)
+    tokens = ids if columns is None else columns
+    if tokens is not None:
+        outside = (tokens >= vocab_size) | (tokens < 0) & ((tokens != PADDING) | (columns is not None))
+        if outside.any():  # on an accelerator the look-up would end the process without a message
+            raise ValueError(
+                f"The {side} has ids outside the vocabulary of {vocab_size} tokens, such as {int(tokens[outside][0])}. "
+                "The tokenizer is not the one that this discriminator was made for."
+            )
+    if ids is None:
+        return Utterances(columns, probabilities, mask)
+    return Utterances(ids.clamp(min=0), None, mask * (ids >= 0))
+
+
+class ConvolutionalBody(nn.Module):
+    """Convolutions over the word embeddings of either side, each filter's largest value over time (Kim 2014).
+
+    A window begins at every token and reads zeros behind the last one, so that every filter has a value for every
+    utterance that has a token, and padding, on either side, changes nothing. Padding, begin and end tokens of the
+    configuration count as padding: a response that was generated may end without one. Their probability, in a
+    distribution over tokens, adds nothing to the mean embedding of a place, and a place that has no other is padding.
+    """
+
+    def __init__(self, config: PairDiscriminatorConfig):
+        super().__init__()
+        self.config = config
+        if config.embedding_size:
+            self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size)
+        if config.vector_size:
+            self.register_buffer("vectors", torch.zeros(config.vocab_size, config.vector_size))
+        size = config.embedding_size + config.vector_size
+        # Over windows that are laid out token by token, a linear layer is a convolution.
+        self.query_filters = nn.ModuleList(nn.Linear(width * size, config.filters) for width in config.widths)
+        if not config.share_filters:
+            self.response_filters = nn.ModuleList(nn.Linear(width * size, config.filters) for width in config.widths)
+        self.embedding_dropout = nn.Dropout(config.embedding_dropout)
+        self.dropout = nn.Dropout(config.dropout)
+        self.side_size = config.filters * len(config.widths)
+        self.size = self.side_size * {"none": 2, "product": 3, "difference": 3, "both": 4}[config.interaction]
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.query_filters[0].weight.dtype
+
+    def query_features(self, utterances: Utterances) -> Tensor:
+        """Shape `(batch, filters * widths)`; zeros for an utterance without tokens."""
+        return self._features(self.query_filters, utterances)
+
+    def response_features(self, utterances: Utterances) -> Tensor:
+        """As `query_features`, with filters of their own unless these are shared."""
+        return self._features(self.query_filters if self.config.share_filters else self.response_filters, utterances)
+
+    def join(self, query: Tensor, response: Tensor) -> Tensor:
+        """What the head sees of pairs of features, shape `(pairs, size)`."""
+        parts = [query, response]
+        if self.config.interaction in ("product", "both"):
+            parts.append(query * response)
+        if self.config.interaction in ("difference", "both"):
+            parts.append((query - response).abs())
+        return torch.cat(parts, dim=1)
+
+    def _features(self, filters: nn.ModuleList, utterances: Utterances) -> Tensor:
+        text = self._text(utterances.mask)
+        present = (utterances.embed(text).squeeze(2) * utterances.mask) != 0
+        windows = self._windows(utterances, present, text)
+        empty = ~present.any(dim=1, keepdim=True)
+        features = []
+        for layer in filters:
+            values = layer(windows[:, : layer.in_features])  # (tokens, filters)
+            placed = values.new_full((*present.shape, values.shape[1]), float("-inf"))
+            placed[present] = values
+            features.append(F.relu(placed.max(dim=1).values.masked_fill(empty, 0.0)))
+        return self.dropout(torch.cat(features, dim=1))
+
+    def _text(self, like: Tensor) -> Tensor:
+        """1 for tokens that are text and 0 for those around it, shape `(vocab, 1)`."""
+        text = like.new_ones(self.config.vocab_size, 1)
+        text[self.config.tokens_around_text] = 0
+        return text
+
+    def _windows(self, utterances: Utterances, present: Tensor, text: Tensor) -> Tensor:
+        """The embeddings of each token and those that follow it, shape `(tokens, dim * widest)`.
+
+        Windows at padding, most of a batch where lengths differ, are not made.
+        """
+        widest = max(self.config.widths)
+        tables = [self.embeddings.weight] if self.config.embedding_size else []
+        tables += [self.vectors] if self.config.vector_size else []
+        if utterances.probabilities is not None:
+            tables = [table * text for table in tables]
+        embedded = torch.cat([utterances.embed(table) for table in tables], dim=2)[present]  # (tokens, dim)
+        embedded = self.embedding_dropout(embedded) * utterances.mask[present][:, None]
+        number = len(embedded)
+        # For every place the row of its token, and for padding and places behind the end a row of zeros.
+        rows = torch.full((len(present), present.shape[1] + widest - 1), number, device=present.device)
+        rows[:, : present.shape[1]][present] = torch.arange(number, device=present.device)
+        rows = rows.unfold(1, widest, 1)[present]  # (tokens, widest)
+        return F.embedding(rows, F.pad(embedded, (0, 0, 0, 1))).flatten(1)
+
+
+class BoltzmannBody(nn.Module):
+    """Means of the binary units of a deep Boltzmann machine over the vectors of query and response.
+
+    A vector is the standardised mean of the frozen word vectors of an utterance's regular tokens, each counted by its
+    probability; an utterance without any lies at the mean. The mean field takes a fixed number of steps, through which
+    gradients flow; parameters and steps are those of the energy (`from_energy`), with real-valued units `v = [q; r]`,
+    standard deviations `s`, and units `hq` (`hidden`) and `h` (`top`):
+
+        hq <- sigmoid(W (v / s^2) + U' h + c1)        h <- sigmoid(U hq + c2)
+    """
+
+    def __init__(self, config: PairDiscriminatorConfig):
+        super().__init__()
+        self.config = config
+        visible = 2 * config.vector_size
+        self.visible_to_hidden = nn.Parameter(torch.empty(config.hidden_size, visible))
+        self.hidden_bias = nn.Parameter(torch.empty(config.hidden_size))
+        self.top_bias = nn.Parameter(torch.empty(config.top_size))
+        if config.energy == "rbm_pair":
+            self.visible_to_top = nn.Parameter(torch.empty(config.top_size, visible))
+        else:
+            self.hidden_to_top = nn.Parameter(torch.empty(config.top_size, config.hidden_size))
+        if config.visible_std == "learned":
+            self.visible_log_std = nn.Parameter(torch.empty(visible))
+        # Zeros for tokens that are not regular.
+        self.register_buffer("vectors", torch.zeros(config.vocab_size, config.vector_size))
+        self.register_buffer("regular", torch.zeros(config.vocab_size, dtype=torch.bool))
+        for side in ("query", "response"):
+            self.register_buffer(f"{side}_mean", torch.zeros(config.vector_size))
+            self.register_buffer(f"{side}_std", torch.ones(config.vector_size))
+        self.dropout = nn.Dropout(config.dropout)
+        self.size = config.hidden_size + config.top_size
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.visible_to_hidden.dtype
+
+    def query_features(self, utterances: Utterances) -> Tensor:
+        """Standardised vectors of queries, shape `(batch, vector_size)`."""
+        return self._features(utterances, self.query_mean, self.query_std)
+
+    def response_features(self, utterances: Utterances) -> Tensor:
+        """Standardised vectors of responses, shape `(batch, vector_size)`."""
+        return self._features(utterances, self.response_mean, self.response_std)
+
+    def _features(self, utterances: Utterances, mean: Tensor, std: Tensor) -> Tensor:
+        if not self.regular.any():
+            raise ValueError(
+                "This body has no word vectors yet. Make the discriminator of an energy by "
+                "`PairDiscriminator.from_energy`, or load a trained one."
+            )
+        counted = utterances.embed(self.regular.to(self.vectors.dtype)[:, None])  # (batch, time, 1)
+        mass = (counted * utterances.mask[:, :, None]).sum(dim=1)
+        summed = (utterances.embed(self.vectors) * utterances.mask[:, :, None]).sum(dim=1)
+        vectors = summed / mass.masked_fill(mass == 0, 1.0)
+        return torch.where(mass > 0, (vectors - mean) / std, 0.0)
+
+    def join(self, query: Tensor, response: Tensor) -> Tensor:
+        """Means of `hidden` and `top` of pairs of vectors, shape `(pairs, hidden_size + top_size)`."""
+        return self.dropout(torch.cat(self.means(query, response), dim=1))
+
+    def means(self, query: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+        """Means of `hidden` and `top`, shapes `(pairs, hidden_size)` and `(pairs, top_size)`, with their gradient."""
+        visible = torch.cat([query, response], dim=1)
+        if self.config.visible_std == "learned":
+            visible = visible * (-2 * self.visible_log_std).exp()
+        base = F.linear(visible, self.visible_to_hidden, self.hidden_bias)
+        if self.config.energy == "rbm_pair":  # the two layers do not see each other
+            return torch.sigmoid(base), torch.sigmoid(F.linear(visible, self.visible_to_top, self.top_bias))
+        top = base.new_full((len(base), self.config.top_size), 0.5)
+        hidden = torch.sigmoid(base + top @ self.hidden_to_top)
+        for _ in range(self.config.mean_field_steps):
+            top = torch.sigmoid(F.linear(hidden, self.hidden_to_top, self.top_bias))
+            hidden = torch.sigmoid(base + top @ self.hidden_to_top)
+        return hidden, top

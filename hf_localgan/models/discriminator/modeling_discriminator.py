@@ -1,0 +1,207 @@
+"""A network that tells whether a response belongs to a query."""
+
+from contextlib import nullcontext
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+from transformers import initialization as init
+from transformers.utils import ModelOutput, can_return_tuple
+
+from .bodies_discriminator import BoltzmannBody, ConvolutionalBody, Utterances, read_utterances
+from .configuration_discriminator import PairDiscriminatorConfig
+
+COUPLINGS_STD = 0.01  # of a Boltzmann machine that nothing was trained for
+OVERLAP = 0.1  # weight of `q' r` in the logit of a bilinear head at the start
+
+
+@dataclass
+class PairDiscriminatorOutput(ModelOutput):
+    """What the forward of `PairDiscriminator` returns.
+
+    Args:
+        logits: of each pair; the sigmoid is the probability that the response belongs to the query. Shape `(batch,)`.
+        mismatch_logits: of each query with the responses that `mismatches` names, shape `(batch, negatives)`.
+    """
+
+    logits: Tensor | None = None
+    mismatch_logits: Tensor | None = None
+
+
+class PairDiscriminator(PreTrainedModel):
+    """A logit for a query and a response, either of them token ids or a distribution over tokens at each place.
+
+    A distribution that is certain of one token gives what its id gives, and gradients flow to the distributions.
+    Padding and batch neighbours change nothing. The body (`config.body`) is described in its own class.
+    """
+
+    config_class = PairDiscriminatorConfig
+    main_input_name = "input_ids"
+    base_model_prefix = "discriminator"
+    accepts_loss_kwargs = False  # the forward computes no loss
+
+    def __init__(self, config: PairDiscriminatorConfig):
+        super().__init__(config)
+        self.body = (ConvolutionalBody if config.body == "cnn" else BoltzmannBody)(config)
+        if config.head == "bilinear":
+            self.bilinear = nn.Linear(self.body.side_size, self.body.side_size, bias=False)
+            self.head = nn.Linear(2 * self.body.side_size, 1)
+        else:
+            self.head = nn.Sequential(
+                nn.Linear(self.body.size, config.head_size), nn.ReLU(), nn.Dropout(config.dropout),
+                nn.Linear(config.head_size, 1),
+            )  # fmt: skip
+        self.post_init()
+
+    def _init_weights(self, module: nn.Module):
+        if module is getattr(self, "bilinear", None) and self.config.share_filters:
+            # Both sides are read alike, so that their product says at once what they have in common.
+            init.copy_(module.weight, OVERLAP * torch.eye(len(module.weight)).to(module.weight))
+        elif isinstance(module, nn.Linear):
+            init.xavier_uniform_(module.weight)
+            if module.bias is not None:
+                init.zeros_(module.bias)
+        elif isinstance(module, nn.Embedding):
+            init.normal_(module.weight, mean=0.0, std=self.config.initializer_range)
+        elif isinstance(module, BoltzmannBody | ConvolutionalBody):
+            for name, parameter in module.named_parameters(recurse=False):
+                if "_to_" in name:
+                    init.normal_(parameter, mean=0.0, std=COUPLINGS_STD)
+                else:
+                    init.zeros_(parameter)
+            for name, buffer in module.named_buffers(recurse=False):
+                (init.ones_ if name.endswith("_std") else init.zeros_)(buffer)
+
+    # ---- made of other models ----
+
+    @classmethod
+    def from_energy(cls, energy: PreTrainedModel, **settings) -> "PairDiscriminator":
+        """A discriminator whose body is a copy of an energy: its couplings, biases, word vectors and scalers.
+
+        Args:
+            energy (`DbmModel`): trained, with word vectors.
+            **settings: of the configuration: `mean_field_steps`, `head_size`, `dropout`.
+
+        Raises:
+            ValueError: for an energy without word vectors, without a top layer or in the form as printed.
+        """
+        config = energy.config
+        if config.vocab_size is None:
+            raise ValueError(
+                "The energy holds no word vectors (its `vocab_size` is `None`), so a discriminator made of it cannot "
+                "read token ids. Train an energy on token ids."
+            )
+        if config.energy not in ("dbm", "rbm_pair") or config.top_size == 0:
+            raise ValueError(
+                'The body needs an energy "dbm" or "rbm_pair" with a top layer, got '
+                f'"{config.energy}" with {config.top_size} units there.'
+            )
+        names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std")
+        shape = {name: getattr(config, name) for name in names} | {"vector_size": config.query_size, "body": "dbm"}
+        model = cls(PairDiscriminatorConfig(**{**shape, **settings})).to(energy.dtype)
+        state = dict(energy.state_dict())
+        for side in ("query", "response"):
+            state |= {f"{side}_{name}": state[f"{side}_scaler.{name}"] for name in ("mean", "std")}
+        regular = state["word_vectors.regular"]
+        state |= {"regular": regular, "vectors": state["word_vectors.vectors"] * regular[:, None]}
+        model.body.load_state_dict({name: state[name] for name in model.body.state_dict()})
+        return model
+
+    def load_vectors(self, vectors: Tensor) -> "PairDiscriminator":
+        """Takes over word vectors; for the convolutional body.
+
+        Args:
+            vectors: shape `(vocab_size, vector_size)`, frozen. Without a `vector_size` the learned embeddings start
+                from them, shape `(vocab_size, embedding_size)`, and keep their rows where a vector is all zeros.
+
+        Raises:
+            ValueError: for another body, another shape, and numbers that are not finite.
+        """
+        if self.config.body != "cnn":
+            raise ValueError("A Boltzmann machine has the word vectors of its energy. Use `from_energy`.")
+        table = self.body.vectors if self.config.vector_size else self.body.embeddings.weight
+        if vectors.shape != table.shape:
+            raise ValueError(f"`vectors` must have shape {tuple(table.shape)}, got {tuple(vectors.shape)}.")
+        if not torch.isfinite(vectors).all():
+            raise ValueError("`vectors` must be finite, got NaN or infinity.")
+        with torch.no_grad():
+            vectors = vectors.to(table)
+            found = (vectors != 0).any(dim=1, keepdim=True) | bool(self.config.vector_size)
+            table.copy_(torch.where(found, vectors, table))
+        return self
+
+    # ---- a logit ----
+
+    def query_features(
+        self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, probabilities: Tensor | None = None
+    ) -> Tensor:
+        """What the body sees in queries before responses are known, shape `(batch, size)`; see `forward`."""
+        utterances = self._read("query", input_ids, probabilities, attention_mask)
+        with self._precision(utterances.mask):
+            return self.body.query_features(utterances)
+
+    def response_features(
+        self,
+        labels: Tensor | None = None,
+        mask: Tensor | None = None,
+        probabilities: Tensor | None = None,
+        ids: Tensor | None = None,
+    ) -> Tensor:
+        """What the body sees in responses before queries are known, shape `(batch, size)`; see `forward`."""
+        utterances = self._read("response", labels, probabilities, mask, ids)
+        with self._precision(utterances.mask):
+            return self.body.response_features(utterances)
+
+    def score(self, query: Tensor, response: Tensor) -> Tensor:
+        """Logits of pairs of features, shape `(pairs,)`, from `query_features` and `response_features`."""
+        if self.config.head == "bilinear":
+            linear = self.head(torch.cat([query, response], dim=1)).squeeze(1)
+            return linear + (self.bilinear(query) * response).sum(dim=1)
+        with self._precision(query):
+            joined = self.body.join(query, response)
+        return self.head(joined).squeeze(1)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        labels: Tensor | None = None,
+        query_probabilities: Tensor | None = None,
+        response_probabilities: Tensor | None = None,
+        response_ids: Tensor | None = None,
+        response_mask: Tensor | None = None,
+        mismatches: Tensor | None = None,
+        **kwargs,
+    ) -> PairDiscriminatorOutput:
+        """Logits of pairs, and of queries with other responses of the batch.
+
+        Args:
+            input_ids: the queries' tokens, -100 is padding, shape `(batch, time)`; or
+            query_probabilities: a distribution at each place, shape `(batch, time, vocab)`.
+            attention_mask: of the queries, shape `(batch, time)`. By default all places count.
+            labels: the responses' tokens, -100 is padding, shape `(batch, time)`; or
+            response_probabilities: a distribution at each place, shape `(batch, time, vocab)`.
+            response_ids: the tokens that the columns of `response_probabilities` stand for where these are of k tokens
+                only, shape `(batch, time, k)` of both.
+            response_mask: of the responses, 0 where a place does not count, in between where it counts in part.
+            mismatches: for each query the rows of responses that it is scored with, too, shape `(batch, negatives)`.
+        """
+        query = self.query_features(input_ids, attention_mask, query_probabilities)
+        response = self.response_features(labels, response_mask, response_probabilities, response_ids)
+        if len(query) != len(response):
+            raise ValueError(f"There must be one response for each query, got {len(response)} and {len(query)}.")
+        logits = self.score(query, response)
+        if mismatches is None:
+            return PairDiscriminatorOutput(logits)
+        repeated = query.repeat_interleave(mismatches.shape[1], dim=0)
+        others = self.score(repeated, response[mismatches.flatten()])
+        return PairDiscriminatorOutput(logits, others.view(mismatches.shape))
+
+    def _read(self, side: str, ids, probabilities, mask, columns: Tensor | None = None) -> Utterances:
+        return read_utterances(side, ids, probabilities, mask, self.config.vocab_size, self.body.dtype, columns)
+
+    def _precision(self, tensor: Tensor):
+        """A mean field is iterated in the precision of its parameters, which its energy had, whatever autocast says."""
+        return nullcontext() if self.config.body == "cnn" else torch.autocast(tensor.device.type, enabled=False)
