@@ -9,8 +9,6 @@ a report: `energy.json`, `energy.md`, plots.
 import sys
 from pathlib import Path
 
-from transformers import DataCollatorForSeq2Seq
-
 from hf_localgan.arguments import (
     DataArguments,
     EnergyArguments,
@@ -35,7 +33,7 @@ def main(
     setup = set_up_energy(data, tokens, energy, report, args)
     trainer = DbmTrainer(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-        data_collator=DataCollatorForSeq2Seq(setup.tokenizer), processing_class=setup.tokenizer,
+        processing_class=setup.tokenizer,
     )  # fmt: skip
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()

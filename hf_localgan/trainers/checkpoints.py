@@ -92,7 +92,7 @@ class CheckpointMixin(Trainer):
                 "written last. Resume from an earlier one, or start anew without `resume_from_checkpoint`."
             )
         config = Path(resume_from_checkpoint) / "config.json"  # not there for adapters
-        with _told_if_damaged(resume_from_checkpoint):
+        with told_if_damaged(resume_from_checkpoint):
             TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
             found = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.exists() else None
         wanted = self.model.config.model_type
@@ -101,20 +101,21 @@ class CheckpointMixin(Trainer):
                 f'"{resume_from_checkpoint}" is a checkpoint of the architecture `{found}`, but the model to train is '
                 f"`{wanted}`. Resume with the model it was made with, or start anew without `resume_from_checkpoint`."
             )
-        with _told_if_damaged(resume_from_checkpoint):
+        with told_if_damaged(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
-        with _told_if_damaged(checkpoint):
+        with told_if_damaged(checkpoint):
             super()._load_optimizer_and_scheduler(checkpoint)
 
     def _load_rng_state(self, checkpoint: str | None):
-        with _told_if_damaged(checkpoint):
+        with told_if_damaged(checkpoint):
             super()._load_rng_state(checkpoint)
 
 
 @contextmanager
-def _told_if_damaged(checkpoint: str | None) -> Iterator[None]:
+def told_if_damaged(checkpoint: str | None) -> Iterator[None]:
+    """Turns the errors of reading a truncated or damaged file of a checkpoint into a `ValueError` that says so."""
     try:
         yield
     except (SafetensorError, UnpicklingError, EOFError, UnicodeDecodeError, JSONDecodeError, RuntimeError) as error:

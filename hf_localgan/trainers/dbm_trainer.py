@@ -24,13 +24,13 @@ from hf_localgan.models.dbm.contrastive_dbm import (
     top_phases,
 )
 from hf_localgan.models.dbm.swap_dbm import swap_loss
-from hf_localgan.trainers.checkpoints import CheckpointMixin, _told_if_damaged
+from hf_localgan.trainers.checkpoints import CheckpointMixin, told_if_damaged
 from hf_localgan.trainers.dbm_config import DbmTrainingConfig
 from hf_localgan.trainers.dbm_data import COLUMNS, check_dataset, collate_pairs, fit_scalers, standardised
 from hf_localgan.trainers.dbm_divergence import RunningError, Watch
 from hf_localgan.trainers.dbm_evaluation import DbmEvaluationMixin, measure_training
 from hf_localgan.trainers.dbm_stages import StageProgress, plan_stages
-from hf_localgan.trainers.output_head import _replaced_forward
+from hf_localgan.trainers.output_head import replaced_forward
 
 logger = logging.getLogger(__name__)
 
@@ -206,7 +206,7 @@ class DbmTrainer(DbmEvaluationMixin, CheckpointMixin, Trainer):
 
     def _inside(self, model, loss: Callable[[], Tensor]) -> Tensor:
         """The loss inside one call of the wrapped model, so that data parallelism averages its gradient."""
-        with _replaced_forward(self.model, loss):
+        with replaced_forward(self.model, loss):
             return model()
 
     def _generator(self, device) -> torch.Generator:
@@ -314,7 +314,7 @@ class DbmTrainer(DbmEvaluationMixin, CheckpointMixin, Trainer):
         if checkpoint is None:
             return
         planned = self._progress.plan
-        with _told_if_damaged(checkpoint):
+        with told_if_damaged(checkpoint):
             self._progress = StageProgress.load(
                 Path(checkpoint), self.model, self.args.process_index, self.args.world_size, self.args.chains
             )

@@ -27,7 +27,7 @@ def _replaced_head(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Ite
     if extra is not None:
         bias = extra.flatten() if bias is None else bias + extra.flatten()
         base.final_logits_bias = extra.new_zeros(1, 1)
-    with _replaced_forward(head, forward):
+    with replaced_forward(head, forward):
         try:
             yield head.weight, bias
         finally:
@@ -36,7 +36,8 @@ def _replaced_head(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Ite
 
 
 @contextmanager
-def _replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
+    """While this is open, calling `module` runs `forward`; so a loss can run inside the one call of a wrapper."""
     before = module.__dict__.get("forward")
     module.forward = forward
     try:
@@ -70,7 +71,7 @@ def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Fi
             hidden = forward(*args, **kwargs).logits
         return finish(hidden, weight, bias)
 
-    with _replaced_forward(model, up_to_the_head):
+    with replaced_forward(model, up_to_the_head):
         return wrapped(**inputs)
 
 

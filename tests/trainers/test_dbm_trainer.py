@@ -132,6 +132,25 @@ def test_accumulated_batches_count_by_their_pairs(vectors, tiny_energy, energy_t
     assert losses(run) == pytest.approx([query[:8].mean().item(), query[8:].mean().item()], abs=1e-6)
 
 
+def test_every_batch_of_every_update_draws_anew_and_by_the_seed(vectors, tiny_energy, energy_trainer):
+    class Watched(DbmTrainer):
+        def _generator(self, device):
+            made = super()._generator(device)
+            self.seeds.append(made.initial_seed())
+            return made
+
+    drawn = []
+    for seed in (1, 1, 2):
+        run = energy_trainer(
+            tiny_energy(), vectors(40), cls=Watched, seed=seed, gradient_accumulation_steps=2, **STAGES
+        )
+        run.seeds = []
+        run.train()
+        drawn.append(run.seeds)
+    assert len(drawn[0]) > 15 and len(set(drawn[0])) == len(drawn[0])
+    assert drawn[0] == drawn[1] and not set(drawn[0]) & set(drawn[2])
+
+
 @pytest.mark.parametrize("fields", [{}, {"energy": "rbm_pair", "visible_std": "unit"}], ids=["dbm", "pair"])
 def test_the_swap_loss_is_added_in_joint_training(fields, vectors, tiny_energy, energy_trainer, losses):
     class Watched(DbmTrainer):

@@ -73,6 +73,11 @@ def read_utterances(
     if mask is not None and mask.shape != given.shape[:2]:
         raise ValueError(f"The mask of the {side} must have shape {tuple(given.shape[:2])}, got {tuple(mask.shape)}.")
     mask = torch.ones(given.shape[:2], dtype=dtype, device=given.device) if mask is None else mask.to(dtype)
+    if given.shape[1] == 0:  # nobody has said anything: one place of padding
+        mask = mask.new_zeros(len(given), 1)
+        if ids is not None:
+            return Utterances(ids.new_zeros(mask.shape), None, mask)
+        return Utterances(None, probabilities.new_zeros(*mask.shape, vocab_size), mask)
     tokens = ids if columns is None else columns
     if tokens is not None:
         outside = (tokens >= vocab_size) | (tokens < 0) & ((tokens != PADDING) | (columns is not None))
@@ -175,10 +180,10 @@ class ConvolutionalBody(nn.Module):
 class BoltzmannBody(nn.Module):
     """Means of the binary units of a deep Boltzmann machine over the vectors of query and response.
 
-    A vector is the standardised mean of the frozen word vectors of an utterance's regular tokens, each counted by its
-    probability; an utterance without any lies at the mean. The mean field takes a fixed number of steps, through which
-    gradients flow; parameters and steps are those of the energy (`from_energy`), with real-valued units `v = [q; r]`,
-    standard deviations `s`, and units `hq` (`hidden`) and `h` (`top`):
+    A vector is the standardised (and whitened, if the energy's are) mean of the frozen word vectors of an utterance's
+    regular tokens, each counted by its probability; an utterance without any lies at the mean. The mean field takes a
+    fixed number of steps, through which gradients flow; parameters and steps are those of the energy (`from_energy`),
+    with real-valued units `v = [q; r]`, standard deviations `s`, and units `hq` (`hidden`) and `h` (`top`):
 
         hq <- sigmoid(W (v / s^2) + U' h + c1)        h <- sigmoid(U hq + c2)
     """
@@ -202,6 +207,8 @@ class BoltzmannBody(nn.Module):
         for side in ("query", "response"):
             self.register_buffer(f"{side}_mean", torch.zeros(config.vector_size))
             self.register_buffer(f"{side}_std", torch.ones(config.vector_size))
+            if config.whiten:
+                self.register_buffer(f"{side}_whitening", torch.eye(config.vector_size))
         self.dropout = nn.Dropout(config.dropout)
         self.size = config.hidden_size + config.top_size
 
@@ -211,13 +218,13 @@ class BoltzmannBody(nn.Module):
 
     def query_features(self, utterances: Utterances) -> Tensor:
         """Standardised vectors of queries, shape `(batch, vector_size)`."""
-        return self._features(utterances, self.query_mean, self.query_std)
+        return self._features(utterances, "query")
 
     def response_features(self, utterances: Utterances) -> Tensor:
         """Standardised vectors of responses, shape `(batch, vector_size)`."""
-        return self._features(utterances, self.response_mean, self.response_std)
+        return self._features(utterances, "response")
 
-    def _features(self, utterances: Utterances, mean: Tensor, std: Tensor) -> Tensor:
+    def _features(self, utterances: Utterances, side: str) -> Tensor:
         if not self.regular.any():
             raise ValueError(
                 "This body has no word vectors yet. Make the discriminator of an energy by "
@@ -227,7 +234,10 @@ class BoltzmannBody(nn.Module):
         mass = (counted * utterances.mask[:, :, None]).sum(dim=1)
         summed = (utterances.embed(self.vectors) * utterances.mask[:, :, None]).sum(dim=1)
         vectors = summed / mass.masked_fill(mass == 0, 1.0)
-        return torch.where(mass > 0, (vectors - mean) / std, 0.0)
+        vectors = (vectors - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
+        if self.config.whiten:
+            vectors = vectors @ getattr(self, f"{side}_whitening")
+        return torch.where(mass > 0, vectors, 0.0)
 
     def join(self, query: Tensor, response: Tensor) -> Tensor:
         """Means of `hidden` and `top` of pairs of vectors, shape `(pairs, hidden_size + top_size)`."""

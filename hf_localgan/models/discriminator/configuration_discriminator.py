@@ -28,6 +28,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         top_size: units above them.
         energy: of the Boltzmann machine: "dbm", or "rbm_pair", two machines of one layer over the same vectors.
         visible_std: "unit" or "learned", as the energy has it whose units the body takes over.
+        whiten: whether its scalers take correlations out of the vectors, as the energy's do.
         mean_field_steps: of the Boltzmann machine's mean field, all of them taken and differentiated.
         head: what makes a logit of the features: "mlp", or for the convolutional body "bilinear",
             `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared.
@@ -58,6 +59,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
     top_size: int = 128
     energy: str = "dbm"
     visible_std: str = "unit"
+    whiten: bool = False
     mean_field_steps: int = 5
     head: str = "mlp"
     interaction: str = "both"

@@ -13,6 +13,7 @@ from .bodies_discriminator import BoltzmannBody, ConvolutionalBody, Utterances, 
 from .configuration_discriminator import PairDiscriminatorConfig
 
 COUPLINGS_STD = 0.01  # of a Boltzmann machine that nothing was trained for
+NOT_OF_MEANS = ("visible_bias", "top_visible_bias", "query_count", "response_count")  # what an energy has beside
 OVERLAP = 0.1  # weight of `q' r` in the logit of a bilinear head at the start
 
 
@@ -71,7 +72,8 @@ class PairDiscriminator(PreTrainedModel):
                 else:
                     init.zeros_(parameter)
             for name, buffer in module.named_buffers(recurse=False):
-                (init.ones_ if name.endswith("_std") else init.zeros_)(buffer)
+                ending = name.split("_")[-1]
+                {"std": init.ones_, "whitening": init.eye_}.get(ending, init.zeros_)(buffer)
 
     # ---- made of other models ----
 
@@ -97,15 +99,15 @@ class PairDiscriminator(PreTrainedModel):
                 'The body needs an energy "dbm" or "rbm_pair" with a top layer, got '
                 f'"{config.energy}" with {config.top_size} units there.'
             )
-        names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std")
+        names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std", "whiten")
         shape = {name: getattr(config, name) for name in names} | {"vector_size": config.query_size, "body": "dbm"}
         model = cls(PairDiscriminatorConfig(**{**shape, **settings})).to(energy.dtype)
-        state = dict(energy.state_dict())
-        for side in ("query", "response"):
-            state |= {f"{side}_{name}": state[f"{side}_scaler.{name}"] for name in ("mean", "std")}
-        regular = state["word_vectors.regular"]
-        state |= {"regular": regular, "vectors": state["word_vectors.vectors"] * regular[:, None]}
-        model.body.load_state_dict({name: state[name] for name in model.body.state_dict()})
+        state = {name.replace("_scaler.", "_"): value for name, value in energy.state_dict().items()}
+        state = {name.removeprefix("word_vectors."): value for name, value in state.items()}
+        state["vectors"] = state["vectors"] * state["regular"][:, None]
+        for name in NOT_OF_MEANS:
+            state.pop(name, None)
+        model.body.load_state_dict(state)  # strict: whatever else an energy has would change its means
         return model
 
     def load_vectors(self, vectors: Tensor) -> "PairDiscriminator":

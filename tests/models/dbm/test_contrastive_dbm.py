@@ -204,6 +204,25 @@ def test_one_generator_state_gives_one_result_and_torchs_own_is_left_alone(tiny_
     assert torch.equal(state, torch.random.get_rng_state())
 
 
+def test_half_precision_around_the_rules_and_in_the_vectors_does_not_reach_the_algebra(tiny_dbm, pairs):
+    model = tiny_dbm(visible_std="learned").float()
+    query, response = (values.bfloat16() for values in pairs(model, 6))
+    visible = torch.cat([query, response], dim=1)
+
+    def losses():
+        draws = generator(2)
+        bottom = bottom_phases(model, visible, generator=draws)
+        top = top_phases(model, bottom[0].hidden, generator=draws)
+        *joint, _ = joint_phases(model, query, response, exact_chains(model, 4), generator=draws)
+        return [bottom_loss(model, *bottom), top_loss(model, *top), joint_loss(model, *joint)]
+
+    plain = losses()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        around = losses()
+    assert [loss.item() for loss in around] == [loss.item() for loss in plain]
+    assert {loss.dtype for loss in around} == {torch.float32}
+
+
 # ---- bottom and top, by hand ----
 
 

@@ -21,6 +21,7 @@ KINDS = {
     "plain": {"interaction": "none"},
     "dbm": None,
     "dbm learned": {"visible_std": "learned"},
+    "dbm whitened": {"whiten": True},
     "rbm pair": {"energy": "rbm_pair"},
 }
 
@@ -37,6 +38,8 @@ def energy(seed: int = 0, **fields) -> DbmModel:
         for scaler in (model.query_scaler, model.response_scaler):
             scaler.mean.normal_(std=0.3)
             scaler.std.uniform_(0.5, 2)
+            if model.config.whiten:
+                scaler.whitening.normal_()
             scaler.count.fill_(9)
     return model
 
@@ -115,6 +118,16 @@ def test_an_utterance_without_a_token_has_a_score_of_its_own(model):
     model.zero_grad()
     model(query, None, response).logits.sum().backward()
     assert all(parameter.grad.isfinite().all() for parameter in model.parameters() if parameter.grad is not None)
+
+
+def test_a_batch_in_which_nobody_says_anything_has_scores(model):
+    query, _ = utterances(2, 3)
+    silent = model(query, None, torch.full((2, 3), -100)).logits
+    assert silent.isfinite().all()
+    nothing = torch.zeros(2, 0, dtype=torch.long)
+    torch.testing.assert_close(model(query, None, nothing).logits, silent)
+    probabilities = torch.zeros(2, 0, VOCABULARY).double()
+    torch.testing.assert_close(model(query, None, response_probabilities=probabilities).logits, silent)
 
 
 def test_the_convolution_by_hand():
@@ -216,7 +229,7 @@ def test_the_soft_vector_of_a_boltzmann_machine_by_hand():
     torch.testing.assert_close(found, expected)
 
 
-@pytest.mark.parametrize("kind", ["cnn", "both", "bilinear", "dbm", "dbm learned", "rbm pair"])
+@pytest.mark.parametrize("kind", ["cnn", "both", "bilinear", "dbm", "dbm learned", "dbm whitened", "rbm pair"])
 def test_gradients_through_soft_input_agree_with_finite_differences(kind):
     model = discriminator(kind).requires_grad_(False)
     draw = torch.Generator().manual_seed(5)
@@ -257,7 +270,11 @@ def test_learned_embeddings_start_from_vectors_where_there_are_some():
 # ---- a body made of an energy ----
 
 
-@pytest.mark.parametrize("fields", [{}, {"visible_std": "learned"}, {"energy": "rbm_pair"}], ids=str)
+@pytest.mark.parametrize(
+    "fields",
+    [{}, {"visible_std": "learned"}, {"energy": "rbm_pair"}, {"whiten": True, "visible_std": "learned"}],
+    ids=str,
+)
 def test_the_means_are_those_of_the_energy(fields):
     model = energy(**fields)
     made = PairDiscriminator.from_energy(model, mean_field_steps=3)
