@@ -183,11 +183,12 @@ def test_there_is_a_file_for_every_corpus_that_the_recipe_is_meant_for():
 def test_a_file_is_read_and_describes_a_discriminator_that_is_chosen_by_its_matching(path, tmp_path, monkeypatch):
     for name in re.findall(r"\$\{?(HF_LOCALGAN_\w+)", path.read_text()):
         monkeypatch.setenv(name, str(tmp_path))
-    data, _, discriminator, args = RecipeParser(*KINDS).read([str(path), "--use_cpu"])
+    data, tokens, discriminator, args = RecipeParser(*KINDS).read([str(path), "--use_cpu"])
     assert args.output_dir and not Path(args.output_dir).is_absolute()
     where = expand_path(data.dataset, "dataset")
     assert not Path(data.dataset).is_absolute() and (where == data.dataset or where.startswith(str(tmp_path)))
     config, given = discriminator.config(discriminator.vector_size), yaml.safe_load(path.read_text())
-    for name in PairDiscriminatorConfig().to_dict().keys() & given.keys():
+    for name in PairDiscriminatorConfig().to_dict().keys() & given.keys() - {"vocab_size"}:  # that is the tokenizer's
         assert getattr(config, name) == given[name]
+    assert tokens.vocab_size == given.get("vocab_size", TokenizerArguments().vocab_size)
     assert args.load_best_model_at_end and args.metric_for_best_model == "eval_matching"
