@@ -31,6 +31,7 @@ from hf_localgan.trainers.dbm_divergence import RunningError, Watch
 from hf_localgan.trainers.dbm_evaluation import DbmEvaluationMixin, measure_training
 from hf_localgan.trainers.dbm_stages import StageProgress, plan_stages
 from hf_localgan.trainers.output_head import replaced_forward
+from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 logger = logging.getLogger(__name__)
 
@@ -77,6 +78,8 @@ class DbmTrainer(DbmEvaluationMixin, CheckpointMixin, Trainer):
             check_dataset(name, kwargs.get(name))
         super().__init__(model, args, data_collator=data_collator or collate_pairs, **kwargs)
         self._check_parallelism()
+        if self.processing_class is not None:
+            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
         self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
         self._watch = Watch(args, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
         self._progress: StageProgress | None = None

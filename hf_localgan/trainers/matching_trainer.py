@@ -18,6 +18,7 @@ from hf_localgan.trainers.mismatches import (
     matching_metrics,
 )
 from hf_localgan.trainers.stopping import EarlyStopping
+from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 LOOKED_AT = 10_000  # rows of a stream in which a second query must be met
 
@@ -52,6 +53,8 @@ class MatchingTrainer(CheckpointMixin, Trainer):
             raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
         _require_two_queries(train_dataset)
         super().__init__(model, args, train_dataset=train_dataset, **kwargs)
+        if self.processing_class is not None:
+            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, those that count, right ones of these: true and mismatched
         if args.early_stopping_patience:

@@ -32,6 +32,9 @@ class DbmConfig(PreTrainedConfig):
         mean_field_steps: largest number of steps of the mean field, unless a method is told another one.
         mean_field_tolerance: the mean field ends when no mean of an example has moved further than this.
         initializer_range: standard deviation of the couplings at the start.
+        radius_spread: standard deviation of `F(q, r) - F(q, rc)` over training pairs, nats: the unit of LocalGAN's
+            radial term. `None` until it is measured.
+        vocabulary: fingerprint of the tokenizer that the word vectors were made for; `None` where it is not known.
 
     Raises:
         ValueError: for a name that is not listed above, a size below 1 (`top_size`: below 0, or below 1 for a pair), a
@@ -52,6 +55,8 @@ class DbmConfig(PreTrainedConfig):
     mean_field_steps: int = 200
     mean_field_tolerance: float | int = 1e-6
     initializer_range: float | int = 0.01
+    radius_spread: float | None = None
+    vocabulary: str | None = None
 
     def __post_init__(self, **kwargs):
         for name, accepted in (("energy", ENERGIES), ("visible_std", VISIBLE_STDS)):

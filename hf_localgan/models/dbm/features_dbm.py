@@ -158,3 +158,36 @@ class WordVectorTable(nn.Module):
         number = weights.sum(dim=1, keepdim=True)
         summed = F.embedding_bag(known, self.vectors, mode="sum", per_sample_weights=weights)
         return summed / number.clamp(min=1), number.squeeze(1) > 0
+
+    def soft(self, probabilities: Tensor, mask: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean vector of utterances of which only distributions over tokens are known, with a gradient for these.
+
+        `sum_t m_t sum_w p_tw e_w / sum_t m_t sum_w p_tw` over regular tokens `w`: what the special ones have of a
+        place is dropped and the rest counts as it is. Distributions that are certain give what their ids give.
+
+        Args:
+            probabilities: shape `(batch, time, vocab_size)`, or `(batch, time, k)` of the tokens `ids`.
+            mask: how much each place counts, 0 to 1, shape `(batch, time)`.
+            ids: tokens of the k columns, shape `(batch, time, k)`.
+
+        Returns:
+            Vectors, shape `(batch, size)`, and whether anything counted, shape `(batch,)`.
+
+        Raises:
+            ValueError: for probabilities of another number of tokens.
+        """
+        if ids is None and probabilities.shape[-1] != len(self.vectors):
+            raise ValueError(
+                f"The distributions are over {probabilities.shape[-1]} tokens, but there are word vectors of "
+                f"{len(self.vectors)}. Generator and energy must have one tokenizer."
+            )
+        weights = probabilities.to(self.vectors.dtype) * mask.to(self.vectors.dtype)[:, :, None]
+        if ids is None:
+            weights = weights.sum(dim=1) * self.regular  # (batch, vocab_size)
+            summed, mass = weights @ self.vectors, weights.sum(dim=1, keepdim=True)
+        else:
+            weights, ids = (weights * self.regular[ids]).flatten(1), ids.flatten(1)
+            summed = torch.einsum("bk,bkd->bd", weights, F.embedding(ids, self.vectors))
+            mass = weights.sum(dim=1, keepdim=True)
+        found = mass.squeeze(1) > 0
+        return summed / mass.masked_fill(mass == 0, 1.0), found

@@ -126,14 +126,29 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         """Standardised vectors of responses; see `query_features`. Labels with -100 may be given as they are."""
         return self._features(self.response_scaler, input_ids, attention_mask)
 
+    def soft_response_features(self, probabilities: Tensor, mask: Tensor, ids: Tensor | None = None) -> Tensor:
+        """Standardised vectors of responses given as distributions over tokens, with a gradient for these.
+
+        Args:
+            probabilities: shape `(batch, time, vocab_size)`, or `(batch, time, k)` of the tokens `ids`.
+            mask: how much each place counts, 0 to 1, shape `(batch, time)`.
+            ids: tokens of the k columns, shape `(batch, time, k)`.
+        """
+        with torch.autocast(mask.device.type, enabled=False):
+            vectors, found = self._table().soft(probabilities, mask, ids)
+            return torch.where(found[:, None], self.response_scaler(vectors), 0.0)
+
     def _features(self, scaler: FeatureScaler, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
+        vectors, found = self._table()(input_ids, attention_mask)
+        return torch.where(found[:, None], scaler(vectors), 0.0)
+
+    def _table(self) -> WordVectorTable:
         if self.word_vectors is None:
             raise ValueError(
                 "This model holds no word vectors (`vocab_size` is `None`). Give vectors of utterances, or make it "
                 "with `DbmConfig(vocab_size=...)` and `model.word_vectors.load(...)`."
             )
-        vectors, found = self.word_vectors(input_ids, attention_mask)
-        return torch.where(found[:, None], scaler(vectors), 0.0)
+        return self.word_vectors
 
     # ---- the energy ----
 

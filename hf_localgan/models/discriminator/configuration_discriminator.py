@@ -40,6 +40,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         initializer_range: standard deviation of the learned word embeddings at the start.
         pad_token_id, bos_token_id, eos_token_id: tokens around the text, which the convolutional body does not see. The
             Boltzmann machine sees the regular tokens of its energy only.
+        vocabulary: fingerprint of the tokenizer that it was trained with; `None` where it is not known.
 
     Raises:
         ValueError: for a name that is not listed above, a size below 1 (embeddings: below 0), a body without any word
@@ -70,6 +71,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
     pad_token_id: int | None = None
     bos_token_id: int | None = None
     eos_token_id: int | list[int] | None = None
+    vocabulary: str | None = None
 
     def __post_init__(self, **kwargs):
         self.widths = list(self.widths)

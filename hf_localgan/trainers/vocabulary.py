@@ -1,0 +1,45 @@
+"""Whether the parts of an adversarial training read the same tokens."""
+
+import hashlib
+import json
+
+from transformers import PreTrainedTokenizerBase
+
+
+def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """16 hexadecimal digits that two tokenizers share if they give the same ids to the same tokens."""
+    tokens = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True).encode()
+    return hashlib.sha256(tokens).hexdigest()[:16]
+
+
+def check_same_vocabulary(name: str, config, generator_size: int, tokenizer: PreTrainedTokenizerBase | None):
+    """Refuses a part that was made for other tokens than the generator's.
+
+    Args:
+        name: of the part, for errors.
+        config: its configuration, with `vocab_size` and `vocabulary` (see `vocabulary_fingerprint`).
+        generator_size: rows of the generator's embeddings; there may be more than the tokenizer has tokens.
+        tokenizer: the generator's.
+
+    Raises:
+        ValueError: for another number of tokens or other tokens.
+    """
+    if config.vocab_size is None:
+        raise ValueError(
+            f"The {name} holds no word vectors (its `vocab_size` is `None`), so it cannot read generations. Train it "
+            "on token ids, with the generator's tokenizer."
+        )
+    needed = generator_size if tokenizer is None else len(tokenizer)
+    if not needed <= config.vocab_size <= max(generator_size, needed):
+        raise ValueError(
+            f"The {name} knows {config.vocab_size:,} tokens, the generator's tokenizer has {needed:,}. Train the "
+            f"{name} with the generator's tokenizer."
+        )
+    if tokenizer is None or config.vocabulary is None:
+        return
+    found = vocabulary_fingerprint(tokenizer)
+    if config.vocabulary != found:
+        raise ValueError(
+            f"The {name} was made with another tokenizer than the generator's: as many tokens, but not the same "
+            f"(fingerprints {config.vocabulary} and {found}). Train the {name} with the generator's tokenizer."
+        )
