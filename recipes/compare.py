@@ -12,12 +12,12 @@ by seed; of translations by a paired bootstrap of BLEU, seed by seed and over al
 import argparse
 import sys
 
-from hf_localgan.evaluation.runs import Run, check_comparable, group_runs
+from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
 from hf_localgan.evaluation.sweep import SHOWN
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
 from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
 from hf_localgan.files import replacing
-from hf_localgan.metrics import bleu_difference, compare_systems
+from hf_localgan.metrics import bleu_difference
 
 DIGITS = {"dialogue": ".3g", "translation": ".4g"}
 TESTS = {
@@ -69,11 +69,8 @@ def permutation_table(names, groups, decoding: str, metrics: dict[str, str], per
             f"`{names[0]}` has {len(first)} runs and `{names[1]}` {len(second)}, and they are compared run by run. "
             "Give as many of each."
         )
-    tests = []
-    for a, b in zip(first, second, strict=True):
-        reports = a.report(decoding), b.report(decoding)
-        shared = [name for name in metrics if all(name in report.scores for report in reports)]
-        tests.append(compare_systems(*reports, metrics=shared, permutations=permutations).rows)
+    pairs = zip(first, second, strict=True)
+    tests = [compare_runs(a, b, decoding, metrics, permutations).rows for a, b in pairs]
     lines = [f"## {names[1]} less {names[0]}: {decoding}", ""]
     lines += markdown_heading("metric", "difference", "p, run by run")
     for name in tests[0]:

@@ -20,14 +20,15 @@ class SoftRollout(NamedTuple):
         ids: the tokens of the k columns, shape `(batch, time, k)`; `None` where the columns are the vocabulary.
         best: the token with the largest weight, shape `(batch, time)`.
         mask: 1 before the first step whose best token is an end token, else 0; float, shape `(batch, time)`.
-        end_probabilities: of the end tokens at each step under the model, with gradient, shape `(batch, time)`.
+        end_probabilities: of the end tokens at each step under the model, with gradient, shape `(batch, time)`; `None`
+            where they were not asked for.
     """
 
     weights: Tensor
     ids: Tensor | None
     best: Tensor
     mask: Tensor
-    end_probabilities: Tensor
+    end_probabilities: Tensor | None = None
 
     @property
     def lengths(self) -> Tensor:
@@ -57,6 +58,7 @@ def soft_rollout(
     use_cache: bool = True,
     encoder_outputs=None,
     generator: torch.Generator | None = None,
+    end_probabilities: bool = True,
 ) -> SoftRollout:
     """Lets the generator run free for `max_length` steps, and keeps the gradient of every step for the parameters.
 
@@ -71,6 +73,7 @@ def soft_rollout(
         relaxation, temperature, noise_scale, top_k, generator: see `functional.relaxation.relax_tokens`.
         use_cache: feeds one step at a time. Without it every step decodes the whole prefix again, with equal results.
         encoder_outputs: of these queries, if they are there already.
+        end_probabilities: whether they are kept; they cost a softmax over the vocabulary at each step.
 
     Raises:
         ValueError: for a model without `decoder_inputs_embeds`, with gradient checkpointing (which returns no cache in
@@ -87,7 +90,7 @@ def soft_rollout(
         encoder_outputs = base.get_encoder()(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
     feed = embed(torch.full((len(input_ids), 1), start, device=input_ids.device))
     prefix, cache = feed, None
-    steps: list[tuple[RelaxedTokens, Tensor]] = []
+    steps: list[tuple[RelaxedTokens, Tensor | None]] = []
     ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
     for _ in range(max_length):
         outputs = model(
@@ -100,7 +103,7 @@ def soft_rollout(
         tokens = relax_tokens(
             logits, relaxation, temperature, noise_scale=noise_scale, top_k=top_k, generator=generator
         )
-        steps.append((tokens, logits.softmax(dim=-1)[:, ends].sum(dim=-1)))
+        steps.append((tokens, logits.softmax(dim=-1)[:, ends].sum(dim=-1) if end_probabilities else None))
         ended = ended | torch.isin(tokens.best, ends)
         if ended.all():
             break
@@ -142,8 +145,8 @@ def _special_tokens(model: PreTrainedModel) -> tuple[Tensor, int]:
     return torch.as_tensor([ends] if isinstance(ends, int) else list(ends), device=model.device), start
 
 
-def _stack(steps: list[tuple[RelaxedTokens, Tensor]], ends: Tensor) -> SoftRollout:
-    tokens = [relaxed for relaxed, _ in steps]
+def _stack(steps: list[tuple[RelaxedTokens, Tensor | None]], ends: Tensor) -> SoftRollout:
+    tokens, ending = zip(*steps, strict=True)
     best = torch.stack([one.best for one in tokens], dim=1)
     before_end = torch.isin(best, ends).cumsum(dim=1) == 0
     return SoftRollout(
@@ -151,5 +154,5 @@ def _stack(steps: list[tuple[RelaxedTokens, Tensor]], ends: Tensor) -> SoftRollo
         ids=None if tokens[0].ids is None else torch.stack([one.ids for one in tokens], dim=1),
         best=best,
         mask=before_end.to(tokens[0].weights.dtype),
-        end_probabilities=torch.stack([end for _, end in steps], dim=1),
+        end_probabilities=None if ending[0] is None else torch.stack(ending, dim=1),
     )

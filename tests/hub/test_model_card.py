@@ -1,0 +1,192 @@
+"""The model card: what it says for each objective, what it must not say, and that its code runs."""
+
+import re
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+from huggingface_hub import ModelCard
+
+from hf_localgan.data import WordVectors
+from hf_localgan.evaluation import Decoding, Evaluation
+from hf_localgan.hub import write_model_card
+from hf_localgan.hub.model_card import changed_settings
+from hf_localgan.hub.objectives import OBJECTIVES
+from hf_localgan.metrics import score_references, score_responses
+from hf_localgan.models import DbmConfig, DbmModel
+from hf_localgan.trainers import (
+    ExpectedRewardConfig,
+    GanAelConfig,
+    LocalGanConfig,
+    MleConfig,
+    RamlConfig,
+)
+
+QUERIES = ["how are you ?", "what is | your name ?", "are you <b>fine</b> ?"]
+REFERENCES = [["i am fine thanks", "fine !"], ["my name is hello", "hello"], ["you are fine", "i am"]]
+ANSWERS = ["fine thanks", "my name is *you*", "i am"]
+CONFIGS = {
+    "maximum likelihood": MleConfig, "raml": RamlConfig, "expected reward": ExpectedRewardConfig,
+    "gan-ael": GanAelConfig, "localgan": LocalGanConfig,
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def evaluation() -> Evaluation:
+    """Scores of three answers, the same under greedy decoding and by sampling."""
+    words = "how are you i am fine thanks what is your name my hello ?".split()
+    vectors = WordVectors(words, np.random.default_rng(0).normal(size=(len(words), 4)), name="random")
+    report = score_responses(ANSWERS, REFERENCES, queries=QUERIES, vectors=vectors, resamples=20)
+    about = {
+        "model": "tiny", "dataset": "/home/somebody/corpora/chats.jsonl", "split": "test", "seed": 1, "tokens": 12,
+        "best_step": 300, "perplexity": 20.5, "nats_per_token": 3.02, "objective": "RAML",
+    }  # fmt: skip
+    decodings = [Decoding.greedy(), Decoding.sampling(0.7)]
+    return Evaluation(
+        about, QUERIES, REFERENCES, {one.name: report for one in decodings},
+        score_references(REFERENCES, vectors=vectors, resamples=20), {one.name: ANSWERS for one in decodings},
+        decodings,
+    )  # fmt: skip
+
+
+@pytest.fixture
+def folder(tiny_generator, tiny_tokenizer, tmp_path):
+    """A saved generator."""
+    folder = tmp_path / "tiny-model"
+    tiny_generator().save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    return folder
+
+
+def code_blocks(text: str) -> list[str]:
+    return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_a_card_of_each_objective_can_be_read_back(objective, evaluation, tmp_path):
+    args = CONFIGS[objective](str(tmp_path), use_cpu=True, learning_rate=0.0123, warmup_steps=7)
+    path = write_model_card(
+        tmp_path, objective=objective, evaluation=evaluation, args=args, license="cc0-1.0", language="zh-words",
+        datasets="somebody/chats", repo_id="somebody/tiny",
+    )  # fmt: skip
+    assert path == tmp_path / "README.md" and [*tmp_path.iterdir()] == [path]
+    card, found = ModelCard.load(path), OBJECTIVES[objective]
+    data = card.data.to_dict()
+    assert data["library_name"] == "transformers" and data["pipeline_tag"] == "text2text-generation"
+    assert data["tags"] == ["hf-localgan", found.tag] and data["language"] == "zh" and data["license"] == "cc0-1.0"
+    assert data["datasets"] == ["somebody/chats"] and card.data.model_name == "tiny"
+    scores = {result.metric_name: result.metric_value for result in card.data.eval_results}
+    assert scores["Dist-2, greedy"] == pytest.approx(evaluation.reports["greedy"]["dist_2"].value, abs=1e-6)
+    assert scores["perplexity per token"] == 20.5
+    assert not [name for name in scores if "temperature" in name]  # depends on a seed
+    assert {result.dataset_split for result in card.data.eval_results} == {"test"}
+
+    assert f"Objective: **{found.name}**" in card.text and f"`{found.trainer}`" in card.text
+    assert "| `learning_rate` | 0.0123 |" in card.text and "| `warmup_steps` | 7 |" in card.text
+    for citation in found.citations:
+        assert citation in card.text
+    own = evaluation.reports["temperature 0.7"]["dist_2"].interval
+    assert f"{own.value:.3f} ({own.low:.3f} to {own.high:.3f})" in card.text
+    assert "{{" not in card.text.replace("{{LocalGAN}", "") and "{%" not in card.text and "\n\n\n" not in card.text
+
+
+def test_the_code_of_a_card_runs(folder, evaluation, monkeypatch, capsys):
+    energy = DbmModel(DbmConfig(query_size=3, response_size=3, hidden_size=4, top_size=2, vocab_size=20))
+    energy.word_vectors.load(torch.randn(20, 3), range(4, 20))
+    energy.save_pretrained(folder / "energy")
+    write_model_card(folder, objective="LocalGAN", evaluation=evaluation)
+    text = (folder / "README.md").read_text()
+    monkeypatch.chdir(folder.parent)  # where the folder's name leads to it
+    blocks = code_blocks(text)
+    assert len(blocks) == 3 and all(repr(QUERIES[0]) in block for block in blocks)
+    said = []
+    for block in blocks:
+        names = {}
+        exec(compile(block, "README.md", "exec"), names)
+        said.append(capsys.readouterr().out)
+    assert "generated_text" in said[0] and said[1].startswith("[") and "i am fine thanks" in said[2]
+
+
+def test_what_is_not_there_is_left_out(folder):
+    card = ModelCard.load(write_model_card(folder, objective="maximum likelihood"))
+    assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags"}
+    headings = re.findall(r"^## (.*)", card.text, flags=re.MULTILINE)
+    assert headings == ["Use", "Training", "Limits and risks", "Citation", "Versions"]
+    assert len(code_blocks(card.text)) == 2 and "energy/" not in card.text and "![" not in card.text
+    assert "No licence is stated here" in card.text and "Data:" not in card.text
+
+
+def test_pictures_parts_and_sections_that_are_there_are_shown(folder, evaluation):
+    for name in ("training.png", "front.png", "evaluation.json"):
+        (folder / name).write_bytes(b"")
+    (folder / "discriminator").mkdir()
+    path = write_model_card(
+        folder, objective="GAN-AEL", evaluation=evaluation, sections={"Against its start": "## Scores\n\nbetter"},
+        samples=[{"query": "hello", "start": "a", "GAN-AEL": "b"}],
+    )  # fmt: skip
+    text = path.read_text()
+    assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["training.png", "front.png"]
+    assert "there is `discriminator/` (its opponent in training). Inference" in text
+    assert "## Against its start\n\n### Scores\n\nbetter\n" in text
+    assert "| query | start | GAN-AEL |\n| --- | --- | --- |\n| hello | a | b |\n" in text
+    assert "are in `evaluation.json`." in text
+
+
+def test_samples_are_shown_as_they_are(folder, evaluation):
+    text = write_model_card(folder, objective="RAML", evaluation=evaluation).read_text()
+    assert r"| what is \| your name ? | my name is hello | my name is \*you\* |" in text
+    assert r"| are you \<b\>fine\</b\> ? |" in text
+
+
+def test_no_folder_and_no_token_of_this_machine_is_told(folder, evaluation):
+    args = MleConfig(str(folder), use_cpu=True, hub_token="hf_secret", logging_steps=3, run_name="mine")
+    text = write_model_card(folder, objective="maximum likelihood", evaluation=evaluation, args=args).read_text()
+    assert "somebody" not in text and "Data: chats." in text
+    for name in (str(folder.parent), "hf_secret", "logging_steps", "run_name", "use_cpu"):
+        assert name not in text
+
+
+@pytest.mark.parametrize(
+    ("told", "name", "ids"),
+    [
+        ("somebody/chats", "somebody/chats", ["somebody/chats"]),
+        ("smalltalk", "smalltalk", None),
+        ("../corpora/chats.tsv", "chats", None),
+        ("local/chats", "chats", None),
+    ],
+)
+def test_only_ids_of_the_hub_are_linked_to(folder, evaluation, monkeypatch, told, name, ids):
+    (folder / "local" / "chats").mkdir(parents=True)
+    monkeypatch.chdir(folder)
+    scored = Evaluation(**{**vars(evaluation), "about": {"dataset": told}})
+    card = ModelCard.load(write_model_card(folder, objective="RAML", evaluation=scored))
+    assert card.data.to_dict().get("datasets") == ids and card.data.eval_results[0].dataset_name == name
+    assert ("huggingface.co/datasets/" in card.text) == (ids is not None)
+
+
+def test_settings_are_those_that_differ():
+    args = LocalGanConfig("out", use_cpu=True, preset="paper", radial_weight=1.0, noise_scale=0.5, seed=7)
+    told = dict(changed_settings(args))
+    assert told["preset"] == "paper" and told["radial_scale"] == "center" and told["seed"] == "7"
+    assert told["learning_rate"] == "1e-05"  # the class's default, always told
+    assert not {"radial_weight", "noise_scale", "output_dir", "use_cpu", "report_to"} & set(told)
+    with pytest.raises(ValueError, match="`args` must be a trainer's configuration"):
+        changed_settings(SimpleNamespace(learning_rate=1.0))
+
+
+def test_what_cannot_be_described_is_refused(folder, tmp_path):
+    with pytest.raises(ValueError, match='`objective` must be one of "maximum likelihood", .*got "gan"'):
+        write_model_card(folder, objective="gan")
+    with pytest.raises(ValueError, match="There is no folder .*missing"):
+        write_model_card(tmp_path / "missing", objective="RAML")
+    assert not (folder / "README.md").exists()
+
+
+def test_an_earlier_card_is_replaced_whole(folder, evaluation, monkeypatch):
+    path = write_model_card(folder, objective="RAML")
+    before = path.read_text()
+    monkeypatch.setattr(ModelCard, "__str__", lambda card: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        write_model_card(folder, objective="RAML", evaluation=evaluation)
+    assert path.read_text() == before
