@@ -28,7 +28,7 @@ $(VENV)/.tested: $(VENV)/bin/pip pyproject.toml
 	touch $@ $(VENV)/.installed
 
 train: $(VENV)/.installed
-	$(VENV)/bin/accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/train_mle.py recipes/smalltalk/mle.yaml
+	$(VENV)/bin/accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/train_localgan.py recipes/smalltalk/localgan.yaml
 
 test: $(VENV)/.tested
 	$(VENV)/bin/python -m pytest --numprocesses 2 --quiet --durations 15

@@ -22,10 +22,19 @@ from hf_localgan.arguments.groups import (
     TokenizerArguments,
     checkpoint_to_resume,
 )
+from hf_localgan.arguments.localgan import (
+    AdversarialSetup,
+    StageArguments,
+    check_same_tokens,
+    make_monitor,
+    set_up_adversarial,
+)
 from hf_localgan.arguments.parser import RecipeParser, expand_path, read_config
 from hf_localgan.arguments.setup import TrainingSetup, set_up_training
+from hf_localgan.arguments.stages import Stage, settings_of, train_from
 
 __all__ = [
+    "AdversarialSetup",
     "DataArguments",
     "DiscriminatorArguments",
     "DiscriminatorSetup",
@@ -36,15 +45,22 @@ __all__ = [
     "GeneratorArguments",
     "ModelArguments",
     "RecipeParser",
+    "Stage",
+    "StageArguments",
     "TokenizerArguments",
     "TrainingSetup",
+    "check_same_tokens",
     "checkpoint_to_resume",
     "expand_path",
     "load_discriminator",
     "load_energy",
     "make_energy",
+    "make_monitor",
     "read_config",
+    "set_up_adversarial",
     "set_up_discriminator",
     "set_up_energy",
     "set_up_training",
+    "settings_of",
+    "train_from",
 ]

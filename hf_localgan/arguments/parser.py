@@ -50,6 +50,9 @@ class RecipeParser(HfArgumentParser):
         default_config: the file read when none is named.
         positional: what the words before the first option are, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
+
+    Attributes:
+        folder: of the file that was read, to which names of other files in it are relative.
     """
 
     def __init__(
@@ -65,7 +68,7 @@ class RecipeParser(HfArgumentParser):
             dataclass_types, usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
             formatter_class=HelpFormatter,
         )  # fmt: skip
-        self.default_config, self.positional = default_config, positional
+        self.default_config, self.positional, self.folder = default_config, positional, Path()
         self.known = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
         self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
         hints = {name: hint for kind in dataclass_types for name, hint in get_type_hints(kind).items()}
@@ -107,6 +110,7 @@ class RecipeParser(HfArgumentParser):
                 config = word
             else:
                 named.append(f"--{name}={word}")
+        self.folder = Path() if config is None else Path(config).parent
         from_file = [] if config is None else self._as_options(read_config(config), config)
         parsed, unknown = self.parse_known_args(from_file + named + arguments)
         if unknown:

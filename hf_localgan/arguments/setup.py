@@ -16,6 +16,7 @@ from hf_localgan.arguments.groups import (
     TokenizerArguments,
     checkpoint_to_resume,
 )
+from hf_localgan.data import Pairs
 from hf_localgan.evaluation import Evaluation, require_matplotlib
 
 
@@ -31,6 +32,7 @@ class TrainingSetup:
         metrics: `compute_metrics` of the trainer, `None` where only the likelihood is watched.
         score: answers the test split and scores the answers; `None` but on the main process.
         about: model, data set, split and seed, for the files of the evaluation.
+        pairs: of all splits, as text.
     """
 
     model: PreTrainedModel
@@ -42,6 +44,7 @@ class TrainingSetup:
     metrics: Callable[..., dict[str, float]] | None
     score: Callable[..., Evaluation] | None
     about: dict[str, Any]
+    pairs: Pairs
 
 
 def set_up_training(
@@ -75,4 +78,4 @@ def set_up_training(
         print(pairs.report)
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
-    return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about)
+    return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about, pairs)

@@ -73,7 +73,7 @@ def soft_rollout(
         relaxation, temperature, noise_scale, top_k, generator: see `functional.relaxation.relax_tokens`.
         use_cache: feeds one step at a time. Without it every step decodes the whole prefix again, with equal results.
         encoder_outputs: of these queries, if they are there already.
-        end_probabilities: whether they are kept; they cost a softmax over the vocabulary at each step.
+        end_probabilities: whether they are kept; they cost a sum over the vocabulary at each step.
 
     Raises:
         ValueError: for a model without `decoder_inputs_embeds`, with gradient checkpointing (which returns no cache in
@@ -103,7 +103,9 @@ def soft_rollout(
         tokens = relax_tokens(
             logits, relaxation, temperature, noise_scale=noise_scale, top_k=top_k, generator=generator
         )
-        steps.append((tokens, logits.softmax(dim=-1)[:, ends].sum(dim=-1) if end_probabilities else None))
+        # Not by a softmax, of which the whole result would be kept for the gradient.
+        ending = (logits[:, ends].logsumexp(dim=-1) - logits.logsumexp(dim=-1)).exp() if end_probabilities else None
+        steps.append((tokens, ending))
         ended = ended | torch.isin(tokens.best, ends)
         if ended.all():
             break

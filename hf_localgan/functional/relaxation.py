@@ -7,6 +7,7 @@ back to a decoder or added into an utterance's mean (the approximate embedding l
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 RELAXATIONS = ("softmax", "gumbel", "straight_through")
@@ -82,7 +83,7 @@ def expected_embedding(tokens: RelaxedTokens, table: Tensor) -> Tensor:
     weights = tokens.weights.to(table.dtype)
     if tokens.ids is None:
         return weights @ table
-    return torch.einsum("bk,bkd->bd", weights, table[tokens.ids])
+    return F.embedding_bag(tokens.ids, table, per_sample_weights=weights, mode="sum")  # without the rows in between
 
 
 def _check(relaxation: str, temperature: float, noise_scale: float, top_k: int | None):

@@ -67,7 +67,8 @@ class CollapseGuard(TrainerCallback, ExportableState):
     def _stop(self, args, state, control, what: str):
         if self.reason is not None:
             return
-        left = "the best model so far is loaded" if args.load_best_model_at_end else "the model is left as it is"
+        best = args.load_best_model_at_end and state.best_model_checkpoint is not None
+        left = "the best model so far is loaded" if best else "the model is left as it is"
         self.reason = f"stopped at step {state.global_step}: {what}"
         logger.warning(
             f"Training {self.reason}; {left}. A smaller `learning_rate`, more `teacher_forcing_weight` or a "

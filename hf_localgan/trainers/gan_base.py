@@ -82,6 +82,11 @@ class GanTrainer(TokenLossTrainer):
                 "`load_best_model_at_end` chooses by `eval_quality`, which needs a `monitor` with word vectors: "
                 "`ResponseMonitor(queries, references, tokenizer, vectors)`. Or set `metric_for_best_model`."
             )
+        if monitor is not None and isinstance(self.eval_dataset, dict):
+            raise ValueError(
+                f"`eval_dataset` has {len(self.eval_dataset)} splits ({', '.join(self.eval_dataset)}), and the scores "
+                "of `monitor` belong to one evaluation. Give one of them, and look at the others by `evaluate`."
+            )
         self.discriminator = discriminator.to(args.device)
         self._wrapped_discriminator: nn.Module | None = None
         self.monitor = monitor
@@ -130,6 +135,7 @@ class GanTrainer(TokenLossTrainer):
             return self.lr_scheduler
         players = self._players(optimizer)
         updates = updates_until(num_training_steps, *self._cycle())
+        updates = {name: max(1, number) for name, number in updates.items()}  # some schedules divide by it
         schedulers = {
             name: get_scheduler(
                 self.args.lr_scheduler_type, optimizer=one, num_warmup_steps=self.args.get_warmup_steps(updates[name]),
@@ -359,6 +365,10 @@ class GanTrainer(TokenLossTrainer):
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         super()._load_from_checkpoint(resume_from_checkpoint, model)
         self._load_beside(self.discriminator, Path(resume_from_checkpoint) / "discriminator")
+
+    def _load_callback_state(self):
+        super()._load_callback_state()  # with `restore_callback_states_from_checkpoint` callbacks are made anew
+        self.guard = next(one for one in self.callback_handler.callbacks if isinstance(one, CollapseGuard))
 
     def _load_best_model(self):
         super()._load_best_model()

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,8 +25,16 @@ from transformers import (
     TrainerCallback,
 )
 
-from hf_localgan.models import DbmConfig, DbmModel
-from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig, MleConfig, MleTrainer
+from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
+from hf_localgan.trainers import (
+    DbmTrainer,
+    DbmTrainingConfig,
+    GanAelConfig,
+    LocalGanConfig,
+    LocalGanTrainer,
+    MleConfig,
+    MleTrainer,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -196,6 +205,78 @@ def energy_trainer(tmp_path):
         )  # fmt: skip
 
     return build
+
+
+# ---- a generator against a discriminator ----
+
+
+@pytest.fixture(scope="session")
+def tiny_discriminator():
+    """`tiny_discriminator(seed=0, **fields)`: a fresh convolutional `PairDiscriminator` of the tiny vocabulary."""
+
+    def build(seed: int = 0, **fields) -> PairDiscriminator:
+        sizes = {"vocab_size": 20, "embedding_size": 6, "filters": 4, "widths": [1, 2], "head_size": 6}
+        sizes |= {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2, "dropout": 0.0, "embedding_dropout": 0.0}
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return PairDiscriminator(PairDiscriminatorConfig(**{**sizes, "initializer_range": 1.0, **fields}))
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def token_energy():
+    """`token_energy(seed=0, **fields)`: a `DbmModel` as if trained, whose words are tokens from 4 on."""
+
+    def build(seed: int = 0, **fields) -> DbmModel:
+        sizes = {"query_size": 5, "response_size": 5, "hidden_size": 6, "top_size": 4, "vocab_size": 20}
+        with torch.random.fork_rng(), torch.no_grad():
+            torch.manual_seed(seed)
+            model = DbmModel(DbmConfig(**{**sizes, **fields}))
+            for parameter in model.parameters():
+                parameter.normal_(std=0.5)
+            if model.word_vectors is not None:
+                words = torch.randn(model.config.vocab_size, model.config.query_size)
+                model.word_vectors.load(words, range(4, model.config.vocab_size))
+            for scaler in (model.query_scaler, model.response_scaler):
+                scaler.mean.normal_(std=0.3)
+                scaler.std.uniform_(0.3, 1.0)
+                scaler.count.fill_(9)
+        return model
+
+    return build
+
+
+@pytest.fixture
+def players(trainer, tiny_discriminator, token_energy):
+    """`players(model, train=None, evaluate=None, cls=LocalGanTrainer, **arguments)`: a trainer of two, as `trainer` is.
+
+    `discriminator`, `energy` and `monitor` are handed on; by default the first two are fresh, the same at each call.
+    Without another word there is no warm-up, and one update of each in turn.
+    """
+
+    def build(model, train=None, evaluate=None, cls=LocalGanTrainer, **arguments):
+        arguments = {"discriminator_warmup_steps": 0, "max_soft_length": 6, "relaxation_top_k": 8, **arguments}
+        arguments = {"discriminator_learning_rate": 0.1, "learning_rate": 0.1, "max_steps": 2, **arguments}
+        local = issubclass(cls, LocalGanTrainer)
+        parts = {name: arguments.pop(name) for name in ("energy", "monitor", "discriminator") if name in arguments}
+        parts.setdefault("discriminator", tiny_discriminator())
+        if local:
+            parts.setdefault("energy", token_energy())
+        arguments.setdefault("config", LocalGanConfig if local else GanAelConfig)
+        return trainer(model, train, evaluate, cls=partial(cls, **parts), **arguments)
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def parameters():
+    """`parameters(module)`: copies of its parameters by name."""
+
+    def read(module: torch.nn.Module) -> dict[str, torch.Tensor]:
+        return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}
+
+    return read
 
 
 # ---- two processes ----

@@ -187,7 +187,7 @@ class WordVectorTable(nn.Module):
             summed, mass = weights @ self.vectors, weights.sum(dim=1, keepdim=True)
         else:
             weights, ids = (weights * self.regular[ids]).flatten(1), ids.flatten(1)
-            summed = torch.einsum("bk,bkd->bd", weights, F.embedding(ids, self.vectors))
+            summed = F.embedding_bag(ids, self.vectors, per_sample_weights=weights, mode="sum")
             mass = weights.sum(dim=1, keepdim=True)
         found = mass.squeeze(1) > 0
         return summed / mass.masked_fill(mass == 0, 1.0), found

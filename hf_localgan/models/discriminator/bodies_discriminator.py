@@ -36,7 +36,9 @@ class Utterances(NamedTuple):
         probabilities = self.probabilities.to(table.dtype)
         if self.ids is None:
             return probabilities @ table
-        return torch.einsum("btk,btkd->btd", probabilities, F.embedding(self.ids, table))
+        places, weights = self.ids.flatten(0, 1), probabilities.flatten(0, 1)
+        embedded = F.embedding_bag(places, table, per_sample_weights=weights, mode="sum")  # no row of a table is copied
+        return embedded.view(*self.ids.shape[:2], table.shape[1])
 
 
 def read_utterances(
