@@ -74,6 +74,12 @@ class GanTrainer(TokenLossTrainer):
         base = self._base_model()
         check_rollout(base)
         self._vocab_size = decoder_embeddings(base).weight.shape[0]
+        if discriminator.config.body == "cnn" and discriminator.config.eos_token_id is None:
+            raise ValueError(
+                "The discriminator's `eos_token_id` is None, so that it would tell references from generations by the "
+                "end token, which generations are given without. Set `eos_token_id`, `bos_token_id` and "
+                "`pad_token_id` of its configuration to the tokenizer's."
+            )
         check_same_vocabulary("discriminator", discriminator.config, self._vocab_size, self.processing_class)
         if args.metric_for_best_model in ("quality", "eval_quality") and not getattr(
             monitor, "scores_relevance", False
@@ -172,7 +178,8 @@ class GanTrainer(TokenLossTrainer):
             self._update, self._batch_of_update = self.state.global_step, 0
         player = self._players().active = self.phase
         step = self._generator_step if player == GENERATOR else self._discriminator_step
-        with self.compute_loss_context_manager():
+        # The model's own call is the only one that accelerate puts under autocast; the encoder is called by itself.
+        with self.compute_loss_context_manager(), self.accelerator.autocast():
             loss = step(model, inputs, num_items_in_batch)
         self._batch_of_update += 1
         self.accelerator.backward(loss)
