@@ -20,7 +20,7 @@ class GanConfig(MleConfig):
     generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's; the discriminator
     has the same schedule over its own updates.
 
-    Changed: a generator's learning rate of 1e-5; with `load_best_model_at_end` the best model is the one with the
+    Changed: a generator's learning rate of 2e-5; with `load_best_model_at_end` the best model is the one with the
     largest `eval_quality` (see `ResponseMonitor`) unless `metric_for_best_model` names another number.
     """
 
@@ -30,7 +30,7 @@ class GanConfig(MleConfig):
     discriminator_warmup_steps: int = field(
         default=300, metadata={"help": "Updates of the discriminator before the generator's first one."}
     )
-    learning_rate: float = field(default=1e-5, metadata={"help": "The generator's largest learning rate."})
+    learning_rate: float = field(default=2e-5, metadata={"help": "The generator's largest learning rate."})
     discriminator_learning_rate: float = field(
         default=3e-4, metadata={"help": "The discriminator's largest learning rate."}
     )

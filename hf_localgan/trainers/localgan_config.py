@@ -13,6 +13,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
         "radial_scale": "center",
+        "learning_rate": 1e-5,
         "relaxation": "softmax",
         "relaxation_top_k": None,
         "teacher_forcing_weight": 0.0,
@@ -24,6 +25,7 @@ PRESETS: dict[str, dict[str, Any]] = {
     "authors_code": {
         "radial_scale": "abs_center",
         "radial_weight": 10.0,
+        "learning_rate": 1e-5,
         "relaxation": "softmax",
         "relaxation_top_k": None,
         "teacher_forcing_weight": 0.0,
