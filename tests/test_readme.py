@@ -15,7 +15,7 @@ def replaced(text: str, old: str, new: str) -> str:
 
 
 def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeypatch, capsys):
-    use, train, raml, energy = BLOCKS
+    use, train, raml, energy, localgan = BLOCKS
     train = replaced(train, "num_train_epochs=3", "max_steps=2, use_cpu=True, disable_tqdm=True")
     train = replaced(train, "encode_pairs(pairs[split],", "encode_pairs(pairs[split].select(range(40)),")
     monkeypatch.chdir(tmp_path)
@@ -42,8 +42,22 @@ def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeyp
     assert (tmp_path / "runs" / "mine-dbm" / "energy.md").is_file()
     assert len(made["report"].matching) >= 2 and made["one"].text in made["answers"]
 
+    localgan = replaced(localgan, "num_train_epochs=4", "max_steps=2, use_cpu=True, disable_tqdm=True")
+    localgan = replaced(
+        localgan,
+        "max_steps=700",
+        "max_steps=4, discriminator_warmup_steps=1, eval_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True",
+    )
+    localgan = replaced(localgan, "[:200]", "[:5]")
+    exec(compile(localgan, "README.md", "exec"), made)
+    assert all(
+        (tmp_path / "runs" / "mine-localgan" / name / "config.json").is_file() for name in ("discriminator", "energy")
+    )
+    logged = {name for line in made["trainer"].state.log_history for name in line}
+    assert {"loss/radial", "gan/phase2_fraction", "eval_ent_4"} <= logged
+
     said = {}
-    exec(compile(replaced(use, "runs/smalltalk-mle", "runs/mine"), "README.md", "exec"), said)
+    exec(compile(replaced(use, "runs/smalltalk-localgan", "runs/mine-localgan"), "README.md", "exec"), said)
     one = said["answer"]("Did you sleep well?", max_new_tokens=30)
     assert [set(answer) for answer in one] == [{"generated_text"}]
     assert said["model"].config.model_type == "rnn_seq2seq" and said["tokenizer"].eos_token_id == 2
