@@ -1,6 +1,5 @@
 """Answers to validation queries while a generator trains, in a few numbers."""
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -54,7 +53,6 @@ class ResponseMonitor:
             "max_new_tokens": max_new_tokens, "max_source_length": max_source_length, "batch_size": batch_size
         }  # fmt: skip
         self.references = [[self._tokens(text) for text in some] for some in references]
-        self.reference_length = max(mean_length([one for some in self.references for one in some]), 1e-9)
         self.words = None if vectors is None else WordTable.of(vectors)
         self.chance = float("nan")
         if self.words is not None:
@@ -71,10 +69,10 @@ class ResponseMonitor:
 
         Returns:
             `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers), `length` (words, mean); with
-            vectors `relevance` (mean over references) and `quality`, the area `Ent-4 * (relevance - chance)`, 0 for a
-            relevance no better than chance, which is that of references of other queries. Both sides of the area grow
-            with the length of answers, so that for answers longer than the references are on average it is multiplied
-            by `exp(1 - length / reference length)`.
+            vectors `relevance` (mean over references) and `quality`, the volume `Dist-2 * Ent-4 * (relevance - chance)`
+            under the point of the three, 0 for a relevance no better than chance, which is that of references of other
+            queries. Ent-4 and relevance grow with the length of answers and Dist-2 falls, so that rambling wins
+            nothing.
         """
         answers = answer_queries(model, self.tokenizer, self.queries, Decoding.greedy(), **self.answering)
         tokens = [self._tokens(texts[0]) for texts in answers]
@@ -85,8 +83,7 @@ class ResponseMonitor:
         scores = {name: 0.0 if np.isnan(value) else float(value) for name, value in scores.items()}  # no n-gram at all
         if self.words is not None:
             scores["relevance"] = self._relevance(tokens)
-            discount = math.exp(min(0.0, 1 - scores["length"] / self.reference_length))
-            scores["quality"] = discount * scores["ent_4"] * max(0.0, scores["relevance"] - self.chance)
+            scores["quality"] = scores["dist_2"] * scores["ent_4"] * max(0.0, scores["relevance"] - self.chance)
         return scores
 
     def measure_once(self, model: PreTrainedModel, accelerator) -> dict[str, float]:
