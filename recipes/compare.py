@@ -6,18 +6,23 @@ RUN is a folder with `evaluation.json`, `generations.parquet` and `query_scores.
 `evaluate.py` write them. Runs whose names differ in an ending such as `-seed1` or `_s2` alone are seeds of one model;
 `--group` says so for other names. Prints, as Markdown, each model's scores (mean, smallest and largest over its seeds),
 and for every model against the first one the differences: of dialogue with a paired permutation test over queries, seed
-by seed; of translations by a paired bootstrap of BLEU, seed by seed and over all seeds together.
+by seed; of translations by a paired bootstrap of BLEU, seed by seed and over all seeds together. Of dialogue with
+relevance each decoding is also held against the first model's whole front (more relevant at equal diversity?), and runs
+that answered validation queries while they were trained get the stability of their Ent-4. `--front` and `--stability`
+draw both.
 """
 
 import argparse
 import sys
 
+from hf_localgan.evaluation import plot_fronts, plot_stability
+from hf_localgan.evaluation.front import front_margin
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
 from hf_localgan.evaluation.sweep import SHOWN
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
 from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
 from hf_localgan.files import replacing
-from hf_localgan.metrics import bleu_difference
+from hf_localgan.metrics import bleu_difference, stability
 
 DIGITS = {"dialogue": ".3g", "translation": ".4g"}
 TESTS = {
@@ -80,6 +85,43 @@ def permutation_table(names, groups, decoding: str, metrics: dict[str, str], per
     return [*lines, ""]
 
 
+def front_table(names, groups, decodings: list[str]) -> list[str]:
+    """Relevance of each decoding less that of the first model's front at equal Dist-2, over the runs."""
+
+    def points(run: Run) -> list[tuple[float, float]]:
+        return [(run.value(one, "dist_2"), run.value(one, "relevance_mean")) for one in decodings]
+
+    pairs = zip(*(groups[name] for name in names), strict=True)
+    margins = [front_margin(points(run), points(rival)) for rival, run in pairs]
+    lines = [f"## {names[1]} against the front of {names[0]}", ""]
+    lines += markdown_heading("decoding", "Rel at equal Dist-2", "runs on or above")
+    for column, decoding in enumerate(decodings):
+        known = [float(one[column]) for one in margins if one[column] == one[column]]
+        above = f"{sum(margin >= 0 for margin in known)} of {len(known)}" if known else "outside of its range"
+        lines.append(markdown_row(decoding, spread(known, "+.3f") if known else "", above))
+    return [*lines, ""]
+
+
+def entropies(run: Run) -> list[float]:
+    """Ent-4 of the answers to validation queries at each evaluation of the training, where there is a record."""
+    return [entry["eval_ent_4"] for entry in run.history if entry.get("eval_ent_4") is not None]
+
+
+def stability_table(groups: dict[str, list[Run]]) -> list[str]:
+    """Steadiness of Ent-4 while the runs were trained; no line for a model of which nothing is known."""
+    watched = {name: [one for one in map(entropies, runs) if len(one) > 1] for name, runs in groups.items()}
+    if not any(watched.values()):
+        return []
+    lines = ["## Stability of Ent-4 on validation queries", ""]
+    lines += markdown_heading("model", "first", "last", "deviation of the steps", "largest drop")
+    for name, curves in watched.items():
+        if curves:
+            found = [stability(curve) for curve in curves]
+            columns = ([one[0] for one in curves], [one[-1] for one in curves], *zip(*found, strict=True))
+            lines.append(markdown_row(name, *(spread(list(values), ".3g") for values in columns)))
+    return [*lines, ""]
+
+
 def bootstrap_table(names, groups, decoding: str, resamples: int) -> list[str]:
     """Differences of BLEU: run by run where there are as many of each, and over all runs."""
     first, second = ([run.bleu_statistics(decoding) for run in groups[name]] for name in names)
@@ -138,6 +180,9 @@ def main(args: argparse.Namespace):
                 lines += permutation_table((baseline, other), groups, decoding, metrics, args.permutations)
             else:
                 lines += bootstrap_table((baseline, other), groups, decoding, args.resamples)
+        if kind == "dialogue" and {"dist_2", "relevance_mean"} <= scored:
+            lines += front_table((baseline, other), groups, decodings)
+    lines += stability_table(groups)
     lines.append(
         f"{len(runs[0].answers['query']):,} queries. Over several runs: the mean, and in brackets the smallest and the "
         "largest."
@@ -151,6 +196,10 @@ def main(args: argparse.Namespace):
     if args.output:
         with replacing(args.output) as path:
             path.write_text(text, encoding="utf-8")
+    if args.front:
+        plot_fronts({name: some[0] for name, some in groups.items()}, args.front)
+    if args.stability:
+        plot_stability({run.folder.name: run.history for run in runs}, args.stability)
 
 
 if __name__ == "__main__":
@@ -164,6 +213,8 @@ if __name__ == "__main__":
     parser.add_argument("--permutations", type=int, default=1000, help="swaps of a test of dialogue (default: 1000)")
     parser.add_argument("--resamples", type=int, default=1000, help="of the bootstrap of BLEU (default: 1000)")
     parser.add_argument("--output", metavar="FILE", help="write the Markdown there too")
+    parser.add_argument("--front", metavar="FILE", help="picture of the diversity-relevance fronts, of first seeds")
+    parser.add_argument("--stability", metavar="FILE", help="picture of Ent-4 over the steps of all runs")
     try:
         main(parser.parse_args())
     except (ValueError, OSError) as error:

@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Run:
         answers: columns of `generations.parquet`.
         query_scores: rows of `query_scores.parquet`.
         dev_nats: validation loss of the model that was saved, where its training left a record.
+        history: `log_history` of its training, empty where that left no record.
     """
 
     folder: Path
@@ -49,6 +50,7 @@ class Run:
     answers: dict[str, list]
     query_scores: list[dict]
     dev_nats: float | None
+    history: list[dict] = field(default_factory=list, repr=False)
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
@@ -69,7 +71,7 @@ class Run:
             scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
         except (ValueError, KeyError) as error:
             raise ValueError(f'The files in "{folder}" are not what an evaluation writes: {error!r}.') from error
-        return cls(folder, *parts, answers, scores, _dev_nats(folder))
+        return cls(folder, *parts, answers, scores, _dev_nats(folder), _history(folder))
 
     def value(self, decoding: str, metric: str) -> float | None:
         """One score, `None` where it is missing."""
@@ -136,6 +138,11 @@ def compare_runs(a: Run, b: Run, decoding: str, metrics: Iterable[str], permutat
     reports = a.report(decoding), b.report(decoding)
     shared = [name for name in metrics if all(name in report.scores for report in reports)]
     return compare_systems(*reports, metrics=shared, permutations=permutations)
+
+
+def _history(folder: Path) -> list[dict]:
+    path = folder / "trainer_state.json"
+    return json.loads(path.read_text(encoding="utf-8"))["log_history"] if path.is_file() else []
 
 
 def _dev_nats(folder: Path) -> float | None:

@@ -65,6 +65,8 @@ def run(compare, capsys):
             "permutations": 99,
             "resamples": 99,
             "output": None,
+            "front": None,
+            "stability": None,
             **settings,
         }
         capsys.readouterr()
@@ -212,3 +214,30 @@ def test_an_evaluation_inside_a_model_is_pointed_to(run, tmp_path):
     write_run(tmp_path / "model" / "evaluation" / "smalltalk", 1, dull=1)
     with pytest.raises(ValueError, match="Did you mean .*model/evaluation/smalltalk"):
         run(tmp_path / "model")
+
+
+def test_a_front_is_held_against_the_first_ones_at_equal_diversity(run, compare, tmp_path):
+    """Both decodings of a run say the same here, so that its front is one point."""
+    for name, dull in (("plain-s1", 6), ("plain-s2", 6), ("better-s1", 6), ("better-s2", 6)):
+        write_run(tmp_path / name, int(name[-1]), dull=dull)
+    folders = sorted(tmp_path.glob("plain*")) + sorted(tmp_path.glob("better*"))
+    picture = tmp_path / "front.png"
+    text = run(*folders, front=str(picture))
+    assert "## better against the front of plain" in text
+    assert "| greedy | +0.000 (+0.000 to +0.000) | 2 of 2 |" in text and picture.read_bytes()[:4] == b"\x89PNG"
+    write_run(tmp_path / "better-s1", 1, dull=3)  # more varied than any of the first one's answers
+    assert "| greedy | +0.000 | 1 of 1 |" in run(*folders)
+
+
+def test_the_stability_of_ent_4_is_told_where_it_was_watched(run, tmp_path):
+    for name, curve in (("a-s1", [4.0, 5.0, 3.0]), ("a-s2", [4.0, 4.5, 5.0]), ("b-s1", None), ("b-s2", None)):
+        write_run(tmp_path / name, int(name[-1]), dull=2)
+        if curve is not None:
+            history = [{"step": step, "eval_ent_4": value} for step, value in enumerate(curve)]
+            (tmp_path / name / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+    folders, picture = sorted(tmp_path.glob("*-s*")), tmp_path / "stability.png"
+    text = run(*folders, stability=str(picture))
+    # Changes +1, -2: deviation 1.5, drop 2; +0.5, +0.5: none.
+    assert "| a | 4 (4 to 4) | 4 (3 to 5) | 0.75 (0 to 1.5) | 1 (0 to 2) |" in text and "| b | 4" not in text
+    assert picture.read_bytes()[:4] == b"\x89PNG"
+    assert "Stability" not in run(*folders[2:])
