@@ -1,6 +1,7 @@
 import gzip
 import json
 import os
+from types import SimpleNamespace
 
 import datasets
 import pytest
@@ -361,3 +362,17 @@ def test_real_corpora_load_whole(name, pairs):
     loaded = load_pairs(os.path.join(folder, name), on_shared="error")
     assert len(loaded["train"]) == pairs
     assert sum(len(r) for r in loaded.grouped["test"]["responses"]) == len(loaded["test"])
+
+
+def test_reading_is_not_reported_to_a_counter_on_the_network(tmp_path, monkeypatch):
+    asked = []
+    monkeypatch.setattr(datasets.config, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(
+        "datasets.load.get_session", lambda: SimpleNamespace(head=lambda *args, **_: asked.append(args))
+    )
+    file = tmp_path / "train.jsonl"
+    file.write_text('{"query": "hello", "response": "hi"}\n', encoding="utf-8")
+    load_pairs(file)
+    assert asked == [] and datasets.config.HF_UPDATE_DOWNLOAD_COUNTS
+    datasets.load_dataset("json", data_files=str(file))  # this library would
+    assert len(asked) == 1
