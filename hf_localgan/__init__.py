@@ -4,19 +4,10 @@ Importing the package registers its models with the Auto classes and the pipelin
 transformers 5 dropped. Everything else is imported when it is first asked for.
 """
 
+import sys
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
-
-from hf_localgan.models import (
-    DbmConfig,
-    DbmModel,
-    PairDiscriminator,
-    PairDiscriminatorConfig,
-    RnnSeq2SeqConfig,
-    RnnSeq2SeqForConditionalGeneration,
-    RnnSeq2SeqModel,
-)
-from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline
 
 if TYPE_CHECKING:
     from hf_localgan.data import (
@@ -39,9 +30,20 @@ if TYPE_CHECKING:
         measure_locality,
         rank_responses,
     )
+    from hf_localgan.hub import export_with_code, merge_adapter
     from hf_localgan.metrics import score_responses
+    from hf_localgan.models import (
+        DbmConfig,
+        DbmModel,
+        PairDiscriminator,
+        PairDiscriminatorConfig,
+        RnnSeq2SeqConfig,
+        RnnSeq2SeqForConditionalGeneration,
+        RnnSeq2SeqModel,
+    )
     from hf_localgan.models.loading import load_generator
     from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff
+    from hf_localgan.pipelines import Text2TextGenerationPipeline
     from hf_localgan.trainers import (
         DbmTrainer,
         DbmTrainingConfig,
@@ -63,9 +65,9 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0.dev0"
 
-register_pipeline()
-
 _LATER = {
+    "DbmConfig": "models",
+    "DbmModel": "models",
     "DbmTrainer": "trainers",
     "DbmTrainingConfig": "trainers",
     "Decoding": "evaluation",
@@ -85,19 +87,27 @@ _LATER = {
     "MatchingTrainer": "trainers",
     "MleConfig": "trainers",
     "MleTrainer": "trainers",
+    "PairDiscriminator": "models",
+    "PairDiscriminatorConfig": "models",
     "RamlCollator": "data",
     "RamlConfig": "trainers",
     "RamlTrainer": "trainers",
     "ResponseMonitor": "trainers",
+    "RnnSeq2SeqConfig": "models",
+    "RnnSeq2SeqForConditionalGeneration": "models",
+    "RnnSeq2SeqModel": "models",
     "TemperatureSchedule": "data",
+    "Text2TextGenerationPipeline": "pipelines",
     "answer_queries": "evaluation",
     "encode_pairs": "data",
     "evaluate_energy": "evaluation",
     "evaluate_generator": "evaluation",
+    "export_with_code": "hub",
     "load_generator": "models.loading",
     "load_pairs": "data",
     "load_word_vectors": "data",
     "measure_locality": "evaluation",
+    "merge_adapter": "hub",
     "rank_responses": "evaluation",
     "regular_tokens": "data",
     "score_responses": "metrics",
@@ -143,10 +153,12 @@ __all__ = [
     "encode_pairs",
     "evaluate_energy",
     "evaluate_generator",
+    "export_with_code",
     "load_generator",
     "load_pairs",
     "load_word_vectors",
     "measure_locality",
+    "merge_adapter",
     "rank_responses",
     "regular_tokens",
     "score_responses",
@@ -164,3 +176,14 @@ def __getattr__(name: str):
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
+
+
+def register():
+    """Registers the models with the Auto classes, and the pipelines. Importing the package does; safe to call twice."""
+    import_module(f"{__name__}.models")
+    import_module(f"{__name__}.pipelines").register_pipeline()
+
+
+# The command `hf-localgan` registers when it works, for its `--help` should not wait until torch is imported.
+if Path(next(iter(getattr(sys, "argv", [])), "")).name.removesuffix(".exe") != "hf-localgan":
+    register()

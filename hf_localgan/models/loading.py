@@ -16,6 +16,9 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from .adapters import CONFIG as ADAPTER_CONFIG
+from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
+
 LISTED = 5  # names of weights in an error
 
 
@@ -26,37 +29,76 @@ def load_generator(
     trust_remote_code: bool = False,
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
+    base_model: str | os.PathLike | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """An encoder-decoder and its tokenizer, ready for inference, or an error that names what does not fit.
 
     Stricter than `from_pretrained`, which fills in missing weights at random, drops weights without a place and makes
     up a tokenizer for some architectures. Weights are read from safetensors files only, so nothing is unpickled.
 
+    The adapters of a PEFT model (LoRA) are loaded with the model that they belong to, and merged into it in memory:
+    what comes back is an ordinary model.
+
     Args:
-        path_or_id: a folder, or the id of a model on the Hub. What exists as a folder is never looked up on the Hub.
+        path_or_id: a folder, or the id of a model or an adapter on the Hub. What exists as a folder is never looked up
+            on the Hub.
         revision: branch, tag or commit on the Hub.
         trust_remote_code: run the model code that the checkpoint brings along. Read it first.
         dtype: such as `torch.bfloat16`, `"bfloat16"` or `"auto"`; by default that of the checkpoint.
         device: where the model is moved to; by default it stays where it was loaded, on the CPU.
+        base_model: folder or Hub id of the model that an adapter belongs to; by default what its own configuration
+            names.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
 
     Raises:
         OSError: if there is no such folder or Hub id (offline included), or a file is missing in it: the
-            configuration, the weights, the tokenizer.
+            configuration, the weights, the tokenizer; or the base model of an adapter.
         ValueError: if the checkpoint is no encoder-decoder, if its weights are cut off or are not those of the model
-            that its configuration describes, and if the tokenizer has no padding or end-of-sequence token or more
-            tokens than the model.
+            that its configuration describes, if the tokenizer has no padding or end-of-sequence token or more tokens
+            than the model, and for a `base_model` where there is no adapter.
     """
     dtype, device = _dtype(dtype), _device(device)
     place = _locate(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = _load_config(place, hub)
-    model = _load_model(place, config, hub, {} if dtype is None else {"dtype": dtype})
+    model, place, hub = _load_whole(place, hub, {} if dtype is None else {"dtype": dtype}, base_model)
+    model = model.to(dtype) if isinstance(dtype, torch.dtype) else model  # adapters are merged in their own
     tokenizer = _load_tokenizer(place, hub)
     _check_tokenizer(tokenizer, model, place)
     return (model if device is None else model.to(device)).eval(), tokenizer
+
+
+def _load_whole(
+    place: str, hub: dict[str, Any], options: dict[str, Any], base_model: str | os.PathLike | None, above: tuple = ()
+) -> tuple[PreTrainedModel, str, dict[str, Any]]:
+    """A model, or an adapter merged into its base model, which may be one again; and where its tokenizer is.
+
+    Args:
+        above: adapters whose base model this is.
+    """
+    if not find_adapter(place, hub["revision"]):
+        if base_model is not None:
+            raise ValueError(f"`{place}` is no adapter, it is a whole model. Leave out `base_model` (`{base_model}`).")
+        return _load_model(place, _load_config(place, hub), hub, options), place, hub
+    if place in above:
+        raise ValueError(f"The adapter `{place}` is named as its own base model. Name another by `base_model`.")
+    config = read_adapter_config(place, hub["revision"])
+    base = base_of_adapter(place, config, base_model)
+    base_hub = {**hub, "revision": config.revision if base_model is None else None}
+    try:
+        model, *tokenizer = _load_whole(_locate(base), base_hub, {}, None, (*above, place))
+    except (OSError, ValueError) as error:
+        named = "`base_model`" if base_model is not None else f"its {ADAPTER_CONFIG}"
+        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        raise kind(
+            f"The adapter `{place}` needs its base model, `{base}` by {named}: {error} If the base model lies "
+            "elsewhere, name it by `base_model`."
+        ) from error
+    model = merge_into(model, place, config, hub["revision"])
+    if any(_has_file(place, name, hub) for name in ("tokenizer_config.json", "tokenizer.json")):
+        tokenizer = [place, hub]
+    return model, *tokenizer
 
 
 def _dtype(dtype: str | torch.dtype | None) -> str | torch.dtype | None:
@@ -86,7 +128,7 @@ def _locate(path_or_id: str | os.PathLike) -> str:
     given = os.fspath(path_or_id)
     path = Path(given).expanduser()
     if path.is_dir():
-        if (path / "config.json").is_file():
+        if (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file():
             return str(path)
         raise FileNotFoundError(_without_config(path))
     if path.exists():
@@ -105,17 +147,14 @@ def _like_hub_id(name: str) -> bool:
 
 
 def _without_config(folder: Path) -> str:
-    if (folder / "adapter_config.json").is_file():
-        advice = (
-            "It is a PEFT adapter: merge it into its base model (`merge_and_unload`), save the result and load that."
-        )
-    else:
-        checkpoints = sorted(path.parent.name for path in folder.glob("*/config.json"))
-        advice = (
-            f"Its subfolders with one are: {', '.join(checkpoints[:LISTED])}."
-            if checkpoints
-            else "Give the folder that `save_pretrained` or a trainer has written."
-        )
+    checkpoints = sorted(
+        {path.parent.name for name in ("config", "adapter_config") for path in folder.glob(f"*/{name}.json")}
+    )
+    advice = (
+        f"Its subfolders with one are: {', '.join(checkpoints[:LISTED])}."
+        if checkpoints
+        else "Give the folder that `save_pretrained` or a trainer has written."
+    )
     return f"The folder `{folder}` has no config.json, so it holds no model. {advice}"
 
 
@@ -171,6 +210,9 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
             f"with model.safetensors.index.json.{advice}"
         ) from error
     _check_weights(model, info, place, config)
+    if not type(model).__module__.startswith("transformers_modules."):  # where code of the checkpoint lives
+        for name in ("auto_map", "custom_pipelines"):  # they would be saved with the model, without their files
+            vars(model.config).pop(name, None)
     return model
 
 

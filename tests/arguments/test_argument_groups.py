@@ -20,7 +20,8 @@ from hf_localgan.models import RnnSeq2SeqConfig
 from hf_localgan.models.loading import load_generator
 from hf_localgan.trainers import MleConfig
 
-NOT_A_SHAPE = {"model", "model_revision", "trust_remote_code", "word_vectors"}
+NOT_A_SHAPE = {"model", "model_revision", "trust_remote_code", "base_model", "word_vectors"}
+NOT_A_SHAPE |= {"lora_rank", "lora_alpha", "lora_dropout", "lora_targets"}
 FROM_THE_TOKENIZER = {"vocab_size", "encoder_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 FIXED = {"decoder_start_token_id", "use_cache", "is_encoder_decoder"}
 

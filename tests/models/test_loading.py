@@ -115,8 +115,6 @@ def test_a_folder_without_a_configuration_is_refused(folder, tmp_path):
     refused(tmp_path, "has no config.json", "Its subfolders with one are: checkpoint", error=FileNotFoundError)
     (folder / "config.json").unlink()
     refused(folder, "has no config.json", "save_pretrained", error=FileNotFoundError)
-    (folder / "adapter_config.json").write_text("{}")
-    refused(folder, "PEFT adapter", "merge_and_unload", error=FileNotFoundError)
 
 
 def test_a_damaged_configuration_is_refused(folder):

@@ -1,0 +1,81 @@
+"""Settings of LoRA: small matrices beside the layers of a generator that exists are trained instead of its weights."""
+
+from dataclasses import dataclass, field
+
+import torch
+from transformers import PreTrainedModel
+
+SHOWN = 8  # names of layers in an error
+ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output layer
+
+
+@dataclass
+class LoraArguments:
+    """Whether a generator is trained by adapters (LoRA), and which."""
+
+    lora_rank: int | None = field(
+        default=None,
+        metadata={
+            "help": "Train adapters of this rank (LoRA) instead of the weights of the generator. Checkpoints and the "
+            "output then hold the adapters alone. By default all weights are trained."
+        },
+    )
+    lora_alpha: float | None = field(
+        default=None, metadata={"help": "Adapters count `lora_alpha / lora_rank` times. By default once."}
+    )
+    lora_dropout: float = field(default=0.0, metadata={"help": "On what the adapters read."})
+    lora_targets: list[str] | None = field(
+        default=None,
+        metadata={
+            "help": "Layers with an adapter: ends of their names, or `all-linear`. By default PEFT's choice for the "
+            "architecture (`q` and `v` of T5, `q_proj` and `v_proj` of BART), and `all-linear` where it has none."
+        },
+    )
+
+    def __post_init__(self):
+        if self.lora_rank is None:
+            given = [name for name in ("lora_alpha", "lora_targets") if getattr(self, name) is not None]
+            given += ["lora_dropout"] if self.lora_dropout else []
+            if given:
+                raise ValueError(
+                    f"`{given[0]}` says how adapters are made. Set `lora_rank`, 8 for example, to have some."
+                )
+            return
+        if self.lora_rank < 1:
+            raise ValueError(
+                f"`lora_rank` must be at least 1, got {self.lora_rank}. Leave it out to train all weights."
+            )
+        if self.lora_alpha is not None and self.lora_alpha <= 0:
+            raise ValueError(f"`lora_alpha` must be positive, got {self.lora_alpha}.")
+        if not 0 <= self.lora_dropout < 1:
+            raise ValueError(f"`lora_dropout` must be at least 0 and below 1, got {self.lora_dropout}.")
+        if self.lora_targets == []:
+            raise ValueError("`lora_targets` is empty. Name layers, or leave it out for the usual ones.")
+
+    def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The model, with adapters around it where `lora_rank` is set; only they are trained then.
+
+        Raises:
+            ValueError: for layers that are not there, or that cannot have adapters, such as recurrent ones.
+        """
+        if self.lora_rank is None:
+            return model
+        from peft import LoraConfig, get_peft_model
+        from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
+
+        targets = self.lora_targets
+        if targets is None and model.config.model_type not in USUAL:
+            targets = ALL_LINEAR
+        config = LoraConfig(
+            task_type="SEQ_2_SEQ_LM", r=self.lora_rank, lora_alpha=self.lora_alpha or self.lora_rank,
+            lora_dropout=self.lora_dropout, target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
+        )  # fmt: skip
+        linear = {name.rsplit(".", 1)[-1] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+        try:
+            return get_peft_model(model, config)
+        except ValueError as error:
+            names = ", ".join([*sorted(linear)[:SHOWN], *(["..."] if len(linear) > SHOWN else [])])
+            raise ValueError(
+                f"`lora_targets` {targets} do not fit {type(model).__name__}: {str(error).split('. ')[0]}. Its linear "
+                f"layers are {names}; `{ALL_LINEAR}` means every one but the output layer."
+            ) from error
