@@ -1,5 +1,8 @@
 """Tiny models and a tiny tokenizer, built in memory. Every fixture is a factory or read-only."""
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -101,3 +104,41 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
         unk_token="<unk>",
         model_input_names=["input_ids", "attention_mask"],
     )
+
+
+# ---- the Hub ----
+
+
+@pytest.fixture
+def hub(monkeypatch, tmp_path_factory):
+    """A Hub of this process (`tests/hub/loopback_hub.py`), to which the unmodified client of this process talks.
+
+    The user is logged in with write permission; failures need not be waited for.
+    """
+    import huggingface_hub.constants
+    import huggingface_hub.utils._http
+    import transformers.utils.hub
+
+    path = Path(__file__).parent / "hub" / "loopback_hub.py"
+    spec = importlib.util.spec_from_file_location("loopback_hub", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    server = module.LoopbackHub()
+    constants, cache = huggingface_hub.constants, tmp_path_factory.mktemp("hub-cache")
+    for name, value in {
+        "ENDPOINT": server.url,
+        "HUGGINGFACE_CO_URL_TEMPLATE": server.url + "/{repo_id}/resolve/{revision}/{filename}",
+        "HF_HUB_CACHE": str(cache),
+        "HF_HUB_DISABLE_XET": True,
+        "HF_HUB_OFFLINE": False,
+        "HF_TOKEN_PATH": str(cache / "token"),
+        "HF_HUB_DISABLE_PROGRESS_BARS": True,
+    }.items():
+        monkeypatch.setattr(constants, name, value)
+    monkeypatch.setattr(huggingface_hub.utils._http.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(transformers.utils.hub, "_hf_api", None)
+    api = huggingface_hub.hf_api.api
+    monkeypatch.setattr(api, "endpoint", server.url)
+    monkeypatch.setenv("HF_TOKEN", module.TOKEN)
+    yield server
+    server.close()

@@ -8,6 +8,8 @@ from transformers import EarlyStoppingCallback
 
 from hf_localgan.evaluation.plots import plot_training
 from hf_localgan.evaluation.sweep import Evaluation
+from hf_localgan.hub.rendering import weights_digest
+from hf_localgan.models.loading import load_generator
 
 
 def finish_training(
@@ -15,7 +17,8 @@ def finish_training(
 ) -> Evaluation | None:
     """Measures the likelihood of the test split, scores its answers, writes all of it into the output folder, prints.
 
-    To be called on every process. Writes `trainer_state.json`, `training.png` and what `Evaluation.write` writes.
+    To be called on every process, after `trainer.save_model()`. Writes `trainer_state.json`, `training.png`, what
+    `Evaluation.write` writes, and the model card, `README.md`; with `push_to_hub` all of it is uploaded.
 
     Args:
         trainer: after `train`, of this package.
@@ -27,6 +30,13 @@ def finish_training(
     Returns:
         The evaluation, on the main process.
     """
+    result = score_test(trainer, test, score, about)
+    publish(trainer)
+    return result
+
+
+def score_test(trainer, test, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]) -> Evaluation | None:
+    """What `finish_training` does but for the card and the upload."""
     trainer.compute_metrics = None  # they are of the validation split
     trainer.remove_callback(EarlyStoppingCallback)  # it would look for its metric among those of the test split
     likelihood = trainer.evaluate(test, metric_key_prefix="test")
@@ -34,17 +44,47 @@ def finish_training(
     if trainer.is_world_process_zero():
         folder = Path(trainer.args.output_dir)
         trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        if trainer.is_fsdp_enabled:  # each process has a part of the parameters; the file has them all
+            model = load_generator(folder, device=trainer.args.device)[0]
         result = score(
-            trainer.accelerator.unwrap_model(trainer.model), trainer.processing_class,
-            about={**about, **chosen_evaluation(trainer), **likelihood_about(likelihood)},
+            model, trainer.processing_class,
+            about={**about, **chosen_evaluation(trainer), **likelihood_about(likelihood), **whose(folder)},
         )  # fmt: skip
         files = result.write(folder)
         plot_training(trainer.state.log_history, folder / "training.png")
+        trainer.track_results([*files, folder / "training.png"])
         result.print()
         print(f"test perplexity {likelihood['test_perplexity']:.2f} ({likelihood['test_loss']:.3f} nats per token)")
         print("written:", ", ".join(str(path) for path in [*files, folder / "training.png"]))
     trainer.accelerator.wait_for_everyone()
     return result
+
+
+def publish(trainer, **told: Any):
+    """Writes the model card of a training whose scores are in its output folder; with `push_to_hub` uploads the folder.
+
+    To be called on every process.
+
+    Args:
+        trainer: of this package.
+        told: further arguments of `create_model_card`.
+    """
+    if trainer.args.push_to_hub:
+        trainer.push_to_hub(commit_message="Scores and model card", **told)
+    else:
+        trainer.create_model_card(**told)
+    if trainer.is_world_process_zero():
+        print(f"written: {Path(trainer.args.output_dir) / 'README.md'}")
+        if trainer.args.push_to_hub:
+            print(f"uploaded to the repository {trainer.hub_model_id}")
+    trainer.accelerator.wait_for_everyone()
+
+
+def whose(folder: Path) -> dict[str, str]:
+    """What scores say about the weights they are of, so that they are never shown beside others."""
+    digest = weights_digest(folder)
+    return {} if digest is None else {"weights": digest}
 
 
 def likelihood_about(metrics: Mapping[str, float]) -> dict[str, float]:

@@ -9,10 +9,9 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_localgan.evaluation.adversarial import AdversarialReport
-from hf_localgan.evaluation.finish import finish_training
+from hf_localgan.evaluation.finish import publish, score_test
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.sweep import Evaluation
-from hf_localgan.hub import write_model_card
 
 START = "start"
 
@@ -30,9 +29,9 @@ def finish_adversarial_training(
 ) -> AdversarialReport | None:
     """Measures both generators on the test split, writes what was found into the output folder, and prints it.
 
-    To be called on every process. Writes what `finish_training` writes; the start's evaluation in the folder `start`,
-    unless the one of this very generator on these queries is there; what `AdversarialReport.write` writes; and the
-    model card, `README.md`.
+    To be called on every process, after `trainer.save_model()`. Writes what `finish_training` writes; the start's
+    evaluation in the folder `start`, unless the one of this very generator on these queries is there; and what
+    `AdversarialReport.write` writes, which the model card shows, too.
 
     Args:
         trainer: after `train`; its `energy`, where it has one, measures the radii.
@@ -43,7 +42,7 @@ def finish_adversarial_training(
             energy and "GAN-AEL" without.
         start: the generator as it was before the adversarial training, a model of its own, on any device.
         train_pairs: rows with `response`, to find answers that are copied from the training split.
-        card: further arguments of `write_model_card`: `language`, `license`, `datasets`, `repo_id`.
+        card: further arguments of `create_model_card`: `language`, `license`, `dataset`.
         permutations: of each paired test.
 
     Returns:
@@ -62,7 +61,7 @@ def finish_adversarial_training(
         about["training"] = stopped
     main = trainer.is_world_process_zero()
     responses = None if train_pairs is None or not main else _responses(train_pairs)
-    result = finish_training(trainer, test, score, about)
+    score_test(trainer, test, score, about)
     report = None
     if main:
         folder, history = Path(trainer.args.output_dir), trainer.state.log_history
@@ -72,16 +71,11 @@ def finish_adversarial_training(
             energy=energy, tokenizer=trainer.processing_class, training_responses=responses, permutations=permutations,
         )  # fmt: skip
         files = report.write(folder, history)
-        sections = {"Against the generator it started from": report.summary()}
-        files.append(
-            write_model_card(
-                folder, evaluation=result, args=trainer.args, objective=about["objective"], samples=report.samples(),
-                sections=sections, **(card or {}),
-            )
-        )  # fmt: skip
+        trainer.track_results(files)
         report.print()
         print("written:", ", ".join(str(path) for path in files))
     trainer.accelerator.wait_for_everyone()
+    publish(trainer, **(card or {}))
     return report
 
 

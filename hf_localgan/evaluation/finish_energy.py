@@ -7,12 +7,14 @@ from typing import Any
 from hf_localgan.evaluation.energy import evaluate_energy
 from hf_localgan.evaluation.energy_plots import plot_energy_training
 from hf_localgan.evaluation.energy_report import EnergyReport
+from hf_localgan.evaluation.finish import publish, whose
 
 
 def finish_energy_training(trainer, train, test, about: Mapping[str, Any], **settings) -> EnergyReport | None:
     """Measures the trained energy on the test split, writes what was found into the output folder, and prints it.
 
-    To be called on every process. Writes `trainer_state.json`, `training.png` and what `EnergyReport.write` writes.
+    To be called on every process, after `trainer.save_model()`. Writes `trainer_state.json`, `training.png`, what
+    `EnergyReport.write` writes, and the model card, `README.md`; with `push_to_hub` all of it is uploaded.
 
     Args:
         trainer (`DbmTrainer`): after `train`.
@@ -30,14 +32,16 @@ def finish_energy_training(trainer, train, test, about: Mapping[str, Any], **set
         args = trainer.args
         report = evaluate_energy(
             trainer.accelerator.unwrap_model(trainer.model), train, test, tokenizer=trainer.processing_class,
-            about={**about, **_chosen(trainer.state, args)}, ais_chains=args.ais_chains,
+            about={**about, **_chosen(trainer.state, args), **whose(folder)}, ais_chains=args.ais_chains,
             ais_temperatures=args.ais_temperatures, seed=args.seed, **settings,
         )  # fmt: skip
         files = report.write(folder)
         plot_energy_training(trainer.state.log_history, folder / "training.png")
+        trainer.track_results([*files, folder / "training.png"])
         report.print()
         print("written:", ", ".join(str(path) for path in [*files, folder / "training.png"]))
     trainer.accelerator.wait_for_everyone()
+    publish(trainer)
     return report
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
+from hf_localgan.evaluation.finish import publish, whose
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row
 from hf_localgan.files import replacing
 from hf_localgan.metrics.energy import matching_accuracy, recall_at_one
@@ -78,7 +79,8 @@ class MatchingReport:
 def finish_matching(trainer, test, about: Mapping[str, Any], resamples: int = 1000) -> MatchingReport | None:
     """Scores the test split, writes what was found into the output folder, and prints it.
 
-    To be called on every process. Writes `trainer_state.json`, `matching.json` and `matching.md`.
+    To be called on every process, after `trainer.save_model()`. Writes `trainer_state.json`, `matching.json`,
+    `matching.md` and the model card, `README.md`; with `push_to_hub` all of it is uploaded.
 
     Args:
         trainer (`MatchingTrainer`): after `train`.
@@ -90,12 +92,25 @@ def finish_matching(trainer, test, about: Mapping[str, Any], resamples: int = 10
         The report, on the main process.
     """
     scores, groups, metrics = trainer.predict(test)
-    if not trainer.is_world_process_zero():
-        return None
+    report = None
+    if trainer.is_world_process_zero():
+        report = _score(trainer, scores, groups, metrics, about, resamples)
+        folder = Path(trainer.args.output_dir)
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        files = report.write(folder)
+        trainer.track_results(files)
+        Console().print(Markdown(report.to_markdown()))
+        print("written:", ", ".join(map(str, files)))
+    trainer.accelerator.wait_for_everyone()
+    publish(trainer)
+    return report
+
+
+def _score(trainer, scores, groups, metrics, about: Mapping[str, Any], resamples: int) -> MatchingReport:
     true, others = -scores[:, 0], -scores[:, 1:]  # the metrics take lower scores for better ones
     settings = {"resamples": resamples, "seed": trainer.args.seed}
-    report = MatchingReport(
-        {**about, **_chosen(trainer.state, trainer.args)},
+    return MatchingReport(
+        {**about, **_chosen(trainer.state, trainer.args), **whose(Path(trainer.args.output_dir))},
         matching_accuracy(true, others, groups, **settings),
         recall_at_one(true, others, groups, **settings),
         scores.shape[1],
@@ -104,12 +119,6 @@ def finish_matching(trainer, test, about: Mapping[str, Any], resamples: int = 10
         len(scores),
         int(groups.max()) + 1,
     )
-    folder = Path(trainer.args.output_dir)
-    trainer.state.save_to_json(str(folder / "trainer_state.json"))
-    files = report.write(folder)
-    Console().print(Markdown(report.to_markdown()))
-    print("written:", ", ".join(map(str, files)))
-    return report
 
 
 def _chosen(state, args) -> dict[str, float]:

@@ -1,5 +1,18 @@
-"""What goes to the Hub beside the weights."""
+"""What goes to the Hub beside the weights, and how it goes there and comes back."""
 
+from hf_localgan.hub.download import pull_checkpoint
+from hf_localgan.hub.export import export_with_code, merge_adapter
 from hf_localgan.hub.model_card import write_model_card
+from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
+from hf_localgan.hub.upload import UploadError, push_folder
 
-__all__ = ["write_model_card"]
+__all__ = [
+    "UploadError",
+    "export_with_code",
+    "merge_adapter",
+    "pull_checkpoint",
+    "push_folder",
+    "write_discriminator_card",
+    "write_energy_card",
+    "write_model_card",
+]

@@ -1,43 +1,28 @@
 """The model card of a trained generator: metadata for the Hub, and all a stranger needs to use and to judge it."""
 
 import math
-import platform
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import MISSING, fields, is_dataclass
-from importlib.metadata import version
 from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from transformers import Seq2SeqTrainingArguments
+from huggingface_hub import EvalResult, ModelCardData
 
-from hf_localgan.files import replacing
 from hf_localgan.hub.objectives import find_objective
+from hf_localgan.hub.rendering import (
+    data_names,
+    existing_folder,
+    interval_settings,
+    languages,
+    lowered,
+    quoted,
+    render_card,
+    table,
+    told,
+)
+from hf_localgan.hub.settings import changed_settings
 
-TEMPLATE = Path(__file__).parent / "templates" / "model_card.md.jinja"
-NAME = "README.md"
-
-# Pictures that trainings and evaluations leave, as far as they are there.
-PICTURES = {
-    "training.png": "Loss over the training.",
-    "adversarial_training.png": "Diversity and relevance of the validation answers over the training.",
-    "front.png": "Diversity against relevance, this generator and the one it started from.",
-    "diversity_relevance.png": "Diversity against relevance over the sampling temperatures.",
-    "radii.png": "Distances of answers from the centre of their query's responses.",
-}
-# What of the framework's settings is told: where the others differ from their defaults they say nothing of the model.
-ALWAYS = ("learning_rate", "per_device_train_batch_size", "seed")
-OF_TRAINING = (
-    "num_train_epochs", "max_steps", "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "optim",
-    "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "bf16",
-    "fp16", "load_best_model_at_end", "metric_for_best_model", "train_sampling_strategy",
-)  # fmt: skip
-# Fields of the package's own that say nothing of the model either.
-NOT_TOLD = ("report_to", "sample_rows", "sample_max_new_tokens", "fast_loss")
-LIBRARIES = ("hf-localgan", "transformers", "torch", "datasets", "tokenizers")
-HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
+EXAMPLE = ("How are you?", "Fine, thanks.")
 
 
 def write_model_card(
@@ -46,33 +31,45 @@ def write_model_card(
     objective: str,
     evaluation=None,
     args=None,
+    settings: Sequence[tuple[str, str]] | None = None,
+    progress: Mapping[str, Any] | None = None,
+    example: tuple[str, str] | None = None,
     samples: Sequence[Mapping[str, str]] | None = None,
     sections: Mapping[str, str] | None = None,
     repo_id: str | None = None,
     license: str | None = None,
-    language: str | None = None,
+    language: str | Sequence[str] | None = None,
     datasets: str | Sequence[str] | None = None,
     base_model: str | None = None,
+    tags: Sequence[str] = (),
+    stale: bool = False,
 ) -> Path:
     """Writes `README.md` into the folder of a trained generator.
 
     What is not there is left out: scores without an evaluation, settings without arguments, pictures that the folder
-    does not hold.
+    does not hold. Intervals stand in the table of the text and, as the metadata have no field for them, among the
+    arguments of each metric of the `model-index`.
 
     Args:
-        folder: of the generator, as `trainer.save_model()` and the end of a training left it.
+        folder: of the generator, as `trainer.save_model()` and the end of a training left it. A folder with the
+            adapters of a PEFT model is one, too.
         objective: "maximum likelihood", "RAML", "expected reward", "GAN-AEL" or "LocalGAN", in any case.
         evaluation (`Evaluation`): scores on the test split; its `about` names the data.
         args: of the trainer; those settings are told that differ from their defaults.
+        settings: names and values to tell instead, see `changed_settings`.
+        progress: what the training itself says, such as steps and validation scores, by name.
+        example: a query and a response for the example code; by default the evaluation's first ones.
         samples: rows of the sample table, all with the same columns; by default queries, references and greedy answers
             of the evaluation.
         sections: further Markdown by title, below the scores; its own headings are set one level lower.
         repo_id: `owner/name` on the Hub, by which the example code loads the generator; by default `args.hub_model_id`,
             or the folder's name.
         license: identifier of the Hub, of the weights. Only who knows the data's licence can say it.
-        language: `en`, `zh`, or the package's `zh-words`.
+        language: `en`, `zh`, or the package's `zh-words`; several of a translator.
         datasets: ids on the Hub; by default the evaluation's data set, where that is such an id.
         base_model: id on the Hub of what the generator was fine-tuned from.
+        tags: further ones.
+        stale: scores and pictures in the folder are of other weights, and are not shown.
 
     Returns:
         The file.
@@ -80,87 +77,31 @@ def write_model_card(
     Raises:
         ValueError: for an objective that is not known, and a folder that is not there.
     """
-    folder, found = Path(folder), find_objective(objective)
-    if not folder.is_dir():
-        raise ValueError(
-            f'There is no folder "{folder}" to describe. Save the generator first: `trainer.save_model()`.'
-        )
+    found, folder = find_objective(objective), existing_folder(folder, "generator")
     name = repo_id or getattr(args, "hub_model_id", None) or folder.resolve().name
     about = {} if evaluation is None else dict(evaluation.about)
-    data_set, hub_ids = _data_set(about.get("dataset"), datasets)
-    query, response = _example(evaluation)
+    data_set, hub_ids = data_names(about.get("dataset"), datasets)
+    query, response = _example(evaluation, example)
     results = _results(evaluation, data_set)
-    card = ModelCard.from_template(
-        ModelCardData(
-            library_name="transformers", pipeline_tag="text2text-generation", tags=["hf-localgan", found.tag],
-            language=None if language is None else language.removesuffix("-words"), license=license,
-            datasets=hub_ids or None, base_model=base_model,
-            model_name=name.split("/")[-1] if results else None, eval_results=results or None,
-        ),
-        template_str=TEMPLATE.read_text(encoding="utf-8"),
-        name=name, title=name.split("/")[-1], objective=found, data_set=data_set, hub_ids=hub_ids, about=_told(about),
-        query=query, response=response, scores=None if evaluation is None else _scores_table(evaluation),
-        sections={title: _lowered(text) for title, text in (sections or {}).items()},
-        pictures={file: text for file, text in PICTURES.items() if (folder / file).is_file()},
-        samples=_samples_table(samples or _samples(evaluation)),
-        settings=[] if args is None else changed_settings(args),
-        parts=[part for part in ("discriminator", "energy", "start") if (folder / part).is_dir()],
-        files=[file for file in ("evaluation.json", "adversarial.json") if (folder / file).is_file()],
-        versions={"python": platform.python_version()} | {one: version(one) for one in LIBRARIES if _installed(one)},
+    adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
+    tags = ["hf-localgan", found.tag, *(["lora"] if adapter else []), *tags]
+    data = ModelCardData(
+        library_name="peft" if adapter else "transformers", pipeline_tag="text2text-generation",
+        tags=list(dict.fromkeys(tags)), language=languages(language), license=license, datasets=hub_ids or None,
+        base_model=base_model, model_name=name.split("/")[-1] if results else None, eval_results=results or None,
     )  # fmt: skip
-    card.text = re.sub(r"\n{3,}", "\n\n", card.text)  # of parts that were left out
-    with replacing(folder / NAME) as path:
-        path.write_text(str(card).rstrip() + "\n", encoding="utf-8")
-    return folder / NAME
-
-
-def changed_settings(args) -> list[tuple[str, str]]:
-    """Names and values of what a trainer was told: the package's own fields and the framework's that shape a training.
-
-    Learning rate, batch and seed are always there, the others where they differ from their defaults; folders, tokens
-    and the like never are.
-
-    Args:
-        args: a configuration of this package.
-
-    Raises:
-        ValueError: for something else than a dataclass.
-    """
-    if not is_dataclass(args):
-        raise ValueError(f"`args` must be a trainer's configuration such as `MleConfig`, got {args!r}.")
-    framework = {one.name for one in fields(Seq2SeqTrainingArguments)}
-    told = []
-    for one in fields(args):
-        value = getattr(args, one.name)
-        value = getattr(value, "value", value)  # of an enumeration
-        own = one.name not in framework and one.name not in NOT_TOLD
-        if one.name in ALWAYS or ((own or one.name in OF_TRAINING) and value != _default(one)):
-            told.append((one.name, str(value)))
-    if getattr(args, "world_size", 1) > 1:
-        told.append(("processes", str(args.world_size)))
-    return told
-
-
-def _default(one):
-    if one.default is not MISSING:
-        return getattr(one.default, "value", one.default)
-    return None if one.default_factory is MISSING else one.default_factory()
-
-
-def _data_set(told: str | None, datasets: str | Sequence[str] | None) -> tuple[str | None, list[str]]:
-    """The data set's name, without folders of this machine, and its ids on the Hub."""
-    if told is not None and HUB_ID.fullmatch(told) and not Path(told).exists():
-        name, ids = told, [told]
-    else:
-        name, ids = None if told is None else Path(told).stem, []
-    if datasets is not None:
-        ids = [datasets] if isinstance(datasets, str) else list(datasets)
-    return name or next(iter(ids), None), ids
-
-
-def _told(about: Mapping[str, Any]) -> dict[str, Any]:
-    """What an evaluation says of itself, without what the card says elsewhere."""
-    return {key: value for key, value in about.items() if key not in ("model", "dataset", "objective", "seed")}
+    return render_card(
+        folder, "model_card.md.jinja", data, with_pictures=not stale,
+        name=name, title=name.split("/")[-1], objective=found, data_set=data_set, hub_ids=hub_ids,
+        about=told(about, progress), query=query, response=response,
+        scores=None if evaluation is None else _scores_table(evaluation),
+        sections={title: lowered(text) for title, text in (sections or {}).items()},
+        samples=table(samples or _samples(evaluation)), license=license, adapter=adapter, base_model=base_model,
+        settings=settings if settings is not None else [] if args is None else changed_settings(args),
+        progress=dict(progress or {}),
+        parts=[part for part in ("discriminator", "energy", "start")[: 2 if stale else 3] if (folder / part).is_dir()],
+        files=[file for file in ("evaluation.json", "adversarial.json") if (folder / file).is_file()],
+    )  # fmt: skip
 
 
 def _results(evaluation, data_set: str | None) -> list[EvalResult]:
@@ -180,7 +121,9 @@ def _results(evaluation, data_set: str | None) -> list[EvalResult]:
         for metric, title in evaluation.shown.items():
             score = evaluation.reports[decoding.name].scores.get(metric)
             if score is not None and math.isfinite(score.value):
-                settings = {"metric_type": metric, "metric_value": round(score.value, 6)}
+                one = score.interval
+                arguments = interval_settings(one.low, one.high, one.level, one.method, signature=score.signature)
+                settings = {"metric_type": metric, "metric_value": round(score.value, 6), "metric_args": arguments}
                 results.append(EvalResult(**place, **settings, metric_name=f"{title}, {decoding.name}"))
     perplexity = evaluation.about.get("perplexity")
     if perplexity is not None and math.isfinite(perplexity):
@@ -214,35 +157,9 @@ def _samples(evaluation, rows: int = 10) -> list[dict[str, str]]:
     ]
 
 
-def _samples_table(samples: Sequence[Mapping[str, str]]) -> list[str]:
-    if not samples:
-        return []
-    columns = list(samples[0])
-    return [_row(columns), "| --- " * len(columns) + "|", *(_row(one[column] for column in columns) for one in samples)]
-
-
-def _row(cells) -> str:
-    """A line of a table of texts; what Markdown or HTML would take for a sign of its own is shown as it is."""
-    shown = (re.sub(r"([\\|`*_<>\[\]])", r"\\\1", " ".join(cell.split())) for cell in cells)
-    return "| " + " | ".join(shown) + " |"
-
-
-def _example(evaluation) -> tuple[str, str]:
+def _example(evaluation, example: tuple[str, str] | None) -> list[str]:
     """A query and a response to it for the example code, as Python writes them."""
+    pairs = [example] if example else []
     if evaluation is not None:
-        for query, references in zip(evaluation.queries, evaluation.references, strict=True):
-            if "```" not in query + references[0]:  # which would end the code
-                return repr(query), repr(references[0])
-    return repr("How are you?"), repr("Fine, thanks.")
-
-
-def _lowered(text: str) -> str:
-    return re.sub(r"^#", "##", text, flags=re.MULTILINE)
-
-
-def _installed(library: str) -> bool:
-    try:
-        version(library)
-    except ImportError:  # the package may be on the path without being installed
-        return False
-    return True
+        pairs += [(query, some[0]) for query, some in zip(evaluation.queries, evaluation.references, strict=True)]
+    return next(filter(None, (quoted(*pair) for pair in [*pairs, EXAMPLE])))

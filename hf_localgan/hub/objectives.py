@@ -34,6 +34,12 @@ _REINFORCE = """@article{williams1992reinforce,
   journal = {Machine Learning},
   year = {1992}
 }"""
+_CNN = """@inproceedings{kim2014cnn,
+  title = {Convolutional Neural Networks for Sentence Classification},
+  author = {Kim, Yoon},
+  booktitle = {Empirical Methods in Natural Language Processing},
+  year = {2014}
+}"""
 _SEQ2SEQ = """@inproceedings{sutskever2014seq2seq,
   title = {Sequence to Sequence Learning with Neural Networks},
   author = {Sutskever, Ilya and Vinyals, Oriol and Le, Quoc V.},
@@ -89,6 +95,26 @@ OBJECTIVES = {
         ),
     )
 }  # fmt: skip
+
+
+# What is trained beside generators, whose cards have templates of their own.
+ENERGY = Objective(
+    "deep Boltzmann machine", "deep-boltzmann-machine", "DbmTrainer",
+    "The log-likelihood of the vectors of queries and their responses, layer by layer and then all layers together.",
+    (_DBM, _LOCALGAN),
+)  # fmt: skip
+MATCHING = Objective(
+    "matching", "response-matching", "MatchingTrainer",
+    "Telling responses from the data from the same queries with responses of other queries: the cross-entropy of both.",
+    (_LOCALGAN, _CNN),
+)  # fmt: skip
+
+
+def objective_of(trainer: type) -> Objective | None:
+    """What a trainer's class, or the nearest class above it that is the package's, trains for; `None` for others."""
+    known = {one.trainer: one for one in (*OBJECTIVES.values(), ENERGY, MATCHING)}
+    known["TokenLossTrainer"] = OBJECTIVES["maximum likelihood"]
+    return next((known[kind.__name__] for kind in trainer.__mro__ if kind.__name__ in known), None)
 
 
 def find_objective(name: str) -> Objective:

@@ -27,6 +27,7 @@ from hf_localgan.evaluation.runs import Run
 from hf_localgan.metrics import compare_systems
 from hf_localgan.models import PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.trainers import LocalGanConfig, LocalGanTrainer
+from hf_localgan.trainers.cards import write_card
 
 QUERIES = ["hello", "how are you ?", "what is your name ?", "are you fine ?"]
 REFERENCES = [["hello you", "hello my name"], ["i am fine thanks", "fine !"], ["my name is hello"], ["you are fine"]]
@@ -67,11 +68,13 @@ def fake_trainer(tiny_generator, tiny_tokenizer, tmp_path):
     (tmp_path / "run-localgan").mkdir()  # the generator was saved there
 
     def build(**attributes) -> SimpleNamespace:
+        args = LocalGanConfig(str(tmp_path / "run-localgan"), use_cpu=True, learning_rate=3e-5)
+        state = TrainerState(log_history=list(HISTORY), global_step=30)
         return SimpleNamespace(
             **{
-                "args": LocalGanConfig(str(tmp_path / "run-localgan"), use_cpu=True, learning_rate=3e-5),
+                "args": args, "create_model_card": partial(write_card, args.output_dir, LocalGanTrainer, args, state),
                 "model": tiny_generator(seed=1), "processing_class": tiny_tokenizer,
-                "state": TrainerState(log_history=list(HISTORY), global_step=30),
+                "state": state, "is_fsdp_enabled": False,
                 "accelerator": SimpleNamespace(unwrap_model=lambda model: model, wait_for_everyone=lambda: None),
                 "remove_callback": lambda callback: None, "is_world_process_zero": lambda: True,
                 "evaluate": lambda test, metric_key_prefix: {

@@ -11,8 +11,8 @@ from huggingface_hub import ModelCard
 from hf_localgan.data import WordVectors
 from hf_localgan.evaluation import Decoding, Evaluation
 from hf_localgan.hub import write_model_card
-from hf_localgan.hub.model_card import changed_settings
 from hf_localgan.hub.objectives import OBJECTIVES
+from hf_localgan.hub.settings import changed_settings
 from hf_localgan.metrics import score_references, score_responses
 from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.trainers import (

@@ -1,0 +1,150 @@
+"""Model cards of what scores a query with a response: energies and discriminators."""
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCardData
+
+from hf_localgan.hub.objectives import ENERGY, MATCHING, Objective
+from hf_localgan.hub.rendering import (
+    data_names,
+    existing_folder,
+    interval_settings,
+    languages,
+    lowered,
+    quoted,
+    render_card,
+    told,
+)
+
+TASK = "text-ranking"
+# A query, a response to it, and one to something else.
+EXAMPLES = {
+    "en": ("How are you?", "I am fine.", "It is on the table."),
+    "zh": ("你好吗？", "我很好。", "在桌子上。"),
+}
+
+
+def write_energy_card(
+    folder: str | Path,
+    *,
+    report: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    shape: Mapping[str, Any] | None = None,
+    **described: Any,
+) -> Path:
+    """Writes `README.md` into the folder of a trained energy, a `DbmModel`.
+
+    Args:
+        folder: as `DbmTrainer` and `finish_energy_training` left it.
+        report: what `energy.json` holds.
+        text: its tables, what `energy.md` holds.
+        shape: of the energy, what `config.json` holds; without word vectors the card's code is one for vectors.
+        described: see `write_discriminator_card`.
+
+    Returns:
+        The file.
+    """
+    shape = shape or {}
+    results = [] if report is None else _energy_results(report)
+    reads_text = shape.get("vocab_size", 0) is not None
+    return _write(
+        existing_folder(folder, "energy"), "energy_card.md.jinja", ENERGY, report, results,
+        scores=None if text is None else lowered(_without_facts(text, report)), shape=shape, reads_text=reads_text,
+        **described,
+    )  # fmt: skip
+
+
+def write_discriminator_card(
+    folder: str | Path, *, report: Mapping[str, Any] | None = None, text: str | None = None, **described: Any
+) -> Path:
+    """Writes `README.md` into the folder of a trained `PairDiscriminator`.
+
+    Args:
+        folder: as `MatchingTrainer` and `finish_matching` left it.
+        report: what `matching.json` holds.
+        text: its table, what `matching.md` holds.
+        described: `settings`, names and values of the training's; `progress`, what the training itself says, by name;
+            `example`, a query with a response to it and one to something else; and `repo_id`, `license`, `language`,
+            `datasets`, `tags`, `stale` as in `write_model_card`.
+
+    Returns:
+        The file.
+    """
+    results = [] if report is None else _matching_results(report)
+    lines = [] if text is None else [line for line in text.splitlines() if line.startswith("|")]
+    return _write(
+        existing_folder(folder, "discriminator"), "discriminator_card.md.jinja", MATCHING, report, results,
+        scores="\n".join(lines) or None, **described,
+    )  # fmt: skip
+
+
+def _write(
+    folder: Path, template: str, objective: Objective, report: Mapping[str, Any] | None, results: list[dict], *,
+    settings: Sequence[tuple[str, str]] = (), progress: Mapping[str, Any] | None = None,
+    example: Sequence[str] | None = None, repo_id: str | None = None, license: str | None = None,
+    language: str | Sequence[str] | None = None, datasets: str | Sequence[str] | None = None,
+    base_model: str | None = None, tags: Sequence[str] = (), stale: bool = False, **context: Any,
+) -> Path:  # fmt: skip
+    name = repo_id or folder.resolve().name
+    about = {} if report is None else dict(report["about"])
+    data_set, hub_ids = data_names(about.get("dataset"), datasets)
+    place = {
+        "task_type": TASK, "dataset_type": data_set or "data", "dataset_name": data_set or "data",
+        "dataset_split": about.get("split"),
+    }  # fmt: skip
+    data = ModelCardData(
+        library_name="transformers", tags=list(dict.fromkeys(["hf-localgan", objective.tag, *tags])),
+        language=languages(language), license=license, datasets=hub_ids or None, base_model=base_model,
+        model_name=name.split("/")[-1] if results else None,
+        eval_results=[EvalResult(**place, **one) for one in results] or None,
+    )  # fmt: skip
+    spoken = languages(language)
+    examples = (example, EXAMPLES.get(spoken if isinstance(spoken, str) else "en", EXAMPLES["en"]))
+    query, response, other = next(filter(None, (quoted(*some) for some in examples if some)))
+    return render_card(
+        folder, template, data, with_pictures=not stale, name=name, title=name.split("/")[-1],
+        objective=objective, data_set=data_set, hub_ids=hub_ids, about=told(about, progress),
+        query=query, response=response, other=other, settings=list(settings), progress=dict(progress or {}),
+        license=license, report=report, **context,
+    )  # fmt: skip
+
+
+def _energy_results(report: Mapping[str, Any]) -> list[dict]:
+    own = report["matching"].get("DBM") or next(iter(report["matching"].values()))
+    results = [
+        _result("matching_accuracy", "matching by F(q, r) - F(bq, r)", own["difference"]),
+        _result("matching_accuracy", "matching by F(q, r)", own["energy"]),
+        _result("recall_at_1", f"first of {own['candidates']}", own["recall_at_1"]),
+    ]
+    likelihood = report["likelihood"].get("DBM")
+    if likelihood is not None:
+        results.append(_result("log_likelihood", "log-likelihood, nats per pair", likelihood["test"]))
+    return [one for one in results if one is not None]
+
+
+def _matching_results(report: Mapping[str, Any]) -> list[dict]:
+    results = [
+        _result("matching_accuracy", "matching", report["matching"]),
+        _result("recall_at_1", f"recall@1 of {report['candidates']}", report["recall_at_1"]),
+        {"metric_type": "accuracy", "metric_name": "accuracy at logit 0", "metric_value": round(report["accuracy"], 6)},
+    ]
+    return [one for one in results if one is not None]
+
+
+def _result(kind: str, name: str, interval: Mapping[str, Any]) -> dict | None:
+    if interval["value"] is None or not math.isfinite(interval["value"]):
+        return None
+    arguments = interval_settings(interval["low"], interval["high"], interval["level"], interval["method"])
+    return {
+        "metric_type": kind, "metric_name": name, "metric_value": round(interval["value"], 6),
+        "metric_args": arguments or None,
+    }  # fmt: skip
+
+
+def _without_facts(text: str, report: Mapping[str, Any] | None) -> str:
+    """The report's Markdown without the list of what names it, which stands elsewhere."""
+    facts = {f"* {name}: {value}" for name, value in (report or {}).get("about", {}).items()}
+    return "\n".join(line for line in text.splitlines() if line not in facts).strip()

@@ -1,0 +1,177 @@
+"""Folders to the Hub: each in one commit, so that a repository holds the old files or the new ones and nothing between.
+
+`HfApi.upload_folder` sends a large folder in several commits where it can, so that others may load new weights with an
+old configuration, and an upload that breaks off leaves a mixture.
+"""
+
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import RevisionNotFoundError
+
+WAITS = (2.0, 10.0)  # seconds between attempts
+LINKED = (".safetensors", ".pt", ".pth", ".bin", ".distcp")  # are replaced by renaming, never written into
+
+
+class UploadError(OSError):
+    """An upload that failed. The repository holds what it held before, and the local files are whole."""
+
+
+def push_folder(
+    folder: str | Path,
+    repo_id: str,
+    *,
+    message: str,
+    token: str | bool | None = None,
+    revision: str | None = None,
+    whole: Sequence[str] = (),
+    advice: str = "",
+    api: HfApi | None = None,
+) -> CommitInfo:
+    """Uploads all files of a folder by one commit.
+
+    Where the server or the connection fails for a moment it is tried again: blobs by the client itself, the rest here.
+
+    Args:
+        folder: what to upload.
+        repo_id: `owner/name`.
+        message: of the commit.
+        token: with write permission; by default the one that `hf auth login` stored.
+        revision: a branch, made where it is missing; by default the main one.
+        whole: folders of the repository that hold nothing else afterwards than here.
+        advice: last sentence of an error.
+        api: the client.
+
+    Raises:
+        UploadError: naming the repository and what to do.
+    """
+    api, folder = api or HfApi(), Path(folder)
+    for wait in (*WAITS, None):
+        try:
+            return _commit(api, folder, repo_id, message, token, revision, whole)
+        except Exception as error:  # of the network, of the server, of the client's threads: one meaning
+            status = _status(error)
+            if wait is None or not (status is None or status == 429 or status >= 500):
+                raise upload_error(error, repo_id, advice) from error
+            time.sleep(wait)
+    raise AssertionError("unreachable")
+
+
+def _commit(api: HfApi, folder: Path, repo_id: str, message: str, token, revision: str | None, whole) -> CommitInfo:
+    """One attempt. If the answer of an earlier one was lost, there is nothing to commit, and the client sees that."""
+    if revision is not None:
+        _make_branch(api, repo_id, revision, token)
+    files = sorted(path for path in folder.rglob("*") if path.is_file())
+    added = {path.relative_to(folder).as_posix(): path for path in files}
+    operations = [CommitOperationAdd(name, path) for name, path in added.items()]
+    if whole:
+        there = api.list_repo_files(repo_id, revision=revision, token=token)
+        inside = tuple(f"{one}/" for one in whole)
+        operations += [CommitOperationDelete(one) for one in there if one.startswith(inside) and one not in added]
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*about to commit a data file")  # scores of single answers
+        return api.create_commit(repo_id, operations, commit_message=message, token=token, revision=revision)
+
+
+def create_repository(
+    name: str, *, token: str | bool | None = None, private: bool | None = None, api: HfApi | None = None
+) -> str:
+    """Makes a repository where it is missing; returns its full id.
+
+    Raises:
+        UploadError: naming the repository and what to do.
+    """
+    try:
+        return (api or HfApi()).create_repo(name, token=token, private=private, exist_ok=True).repo_id
+    except Exception as error:
+        advice = "Nothing was trained yet. Or train without `push_to_hub`."
+        raise upload_error(error, name, advice, what="cannot be made or written to") from error
+
+
+def upload_error(error: Exception, repo_id: str, advice: str, what: str = "could not be uploaded to") -> UploadError:
+    """What a user is told."""
+    cause = error if error.__cause__ is None else error.__cause__
+    reason = {
+        401: "Your token is missing or wrong: log in by `hf auth login`, set `HF_TOKEN`, or give `hub_token`.",
+        403: "Your token may not write there: make one with write permission, or name a repository of your own by "
+        "`hub_model_id`.",
+        404: "There is no such repository, or your token may not see it: check `hub_model_id`.",
+    }.get(_status(error), "The server or the connection failed, or the server refused the files: try again later.")
+    said = " ".join(str(cause).split())[:400] or type(cause).__name__
+    return UploadError(
+        f'The repository "{repo_id}" {what} ({said}). {reason} The repository is as it was before, for every upload is '
+        f"one commit. {advice}".rstrip()
+    )
+
+
+def _status(error: Exception) -> int | None:
+    """The HTTP status of an error or of its cause."""
+    found = (getattr(getattr(one, "response", None), "status_code", None) for one in (error, error.__cause__))
+    return next(filter(None, found), None)
+
+
+@contextmanager
+def laid_out(parent: Path, prefix: str) -> Iterator[Path]:
+    """A temporary folder beside what is uploaded, so that weights can be linked into it instead of copied."""
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as temporary:
+        yield Path(temporary)
+
+
+def link_files(source: Path, target: Path, names: Iterable[str] | None = None, ignored: Sequence[str] = ()):
+    """Puts files and folders of `source` into `target`: weights as a second name of the same file, others as copies.
+
+    So they can be uploaded in the background while training goes on, writes new ones and removes old checkpoints.
+
+    Args:
+        source, target: folders.
+        names: of what lies right inside `source`; by default everything.
+        ignored: patterns of relative paths that are left out.
+    """
+    for path in sorted(source.iterdir() if names is None else (source / name for name in names)):
+        if _is_ignored(path.name, ignored):
+            continue
+        if path.is_dir():
+            skip = _skipping(path, path.name, ignored)
+            shutil.copytree(path, target / path.name, copy_function=_link, ignore=skip, dirs_exist_ok=True)
+        elif path.is_file():
+            target.mkdir(parents=True, exist_ok=True)
+            _link(path, target / path.name)
+
+
+def _skipping(root: Path, name: str, ignored: Sequence[str]) -> Callable[[str, list[str]], set[str]]:
+    def skip(folder: str, names: list[str]) -> set[str]:
+        inside = Path(name) / Path(folder).relative_to(root)
+        return {one for one in names if one.startswith(".") or _is_ignored((inside / one).as_posix(), ignored)}
+
+    return skip
+
+
+def _is_ignored(path: str, ignored: Sequence[str]) -> bool:
+    return any(fnmatch(path, pattern) for pattern in ignored)
+
+
+def _link(source: str | Path, target: str | Path):
+    if Path(source).suffix in LINKED:
+        try:
+            os.link(source, target)
+            return
+        except OSError:  # a file system without links
+            pass
+    shutil.copy2(source, target)
+
+
+def _make_branch(api: HfApi, repo_id: str, revision: str, token: str | bool | None):
+    if revision.startswith("refs/"):  # of a pull request, which is there or not
+        return
+    try:
+        api.repo_info(repo_id, revision=revision, token=token)
+    except RevisionNotFoundError:
+        api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
