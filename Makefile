@@ -2,6 +2,7 @@
 # make train     the main recipe on the shipped corpus
 # make test      the fast test suite (installs the test tools)
 # make lint      style checks
+# make wheel-check   builds the distributions, installs the wheel in a new environment and goes through the quick start
 # make benchmark speed and memory, side by side with other implementations
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # PyTorch's processor-only build is "2.13.0+cpu"; where the index does not offer it, the plain one is taken.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install train test lint benchmark clean
+.PHONY: install train test lint wheel-check benchmark clean
 
 $(VENV)/bin/pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -36,6 +37,9 @@ test: $(VENV)/.tested
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+
+wheel-check: $(VENV)/.tested
+	.ci/wheel $(VENV)/bin/python
 
 benchmark: $(VENV)/.tested
 	$(VENV)/bin/python benchmarks/run.py

@@ -2,68 +2,12 @@
 
     python recipes/evaluate.py MODEL DATA [--field value ...]
 
-MODEL is a folder or a Hub id, DATA what `--dataset` of the training recipes takes. Writes `evaluation.json`,
-`evaluation.md`, `generations.parquet`, `query_scores.parquet` and, of dialogue, `diversity_relevance.png`. Translations
-are scored by `--scores translation`.
+The work is `hf_localgan/commands/evaluate.py`, the command `hf-localgan evaluate`.
 """
 
 import sys
-from dataclasses import dataclass
-from pathlib import Path
-from typing import ClassVar
 
-from transformers import DataCollatorForSeq2Seq
-
-from hf_localgan.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
-from hf_localgan.arguments.groups import option
-from hf_localgan.evaluation import likelihood_about, require_matplotlib
-from hf_localgan.trainers import MleConfig, MleTrainer
-
-
-@dataclass
-class OutputArguments:
-    """Where the scores go."""
-
-    _argument_group_name: ClassVar[str] = "output"
-
-    output_dir: str | None = option(
-        None, "Folder of the results. By default `evaluation/DATA`, or `evaluation/DATA-SPLIT`, inside a local MODEL."
-    )
-    seed: int = option(0, "Of sampling and resampling.")
-    use_cpu: bool = option(False, "Stay on the processor where there is an accelerator.")
-
-
-def main(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):
-    if generator.model is None:
-        raise ValueError("Name the generator and the data: `python recipes/evaluate.py MODEL DATA`.")
-    require_matplotlib()  # what the end needs is looked at now
-    place = Path(expand_path(generator.model, "model"))
-    name = place.resolve().name if place.is_dir() else generator.model
-    inside = place if place.is_dir() else Path("runs") / place.name
-    split = "" if data.test_split == "test" else f"-{data.test_split}"
-    folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
-    pairs = data.load(data.test_split)
-    score = evaluation.scorer(pairs, data, output.seed)
-    model, tokenizer = generator.load()
-
-    args = MleConfig(
-        str(folder), per_device_eval_batch_size=64, sample_rows=0, use_cpu=output.use_cpu, seed=output.seed
-    )
-    trainer = MleTrainer(model, args, data_collator=DataCollatorForSeq2Seq(tokenizer, model=model))
-    likelihood = trainer.evaluate(data.encode(pairs[data.test_split], tokenizer), metric_key_prefix="test")
-
-    about = {"model": name, "dataset": data.dataset, "split": data.test_split, "seed": output.seed}
-    result = score(model, tokenizer, about={**about, **likelihood_about(likelihood)})
-    result.print()
-    print("written:", ", ".join(str(path) for path in result.write(folder)))
-
+from hf_localgan.commands.evaluate import main
 
 if __name__ == "__main__":
-    parser = RecipeParser(
-        DataArguments, ModelArguments, EvaluationArguments, OutputArguments,
-        positional=("model", "dataset"), description=__doc__,
-    )  # fmt: skip
-    try:
-        main(*parser.read())
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"{parser.prog}: {' '.join(str(error).split())}")
+    sys.exit(main())

@@ -2,62 +2,13 @@
 
     accelerate launch recipes/train_raml.py [CONFIG.yaml] [--field value ...]
 
-Without a file: the shipped corpus. References are replaced by draws around them, further away the higher the
-`temperature`; before it begins the training shows how far. Leaves what `train_mle.py` leaves in `output_dir`.
+Without a file: the shipped corpus. The work is `hf_localgan/commands/train_raml.py`, the command
+`hf-localgan train-raml`.
 """
 
 import sys
-from pathlib import Path
 
-from rich.console import Console
-from transformers import DataCollatorForSeq2Seq
-
-from hf_localgan.arguments import (
-    DataArguments,
-    EvaluationArguments,
-    GeneratorArguments,
-    RecipeParser,
-    TokenizerArguments,
-    set_up_training,
-)
-from hf_localgan.evaluation import finish_training, summarize_draws
-from hf_localgan.trainers.raml_config import OF_SERIES, RamlConfig
-from hf_localgan.trainers.raml_trainer import RamlTrainer
-
-DEFAULT = Path(__file__).parent / "smalltalk" / "raml.yaml"
-
-
-def main(
-    data: DataArguments,
-    tokens: TokenizerArguments,
-    generator: GeneratorArguments,
-    evaluation: EvaluationArguments,
-    args: RamlConfig,
-):
-    args.check_weighted()  # before anything is loaded
-    setup = set_up_training(data, tokens, generator, evaluation, args)
-    trainer = RamlTrainer(
-        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
-        compute_metrics=setup.metrics,
-    )  # fmt: skip
-    draws = summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
-    if trainer.is_world_process_zero():
-        print(draws)
-        Console().print(draws.table())
-    trainer.train(resume_from_checkpoint=setup.checkpoint)
-    trainer.save_model()
-    payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
-    about = setup.about | {"objective": "raml", **payoff, **args.changed(OF_SERIES), **draws.about()}
-    finish_training(trainer, setup.test, setup.score, about)
-
+from hf_localgan.commands.train_raml import main
 
 if __name__ == "__main__":
-    parser = RecipeParser(
-        DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, RamlConfig,
-        default_config=DEFAULT, description=__doc__,
-    )  # fmt: skip
-    try:
-        main(*parser.read())
-    except (ValueError, OSError, ImportError) as error:
-        sys.exit(f"{parser.prog}: {' '.join(str(error).split())}")
+    sys.exit(main())

@@ -1,80 +1,51 @@
-import io
-import os
+"""The command as a whole: its help, its commands, its exit codes, and what it does not wait for."""
+
 import subprocess
 import sys
+from importlib import import_module
 from pathlib import Path
 
-import huggingface_hub.constants
 import pytest
-import torch
-from transformers.utils import logging
 
-from hf_localgan import __version__, cli
-from hf_localgan.cli import main
+import hf_localgan
+from hf_localgan.cli import COMMANDS, MODULES, main
+from hf_localgan.commands.exits import MEANINGS
 
-
-@pytest.fixture
-def folder(tiny_generator, tiny_tokenizer, tmp_path):
-    tiny_generator().save_pretrained(tmp_path)
-    tiny_tokenizer.save_pretrained(tmp_path)
-    return str(tmp_path)
+ROOT = Path(__file__).parents[1]
 
 
-@pytest.fixture(autouse=True)
-def restore_logging():
-    verbosity = logging.get_verbosity()
-    yield
-    logging.set_verbosity(verbosity)
-    logging.enable_progress_bar()
+def process(*words: str, code: str = "") -> subprocess.CompletedProcess:
+    """A process that is called `hf-localgan`, as the installed script is; `code` is run at its end."""
+    script = f"import sys; sys.argv[0] = 'hf-localgan'; from hf_localgan.cli import main; ended = main()\n{code}"
+    return subprocess.run(
+        [sys.executable, "-c", f"{script}\nsys.exit(ended)", *words], cwd=ROOT, text=True, capture_output=True
+    )
 
 
-def chat(monkeypatch, *arguments, lines=""):
-    monkeypatch.setattr(sys, "stdin", io.StringIO(lines))
-    return main(["chat", *arguments])
+def test_help_lists_every_command_in_its_group_and_every_exit_code(capsys):
+    assert main(["--help"]) == 0
+    said = capsys.readouterr().out
+    places = [said.index(f"\n{group}:\n") for group in ("training", "using", "publishing", "options", "exit codes")]
+    assert places == sorted(places)
+    for group, commands in COMMANDS.items():
+        block = said.split(f"\n{group}:\n")[1].split("\n\n")[0]
+        assert [line.split()[0] for line in block.splitlines()] == list(commands)
+    for code, meaning in MEANINGS.items():
+        assert f"\n  {code:>3}  {meaning}" in said
 
 
-def test_a_pipe_of_queries_gives_a_line_for_each(folder, tiny_generator, tiny_tokenizer, monkeypatch, capsys):
-    assert chat(monkeypatch, folder, "--max-new-tokens", "4", lines="hello how\n\nfine\n") == 0
-    model, expected = tiny_generator(), []
-    for query in ("hello how", "fine"):
-        ids = model.generate(**tiny_tokenizer(query, return_tensors="pt"), max_new_tokens=4)
-        expected += tiny_tokenizer.batch_decode(ids, skip_special_tokens=True)
+@pytest.mark.parametrize("name", MODULES)
+def test_every_command_has_a_module_and_its_own_help(name, capsys):
+    assert callable(import_module(f"hf_localgan.commands.{MODULES[name]}").main)
+    assert main([name, "--help"]) == 0
     captured = capsys.readouterr()
-    assert captured.out.split("\n") == [expected[0], "", expected[1], ""]
-    assert captured.err == ""
-
-
-def test_a_seed_repeats_a_sampled_run(folder, monkeypatch, capsys):
-    outputs = []
-    for seed in ("1", "1", "2"):
-        options = ["--temperature", "1.5", "--top-p", "0.99", "--seed", seed, "--num-return-sequences", "4"]
-        assert chat(monkeypatch, folder, *options, lines="hello\n" * 3) == 0
-        outputs.append(capsys.readouterr().out)
-    assert outputs[0] == outputs[1] != outputs[2]
-    assert [line.count("\t") for line in outputs[0].splitlines()] == [3, 3, 3]
-
-
-def test_a_terminal_starts_a_session(folder, monkeypatch, capsys):
-    typed = iter(["hello", "/quit"])
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda *_: next(typed))
-    assert main(["chat", folder, "--num-beams", "3"]) == 0
-    assert "beam search, num_beams 3" in capsys.readouterr().out
+    assert captured.out.startswith(f"usage: hf-localgan {name} ") and captured.err == ""
+    assert "recipes/train" not in captured.out  # which an installed package does not have
 
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [
-        ([], "COMMAND"),
-        (["sing"], "invalid choice: 'sing'"),
-        (["chat"], "MODEL"),
-        (["chat", "m", "--num-beams", "two"], "invalid int value: 'two'"),
-        (["chat", "m", "--temperature", "0"], "`temperature` must be above 0"),
-        (["chat", "m", "--num-return-sequences", "2"], "`num_beams` of at least 2"),
-        (["chat", "m", "--batch-size", "0"], "--batch-size must be at least 1"),
-    ],
+    [([], "COMMAND"), (["sing"], "invalid choice: 'sing'"), (["--loud", "chat"], "hf-localgan: error")],
 )
 def test_wrong_usage_exits_with_2_and_says_why(arguments, message, capsys):
     assert main(arguments) == 2
@@ -82,61 +53,42 @@ def test_wrong_usage_exits_with_2_and_says_why(arguments, message, capsys):
     assert message in captured.err and captured.out == ""
 
 
-def test_what_cannot_be_loaded_exits_with_1_and_one_line(folder, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    for name, message in ((str(tmp_path / "none"), "There is no folder"), ("owner/name", "neither a folder")):
-        assert chat(monkeypatch, name) == 1
-        captured = capsys.readouterr()
-        assert captured.err.startswith("hf-localgan: ") and message in captured.err
-        assert captured.err.count("\n") == 1 and captured.out == ""
-    weights = tmp_path / "model.safetensors"
-    weights.write_bytes(weights.read_bytes()[:-1])
-    assert chat(monkeypatch, folder) == 1
-    assert "no complete safetensors file" in capsys.readouterr().err
-
-
-def test_ctrl_c_in_a_pipe_exits_with_130(folder, monkeypatch):
-    def interrupted(*args, **kwargs):
-        raise KeyboardInterrupt
-
-    monkeypatch.setattr("hf_localgan.chat.respond", interrupted)
-    assert chat(monkeypatch, folder, lines="hello\n") == 130
-
-
-def test_a_reader_that_leaves_ends_the_command_without_a_traceback(folder, monkeypatch, capsys):
-    reading, writing = os.pipe()
-    os.close(reading)
-    with os.fdopen(writing, "w") as left:
-        monkeypatch.setattr(sys, "stdout", left)
-        assert chat(monkeypatch, folder, "--max-new-tokens", "2", lines="hello\n") == 1
-    assert capsys.readouterr().err == ""
-
-
-def test_help_version_and_wrong_usage_do_not_wait_for_torch():
-    # The package itself imports torch to register its models, so the commands are loaded without it.
-    code = f"""
-import sys, types
-package = types.ModuleType("hf_localgan")
-package.__path__, package.__version__ = [{str(Path(cli.__file__).parent)!r}], "1.2.3"
-sys.modules["hf_localgan"] = package
-from hf_localgan.cli import main
-codes = [main(["--help"]), main(["--version"]), main(["chat", "--help"]), main(["chat", "m", "--top-p", "2"])]
-assert codes == [0, 0, 0, 2], codes
-late = {{"torch", "transformers", "datasets"}} & set(sys.modules)
-assert not late, late
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "hf-localgan 1.2.3" in done.stdout and "ask a generator" in done.stdout
-
-
 def test_version_is_the_packages(capsys):
     assert main(["--version"]) == 0
-    assert capsys.readouterr().out == f"hf-localgan {__version__}\n"
+    assert capsys.readouterr().out == f"hf-localgan {hf_localgan.__version__}\n"
 
 
-def test_the_chosen_device_is_used(folder, monkeypatch, capsys):
-    if not torch.cuda.is_available():
-        assert chat(monkeypatch, folder, "--device", "cuda:0", lines="hello\n") == 1
-        assert "`device`" in capsys.readouterr().err
-    assert chat(monkeypatch, folder, "--device", "cpu", lines="hello\n") == 0
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["--help"], 0),
+        (["--version"], 0),
+        (["sing"], 2),
+        (["chat", "--help"], 0),
+        (["chat", "m", "--top-p", "2"], 2),
+        (["demo"], 2),
+        (["card", "--help"], 0),
+        (["export", "one"], 2),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_help_and_wrong_usage_do_not_wait_for_torch(words, expected):
+    done = process(*words, code="assert not {'torch', 'transformers', 'datasets', 'gradio'} & set(sys.modules)")
+    assert done.returncode == expected, done.stderr
+
+
+def test_the_command_registers_models_and_pipelines_before_it_works(tmp_path):
+    code = """
+from transformers import AutoConfig
+from transformers.pipelines import PIPELINE_REGISTRY
+assert AutoConfig.for_model("rnn_seq2seq") and "text2text-generation" in PIPELINE_REGISTRY.supported_tasks
+"""
+    done = process("chat", str(tmp_path / "none"), code=code)
+    assert done.returncode == 1 and done.stderr.startswith("hf-localgan chat: There is no folder"), done.stderr
+
+
+def test_the_module_is_the_command():
+    """So `accelerate launch --module hf_localgan.cli` starts it on several processes."""
+    command = [sys.executable, "-m", "hf_localgan.cli", "train-mle", "--max_stepz", "1"]
+    done = subprocess.run(command, cwd=ROOT, text=True, capture_output=True)
+    assert done.returncode == 2 and done.stderr.startswith("hf-localgan train-mle: Unknown option: `max_stepz`")

@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 import hf_localgan
 
@@ -26,10 +27,13 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 ROOMS = [
     {"functional", "files"},
     {"payoff", "models"},
-    {"data", "decoding", "metrics", "pipelines", "hub"},
+    {"data", "decoding", "metrics", "pipelines"},
+    {"hub"},
     {"evaluation"},
     {"trainers"},
     {"arguments", "chat"},
+    {"demo"},
+    {"commands"},
     {"cli"},
 ]
 RANK = {name: rank for rank, names in enumerate(ROOMS) for name in names}
@@ -131,7 +135,7 @@ print(sorted(set(sys.modules) & {{"jieba", "matplotlib", "trackio", "tensorboard
     assert python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("name", ["data", "evaluation", "trainers", "arguments", "cli"])
+@pytest.mark.parametrize("name", ["data", "evaluation", "trainers", "arguments", "commands.train_localgan", "cli"])
 @pytest.mark.slow
 def test_a_module_can_be_imported_first(name):
     python(f"import hf_localgan.{name}")
@@ -178,6 +182,8 @@ def test_the_wheel_holds_the_package_its_corpus_its_metrics_and_the_licence(whee
     }
     modules = {path.relative_to(ROOT).as_posix() for path in (PACKAGE / "metrics" / "modules").glob("*/*.py")}
     assert len(modules) >= 5
+    defaults = {f"hf_localgan/commands/smalltalk/{path.name}" for path in (ROOT / "recipes/smalltalk").glob("*.yaml")}
+    assert len(defaults) >= 6 and defaults == {name for name in names if name.endswith(".yaml")}
     others = {"hf_localgan/py.typed", "hf_localgan/hub/templates/model_card.md.jinja", f"{info}/licenses/LICENSE"}
     assert files | corpus | modules | others <= names
     assert not [name for name in names if not name.startswith(("hf_localgan/", f"{info}/"))]
@@ -199,13 +205,23 @@ def test_the_wheel_is_described_as_the_project_is(wheel):
     assert {canonicalize_name(re.match(r"[\w.-]+", needed)[0]) for needed in project["dependencies"]} <= required
 
 
+def test_an_editable_installation_leaves_one_copy_of_everything(tmp_path):
+    """Only the path to the repository: what lies elsewhere in a wheel is found in the repository itself."""
+    code = f"from hatchling.build import build_editable; print(build_editable({str(tmp_path)!r}))"
+    with zipfile.ZipFile(tmp_path / python(code).strip()) as archive:
+        (name,) = (name for name in archive.namelist() if ".dist-info/" not in name)
+        assert archive.read(name).decode() == str(ROOT)
+
+
 def test_the_source_distribution_holds_recipes_and_tests_too(built):
     (path,) = built.glob("*.tar.gz")
     with tarfile.open(path) as archive:
         names = {name.split("/", 1)[-1] for name in archive.getnames()}
     assert {"pyproject.toml", "README.md", "LICENSE", "Makefile", "constraints.txt"} <= names
     assert {"recipes/train_mle.py", "recipes/smalltalk/mle.yaml", "tests/test_package.py"} <= names
-    assert "hf_localgan/data/smalltalk/train.jsonl" in names
+    assert {"hf_localgan/data/smalltalk/train.jsonl", "docs/localgan.md", "benchmarks/run.py", "mkdocs.yml"} <= names
+    assert {f"model_cards/{path.name}" for path in (ROOT / "model_cards").glob("*.md")} <= names
+    assert {"CHANGELOG.md", "CITATION.cff", "CONTRIBUTING.md", ".ci/run", ".ci/wheel"} <= names
     assert not [name for name in names if name.startswith((".venv", "runs", ".git/")) or "__pycache__" in name]
 
 
@@ -274,3 +290,19 @@ def test_the_installed_version_is_that_of_the_source():
     except importlib.metadata.PackageNotFoundError:
         pytest.skip("the package is not installed, only importable")
     assert installed == hf_localgan.__version__
+
+
+# ---- version ----
+
+
+def test_the_version_stands_in_one_place_and_has_a_heading_in_the_changelog():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())
+    assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
+    assert project["tool"]["hatch"]["version"]["path"] == "hf_localgan/__init__.py"
+    release = Version(hf_localgan.__version__)
+    headings = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    versions = [Version(name) for name, _ in headings]
+    assert versions == sorted(set(versions), reverse=True) and release.base_version == str(versions[0])
+    # a version that is being worked on has no date yet; a released one has
+    assert (headings[0][1] == "unreleased") == release.is_devrelease
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in headings[release.is_devrelease :])

@@ -1,5 +1,12 @@
+import contextlib
+import io
+import runpy
+from pathlib import Path
+
 import datasets
 import pytest
+
+RECIPES = Path(__file__).parents[2] / "recipes"
 
 
 @pytest.fixture(autouse=True)
@@ -9,3 +16,24 @@ def private_cache(tmp_path, monkeypatch):
     datasets.disable_progress_bars()
     yield
     datasets.enable_progress_bars()
+
+
+@pytest.fixture(scope="session")
+def run_script():
+    """`run_script(name)`: runs a recipe in this process, with the words of `sys.argv`.
+
+    Where it does not end well the `SystemExit` carries the last line of standard error instead of the exit code.
+    """
+
+    def run(name: str):
+        errors = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(errors):
+                runpy.run_path(str(RECIPES / f"{name}.py"), run_name="__main__")
+        except SystemExit as end:
+            if isinstance(end.code, int) and end.code:
+                raise SystemExit(errors.getvalue().strip().splitlines()[-1]) from end
+            if end.code:
+                raise
+
+    return run

@@ -1,0 +1,63 @@
+"""What the commands that train a generator against a discriminator have in common."""
+
+from pathlib import Path
+
+from transformers import DataCollatorForSeq2Seq
+
+from hf_localgan.arguments import (
+    DataArguments,
+    EvaluationArguments,
+    RecipeParser,
+    StageArguments,
+    set_up_adversarial,
+    train_from,
+)
+from hf_localgan.commands.exits import STOPPED, told
+from hf_localgan.evaluation import finish_adversarial_training
+from hf_localgan.trainers import GanAelTrainer, LocalGanTrainer
+
+TRAINERS = {"LocalGAN": LocalGanTrainer, "GAN-AEL": GanAelTrainer}
+
+
+def train(
+    parser: RecipeParser,
+    training: str,
+    data: DataArguments,
+    stages: StageArguments,
+    evaluation: EvaluationArguments,
+    args,
+) -> int | None:
+    """Trains the parts that are not given, then both players; goes on where an earlier run was interrupted.
+
+    Args:
+        parser: that read the settings.
+        training: "LocalGAN" or "GAN-AEL"; the former has an energy.
+        args (`GanConfig`): of the trainer.
+
+    Returns:
+        `STOPPED` if the answers collapsed; the report says so, too.
+    """
+    with_energy = training == "LocalGAN"
+    setup = set_up_adversarial(
+        data, stages, evaluation, args, folder=Path(parser.folder), training=training, with_energy=with_energy
+    )
+    if setup is None:
+        return None
+    trainer = TRAINERS[training](
+        setup.model, args, discriminator=setup.discriminator, monitor=setup.monitor, train_dataset=setup.train,
+        eval_dataset=setup.validation, data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model),
+        processing_class=setup.tokenizer, compute_metrics=setup.metrics,
+        **({"energy": setup.energy} if with_energy else {}),
+    )  # fmt: skip
+    train_from(trainer, setup.checkpoint)
+    trainer.save_model()
+    finish_adversarial_training(
+        trainer, setup.test, setup.score, setup.about, start=setup.start, train_pairs=setup.pairs["train"],
+        card={"language": data.language},
+    )  # fmt: skip
+    setup.stage.finish()
+    if trainer.guard.reason is None:
+        return None
+    if trainer.is_world_process_zero():
+        told(parser.prog, f"Training was {trainer.guard.reason}.", STOPPED)
+    return STOPPED

@@ -1,0 +1,88 @@
+"""Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line of standard
+output for each, several responses separated by tabs. Every query is answered on its own, without memory of earlier
+ones. Without options the search is greedy; a temperature or top-p means sampling.
+"""
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from hf_localgan.commands.exits import ending
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = _parser(prog)
+    return ending(parser.prog, lambda: _read(parser, argv), _chat)
+
+
+def _parser(prog: str | None) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or id of a model on the Hub")
+    answers = parser.add_argument_group("answers")
+    answers.add_argument("--num-beams", type=int, default=1, metavar="N", help="hypotheses of the search (default: 1)")
+    answers.add_argument("--temperature", type=float, metavar="T", help="sample at this temperature")
+    answers.add_argument("--top-p", type=float, metavar="P", help="sample from the most probable tokens of this mass")
+    answers.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest response (default: 64)")
+    answers.add_argument("--num-return-sequences", type=int, default=1, metavar="K", help="responses (default: 1)")
+    answers.add_argument("--seed", type=int, metavar="S", help="of sampling; without it every run differs")
+    answers.add_argument(
+        "--batch-size", type=int, default=16, metavar="N", help="lines answered at a time (default: 16)"
+    )
+    loading = parser.add_argument_group("loading")
+    loading.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU where there is one)")
+    loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    loading.add_argument("--revision", help="branch, tag or commit on the Hub")
+    return parser
+
+
+def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple:
+    """The arguments, and the settings of the answers."""
+    from hf_localgan.chat import ChatSettings
+
+    args = parser.parse_args(argv)
+    if args.batch_size < 1:
+        parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    try:
+        settings = ChatSettings(
+            do_sample=args.temperature is not None or args.top_p is not None,
+            num_beams=args.num_beams,
+            temperature=1.0 if args.temperature is None else args.temperature,
+            top_p=1.0 if args.top_p is None else args.top_p,
+            max_new_tokens=args.max_new_tokens,
+            num_return_sequences=args.num_return_sequences,
+            seed=args.seed,
+        )
+    except ValueError as error:
+        parser.error(str(error))
+    return args, settings
+
+
+def _chat(args: argparse.Namespace, settings):
+    import torch
+    from transformers.utils import logging
+
+    from hf_localgan.chat import Chat, answer_lines, set_seed
+    from hf_localgan.models.loading import load_generator
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    model, tokenizer = load_generator(
+        args.model,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+        device=args.device or ("cuda" if torch.cuda.is_available() else None),
+    )
+    if settings.seed is not None:
+        set_seed(settings.seed)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _enable_line_editing()
+        Chat(model, tokenizer, settings).run()
+    else:
+        answer_lines(model, tokenizer, settings, sys.stdin, sys.stdout, args.batch_size)
+
+
+def _enable_line_editing():
+    try:
+        import readline  # noqa: F401  its import alone gives `input` arrow keys and a history
+    except ImportError:  # not part of Python on every system
+        pass

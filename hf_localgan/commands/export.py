@@ -1,0 +1,54 @@
+"""Writes a checkpoint for machines without this package, or merges an adapter into its base.
+
+With `--with-code`, the default, OUTPUT loads by `trust_remote_code=True` where only transformers is installed; it may
+be a generator, an energy or a discriminator. With `--merge` MODEL is a LoRA adapter, and OUTPUT an ordinary checkpoint
+of the generator with the adapter's weights added. Both together: merged first, then with code.
+"""
+
+import argparse
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_localgan.commands.exits import ending
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = argparse.ArgumentParser(
+        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    parser.add_argument("model", metavar="MODEL", help="folder or id on the Hub of a checkpoint or an adapter")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to write, which must not exist yet or be empty")
+    kinds = parser.add_argument_group("what is written")
+    kinds.add_argument("--with-code", action="store_true", help="with the code of model and pipeline (the default)")
+    kinds.add_argument("--merge", action="store_true", help="with the adapter's weights added to those of its base")
+    loading = parser.add_argument_group("loading")
+    loading.add_argument(
+        "--base-model", metavar="MODEL", help="of the adapter (default: the one that adapter_config.json names)"
+    )
+    loading.add_argument("--revision", help="branch, tag or commit on the Hub")
+    loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    return ending(parser.prog, lambda: (_read(parser, argv),), _export)
+
+
+def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    if args.base_model is not None and not args.merge:
+        parser.error("--base-model is of an adapter that is merged: add --merge")
+    return args
+
+
+def _export(args: argparse.Namespace):
+    from hf_localgan.hub.export import export_with_code, merge_adapter
+
+    output = Path(args.output)
+    loading = {"revision": args.revision, "trust_remote_code": args.trust_remote_code}
+    if not args.merge:
+        path = export_with_code(args.model, output, **loading)
+    elif not args.with_code:
+        path = merge_adapter(args.model, output, base_model=args.base_model, **loading)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            merged = merge_adapter(args.model, Path(folder) / "merged", base_model=args.base_model, **loading)
+            path = export_with_code(str(merged), output, trust_remote_code=args.trust_remote_code)
+    print(f"written: {path}")

@@ -1,0 +1,22 @@
+"""Trains a generator by GAN-AEL (Xu et al. 2017), the baseline nearest to LocalGAN, and shows what it has learned.
+
+Without a file: the shipped corpus. The stages are those of LocalGAN without the energy; its own ones can be given by
+`--generator RUN/stages/mle --discriminator_model RUN/stages/discriminator`. Leaves what that training leaves, without
+`energy/`.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+
+from hf_localgan.arguments import DataArguments, EvaluationArguments, StageArguments
+from hf_localgan.commands.adversarial import train
+from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.trainers import GanAelConfig
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = training_parser(
+        DataArguments, StageArguments, EvaluationArguments, GanAelConfig,
+        default="gan_ael", description=__doc__, prog=prog,
+    )  # fmt: skip
+    return run(parser, partial(train, parser, "GAN-AEL"), argv)

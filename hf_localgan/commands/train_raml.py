@@ -1,0 +1,56 @@
+"""Trains a generator by reward augmented maximum likelihood (Norouzi et al. 2016), and shows what it has learned.
+
+Without a file: the shipped corpus. References are replaced by draws around them, further away the higher the
+`temperature`; before it begins the training shows how far. Leaves what training by maximum likelihood leaves in
+`output_dir`.
+"""
+
+from collections.abc import Sequence
+
+from rich.console import Console
+from transformers import DataCollatorForSeq2Seq
+
+from hf_localgan.arguments import (
+    DataArguments,
+    EvaluationArguments,
+    GeneratorArguments,
+    TokenizerArguments,
+    set_up_training,
+)
+from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.evaluation import finish_training, summarize_draws
+from hf_localgan.trainers.raml_config import OF_SERIES, RamlConfig
+from hf_localgan.trainers.raml_trainer import RamlTrainer
+
+
+def train(
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    generator: GeneratorArguments,
+    evaluation: EvaluationArguments,
+    args: RamlConfig,
+):
+    args.check_weighted()  # before anything is loaded
+    setup = set_up_training(data, tokens, generator, evaluation, args)
+    trainer = RamlTrainer(
+        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
+        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
+        compute_metrics=setup.metrics,
+    )  # fmt: skip
+    draws = summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
+    if trainer.is_world_process_zero():
+        print(draws)
+        Console().print(draws.table())
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
+    trainer.save_model()
+    payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
+    about = setup.about | {"objective": "raml", **payoff, **args.changed(OF_SERIES), **draws.about()}
+    finish_training(trainer, setup.test, setup.score, about)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = training_parser(
+        DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, RamlConfig,
+        default="raml", description=__doc__, prog=prog,
+    )  # fmt: skip
+    return run(parser, train, argv)
