@@ -120,7 +120,12 @@ class Response(NamedTuple):
 
 
 def respond(
-    model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", queries: list[str], settings: ChatSettings
+    model: "PreTrainedModel",
+    tokenizer: "PreTrainedTokenizerBase",
+    queries: list[str],
+    settings: ChatSettings,
+    *,
+    scored: bool = False,
 ) -> list[list[Response]]:
     """Responses to each query, the most probable first.
 
@@ -129,9 +134,10 @@ def respond(
         tokenizer: the model's.
         queries: texts with at least one token each. What exceeds the model's positions is cut off.
         settings: how responses are found.
+        scored: compute the score of a single response, too.
 
     Returns:
-        `settings.num_return_sequences` responses per query. Scores are computed where there are several.
+        `settings.num_return_sequences` responses per query. Scores are computed where there are several, or `scored`.
     """
     import torch
 
@@ -147,7 +153,8 @@ def respond(
         ids = model.generate(**inputs, **arguments, pad_token_id=tokenizer.pad_token_id)  # (queries * returned, time)
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         several = settings.num_return_sequences > 1
-        scores = _score(model, inputs, ids, settings.num_return_sequences) if several else [None] * len(texts)
+        wanted = several or scored
+        scores = _score(model, inputs, ids, settings.num_return_sequences) if wanted else [None] * len(texts)
     responses = [Response(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
     width = settings.num_return_sequences
     groups = [responses[start : start + width] for start in range(0, len(responses), width)]

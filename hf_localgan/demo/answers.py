@@ -1,0 +1,116 @@
+"""Answers of several models to one query, each with its log-likelihood and its radius."""
+
+import math
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from hf_localgan.chat import ChatSettings, respond, set_seed
+from hf_localgan.demo.loading import Stage
+
+DECODINGS = ("greedy", "beams", "sampling")
+LONGEST_QUERY = 2000  # characters
+
+
+class Answer(NamedTuple):
+    """One answer and its numbers.
+
+    Attributes:
+        text: may be empty.
+        score: mean log-probability per token under the model that gave it, nats, the end of the sequence included and
+            without temperature.
+        radius: `F(q, r) - F(q, rc)`, nats; NaN where no word of it or of the query is known; `None` without an energy.
+        nearer: share of the references with a smaller radius, 0 to 1; `None` without references or radius.
+    """
+
+    text: str
+    score: float
+    radius: float | None
+    nearer: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What the page shows of one query.
+
+    Attributes:
+        query: without spaces around it.
+        settings: of the search.
+        answers: of each model, by its name, the most probable first.
+        references: the data set's own responses to this query, with radii; without score.
+    """
+
+    query: str
+    settings: ChatSettings
+    answers: dict[str, list[Answer]]
+    references: list[Answer]
+
+
+def read_settings(
+    decoding: str,
+    num_beams: int = 5,
+    temperature: float = 0.7,
+    top_p: float = 1.0,
+    answers: int = 1,
+    max_new_tokens: int = 40,
+    seed: int | None = 0,
+) -> ChatSettings:
+    """Settings as the controls have them; what does not belong to the decoding is left out.
+
+    Raises:
+        ValueError: for an unknown decoding or a value that is not accepted.
+    """
+    if decoding not in DECODINGS:
+        raise ValueError(f'`decoding` must be "greedy", "beams" or "sampling", got {decoding!r}.')
+    sampling = decoding == "sampling"
+    return ChatSettings(
+        do_sample=sampling,
+        num_beams=_whole("num_beams", num_beams) if decoding == "beams" else 1,
+        temperature=float(temperature) if sampling else 1.0,
+        top_p=float(top_p) if sampling else 1.0,
+        max_new_tokens=_whole("max_new_tokens", max_new_tokens),
+        num_return_sequences=1 if decoding == "greedy" else _whole("answers", answers),
+        seed=_whole("seed", seed) if sampling and seed is not None else None,
+    )
+
+
+def compare_answers(stage: Stage, query: str, settings: ChatSettings) -> Comparison:
+    """Asks every model of the stage.
+
+    Args:
+        stage: what was loaded.
+        query: a text. Models cut off what exceeds their positions.
+        settings: of the search. A seed is set anew for each model, so that none depends on who was asked before it.
+
+    Raises:
+        ValueError: for a query without a character that is no space, or of more than 2,000.
+    """
+    query = " ".join(query.split())
+    if not query:
+        raise ValueError("The query is empty. Type a sentence.")
+    if len(query) > LONGEST_QUERY:
+        raise ValueError(f"The query has {len(query):,} characters. Type at most {LONGEST_QUERY:,}.")
+    answers = {}
+    for speaker in stage.speakers:
+        if settings.seed is not None:
+            set_seed(settings.seed)
+        found = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
+        answers[speaker.name] = place_texts(stage, query, [one.text for one in found], [one.score for one in found])
+    own = [] if stage.references is None else stage.references.of_query(query)
+    return Comparison(query, settings, answers, place_texts(stage, query, own, [math.nan] * len(own)))
+
+
+def place_texts(stage: Stage, query: str, texts: list[str], scores: list[float]) -> list[Answer]:
+    """Texts with their radii, and their places among the references."""
+    if stage.reader is None or not texts:
+        return [Answer(text, score, None, None) for text, score in zip(texts, scores, strict=True)]
+    radii = stage.reader.radii([query] * len(texts), texts).tolist()
+    known = stage.references
+    nearer = [None if known is None or math.isnan(radius) else known.share_nearer(radius) for radius in radii]
+    return [Answer(*one) for one in zip(texts, scores, radii, nearer, strict=True)]
+
+
+def _whole(name: str, value: float) -> int:
+    """A number of a control as an int."""
+    if value is None or not math.isfinite(value) or value != int(value):
+        raise ValueError(f"`{name}` must be a whole number, got {value}.")
+    return int(value)

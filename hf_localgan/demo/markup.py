@@ -1,0 +1,224 @@
+"""What the page shows, as HTML. Every text of a model, a data set or a user is escaped.
+
+The histogram is drawn here, since a picture made for a wide page has unreadable letters on a phone.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from html import escape
+from itertools import chain, cycle
+
+import numpy as np
+
+from hf_localgan.demo.answers import Answer, Comparison
+from hf_localgan.demo.draws import GONE, NEW, DrawsShown, Piece
+from hf_localgan.demo.loading import Speaker, Stage
+from hf_localgan.demo.references import ReferenceRadii
+from hf_localgan.demo.style import COLORS
+
+BINS = 60
+SHOWN = 0.985  # share of the references that the histogram reaches to; answers beyond it stand at its end
+APART = 4.0  # per cent of the width that labels need
+MOST_EDITS = 12  # bars of the table of edits
+LEAST_PROB = 5e-4  # bars after the last one of this probability are added up
+
+
+def notes(stage: Stage) -> str:
+    """What is missing and why; nothing where nothing is."""
+    return "".join(f'<div class="lg-note">{escape(note)}</div>' for note in stage.notes)
+
+
+def answers(stage: Stage, found: Comparison) -> str:
+    """The answers side by side, their places among the references, the query's own references."""
+    cards = [
+        _card(speaker, color, letter, found.answers[speaker.name])
+        for speaker, color, letter in zip(stage.speakers, cycle(COLORS), _letters(), strict=False)
+    ]
+    parts = [f'<div class="lg-cards">{"".join(cards)}</div>']
+    if stage.references is not None:
+        parts.append(_strip(stage.references, found, stage.speakers))
+    return "".join(parts)
+
+
+def draws(shown: DrawsShown) -> str:
+    """The distribution and the draws."""
+    rate = f"{shown.edit_rate:.3f}" + (f" ± {1.96 * shown.error:.3f}" if shown.error else "")
+    facts = {
+        "τ": f"{shown.temperature:.3f}",
+        "edits per token, expected": rate,
+        "stay as they are": f"{100 * shown.probs[0]:.1f} %",
+        "tokens in the reference": str(shown.length),
+        "tokens to draw from": f"{shown.vocab_size:,}",
+    }
+    if all(one.reward is None for one in shown.draws):
+        facts["cost of an edit"] = f"{shown.edit_cost:.2f}"
+    boxes = "".join(f'<div class="lg-fact"><b>{value}</b><span>{name}</span></div>' for name, value in facts.items())
+    source = f"from {shown.estimated_from:,} draws" if shown.estimated_from else "exact"
+    return (
+        f'<div class="lg-facts">{boxes}</div>'
+        f'<div class="lg-dim">as the model reads it: {escape(shown.reference)}</div>'
+        f'<div class="lg-h">Draws <span class="lg-dim">(green: drawn; struck out: of the reference)</span></div>'
+        f'<div id="lg-draws">{"".join(_draw(one, shown.approximate) for one in shown.draws)}</div>'
+        f'<div class="lg-h">Probability of each number of edits <span class="lg-dim">({source})</span></div>'
+        f'<div class="lg-bars">{"".join(_bars(shown.probs))}</div>'
+    )
+
+
+def _letters() -> Iterable[str]:
+    return chain("ABCDEFGHIJKLMNOPQRSTUVWXYZ", map(str, range(27, 10**6)))
+
+
+def _label(letter: str, place: int, number: int) -> str:
+    return letter if number == 1 else f"{letter}{place + 1}"
+
+
+def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer]) -> str:
+    rows = "".join(_answer(one, _label(letter, place, len(given))) for place, one in enumerate(given))
+    about = f'<span class="lg-dim">{escape(speaker.objective)}</span>' if speaker.objective else ""
+    return (
+        f'<div class="lg-card" style="--lg-color: {color}">'
+        f'<div class="lg-name"><b>{escape(speaker.name)}</b>{about}</div>{rows}</div>'
+    )
+
+
+def _answer(one: Answer, label: str) -> str:
+    text = escape(one.text) or '<i class="lg-dim">(an empty response)</i>'
+    numbers = [f"<span><b>{_signed(one.score, 2)}</b> nats per token</span>"]
+    if one.radius is not None:
+        numbers.append(_radius(one))
+    if one.nearer is not None:
+        numbers.append(f"<span>farther than <b>{_percent(one.nearer)}</b> of references</span>")
+    return (
+        f'<div class="lg-answer"><div class="lg-text"><span class="lg-badge">{label}</span><span>{text}</span></div>'
+        f'<div class="lg-numbers">{"".join(numbers)}</div></div>'
+    )
+
+
+def _radius(one: Answer) -> str:
+    if math.isnan(one.radius):
+        return "<span>no radius: no word that the energy knows</span>"
+    return f'<span>radius <b class="lg-radius">{one.radius:.1f}</b> nats</span>'
+
+
+def _signed(number: float, digits: int) -> str:
+    """With a minus sign in place of a hyphen."""
+    return f"{number:.{digits}f}".replace("-", "−")
+
+
+def _percent(share: float) -> str:
+    """Without pretending to know that none or all are meant."""
+    if 0 < share < 0.005 or 0.995 < share < 1:
+        return "&lt; 1 %" if share < 0.5 else "&gt; 99 %"
+    return f"{share:.0%}".replace("%", " %")
+
+
+def _strip(known: ReferenceRadii, found: Comparison, speakers: Sequence[Speaker]) -> str:
+    """Histogram of the references' radii with the answers marked, and the query's own references beneath."""
+    marked = [
+        (one, color, _label(letter, place, len(found.answers[speaker.name])))
+        for speaker, color, letter in zip(speakers, cycle(COLORS), _letters(), strict=False)
+        for place, one in enumerate(found.answers[speaker.name])
+        if one.nearer is not None
+    ]
+    low = min(0.0, float(known.radii[0]))
+    high = max(float(np.quantile(known.radii, SHOWN)), low + 1e-6)
+
+    def at(radius: float) -> float:
+        return 100 * min(max((radius - low) / (high - low), 0.0), 1.0)
+
+    levels = _levels([at(one.radius) for one, _, _ in marked])
+    marks = "".join(
+        f'<div class="lg-mark" style="left: {at(one.radius):.2f}%; --lg-color: {color}; --lg-row: {level}" '
+        f'title="{escape(label)}: {one.radius:.1f} nats, {escape(one.text)}"><span>{label}</span></div>'
+        for (one, color, label), level in zip(marked, levels, strict=True)
+    )
+    ticks = "".join(
+        f'<div class="lg-tick" style="left: {at(one.radius):.2f}%" title="{one.radius:.1f} nats, {escape(one.text)}">'
+        "</div>"
+        for one in found.references
+        if one.nearer is not None
+    )
+    middle = float(np.median(known.radii))
+    axis = (
+        f"<span style='left: 0%'>{low:.0f}</span>"
+        f'<span style="left: {at(middle):.2f}%">median {middle:.1f} nats</span>'
+        f"<span style='left: 100%'>{high:.0f} and more</span>"
+    )
+    room = f"margin-top: {1.9 + 1.1 * max(levels, default=0):.1f}em"
+    return (
+        f'<div class="lg-h">Radii of {len(known.radii):,} references <span class="lg-dim">({escape(known.name)}; left: '
+        "near the centre of what could be said, safe; right: far from it)</span></div>"
+        f'<div class="lg-strip" style="{room}"><div class="lg-plot">{_histogram(known.radii, low, high)}{marks}{ticks}'
+        f'</div><div class="lg-axis">{axis}</div></div>{_own(found)}'
+    )
+
+
+def _histogram(radii: np.ndarray, low: float, high: float) -> str:
+    counts = np.histogram(radii.clip(low, high), bins=BINS, range=(low, high))[0]
+    top = max(1, counts.max())
+    bars = "".join(
+        f'<rect x="{place + 0.05}" y="{100 - 100 * count / top:.1f}" width="0.9" height="{100 * count / top:.1f}"/>'
+        for place, count in enumerate(counts.tolist())
+    )
+    return f'<svg viewBox="0 0 {BINS} 100" preserveAspectRatio="none" aria-hidden="true">{bars}</svg>'
+
+
+def _levels(places: list[float]) -> list[int]:
+    """Rows of the labels, 0 the lowest, so that none covers another."""
+    levels, taken = [0] * len(places), []
+    for index in sorted(range(len(places)), key=places.__getitem__):
+        free = next((level for level, last in enumerate(taken) if places[index] - last >= APART), len(taken))
+        taken[free : free + 1] = [places[index]]
+        levels[index] = free
+    return levels
+
+
+def _own(found: Comparison) -> str:
+    if not found.references:
+        return '<div class="lg-dim">This query is not in the data set, so it has no references of its own.</div>'
+    ordered = sorted(found.references, key=lambda one: (math.isnan(one.radius), one.radius))
+    rows = "".join(
+        f"<span>{'–' if math.isnan(one.radius) else f'{one.radius:.1f}'}</span><span>{escape(one.text)}</span>"
+        for one in ordered
+    )
+    return (
+        '<div class="lg-h">The references of this query <span class="lg-dim">(radius in nats; ticks above)</span>'
+        f'</div><div class="lg-rows" id="lg-own">{rows}</div>'
+    )
+
+
+def _draw(one, approximate: bool) -> str:
+    numbers = [f"<span><b>{one.edits}</b> {'edit' if one.edits == 1 else 'edits'}</span>"]
+    if one.log_prob is not None:
+        sign = "≈" if approximate else "="
+        numbers.append(f"<span>ln q {sign} <b>{_signed(one.log_prob, 1)}</b></span>")
+    if one.reward is not None:
+        numbers.append(f"<span>reward <b>{_signed(one.reward, 3)}</b></span>")
+    return (
+        f'<div class="lg-draw"><p>{"".join(map(_piece, one.pieces)) or "<i>(nothing is left)</i>"}</p>'
+        f'<div class="lg-numbers">{"".join(numbers)}</div></div>'
+    )
+
+
+def _piece(piece: Piece) -> str:
+    bare = piece.text.lstrip(" ")
+    space = " " if bare != piece.text or piece.kind == GONE else ""
+    tag = {NEW: "ins", GONE: "del"}.get(piece.kind)
+    return f"{space}<{tag}>{escape(bare)}</{tag}>" if tag else f"{space}{escape(bare)}"
+
+
+def _bars(probs: np.ndarray) -> Iterable[str]:
+    last = min(int(np.flatnonzero(probs >= LEAST_PROB).max(initial=0)), MOST_EDITS)
+    first = 0
+    if probs[: last + 1].sum() < 0.5:  # nearly all of the mass is at many edits
+        first = max(0, int(probs.argmax()) - MOST_EDITS // 2)
+        last = min(first + MOST_EDITS, len(probs) - 1)
+    rows = [(str(number), float(probs[number])) for number in range(first, last + 1)]
+    if first:
+        rows.insert(0, (f"under {first}", float(probs[:first].sum())))
+    if last + 1 < len(probs):
+        rows.append((f"over {last}", float(probs[last + 1 :].sum())))
+    top = max(prob for _, prob in rows) or 1.0
+    for name, prob in rows:
+        yield f'<span>{name}</span><div class="lg-bar" style="width: {100 * prob / top:.1f}%"></div>'
+        yield f"<span>{prob:.4f}</span>"

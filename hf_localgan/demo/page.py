@@ -1,0 +1,169 @@
+"""The page: controls, and which function of this room answers them. What went wrong is shown as a warning."""
+
+import random
+from html import escape
+
+from hf_localgan.demo import markup
+from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings
+from hf_localgan.demo.draws import PAYOFFS, show_draws
+from hf_localgan.demo.launching import import_gradio
+from hf_localgan.demo.loading import Stage
+
+DECODINGS = [("greedy", "greedy"), ("beam search", "beams"), ("sampling", "sampling")]
+SAMPLERS = [("Hamming", "hamming"), ("edit (Eq. 11)", "edit"), ("edit, exact", "exact_edit")]
+REWARDS = [("BLEU", "bleu"), ("ROUGE-L", "rouge_l"), ("chrF", "chrf"), ("minus token error rate", "token_error_rate")]
+BY_TAU, BY_RATE = "tau", "edit rate"
+# Largest tau of the slider, and where it starts: for rewards between 0 and 1, and for edits that cost 1 + ln v.
+TAUS = {name: (0.5, 0.1) if name == "importance" else (1.5, 0.85) for name in PAYOFFS}
+REFERENCE = "Would you like to go to the movies tonight?"
+ANSWERS_ABOUT = (
+    "**Radius**: free energy of the answer less that of the centre of all that could be said to the query, in nats. "
+    "Safe answers lie near the centre, at small radii. **nats per token**: log-likelihood under the answering model."
+)
+DRAWS_ABOUT = (
+    "RAML trains on draws from q(y|y\\*) ∝ exp(r(y, y\\*) / τ), r the payoff, in place of the reference y\\*. At τ = 0 "
+    "every draw is the reference."
+)
+
+
+def build_page(stage: Stage):
+    """The page as `gradio.Blocks`, not yet served.
+
+    Args:
+        stage: what was loaded.
+    """
+    gradio = import_gradio()
+    names = ", ".join(speaker.name for speaker in stage.speakers)
+    with gradio.Blocks(title="hf_localgan", analytics_enabled=False) as page:
+        gradio.Markdown(f"## hf_localgan\n{_plain(names)}")
+        if stage.notes:
+            gradio.HTML(markup.notes(stage))
+        with gradio.Tab("Answers"):
+            _add_answers(gradio, stage)
+        with gradio.Tab("RAML draws"):
+            _add_draws(gradio, stage, page)
+    return page
+
+
+def _add_answers(gradio, stage: Stage):
+    with gradio.Row():
+        query = gradio.Textbox(
+            label="Query", placeholder="Say something", max_length=LONGEST_QUERY, scale=6, autofocus=True,
+            elem_id="lg-query", lines=1, max_lines=4, min_width=240,
+        )  # fmt: skip
+        with gradio.Column(scale=1, min_width=150):
+            ask = gradio.Button("Answer", variant="primary", elem_id="lg-ask")
+            other = gradio.Button(
+                "A query of the data set", size="sm", visible=stage.references is not None, elem_id="lg-other"
+            )
+    with gradio.Row():
+        decoding = gradio.Radio(DECODINGS, value="greedy", label="Decoding", scale=2, min_width=240)
+        longest = gradio.Slider(1, 100, value=40, step=1, label="Longest answer (tokens)", scale=1, min_width=160)
+    with gradio.Row():
+        beams = gradio.Slider(2, 20, value=5, step=1, label="Beams", visible=False, min_width=160)
+        temperature = gradio.Slider(0.1, 2, value=0.7, step=0.05, label="Temperature", visible=False, min_width=160)
+        top_p = gradio.Slider(0.05, 1, value=1, step=0.05, label="Top-p", visible=False, min_width=160)
+        number = gradio.Slider(1, 8, value=1, step=1, label="Answers of each model", visible=False, min_width=160)
+        seed = gradio.Number(
+            value=0, precision=0, label="Seed (empty: another each time)", visible=False, min_width=160
+        )
+    shown = gradio.HTML(elem_id="lg-answers")
+    gradio.Markdown(ANSWERS_ABOUT, elem_classes="lg-dim")
+
+    def fitting(kind):
+        sampling, searching = kind == "sampling", kind == "beams"
+        several = searching or sampling
+        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling)]
+
+    def answered(text, *values):
+        return markup.answers(stage, compare_answers(stage, text or "", read_settings(*values)))
+
+    decoding.change(
+        fitting, decoding, [beams, temperature, top_p, number, seed], show_progress="hidden", api_visibility="private"
+    )
+    controls = [query, decoding, beams, temperature, top_p, number, longest, seed]
+    gradio.on(
+        [ask.click, query.submit], _guarded(gradio, answered), controls, shown, api_visibility="private",
+        concurrency_id="models", concurrency_limit=1,
+    )  # fmt: skip
+    if stage.references is not None:
+        queries = [query for query, _ in stage.references.responses.values()]
+        other.click(lambda: random.choice(queries), None, query, show_progress="hidden", api_visibility="private")
+
+
+def _add_draws(gradio, stage: Stage, page):
+    first = stage.speakers[0]
+    gradio.Markdown(f"{DRAWS_ABOUT} The vocabulary is that of {_plain(first.name)}.", elem_classes="lg-dim")
+    reference = gradio.Textbox(value=REFERENCE, label="Reference", max_length=1000, elem_id="lg-reference", max_lines=4)
+    with gradio.Row():
+        payoff = gradio.Dropdown(
+            [*SAMPLERS, ("a reward, by importance sampling", "importance")], value="edit", label="Payoff",
+            min_width=200, elem_id="lg-payoff",
+        )  # fmt: skip
+        given = gradio.Radio([("τ", BY_TAU), ("edit rate", BY_RATE)], value=BY_TAU, label="Set by", min_width=150)
+        tau = gradio.Slider(0, TAUS["edit"][0], value=TAUS["edit"][1], step=0.01, label="τ", elem_id="lg-tau")
+        rate = gradio.Slider(
+            0, 0.6, value=0.1, step=0.01, label="Edit rate (edits per token)", visible=False, elem_id="lg-rate"
+        )
+    with gradio.Row(visible=False) as weighted:
+        reward = gradio.Dropdown(REWARDS, value="bleu", label="Reward", min_width=150)
+        candidates = gradio.Slider(1, 64, value=16, step=1, label="Candidates", min_width=150)
+        proposal = gradio.Dropdown(SAMPLERS, value="edit", label="Proposal", min_width=150)
+        proposed = gradio.Slider(0.01, 0.6, value=0.2, step=0.01, label="Edit rate of the proposal", min_width=150)
+    with gradio.Row():
+        number = gradio.Slider(1, 20, value=6, step=1, label="Draws", min_width=150)
+        seed = gradio.Number(value=0, precision=0, minimum=0, label="Seed", min_width=150)
+    shown = gradio.HTML(elem_id="lg-drawn")
+
+    def fitting(kind, by):
+        weighs = kind == "importance"
+        by = BY_TAU if weighs else by
+        most, start = TAUS[kind]
+        return [
+            gradio.update(value=by, visible=not weighs),
+            gradio.update(maximum=most, value=start, visible=by == BY_TAU),
+            gradio.update(visible=by == BY_RATE),
+            gradio.update(visible=weighs),
+        ]
+
+    def by_what(by):
+        return gradio.update(visible=by == BY_TAU), gradio.update(visible=by == BY_RATE)
+
+    def drawn(text, kind, by, at, edits, of, many, proposes, proposed_rate, how_many, luck):
+        by_rate = by == BY_RATE and kind != "importance"
+        settings = {"edit_rate": edits} if by_rate else {"temperature": at}
+        if luck is None or luck != int(luck) or not 0 <= luck < 2**63:
+            raise ValueError(f"The seed must be a whole number from 0, got {luck}.")
+        found = show_draws(
+            first.tokenizer, text or "", kind, draws=int(how_many), seed=int(luck), reward=of, num_candidates=int(many),
+            proposal=proposes, proposal_rate=proposed_rate, **settings,
+        )  # fmt: skip
+        return markup.draws(found)
+
+    quiet = {"show_progress": "hidden", "api_visibility": "private"}
+    payoff.change(fitting, [payoff, given], [given, tau, rate, weighted], **quiet)
+    given.change(by_what, given, [tau, rate], **quiet)
+    controls = [reference, payoff, given, tau, rate, reward, candidates, proposal, proposed, number, seed]
+    moved = [reference.submit, reference.blur, *(one.change for one in controls[1:])]
+    gradio.on(
+        [page.load, *moved], _guarded(gradio, drawn), controls, shown, show_progress="minimal",
+        api_visibility="private", trigger_mode="always_last", concurrency_id="draws", concurrency_limit=1,
+    )  # fmt: skip
+
+
+def _guarded(gradio, function):
+    """The function; an error that a user can do something about becomes a warning, and the page stays as it was."""
+
+    def called(*values):
+        try:
+            return function(*values)
+        except (ValueError, RuntimeError, NotImplementedError) as error:
+            gradio.Warning(escape(str(error)))  # warnings are shown as HTML
+            return gradio.skip()
+
+    return called
+
+
+def _plain(text: str) -> str:
+    """Text as Markdown that shows nothing but the text."""
+    return "".join(f"&#{ord(sign)};" if sign in "\\`*_{}[]()#+-.!|<>&$~" else sign for sign in text)

@@ -1,0 +1,92 @@
+"""Radii of the responses in a data set, which say what is near to the centre and what is far from it."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    from hf_localgan.demo.loading import Reader
+
+AT_ONCE = 128  # queries between two moves of the progress bar
+
+
+@dataclass(frozen=True)
+class ReferenceRadii:
+    """What an energy says of a data set.
+
+    Attributes:
+        name: of the data set and its split, for the page.
+        radii: of the references measured, nats, sorted, without NaN; float64, shape `(references,)`.
+        queries: how many queries these references answer.
+        responses: query and its references, of the whole split, by the query without case, spacing and punctuation.
+    """
+
+    name: str
+    radii: np.ndarray = field(repr=False)
+    queries: int
+    responses: Mapping[str, tuple[str, list[str]]] = field(repr=False)
+
+    def share_nearer(self, radius: float) -> float:
+        """Share of the references that lie nearer to the centre of their query's responses, 0 to 1."""
+        return float(np.searchsorted(self.radii, radius, side="left") / len(self.radii))
+
+    def of_query(self, query: str) -> list[str]:
+        """The data set's own responses to a query; none where the query is not in it."""
+        return self.responses.get(fold(query), ("", []))[1]
+
+
+def fold(query: str) -> str:
+    """A query without case, spacing and punctuation; one of nothing but signs without spaces."""
+    folded = query.casefold()
+    return re.sub(r"[\W_]+", "", folded) or re.sub(r"\s+", "", folded)
+
+
+def measure_references(
+    reader: "Reader", grouped: Sequence[Mapping], name: str, *, queries: int = 1000, progress: bool = True
+) -> ReferenceRadii:
+    """Radii of the responses to some queries, evenly spaced in the data set.
+
+    Args:
+        reader: the energy.
+        grouped: rows of `query` and `responses`, as `load_pairs(...).grouped[split]` has them.
+        name: of the data set, for the page.
+        queries: how many at most, at least 1.
+        progress: show a bar on standard error.
+
+    Raises:
+        ValueError: where no response has a radius: the data set is of another language than the energy, say.
+    """
+    from rich.console import Console
+    from rich.progress import track
+
+    if queries < 1:
+        raise ValueError(f"`queries` must be at least 1, got {queries}.")
+    rows = list(grouped)
+    number = min(queries, len(rows))
+    chosen = [rows[index * len(rows) // number] for index in range(number)]
+    bar = track(
+        range(0, number, AT_ONCE),
+        f"radii of {name}",
+        console=Console(stderr=True),
+        disable=not progress,
+        transient=True,
+    )
+    parts = []
+    for start in bar:
+        pairs = [(row["query"], one) for row in chosen[start : start + AT_ONCE] for one in row["responses"]]
+        parts.append(reader.radii([query for query, _ in pairs], [response for _, response in pairs]))
+    radii = np.concatenate(parts)
+    radii = np.sort(radii[np.isfinite(radii)])
+    if not len(radii):
+        raise ValueError(
+            f"No response of {name} has a word that the energy `{reader.path}` knows. Give the data set that it was "
+            "trained for, `--dataset DATA`."
+        )
+    responses: dict[str, tuple[str, list[str]]] = {}
+    for row in rows:
+        known = responses.setdefault(fold(row["query"]), (row["query"], []))[1]
+        known += [one for one in row["responses"] if one not in known]
+    return ReferenceRadii(name, radii, number, responses)

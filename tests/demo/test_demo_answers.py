@@ -1,0 +1,172 @@
+"""Answers side by side: what models say, radii, places among the references, and how the page shows them."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from hf_localgan import measure_locality
+from hf_localgan.chat import ChatSettings, respond
+from hf_localgan.demo import markup
+from hf_localgan.demo.answers import Answer, Comparison, compare_answers, place_texts, read_settings
+from hf_localgan.demo.loading import Stage
+from hf_localgan.demo.references import ReferenceRadii, fold, measure_references
+
+from .conftest import ROWS
+
+SEARCH = ChatSettings(num_beams=3, num_return_sequences=3, max_new_tokens=6)
+
+
+def test_each_model_gives_its_own_answers_with_their_scores(stage):
+    found = compare_answers(stage, "  how are\nyou ? ", SEARCH)
+    assert found.query == "how are you ?" and list(found.answers) == ["first", "second"]
+    for speaker in stage.speakers:
+        expected = respond(speaker.model, speaker.tokenizer, ["how are you ?"], SEARCH)[0]
+        assert [(one.text, one.score) for one in found.answers[speaker.name]] == expected
+    assert found.answers["first"] != found.answers["second"]
+
+
+def test_the_score_of_a_single_answer_is_the_models_own_loss_with_its_sign_changed(stage):
+    (single,) = compare_answers(stage, "hello", ChatSettings(max_new_tokens=6)).answers["first"]
+    model, inputs = stage.speakers[0].model, stage.speakers[0].tokenizer("hello", return_tensors="pt")
+    row = model.generate(**inputs, max_new_tokens=6)[0, 1:].tolist()
+    labels = row[: row.index(2) + 1] if 2 in row else row
+    with torch.no_grad():
+        assert single.score == pytest.approx(-model(**inputs, labels=torch.tensor([labels])).loss.item(), abs=1e-5)
+
+
+def test_radii_are_those_of_measure_locality(stage):
+    texts = ["i am fine", "hello", "! ?", "my name is you"]
+    found = place_texts(stage, "how are you", texts, [0.0] * 4)
+    expected = measure_locality(stage.reader.energy, stage.reader.tokenizer, "how are you", texts).radii
+    np.testing.assert_allclose([one.radius for one in found], expected, atol=1e-5)
+    assert math.isnan(found[2].radius) and found[2].nearer is None
+    assert all(0 <= one.nearer <= 1 for one in found if one.text != "! ?")
+
+
+def test_references_are_all_responses_of_the_data_set(stage):
+    expected = [
+        radius
+        for row in ROWS
+        for radius in measure_locality(
+            stage.reader.energy, stage.reader.tokenizer, row["query"], row["responses"]
+        ).radii.tolist()
+        if math.isfinite(radius)
+    ]
+    assert len(expected) == 6  # "! ?" has none
+    np.testing.assert_allclose(stage.references.radii, sorted(expected), atol=1e-5)
+
+
+def test_the_share_counts_the_references_that_are_nearer():
+    known = ReferenceRadii("by hand", np.array([1.0, 2.0, 2.0, 5.0]), 2, {})
+    # nearer than 2 is one of four; than 2.5 three; than all, none; than none, all
+    assert [known.share_nearer(radius) for radius in (2.0, 2.5, 0.5, 9.0)] == [0.25, 0.75, 0.0, 1.0]
+
+
+def test_fewer_queries_are_spread_over_the_data_set(stage):
+    found = measure_references(stage.reader, ROWS, "tiny", queries=2, progress=False)
+    assert found.queries == 2 and len(found.radii) == 5  # the first two rows: 0 * 3 // 2 and 1 * 3 // 2
+    assert len(found.responses) == 3  # a query that was not measured is found all the same
+    with pytest.raises(ValueError, match="`queries` must be at least 1, got 0"):
+        measure_references(stage.reader, ROWS, "tiny", queries=0, progress=False)
+
+
+def test_a_query_of_the_data_set_brings_its_references(stage):
+    found = compare_answers(stage, "How are YOU", ChatSettings(max_new_tokens=3))
+    assert [one.text for one in found.references] == ROWS[1]["responses"]
+    direct = place_texts(stage, "How are YOU", ROWS[1]["responses"], [0.0] * 3)
+    assert [one.radius for one in found.references] == [one.radius for one in direct]
+    assert compare_answers(stage, "fine thanks", ChatSettings(max_new_tokens=3)).references == []
+    assert fold("? !") == "?!" and fold("Is it?") == fold("is  IT")
+
+
+def test_a_query_without_a_known_word_is_answered_without_a_radius(stage):
+    (answer,) = compare_answers(stage, "? !", ChatSettings(max_new_tokens=4)).answers["first"]
+    assert math.isnan(answer.radius) and answer.nearer is None
+
+
+def test_a_seed_repeats_the_draws_of_each_model(stage):
+    settings = read_settings("sampling", temperature=1.5, answers=4, max_new_tokens=8, seed=3)
+    together = compare_answers(stage, "hello", settings).answers
+    alone = compare_answers(Stage(stage.speakers[1:]), "hello", settings).answers
+    assert [one[:2] for one in together["second"]] == [one[:2] for one in alone["second"]]
+    other = compare_answers(stage, "hello", read_settings("sampling", temperature=1.5, answers=4, seed=4)).answers
+    assert together["first"] != other["first"]
+
+
+def test_without_an_energy_answers_have_no_radius(stage):
+    (answer,) = compare_answers(Stage(stage.speakers), "hello", ChatSettings(max_new_tokens=4)).answers["first"]
+    assert answer.radius is None and answer.nearer is None
+    shown = markup.answers(Stage(stage.speakers), compare_answers(Stage(stage.speakers), "hello", ChatSettings()))
+    assert "radius" not in shown and "nats per token" in shown
+
+
+@pytest.mark.parametrize("query", ["", "  \n\t "])
+def test_an_empty_query_is_refused(stage, query):
+    with pytest.raises(ValueError, match="The query is empty. Type a sentence."):
+        compare_answers(stage, query, ChatSettings())
+
+
+def test_an_endless_query_is_refused(stage):
+    with pytest.raises(ValueError, match="has 2,001 characters. Type at most 2,000"):
+        compare_answers(stage, "x" * 2001, ChatSettings())
+
+
+def test_controls_of_other_decodings_are_left_out():
+    values = {"num_beams": 5, "temperature": 0.3, "top_p": 0.9, "answers": 2, "max_new_tokens": 30.0, "seed": 7}
+    assert read_settings("greedy", **values) == ChatSettings(max_new_tokens=30)
+    assert read_settings("beams", **values) == ChatSettings(num_beams=5, num_return_sequences=2, max_new_tokens=30)
+    assert read_settings("sampling", **values) == ChatSettings(
+        do_sample=True, temperature=0.3, top_p=0.9, num_return_sequences=2, max_new_tokens=30, seed=7
+    )
+    assert read_settings("sampling", seed=None).seed is None
+
+
+def test_wrong_settings_are_refused():
+    with pytest.raises(ValueError, match='must be "greedy", "beams" or "sampling", got \'warm\''):
+        read_settings("warm")
+    with pytest.raises(ValueError, match="needs sampling"):
+        read_settings("beams", num_beams=2, answers=3)
+    with pytest.raises(ValueError, match="`answers` must be a whole number, got 1.5"):
+        read_settings("sampling", answers=1.5)
+    with pytest.raises(ValueError, match="`max_new_tokens` must be a whole number, got None"):
+        read_settings("greedy", max_new_tokens=None)
+
+
+# ---- as HTML ----
+
+
+def test_nothing_that_a_model_says_is_markup(stage):
+    evil = Answer("<script>alert('x')</script>", -1.0, 2.0, 0.5)
+    shown = markup.answers(stage, Comparison("q", SEARCH, {"first": [evil], "second": [evil]}, [evil]))
+    assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4  # card, mark, tick, references
+
+
+def test_answers_are_shown_with_their_numbers(stage):
+    given = {"first": [Answer("fine", -1.25, 20.04, 0.756)], "second": [Answer("", -0.5, math.nan, None)]}
+    shown = markup.answers(stage, Comparison("q", SEARCH, given, []))
+    assert "<b>−1.25</b> nats per token" in shown and '<b class="lg-radius">20.0</b> nats' in shown
+    assert "farther than <b>76 %</b> of references" in shown
+    assert "(an empty response)" in shown and "no radius: no word that the energy knows" in shown
+    assert shown.count('class="lg-mark"') == 1 and "not in the data set" in shown
+
+
+def test_marks_stand_where_the_radius_is():
+    known = ReferenceRadii("by hand", np.arange(101.0), 1, {})
+    given = {"a": [Answer("x", -1.0, 49.25, 0.5)], "b": [Answer("y", -1.0, 500.0, 1.0)]}
+    stage = Stage([type("S", (), {"name": name, "objective": ""}) for name in given], None, known)
+    shown = markup.answers(stage, Comparison("q", SEARCH, given, []))
+    # from 0 to the quantile .985 of 0 .. 100, which is 98.5: 49.25 is in the middle, 500 at the end
+    assert 'style="left: 50.00%' in shown and 'style="left: 100.00%' in shown
+
+
+def test_labels_do_not_cover_each_other():
+    assert markup._levels([10.0, 10.5, 40.0, 11.0]) == [0, 1, 0, 2]
+    assert markup._levels([]) == []
+
+
+def test_a_share_does_not_claim_all_or_none():
+    assert [markup._percent(share) for share in (0.0, 0.001, 0.42, 0.999, 1.0)] == [
+        "0 %", "&lt; 1 %", "42 %", "&gt; 99 %", "100 %"
+    ]  # fmt: skip
