@@ -10,10 +10,11 @@ from torch import Tensor
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
 from hf_localgan.arguments.energy import load_energy
-from hf_localgan.arguments.groups import DataArguments, TokenizerArguments, checkpoint_to_resume, option
+from hf_localgan.arguments.groups import DataArguments, TokenizerArguments, checkpoint_to_resume, name_language, option
 from hf_localgan.arguments.parser import expand_path
 from hf_localgan.data import Pairs, check_tokenizer, load_pairs, load_word_vectors, vocabulary_words
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
+from hf_localgan.hub.download import split_place
 from hf_localgan.models.discriminator import PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.models.loading import load_generator
 
@@ -172,6 +173,7 @@ def set_up_discriminator(
         ValueError, OSError, ImportError: for what is missing or does not fit together.
     """
     set_seed(args.seed)
+    name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
@@ -197,13 +199,17 @@ def _scaled(vectors: Tensor, size: float) -> Tensor:
 def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
     """A discriminator and its tokenizer.
 
+    Args:
+        path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/discriminator`.
+
     Raises:
         OSError: if there is none.
         ValueError: for another kind of model.
     """
-    model = AutoModel.from_pretrained(path)
+    place, inside = split_place(path)
+    model = AutoModel.from_pretrained(place, subfolder=inside)
     if not isinstance(model, PairDiscriminator):
         raise ValueError(f'"{path}" holds a {type(model).__name__}, and no discriminator.')
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
     check_tokenizer(tokenizer)
     return model, tokenizer

@@ -10,11 +10,12 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, set_seed
 
-from hf_localgan.arguments.groups import DataArguments, TokenizerArguments, checkpoint_to_resume, option
+from hf_localgan.arguments.groups import DataArguments, TokenizerArguments, checkpoint_to_resume, name_language, option
 from hf_localgan.arguments.parser import expand_path
 from hf_localgan.data import Pairs, check_tokenizer, load_word_vectors, vocabulary_words
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
 from hf_localgan.evaluation import require_matplotlib
+from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm import DbmConfig, DbmModel
 from hf_localgan.models.loading import load_generator
 
@@ -166,6 +167,7 @@ def set_up_energy(
     require_matplotlib()  # what only the end needs is looked at now
     settings = report.settings()
     set_seed(args.seed)
+    name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
@@ -205,16 +207,20 @@ def make_energy(table: TokenVectors, config) -> DbmModel:
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
     """An energy model that reads text, and its tokenizer.
 
+    Args:
+        path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/energy`.
+
     Raises:
         OSError: if there is none.
         ValueError: for another kind of model, or an energy over vectors alone.
     """
-    model = AutoModel.from_pretrained(path)
+    place, inside = split_place(path)
+    model = AutoModel.from_pretrained(place, subfolder=inside)
     if not isinstance(model, DbmModel):
         raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model.')
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = AutoTokenizer.from_pretrained(path)
+    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
     check_tokenizer(tokenizer)
     return model, tokenizer
 

@@ -11,6 +11,7 @@ from datasets import Dataset
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
+from hf_localgan.arguments.lora import LoraArguments
 from hf_localgan.arguments.parser import expand_path
 from hf_localgan.data import (
     LengthLimits,
@@ -29,6 +30,7 @@ from hf_localgan.evaluation import Decoding, evaluate_generator, evaluate_transl
 from hf_localgan.metrics import metric_tokens
 from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers.publishing import find_checkpoint
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
@@ -172,16 +174,23 @@ class ModelArguments:
     )
     model_revision: str | None = option(None, "Branch, tag or commit of the model on the Hub.")
     trust_remote_code: bool = option(False, "Run code that the model's repository brings along.")
+    base_model: str | None = option(
+        None,
+        "Folder or Hub id of the model that the adapters in `model` belong to, where it is not the one that they name.",
+    )
 
     def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The generator that `model` names, and its tokenizer."""
-        path = expand_path(self.model, "model")
-        return load_generator(path, revision=self.model_revision, trust_remote_code=self.trust_remote_code)
+        """The generator that `model` names, adapters merged into it, and its tokenizer."""
+        base = None if self.base_model is None else expand_path(self.base_model, "base_model")
+        return load_generator(
+            expand_path(self.model, "model"), revision=self.model_revision, trust_remote_code=self.trust_remote_code,
+            base_model=base,
+        )  # fmt: skip
 
 
 @dataclass
-class GeneratorArguments(ModelArguments):
-    """A generator that exists, or the shape of a recurrent one that is trained from scratch."""
+class GeneratorArguments(LoraArguments, ModelArguments):
+    """A generator that exists, as it is or with new adapters; or the shape of a recurrent one to train from scratch."""
 
     word_vectors: str | None = option(
         None, "Vectors that the embeddings start from: GloVe or word2vec text, or parquet of `word` and `vector`."
@@ -203,6 +212,14 @@ class GeneratorArguments(ModelArguments):
     output_dropout: float = option(0.0, "Before the output layer.")
     initializer_range: float = option(0.1, "Standard deviation of the embeddings at the start.")
 
+    def __post_init__(self):
+        super().__post_init__()
+        if self.lora_rank is not None and self.model is None:
+            raise ValueError(
+                "`lora_rank` trains adapters of a generator that exists. Name it by `model`, or leave `lora_rank` out "
+                "to train a recurrent one from scratch."
+            )
+
     def config(self, tokenizer: PreTrainedTokenizerBase) -> RnnSeq2SeqConfig:
         """The shape of a new generator over the tokenizer's vocabulary."""
         names = {one.name for one in fields(RnnSeq2SeqConfig)}
@@ -218,7 +235,8 @@ class GeneratorArguments(ModelArguments):
     ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
         """The generator that `model` names with its tokenizer, or a new one with the tokenizer that `tokens` says."""
         if self.model is not None:
-            return self.load()
+            model, tokenizer = self.load()
+            return self.adapt(model), tokenizer
         tokenizer = tokens.make(pairs, language)
         return self.make(tokenizer), tokenizer
 
@@ -369,20 +387,30 @@ def _bleu_tokenize(data: DataArguments) -> str:
     return "13a" if data.language == "en" else "zh"
 
 
+def name_language(args, data: DataArguments):
+    """Lets the model card name the language of the data, unless `card_language` names another."""
+    if args.card_language is None:
+        args.card_language = data.language.removesuffix("-words")
+
+
 def checkpoint_to_resume(args) -> str | None:
     """The checkpoint that `args.resume_from_checkpoint` names: a folder, or the last one of `output_dir` for `last`.
 
+    `last-checkpoint` is the one that an interrupted run has left on the Hub; see `find_checkpoint`.
+
     Raises:
         ValueError: if there is none.
+        OSError: if it cannot be had from the Hub.
     """
-    wanted = args.resume_from_checkpoint
+    wanted = find_checkpoint(args, args.resume_from_checkpoint)
     if wanted is None:
         return None
     found = get_last_checkpoint(args.output_dir) if wanted == "last" and Path(args.output_dir).is_dir() else wanted
     if found is None or not Path(found).is_dir():
         raise ValueError(
             f'There is no checkpoint to resume from: `resume_from_checkpoint` is "{wanted}", `output_dir` is '
-            f'"{args.output_dir}". Name a checkpoint folder, or `last` for the last one of `output_dir`, or leave the '
-            "option out to start anew."
+            f'"{args.output_dir}". Name a checkpoint folder, or `last` for the last one of `output_dir`, or '
+            "`last-checkpoint` together with `hub_model_id` for that of a repository, or leave the option out to start "
+            "anew."
         )
     return found

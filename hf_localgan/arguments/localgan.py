@@ -4,7 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -22,6 +22,7 @@ from hf_localgan.arguments.groups import (
     TokenizerArguments,
     option,
 )
+from hf_localgan.arguments.lora import LoraArguments
 from hf_localgan.arguments.parser import RecipeParser, expand_path
 from hf_localgan.arguments.setup import TrainingSetup, set_up_training
 from hf_localgan.arguments.stages import Stage, fingerprints, settings_of, train_from
@@ -33,6 +34,7 @@ from hf_localgan.evaluation import (
     finish_training,
     require_matplotlib,
 )
+from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
@@ -49,11 +51,13 @@ from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 
 @dataclass
-class StageArguments:
+class StageArguments(LoraArguments):
     """Where generator, energy and discriminator of an adversarial training come from.
 
     Each is given, or is trained first, as the file of its own recipe says. The pairs, `seed`, `use_cpu` and
     `disable_tqdm` of the file of the whole win over those of these files. All have one tokenizer, the generator's.
+
+    `lora_rank` is of the adversarial stage: it trains adapters of the generator that the stage begins with.
     """
 
     _argument_group_name: ClassVar[str] = "stages"
@@ -169,14 +173,19 @@ def set_up_adversarial(
     earlier.check_tokenizers(made_from)
 
     stage = Stage("adversarial", earlier.folder_of("adversarial"), args.output_dir)
+    lora = {one.name: getattr(stages, one.name) for one in fields(LoraArguments)}
     settings = {**settings_of(data, evaluation, args), "training": training, **_made_from(made_from)}
+    settings |= lora if stages.lora_rank is not None else {}
     if not stage.begin(settings):
         return None
     args.resume_from_checkpoint = stage.checkpoint
     AcceleratorState._reset_state()  # that of the stage before may have another precision
-    found = set_up_training(data, TokenizerArguments(), GeneratorArguments(model=generator), evaluation, args)
+    found = set_up_training(data, TokenizerArguments(), GeneratorArguments(model=generator, **lora), evaluation, args)
+    start = copy.deepcopy(found.model)
+    if stages.lora_rank is not None:
+        start = start.unload()  # without the new adapters
     return AdversarialSetup(
-        found.model, copy.deepcopy(found.model), found.tokenizer, load_discriminator(discriminator)[0],
+        found.model, start, found.tokenizer, load_discriminator(discriminator)[0],
         load_energy(energy)[0] if with_energy else None, make_monitor(data, evaluation, args, found), found.train,
         found.validation, found.test, found.checkpoint, found.metrics, found.score,
         found.about | {"objective": training}, found.pairs, stage,
@@ -286,7 +295,8 @@ class EarlierStages:
         Args:
             paths: folder or id of every part, `generator` among them.
         """
-        tokenizers = {name: AutoTokenizer.from_pretrained(path) for name, path in paths.items()}
+        places = {name: split_place(str(path)) for name, path in paths.items()}
+        tokenizers = {name: AutoTokenizer.from_pretrained(one, subfolder=sub) for name, (one, sub) in places.items()}
         for name, tokenizer in tokenizers.items():
             check_same_tokens(name, paths[name], tokenizer, paths["generator"], tokenizers["generator"])
 

@@ -1,24 +1,39 @@
 """Settings of a recipe: a YAML file, and options of the command line that win over it."""
 
 import argparse
+import copy
 import difflib
 import json
 import os
 import sys
 from collections.abc import Callable, Sequence
 from dataclasses import fields
+from inspect import get_annotations
 from pathlib import Path
 from typing import Any, get_args, get_origin, get_type_hints
 
 import yaml
-from transformers import HfArgumentParser
+from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
-EPILOG = "`--field none` takes back what the file says of an option that has no value by default (None)."
+EPILOG = (
+    "Options may be written with hyphens, too: --max-steps. `--field none` takes back what the file says of an option\n"
+    "that has no value by default (None). `--switch` alone means `--switch true`."
+)
+LONGEST_CHOICES = 40  # characters of all choices together that are shown with the option
+KINDS = {"str": "TEXT", "int": "N", "float": "X", "dict": "JSON"}
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """The description as it is written, and the default of every option."""
+    """The description as it is written, and the default of every option, which is named in one spelling."""
+
+    def _format_action_invocation(self, action: argparse.Action) -> str:
+        shown = copy.copy(action)
+        shown.option_strings = action.option_strings[:1] if action.dest != "help" else action.option_strings
+        return super()._format_action_invocation(shown)
+
+    def _get_help_string(self, action: argparse.Action) -> str:
+        return action.help if action.nargs == 0 else super()._get_help_string(action)
 
 
 class OrNone:
@@ -44,7 +59,8 @@ class RecipeParser(HfArgumentParser):
     `none` of its own for default, as `report_to` does).
 
     Args:
-        dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`.
+        dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`. Those of a
+            trainer have a group for each class that declares some, the framework's last.
             `_argument_alternatives` are tuples of names of which one is given: an option of the command line takes
             back what the file says for the others.
         default_config: the file read when none is named.
@@ -87,8 +103,23 @@ class RecipeParser(HfArgumentParser):
                 action.nargs = "*"  # an empty list is a value, too
             if action.dest in self.one_or_several:
                 action.nargs = "+"
+            _describe(action, self.switches)
             if action.help:  # argparse reads a lone percent sign as the start of a placeholder
                 action.help = action.help.replace("%%", "%").replace("%", "%%")
+
+    def _add_dataclass_arguments(self, dtype):
+        if hasattr(dtype, "_argument_group_name") or not issubclass(dtype, TrainingArguments):
+            return super()._add_dataclass_arguments(dtype)
+        hints, left = get_type_hints(dtype), {one.name: one for one in fields(dtype) if one.init}
+        for kind in dtype.__mro__:
+            own = [name for name in left if name in get_annotations(kind)]
+            if kind.__module__.startswith("transformers."):
+                own = list(left)
+            if own:
+                group = self.add_argument_group(_title(kind))
+            for one in map(left.pop, own):
+                one.type = hints[one.name]
+                self._parse_dataclass_field(group, one)
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
         """The dataclasses, filled.
@@ -169,6 +200,26 @@ class RecipeParser(HfArgumentParser):
             near = difflib.get_close_matches(name, self.known, n=2, cutoff=0.6)
             told.append(f"`{name}`" + (f" (did you mean `{'` or `'.join(near)}`?)" if near else ""))
         return ", ".join(told) + ". `--help` lists every option."
+
+
+def _title(kind: type) -> str:
+    """Heading of the options that a class of settings declares."""
+    if kind.__module__.startswith("transformers."):
+        return f"training, as everywhere in transformers ({kind.__name__})"
+    return f"training ({kind.__name__})"
+
+
+def _describe(action: argparse.Action, switches: set[str]):
+    """Makes `--help` name the kind of a value instead of repeating the option, and say what `--no_` options do."""
+    if action.dest in switches and action.nargs == 0:
+        action.help = f"The same as `--{action.dest} false`."
+    elif action.option_strings and action.nargs != 0:
+        if action.dest in switches:
+            action.metavar = "true|false"
+        elif action.choices is None:
+            action.metavar = KINDS.get(getattr(action.type, "__name__", ""), "VALUE")
+        elif len(",".join(map(str, action.choices))) > LONGEST_CHOICES:
+            action.metavar = "NAME"
 
 
 def read_config(path: str | os.PathLike) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from hf_localgan.arguments.groups import (
     GeneratorArguments,
     TokenizerArguments,
     checkpoint_to_resume,
+    name_language,
 )
 from hf_localgan.data import Pairs
 from hf_localgan.evaluation import Evaluation, require_matplotlib
@@ -66,6 +67,8 @@ def set_up_training(
     """
     require_matplotlib()
     set_seed(args.seed)
+    if evaluation.scores == "dialogue":  # a translator has two languages, of which the data name none
+        name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
@@ -76,6 +79,8 @@ def set_up_training(
     if PartialState().is_main_process:
         score = evaluation.scorer(pairs, data, args.seed)
         print(pairs.report)
-        print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(tokenizer):,} tokens")
+        learned = model.num_parameters(only_trainable=True)
+        of_all = "" if learned == model.num_parameters() else f", {learned:,} of them trained"
+        print(f"{type(model).__name__}: {model.num_parameters():,} parameters{of_all}, {len(tokenizer):,} tokens")
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about, pairs)

@@ -24,7 +24,16 @@ HARMLESS = {
     "save_total_limit", "sample_rows", "sample_max_new_tokens", "push_to_hub", "local_rank", "debug",
     "skip_memory_metrics", "answer_batch_size",
 }  # fmt: skip
-HARMLESS_BEGINNINGS = ("log_", "logging_", "hub_", "trackio_", "dataloader_pin", "dataloader_num", "dataloader_pre")
+HARMLESS_BEGINNINGS = (
+    "log_",
+    "logging_",
+    "hub_",
+    "card_",
+    "trackio_",
+    "dataloader_pin",
+    "dataloader_num",
+    "dataloader_pre",
+)
 
 
 class Stage:

@@ -5,7 +5,6 @@ import io
 import json
 import os
 import random
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -16,9 +15,12 @@ import torch
 from transformers import AutoModel, AutoTokenizer
 
 from hf_localgan import load_pairs, measure_locality, rank_responses
+from hf_localgan.cli import main
+from hf_localgan.commands.exits import STOPPED
 
 ROOT = Path(__file__).parents[2]
 LEFT = {
+    "README.md",
     "config.json",
     "energy.json",
     "energy.md",
@@ -79,7 +81,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place):
+def recipe(place, run_script):
     """`recipe(folder, *words)`: what the recipe prints, run in this process."""
 
     def run(folder: str, *words) -> str:
@@ -90,7 +92,7 @@ def recipe(place):
             patch.setenv("HF_LOCALGAN_DATA", str(place))
             patch.setenv("COLUMNS", "120")
             patch.setattr(sys, "argv", ["train_dbm.py", "tiny.yaml", *map(str, options)])
-            runpy.run_path(str(ROOT / "recipes" / "train_dbm.py"), run_name="__main__")
+            run_script("train_dbm")
         return said.getvalue()
 
     return run
@@ -205,6 +207,15 @@ def test_wrong_settings_end_the_recipe_before_it_begins(message, options, told):
     assert told in message(*options)
 
 
+def test_a_training_that_diverges_ends_with_a_code_of_its_own(place, monkeypatch, capsys):
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
+    words = ["tiny.yaml", "--output_dir", str(place / "diverged"), "--free_energy_bound", "1e-9"]
+    assert main(["train-dbm", *words]) == STOPPED
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("hf-localgan train-dbm: Training diverged after") and "free_energy_bound" in said
+
+
 def test_without_matplotlib_a_training_ends_before_it_begins(message, monkeypatch):
     for name in [name for name in sys.modules if name.split(".")[0] == "matplotlib"]:
         monkeypatch.delitem(sys.modules, name)
@@ -229,14 +240,14 @@ def test_two_processes_train_together_and_report_once(place):
 
 
 @pytest.mark.slow
-def test_the_shipped_corpus_trains_and_true_responses_match(recipe, place, monkeypatch):
+def test_the_shipped_corpus_trains_and_true_responses_match(recipe, place, monkeypatch, run_script):
     folder = place / "smalltalk"
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
     with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
         patch.chdir(place)
         words = ["--output_dir", str(folder), "--use_cpu", "--disable_tqdm", "true"]
         patch.setattr(sys, "argv", ["train_dbm.py", *words])
-        runpy.run_path(str(ROOT / "recipes" / "train_dbm.py"), run_name="__main__")
+        run_script("train_dbm")
     found = json.loads((folder / "energy.json").read_text())
     assert found["matching"]["DBM"]["difference"]["low"] > 0.5
     assert found["center_cosine"]["DBM"]["true"]["low"] > found["center_cosine"]["DBM"]["shuffled"]["high"]

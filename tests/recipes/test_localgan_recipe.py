@@ -5,7 +5,6 @@ import io
 import json
 import os
 import random
-import runpy
 import signal
 import subprocess
 import sys
@@ -101,7 +100,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place):
+def recipe(place, run_script):
     """`recipe(folder, *words, script=, config=)`: what the recipe prints, run in this process."""
 
     def run(folder: str, *words, script: str = "train_localgan", config: str = "files/localgan.yaml", **names) -> str:
@@ -112,7 +111,7 @@ def recipe(place):
             for name, value in {"HF_LOCALGAN_DATA": place, "COLUMNS": "120", **names}.items():
                 patch.setenv(name, str(value))
             patch.setattr(sys, "argv", [f"{script}.py", config, *map(str, options)])
-            runpy.run_path(str(ROOT / "recipes" / f"{script}.py"), run_name="__main__")
+            run_script(script)
         return said.getvalue()
 
     return run

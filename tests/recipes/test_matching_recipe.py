@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from hf_localgan import DbmConfig, DbmModel
 
 ROOT = Path(__file__).parents[2]
 LEFT = {
+    "README.md",
     "config.json",
     "matching.json",
     "matching.md",
@@ -65,7 +65,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place):
+def recipe(place, run_script):
     """`recipe(folder, *words)`: what the recipe prints, run in this process."""
 
     def run(folder: str, *words) -> str:
@@ -76,7 +76,7 @@ def recipe(place):
             patch.setenv("HF_LOCALGAN_DATA", str(place))
             patch.setenv("COLUMNS", "120")
             patch.setattr(sys, "argv", ["train_matching.py", "tiny.yaml", *map(str, options)])
-            runpy.run_path(str(ROOT / "recipes" / "train_matching.py"), run_name="__main__")
+            run_script("train_matching")
         return said.getvalue()
 
     return run

@@ -2,7 +2,6 @@
 
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -24,6 +23,7 @@ RESULTS = {
     "diversity_relevance.png",
 }
 TRAINED = RESULTS | {
+    "README.md",
     "config.json",
     "generation_config.json",
     "model.safetensors",
@@ -189,10 +189,10 @@ def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained,
     assert found["about"]["nats_per_token"] == trained_scores["about"]["nats_per_token"]
 
 
-def test_what_a_training_leaves_can_be_compared(trained, monkeypatch, capsys):
+def test_what_a_training_leaves_can_be_compared(trained, monkeypatch, capsys, run_script):
     folder, _ = trained
     monkeypatch.setattr(sys, "argv", ["compare.py", str(folder), "--decodings", "greedy"])
-    runpy.run_path(str(ROOT / "recipes" / "compare.py"), run_name="__main__")
+    run_script("compare")
     said = capsys.readouterr().out
     assert "| run | 1 | " in said and "| references | " in said
 
@@ -257,7 +257,7 @@ def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(recipe, p
 
 
 @pytest.fixture
-def message(place, monkeypatch):
+def message(place, monkeypatch, run_script):
     """`message(name, *words)`: what the recipe, run in this process, ends with; it has left nothing behind."""
 
     def run(name: str, *words) -> str:
@@ -266,7 +266,7 @@ def message(place, monkeypatch):
         monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
         monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+            run_script(name)
         assert isinstance(end.value.code, str) and "\n" not in end.value.code
         assert set(place.rglob("*")) == before
         return end.value.code

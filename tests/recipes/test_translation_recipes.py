@@ -4,7 +4,6 @@ import contextlib
 import io
 import json
 import os
-import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -80,7 +79,7 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place):
+def recipe(place, run_script):
     """`recipe(name, *words)`: what the recipe prints, run in this process."""
 
     def run(name: str, *words) -> str:
@@ -91,7 +90,7 @@ def recipe(place):
             patch.setenv("HF_LOCALGAN_DATA", str(place))
             patch.setenv("COLUMNS", "120")
             patch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-            runpy.run_path(str(ROOT / "recipes" / f"{name}.py"), run_name="__main__")
+            run_script(name)
         return said.getvalue()
 
     return run
