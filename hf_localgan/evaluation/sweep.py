@@ -253,6 +253,8 @@ def _cell_with_interval(report: ScoreReport, name: str) -> str:
     if name not in report.scores:
         return ""
     interval = report[name].interval
+    if math.isnan(interval.low):  # a number of the whole set, such as a length ratio
+        return _short(interval.value)
     return f"{_short(interval.value)} ({_short(interval.low)} to {_short(interval.high)})"
 
 

@@ -1,6 +1,7 @@
 """Trainers and their configurations."""
 
 from hf_localgan.trainers.base import TokenLossTrainer
+from hf_localgan.trainers.cards import card_of_folder
 from hf_localgan.trainers.dbm_config import DbmTrainingConfig
 from hf_localgan.trainers.dbm_divergence import DivergenceError
 from hf_localgan.trainers.dbm_trainer import DbmTrainer
@@ -42,6 +43,7 @@ __all__ = [
     "ResponseMonitor",
     "SampleTableCallback",
     "TokenLossTrainer",
+    "card_of_folder",
     "make_payoff",
     "read_samples",
     "sample_table",

@@ -15,17 +15,19 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 from hf_localgan.data import check_tokenizer
 from hf_localgan.functional import linear_cross_entropy, linear_token_nll
 from hf_localgan.trainers.checkpoints import CheckpointMixin
+from hf_localgan.trainers.launching import check_sharding
 from hf_localgan.trainers.output_head import finish_inside, head_can_be_separated
 from hf_localgan.trainers.samples import SampleTableCallback
 from hf_localgan.trainers.sampling import EpochLengthGroupedSampler
 from hf_localgan.trainers.stopping import EarlyStopping
+from hf_localgan.trainers.tracking import TrackingMixin
 
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 logger = logging.getLogger(__name__)
 
 
-class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
+class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
     """A `Seq2SeqTrainer` whose token loss is right for every encoder-decoder, and fast.
 
     The loss is the summed cross-entropy over the labels of the whole batch: over all accumulated batches and all
@@ -269,6 +271,7 @@ class TokenLossTrainer(CheckpointMixin, Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _prepare_for_training(self, *args, **kwargs):
+        check_sharding(self)
         prepared = super()._prepare_for_training(*args, **kwargs)
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._labels_since_log.zero_()

@@ -15,10 +15,12 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.trainers.publishing import PublishingMixin
+
 STAGING = ".saving"
 
 
-class CheckpointMixin(Trainer):
+class CheckpointMixin(PublishingMixin, Trainer):
     """Writes checkpoints under another name and renames them when they are whole.
 
     A full disk, Ctrl-C or a kill at any moment leaves the checkpoints there were, and nothing that looks like one and
@@ -78,6 +80,7 @@ class CheckpointMixin(Trainer):
             super()._save(temporary, state_dict=state_dict)
             self._save_extra(Path(temporary))
             (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
+            (Path(temporary) / "README.md").unlink(missing_ok=True)  # PEFT's, which would replace the model card
             arguments = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
             (Path(temporary) / "training_args.json").write_text(arguments + "\n", encoding="utf-8")
             _move_all(Path(temporary), output_dir)

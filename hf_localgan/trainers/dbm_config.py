@@ -6,6 +6,9 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from hf_localgan.trainers.card_config import CardArguments
+from hf_localgan.trainers.launching import settle_launch
+
 LOWER_IS_BETTER = ("reconstruction", "free_energy", "residual", "loss")
 _UNSUPPORTED = {
     "fp16": "differences of energies do not fit into it (`bf16` is harmless)",
@@ -20,7 +23,7 @@ _UNSUPPORTED = {
 
 
 @dataclass
-class DbmTrainingConfig(TrainingArguments):
+class DbmTrainingConfig(CardArguments, TrainingArguments):
     """Arguments of `DbmTrainer`, on top of `TrainingArguments`.
 
     Changed: batches of 256 pairs, a learning rate of 2e-3 and no clipping by default; nothing is reported to an
@@ -113,6 +116,7 @@ class DbmTrainingConfig(TrainingArguments):
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
         if self.ddp_broadcast_buffers is None:
             self.ddp_broadcast_buffers = False  # scalers and word vectors are equal on all processes, and stay so
+        settle_launch(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":

@@ -31,12 +31,13 @@ from hf_localgan.trainers.dbm_divergence import RunningError, Watch
 from hf_localgan.trainers.dbm_evaluation import DbmEvaluationMixin, measure_training
 from hf_localgan.trainers.dbm_stages import StageProgress, plan_stages
 from hf_localgan.trainers.output_head import replaced_forward
+from hf_localgan.trainers.tracking import TrackingMixin
 from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 logger = logging.getLogger(__name__)
 
 
-class DbmTrainer(DbmEvaluationMixin, CheckpointMixin, Trainer):
+class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     """Trains a `DbmModel`: layer by layer, then all layers together (Salakhutdinov & Hinton 2009).
 
     The stages follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and

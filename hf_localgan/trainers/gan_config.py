@@ -20,8 +20,9 @@ class GanConfig(MleConfig):
     generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's; the discriminator
     has the same schedule over its own updates.
 
-    Changed: a generator's learning rate of 2e-5; with `load_best_model_at_end` the best model is the one with the
-    largest `eval_quality` (see `ResponseMonitor`) unless `metric_for_best_model` names another number.
+    Changed: a generator's learning rate of 2e-5; data parallelism sends no buffers around; with
+    `load_best_model_at_end` the best model is the one with the largest `eval_quality` (see `ResponseMonitor`) unless
+    `metric_for_best_model` names another number.
     """
 
     # Players
@@ -92,6 +93,8 @@ class GanConfig(MleConfig):
             self.metric_for_best_model, self.greater_is_better = "eval_quality", True
         if self.greater_is_better is None and self.metric_for_best_model in ("quality", "eval_quality"):
             self.greater_is_better = True
+        if self.ddp_broadcast_buffers is None:
+            self.ddp_broadcast_buffers = False  # word vectors and scalers are equal on all processes, and stay so
         super().__post_init__()
         if self.n_gpu > 1:
             raise ValueError(

@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 import torch
 from transformers import TrainingArguments
 
+from hf_localgan.trainers.card_config import CardArguments
+from hf_localgan.trainers.launching import settle_launch
+
 
 @dataclass
-class MatchingConfig(TrainingArguments):
+class MatchingConfig(CardArguments, TrainingArguments):
     """Arguments of `MatchingTrainer`, on top of `TrainingArguments`.
 
     Changed: batches of 64 pairs and a learning rate of 1e-3 by default; nothing is reported to an experiment tracker
-    unless `report_to` names one; memory is pinned only where there is an accelerator that reads it; the best model is
-    the one with the best matching unless `metric_for_best_model` names another number.
+    unless `report_to` names one; memory is pinned only where there is an accelerator that reads it; data parallelism
+    sends no buffers around; the best model is the one with the best matching unless `metric_for_best_model` names
+    another number.
     """
 
     negatives: int = field(
@@ -42,6 +46,9 @@ class MatchingConfig(TrainingArguments):
         self._check_values()
         if (self.load_best_model_at_end or self.early_stopping_patience) and self.metric_for_best_model is None:
             self.metric_for_best_model = "eval_matching"
+        if self.ddp_broadcast_buffers is None:
+            self.ddp_broadcast_buffers = False  # word vectors and scalers are equal on all processes, and stay so
+        settle_launch(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":

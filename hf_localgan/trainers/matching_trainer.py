@@ -18,12 +18,13 @@ from hf_localgan.trainers.mismatches import (
     matching_metrics,
 )
 from hf_localgan.trainers.stopping import EarlyStopping
+from hf_localgan.trainers.tracking import TrackingMixin
 from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 LOOKED_AT = 10_000  # rows of a stream in which a second query must be met
 
 
-class MatchingTrainer(CheckpointMixin, Trainer):
+class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     """Trains a discriminator on pairs from the data against the same queries with responses of other queries.
 
     The loss is `matching_loss`; in training the other responses come from the same batch of the same process, drawn by
@@ -53,6 +54,11 @@ class MatchingTrainer(CheckpointMixin, Trainer):
             raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
         _require_two_queries(train_dataset)
         super().__init__(model, args, train_dataset=train_dataset, **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "`MatchingTrainer` has a small model on every process: no FSDP, no DeepSpeed. Train with plain data "
+                "parallelism."
+            )
         if self.processing_class is not None:
             model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
         self._scores: list[Tensor] = []

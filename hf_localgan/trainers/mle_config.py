@@ -5,11 +5,14 @@ from dataclasses import dataclass, field
 import torch
 from transformers import Seq2SeqTrainingArguments
 
+from hf_localgan.trainers.card_config import CardArguments
+from hf_localgan.trainers.launching import settle_launch
+
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass
-class MleConfig(Seq2SeqTrainingArguments):
+class MleConfig(CardArguments, Seq2SeqTrainingArguments):
     """Arguments of `MleTrainer`, on top of `Seq2SeqTrainingArguments`.
 
     Changed: nothing is reported to an experiment tracker unless `report_to` names one, memory is pinned only where
@@ -54,6 +57,7 @@ class MleConfig(Seq2SeqTrainingArguments):
             self.metric_for_best_model, self.greater_is_better = "eval_loss", False
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("perplexity"):
             self.greater_is_better = False  # by default only names that end in `loss` count as such
+        settle_launch(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":

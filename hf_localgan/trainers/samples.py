@@ -36,11 +36,11 @@ def read_samples(path: str | Path) -> list[dict]:
 class SampleTableCallback(TrainerCallback):
     """Answers the same queries greedily at each evaluation while training.
 
-    The table goes to the console, to TensorBoard or trackio where they are on, and with all earlier ones into
-    `samples.parquet` in the output folder. Greedy decoding draws nothing, so training is the same with and without it.
+    The table goes to the console, to the trackers that are on, and with all earlier ones into `samples.parquet` in the
+    output folder. Greedy decoding draws nothing, so training is the same with and without it.
 
     Args:
-        trainer: whose model answers, and whose tokenizer writes the text.
+        trainer: whose model answers, and whose tokenizer writes the text; with `track_table`.
         examples: rows of `input_ids`, `attention_mask` (where there is padding) and `labels`.
     """
 
@@ -69,7 +69,7 @@ class SampleTableCallback(TrainerCallback):
         self.rows += rows
         if not args.disable_tqdm:
             Console().print(sample_table(rows, f"step {state.global_step}"))
-        self._report(rows, state.global_step)
+        self.trainer.track_table("samples", COLUMNS, rows)
 
     @torch.no_grad()
     def answer(self, args) -> list[dict[str, str]]:
@@ -92,30 +92,11 @@ class SampleTableCallback(TrainerCallback):
             for row, tokens in zip(self.examples, generated, strict=True)
         ]
 
-    def _report(self, rows: list[dict], step: int):
-        for callback in self.trainer.callback_handler.callbacks:
-            kind = type(callback).__name__
-            if kind == "TensorBoardCallback" and getattr(callback, "tb_writer", None) is not None:
-                callback.tb_writer.add_text("samples", _markdown(rows), step)
-            elif kind == "TrackioCallback" and getattr(callback, "_initialized", False):
-                import trackio
-
-                table = trackio.Table(columns=list(COLUMNS), data=[[row[c] for c in COLUMNS] for row in rows])
-                trackio.log({"samples": table, "train/global_step": step})
-
 
 def decode_tokens(tokenizer: PreTrainedTokenizerBase, ids: Sequence[int] | Tensor) -> str:
     """The text of one sequence without padding, start and end; other special tokens, `<unk>` above all, are shown."""
     left_out = {-100, tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id}
     return tokenizer.decode([token for token in map(int, ids) if token not in left_out])
-
-
-def _markdown(rows: list[dict]) -> str:
-    lines = ["| " + " | ".join(COLUMNS[1:]) + " |", "| --- " * 3 + "|"]
-    for row in rows:
-        cells = (" ".join(row[column].replace("|", "\\|").split()) for column in COLUMNS[1:])
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _path(args) -> Path:

@@ -74,7 +74,7 @@ def fake_trainer(tiny_generator, tiny_tokenizer, tmp_path):
             **{
                 "args": args, "create_model_card": partial(write_card, args.output_dir, LocalGanTrainer, args, state),
                 "model": tiny_generator(seed=1), "processing_class": tiny_tokenizer,
-                "state": state, "is_fsdp_enabled": False,
+                "state": state, "is_fsdp_enabled": False, "track_results": lambda files: None,
                 "accelerator": SimpleNamespace(unwrap_model=lambda model: model, wait_for_everyone=lambda: None),
                 "remove_callback": lambda callback: None, "is_world_process_zero": lambda: True,
                 "evaluate": lambda test, metric_key_prefix: {
@@ -138,7 +138,8 @@ def test_radii_refuse_what_they_cannot_read(text_energy, tiny_energy, tiny_token
 def test_all_files_are_written(fake_trainer, score, tiny_generator, text_energy, tmp_path):
     energy = text_energy()
     energy.config.radius_spread = 2.5
-    trainer = fake_trainer(energy=energy)
+    shown = []
+    trainer = fake_trainer(energy=energy, track_results=shown.extend)
     pairs = [{"query": "hello", "response": "You are fine "}]
     report = finish(trainer, score, tiny_generator(seed=2), train_pairs=pairs)
     folder = tmp_path / "run-localgan"
@@ -147,6 +148,8 @@ def test_all_files_are_written(fake_trainer, score, tiny_generator, text_energy,
         "evaluation.json", "evaluation.md", "front.png", "generations.parquet", "query_scores.parquet", "radii.png",
         "start", "trainer_state.json", "training.png",
     }  # fmt: skip
+    pictures = ["adversarial_training", "diversity_relevance", "front", "radii", "training"]
+    assert sorted(path.stem for path in shown if path.suffix == ".png") == pictures
     found = json.loads((folder / "adversarial.json").read_text(), parse_constant=pytest.fail)
     assert found["objective"] == "LocalGAN" and list(found["systems"]) == ["start", "LocalGAN"]
     assert found["stability"] == {"step_deviation": 0.75, "largest_drop": 0.5}

@@ -8,9 +8,9 @@ import pytest
 import torch
 from datasets import DatasetDict
 from rich.console import Console
-from transformers import TrainerCallback
 
-from hf_localgan.trainers import SampleTableCallback, read_samples, sample_table, samples
+from hf_localgan.trainers import SampleTableCallback, read_samples, sample_table
+from hf_localgan.trainers.tracking import markdown_table
 
 EVALUATED = {
     "sample_rows": 3, "sample_max_new_tokens": 5, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4,
@@ -123,34 +123,7 @@ def test_brackets_bars_and_line_breaks_in_texts_are_shown_as_they_are():
     console = Console(file=io.StringIO(), width=100)
     console.print(sample_table([row], "step 1"))
     assert "[/b] [red]" in console.file.getvalue()
-    assert samples._markdown([row]).splitlines()[2] == r"| [/b] [red] | a \| b | two lines |"
-
-
-def test_tensorboard_gets_the_table_as_text(family, trainer, pairs, rows, tmp_path, monkeypatch):
-    monkeypatch.setenv("TENSORBOARD_LOGGING_DIR", str(tmp_path / "board"))
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-
-    trainer(family("t5"), pairs(8), rows, **EVALUATED, report_to="tensorboard").train()
-    (file,) = (path for path in (tmp_path / "board").rglob("events*") if path.is_file())
-    events = EventAccumulator(str(file)).Reload()
-    (tag,) = (tag for tag in events.Tags()["tensors"] if tag.startswith("samples"))
-    logged = events.Tensors(tag)
-    assert [event.step for event in logged] == [2, 4]
-    assert "| what is <unk> ? | i am <unk> |" in logged[0].tensor_proto.string_val[0].decode()
-
-
-def test_trackio_gets_the_table_while_its_run_is_open(family, trainer, pairs, rows, monkeypatch):
-    import trackio
-
-    class TrackioCallback(TrainerCallback):  # stands for transformers' own, which opens a data base in the home folder
-        _initialized = True
-
-    logged = []
-    monkeypatch.setattr(trackio, "log", logged.append)
-    trainer(family("t5"), pairs(8), rows, callbacks=[TrackioCallback()], **EVALUATED).train()
-    assert [row["train/global_step"] for row in logged] == [2, 4]
-    (first, *_), names = logged[0]["samples"].data, ("step", "query", "reference")
-    assert [first[name] for name in names] == [2, "hello you", "hello !"]
+    assert markdown_table(row.keys(), [row]).splitlines()[2] == r"| [/b] [red] | a \| b | two lines |"
 
 
 def test_the_leftover_of_a_killed_process_is_removed_when_training_begins(family, trainer, pairs, rows, tmp_path):
