@@ -2,7 +2,9 @@
 # make train     the main recipe on the shipped corpus
 # make test      the fast test suite (installs the test tools)
 # make lint      style checks
-# make wheel-check   builds the distributions, installs the wheel in a new environment and goes through the quick start
+# make wheel-check    builds the distributions, installs the wheel in a new environment and goes through the quick start
+# make docs      the documentation as a site, in site/
+# make browser-test   the site and the demo in a headless Chromium, which must be installed
 # make benchmark speed and memory, side by side with other implementations
 
 PYTHON ?= python3
@@ -11,7 +13,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # PyTorch's processor-only build is "2.13.0+cpu"; where the index does not offer it, the plain one is taken.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install train test lint wheel-check benchmark clean
+.PHONY: install train test lint wheel-check docs browser-test benchmark clean
 
 $(VENV)/bin/pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -41,8 +43,14 @@ lint: $(VENV)/.tested
 wheel-check: $(VENV)/.tested
 	.ci/wheel $(VENV)/bin/python
 
+docs: $(VENV)/.tested
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict
+
+browser-test: $(VENV)/.tested
+	$(VENV)/bin/python -m pytest --quiet -m browser
+
 benchmark: $(VENV)/.tested
 	$(VENV)/bin/python benchmarks/run.py
 
 clean:
-	rm -rf $(VENV) build dist runs
+	rm -rf $(VENV) build dist runs site

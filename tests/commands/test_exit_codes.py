@@ -63,7 +63,8 @@ def test_an_interruption_is_130(capsys):
 @pytest.mark.skipif(os.name == "nt", reason="needs a signal that ends a process as Ctrl-C does")
 def test_ctrl_c_ends_a_process_with_130_and_without_a_traceback():
     code = """
-import sys, time
+import signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a process in the background may have been told to ignore it
 sys.argv[0] = "hf-localgan"  # what the package then leaves for later would take longer than the rest
 import hf_localgan
 from hf_localgan.commands.exits import ending

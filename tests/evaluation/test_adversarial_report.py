@@ -70,9 +70,11 @@ def fake_trainer(tiny_generator, tiny_tokenizer, tmp_path):
     def build(**attributes) -> SimpleNamespace:
         args = LocalGanConfig(str(tmp_path / "run-localgan"), use_cpu=True, learning_rate=3e-5)
         state = TrainerState(log_history=list(HISTORY), global_step=30)
+        card = partial(write_card, args.output_dir, LocalGanTrainer, args, state)
+        main = attributes.get("is_world_process_zero", lambda: True)
         return SimpleNamespace(
             **{
-                "args": args, "create_model_card": partial(write_card, args.output_dir, LocalGanTrainer, args, state),
+                "args": args, "create_model_card": lambda **told: card(**told) if main() else None,
                 "model": tiny_generator(seed=1), "processing_class": tiny_tokenizer,
                 "state": state, "is_fsdp_enabled": False, "track_results": lambda files: None,
                 "accelerator": SimpleNamespace(unwrap_model=lambda model: model, wait_for_everyone=lambda: None),

@@ -137,6 +137,7 @@ def test_the_markdown_speaks_of_translations(evaluation):
     assert "| decoding | BLEU | tokenised BLEU | chrF | length ratio | brevity penalty | words |" in text
     assert "## Sample translations" in text and "| source | a reference | greedy | beam 8 |" in text
     assert [line.split(" | ")[0] for line in text.split("\n\n")[1].splitlines()[2:]] == ["| greedy", "| beam 8"]
+    assert "nan" not in text  # ratios of the whole set have no interval
 
 
 def test_no_sentence_is_refused(tiny_tokenizer):
