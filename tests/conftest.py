@@ -1,6 +1,7 @@
 """Tiny models and a tiny tokenizer, built in memory. Every fixture is a factory or read-only."""
 
 import importlib.util
+import shutil
 from pathlib import Path
 
 import pytest
@@ -107,6 +108,25 @@ def tiny_tokenizer() -> PreTrainedTokenizerFast:
 
 
 # ---- the Hub ----
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A headless Chromium, for tests that are marked for it."""
+    names = ("chromium", "chromium-browser", "google-chrome", "chrome")
+    executable = next(filter(None, map(shutil.which, names)), None)
+    if executable is None:
+        pytest.fail(f"These tests need Chromium, and none of {', '.join(names)} is on the path. Install it.")
+    from playwright.sync_api import sync_playwright
+
+    options = [
+        "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+        "--disable-sync", "--no-first-run",
+    ]  # fmt: skip
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=executable, args=options)
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -2,7 +2,6 @@
 
 import os
 import re
-import shutil
 import signal
 import socket
 import subprocess
@@ -16,12 +15,8 @@ from hf_localgan.demo import launch
 
 from .conftest import ROWS
 
-CHROMIUM = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update "
-    "--disable-sync --no-first-run"
-)
 WAIT = 60_000  # milliseconds until a test gives up; pages take as long as they need
-browser = pytest.mark.browser
+in_browser = pytest.mark.browser
 
 
 def free_port() -> int:
@@ -63,28 +58,24 @@ def served(saved, data, connections):
 
 
 @pytest.fixture
-def opened(served):
+def opened(served, browser):
     """`opened(width=1280)`: the page in a browser; no error and no other host are accepted when the test ends."""
-    playwright = pytest.importorskip("playwright.sync_api")
-    program = shutil.which("chromium")
-    if program is None:
-        pytest.skip("there is no chromium")
-    asked, said = [], []
-    with playwright.sync_playwright() as running:
-        chromium = running.chromium.launch(executable_path=program, args=CHROMIUM.split())
+    asked, said, pages = [], [], []
 
-        def open_page(width: int = 1280):
-            page = chromium.new_page(viewport={"width": width, "height": 900})
-            page.set_default_timeout(WAIT)
-            page.on("request", lambda request: asked.append(request.url))
-            page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
-            page.on("pageerror", lambda error: said.append(str(error)))
-            page.goto(served)
-            page.wait_for_selector("#lg-query textarea")
-            return page
+    def open_page(width: int = 1280):
+        page = browser.new_page(viewport={"width": width, "height": 900})
+        pages.append(page)
+        page.set_default_timeout(WAIT)
+        page.on("request", lambda request: asked.append(request.url))
+        page.on("console", lambda message: said.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: said.append(str(error)))
+        page.goto(served)
+        page.wait_for_selector("#lg-query textarea")
+        return page
 
-        yield open_page
-        chromium.close()
+    yield open_page
+    for page in pages:
+        page.close()
     assert asked and {urlsplit(url).netloc for url in asked if not url.startswith(("data:", "blob:"))} == {
         urlsplit(served).netloc
     }
@@ -111,7 +102,7 @@ def open_draws(page):
     page.wait_for_selector("#lg-draws p")
 
 
-@browser
+@in_browser
 def test_two_models_answer_side_by_side_with_their_radii(opened, text_energy, tiny_tokenizer):
     page = opened()
     answer(page, "how are you ?")
@@ -127,7 +118,7 @@ def test_two_models_answer_side_by_side_with_their_radii(opened, text_energy, ti
     assert boxes[0]["y"] == boxes[1]["y"] and boxes[0]["x"] + boxes[0]["width"] <= boxes[1]["x"]
 
 
-@browser
+@in_browser
 def test_several_answers_are_sampled(opened):
     page = opened()
     page.get_by_label("sampling").check()
@@ -139,7 +130,7 @@ def test_several_answers_are_sampled(opened):
     assert page.locator(".lg-badge").all_inner_texts() == ["A1", "A2", "A3", "B1", "B2", "B3"]
 
 
-@browser
+@in_browser
 def test_draws_change_as_tau_moves(opened):
     page = opened()
     page.get_by_role("tab", name="RAML draws").click()
@@ -158,7 +149,7 @@ def test_draws_change_as_tau_moves(opened):
     assert "1.500" in page.inner_text("#lg-drawn")
 
 
-@browser
+@in_browser
 def test_what_goes_wrong_is_a_warning_on_a_page_that_goes_on(opened):
     page = opened()
     page.fill("#lg-query textarea", "   ")
@@ -172,7 +163,7 @@ def test_what_goes_wrong_is_a_warning_on_a_page_that_goes_on(opened):
     assert page.locator("#lg-draws p").count() == 6  # the last good ones stay
 
 
-@browser
+@in_browser
 def test_a_phone_shows_all_of_it(opened):
     page = opened(width=390)
     answer(page, "how are you ?")
