@@ -12,6 +12,7 @@ import yaml
 from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
 from transformers import AutoTokenizer, DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.arguments.discriminator import DiscriminatorArguments, load_discriminator, set_up_discriminator
 from hf_localgan.arguments.energy import EnergyArguments, EnergyReportArguments, load_energy, set_up_energy
@@ -20,6 +21,7 @@ from hf_localgan.arguments.groups import (
     EvaluationArguments,
     GeneratorArguments,
     TokenizerArguments,
+    checkpoint_to_resume,
     option,
 )
 from hf_localgan.arguments.lora import LoraArguments
@@ -34,7 +36,7 @@ from hf_localgan.evaluation import (
     finish_training,
     require_matplotlib,
 )
-from hf_localgan.hub.download import split_place
+from hf_localgan.hub.download import CHECKPOINT, split_place
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
@@ -248,13 +250,10 @@ class EarlierStages:
             raise ValueError(f"Stage {name}: {error}") from error
 
     def check(self):
-        """Looks at all settings and at all that is given."""
+        """Looks at all settings and at all that is given, and fetches what an interrupted run has left on the Hub."""
         args = self.args
         if args.resume_from_checkpoint is not None:
-            raise ValueError(
-                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
-                f"`resume_from_checkpoint` (it is {args.resume_from_checkpoint!r})."
-            )
+            self._fetch()
         if not args.monitor_queries and args.metric_for_best_model in ("quality", "eval_quality"):
             raise ValueError(
                 "`load_best_model_at_end` chooses by `eval_quality`, which needs answers to validation queries, but "
@@ -279,6 +278,23 @@ class EarlierStages:
         generator = given.pop("mle", None) or self._tokenizer(*read["mle"][:2])
         if given:
             self.check_tokenizers({"generator": generator, **given})
+
+    def _fetch(self):
+        """Brings a checkpoint of the Hub, and the stages before it, to where a run on this machine leaves them."""
+        args, wanted = self.args, self.args.resume_from_checkpoint
+        if not CHECKPOINT.fullmatch(str(wanted)):
+            raise ValueError(
+                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
+                f"`resume_from_checkpoint` (it is {wanted!r}); or let it be `last-checkpoint`, together with "
+                "`hub_model_id`, for a run that is only on the Hub."
+            )
+        found, args.resume_from_checkpoint = checkpoint_to_resume(args), None
+        last = get_last_checkpoint(args.output_dir)
+        if last is None or Path(last).resolve() != Path(found).resolve():
+            raise ValueError(
+                f"`resume_from_checkpoint` is `{wanted}`, but an interrupted run goes on from the last checkpoint of "
+                f'`output_dir`, "{last}". Take another `output_dir`, or leave out `resume_from_checkpoint`.'
+            )
 
     def _tokenizer(self, tokens: TokenizerArguments, generator: GeneratorArguments) -> str | None:
         """Where the tokenizer of a generator that is trained here is from; `None` if it is trained, too."""

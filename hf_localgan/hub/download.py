@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from hf_localgan.hub.rendering import weights_digest
 
 LAST = "last-checkpoint"
 BEST = "best"  # inside of it: the model of the best checkpoint so far
+STAGES = "stages"  # inside of a checkpoint: what a recipe made before it, see `Stage`
 STATE = "trainer_state.json"
 CHECKPOINT = re.compile(rf"{LAST}|checkpoint-\d+")
 
@@ -38,7 +40,8 @@ def pull_checkpoint(
 ) -> Path:
     """Downloads a checkpoint, and nothing else of the repository, to `checkpoint-STEP` in the output folder.
 
-    Where the best model so far is of another checkpoint, its files come along.
+    Where the best model so far is of another checkpoint, its files come along. So do the stages that a recipe had
+    finished before it: to `stages/` in the output folder.
 
     Args:
         repo_id: `owner/name`, or a name alone for a repository of the token's owner.
@@ -79,8 +82,12 @@ def pull_checkpoint(
                 )
             with replacing(place / name / STATE) as path:
                 path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        for path, source in found.items():
+        # The checkpoint last: where it is, all that it needs is.
+        stages = sorted((place / name / STAGES).glob("*")) if (place / name / STAGES).is_dir() else []
+        for path, source in {**{folder / STAGES / one.name: one for one in stages}, **found}.items():
+            path.parent.mkdir(exist_ok=True)
             _appear(source, path, repo_id)
+        shutil.rmtree(target / STAGES, ignore_errors=True)
     return target
 
 

@@ -15,17 +15,19 @@ from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, get_last_checkpoint
 from transformers.utils.hub import PushInProgress
 
-from hf_localgan.hub.download import BEST, CHECKPOINT, LAST, pull_checkpoint
+from hf_localgan.hub.download import BEST, CHECKPOINT, LAST, STAGES, pull_checkpoint
 from hf_localgan.hub.upload import UploadError, create_repository, laid_out, link_files, push_folder
 from hf_localgan.trainers.cards import REPORTS, read_report, write_card
 
 PUSHING = ".pushing-"
 # What of an output folder stays here: hidden files, stages of a recipe, other checkpoints, pickles of arguments.
-LOCAL = (".*", "_*", "stages", "checkpoint-*", f"{LAST}*", "*.bin.tmp", "training_args.bin", "settings.json",
+LOCAL = (".*", "_*", STAGES, "checkpoint-*", f"{LAST}*", "*.bin.tmp", "training_args.bin", "settings.json",
          "finished.json")  # fmt: skip
 # What of a checkpoint is needed to go on and not to use the model.
 TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "dbm_chains*",
                   "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py")  # fmt: skip
+# What of the stages is not needed to go on after them.
+SHOWN = (".*", "*checkpoint-*", "*.png", "*.md", "*.parquet", "*training_args.bin")
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +39,8 @@ class PublishingMixin(Trainer):
 
     * at each save, unless `hub_strategy` is "end": the checkpoint's model, tokenizer, discriminator and energy, with a
       card; with "checkpoint" also the whole checkpoint as `last-checkpoint/`, with "all_checkpoints" under its own
-      name, in the same commit. It happens in the background; a failure is told in a warning, and training goes on.
+      name, in the same commit, each with the models that a recipe's stages made before it. It happens in the
+      background; a failure is told in a warning, and training goes on.
     * by `push_to_hub`: all of the output folder but its stages, hidden files and checkpoints, and of these as the
       strategy says. Scores that are not of these weights stay here. A failure is an `UploadError`.
     """
@@ -178,7 +181,8 @@ class PublishingMixin(Trainer):
             if self.args.hub_strategy == HubStrategy.CHECKPOINT and last is not None:
                 whole = self._add_last(folder, Path(last))
             if self.args.hub_strategy == HubStrategy.ALL_CHECKPOINTS:
-                link_files(output, folder, [path.name for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*")])
+                for path in output.glob(f"{PREFIX_CHECKPOINT_DIR}-*"):
+                    self._add_whole(folder / path.name, path)
             return self._push(folder, whole, **settings)
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
@@ -210,13 +214,20 @@ class PublishingMixin(Trainer):
         if self.args.hub_strategy == HubStrategy.CHECKPOINT:
             return self._add_last(folder, checkpoint)
         if self.args.hub_strategy == HubStrategy.ALL_CHECKPOINTS:
-            link_files(checkpoint, folder / checkpoint.name)
+            self._add_whole(folder / checkpoint.name, checkpoint)
             return (checkpoint.name,)
         return ()
 
+    def _add_whole(self, folder: Path, checkpoint: Path):
+        """A checkpoint with all that is needed to go on: the stages of a recipe lie beside it."""
+        link_files(checkpoint, folder)
+        stages = Path(self.args.output_dir) / STAGES
+        if stages.is_dir():
+            link_files(stages, folder / STAGES, ignored=SHOWN)
+
     def _add_last(self, folder: Path, checkpoint: Path) -> tuple[str, ...]:
         """The checkpoint as `last-checkpoint`, with the best model so far where it is of another one."""
-        link_files(checkpoint, folder / LAST)
+        self._add_whole(folder / LAST, checkpoint)
         best = self.state.best_model_checkpoint
         if best is not None and Path(best).name != checkpoint.name and Path(best).is_dir():
             link_files(Path(best), folder / LAST / BEST, ignored=TRAINING_STATE)

@@ -84,6 +84,14 @@ def test_equation_5_the_expected_reward_is_the_divergence_from_p_to_q(rewards, t
     )
 
 
+def test_equation_6_the_likelihood_of_a_reference_is_the_divergence_from_it_alone():
+    log_p = random_scores(5, 6).log_softmax(dim=-1)
+    for reference in range(6):
+        log_delta = torch.full_like(log_p, -math.inf)
+        log_delta[reference] = 0.0
+        torch.testing.assert_close(kl_divergence(log_delta, log_p), -log_p[reference])
+
+
 @pytest.mark.parametrize("temperature", TEMPERATURES)
 def test_equation_8_the_raml_loss_is_the_divergence_from_q_to_p(rewards, temperature):
     log_p = random_scores(1, *rewards.shape).log_softmax(dim=-1)

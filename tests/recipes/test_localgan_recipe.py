@@ -5,6 +5,7 @@ import io
 import json
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,6 +17,8 @@ import pytest
 import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+
+from hf_localgan.trainers.publishing import PublishingMixin
 
 ROOT = Path(__file__).parents[2]
 LEFT = {
@@ -223,6 +226,38 @@ def test_gan_ael_is_trained_by_the_same_stages_without_an_energy(recipe, trained
     assert not (place / "ael" / "energy").exists() and not (place / "ael" / "radii.png").exists()
     assert LEFT - {"energy", "radii.png"} <= {path.name for path in (place / "ael").iterdir()}
     assert "GAN-AEL" in (place / "ael" / "README.md").read_text()
+
+
+def test_a_run_that_is_only_on_the_hub_goes_on_from_there(recipe, trained, place, hub, monkeypatch):
+    words = ["--push_to_hub", "true", "--hub_model_id", "somebody/run", "--hub_strategy", "checkpoint"]
+    words += ["--hub_always_push", "true"]
+    push = PublishingMixin._push_from_checkpoint
+
+    def push_and_die(trainer, folder):
+        push(trainer, folder)
+        trainer._finish_current_push()
+        if trainer.state.global_step == 4:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch, pytest.raises(SystemExit) as end:
+        patch.setattr(PublishingMixin, "_push_from_checkpoint", push_and_die)
+        recipe("lost", *words)
+    assert "interrupted" in end.value.code
+    kept = {path.split("/")[2] for path in hub.files("somebody/run") if path.startswith("last-checkpoint/stages/")}
+    assert kept == {"mle", "energy", "discriminator", "adversarial"}
+    files = [path.partition("/stages/")[2] for path in hub.files("somebody/run")]
+    assert not [name for name in files if name.endswith((".png", ".parquet", ".bin", ".md")) or "checkpoint-" in name]
+    shutil.rmtree(place / "lost")
+
+    said = recipe("found", *words, "--resume_from_checkpoint", "last-checkpoint")
+    finished = dict.fromkeys(("mle", "energy", "discriminator"), "finished before")
+    assert stages(said) == {**finished, "adversarial": "goes on from checkpoint-4"}
+    assert weights(place / "found") == weights(trained[0])
+    assert scores(place / "found") == scores(trained[0])
+    assert not (place / "found" / "checkpoint-4" / "stages").exists()
+    with pytest.raises(SystemExit) as end:
+        recipe("found", *words, "--resume_from_checkpoint", "checkpoint-4")
+    assert "goes on from the last checkpoint of `output_dir`" in end.value.code
 
 
 @pytest.fixture

@@ -80,7 +80,9 @@ def test_each_save_is_one_commit_of_what_the_strategy_asks_for(published, hub, s
     for folder in checkpoints:
         assert f"{folder}/optimizer.pt" in files and f"{folder}/trainer_state.json" in files
     assert files["model.safetensors"] == (Path(run.args.output_dir) / "model.safetensors").read_bytes()
-    assert not [name for name in files if name.endswith("training_args.bin") or "stages" in name or "/." in name]
+    of_stages = {f"{folder}/stages/mle/model.safetensors" for folder in checkpoints}  # to go on, and nowhere else
+    assert {name for name in files if "stages" in name} == of_stages
+    assert not [name for name in files if name.endswith("training_args.bin") or "/." in name]
     assert not [*Path(run.args.output_dir).glob(".*")]
     card = ModelCard(files["README.md"].decode())
     assert "By `MleTrainer`" in card.text and f'from_pretrained("{REPO}")' in card.text and "* steps: 4" in card.text
