@@ -34,7 +34,7 @@ train: $(VENV)/.installed
 	$(VENV)/bin/accelerate launch --config_file recipes/accelerate_configs/cpu.yaml recipes/train_localgan.py recipes/smalltalk/localgan.yaml
 
 test: $(VENV)/.tested
-	$(VENV)/bin/python -m pytest --numprocesses 2 --quiet --durations 15
+	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet --durations 15
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .

@@ -4,9 +4,17 @@ from typing import NamedTuple
 
 _LOCALGAN = """@unpublished{localgan2020,
   title = {{LocalGAN}: Modeling Local Distributions for Adversarial Response Generation},
-  author = {Anonymous},
+  author = {Xu, Zhen and Wang, Baoxun and Zhang, Huan and Qiu, Kexin and Zhang, Deyuan and Sun, Chengjie},
   note = {Submission to the International Conference on Learning Representations},
   year = {2020}
+}
+@article{localgan2021,
+  title = {{LocalGAN}: Modeling Local Distributions for Adversarial Response Generation},
+  author = {Wang, Baoxun and Xu, Zhen and Zhang, Huan and Qiu, Kexin and Zhang, Deyuan and Sun, Chengjie},
+  journal = {Journal of Machine Learning Research},
+  volume = {22},
+  pages = {1--29},
+  year = {2021}
 }"""
 _DBM = """@inproceedings{salakhutdinov2009dbm,
   title = {Deep {Boltzmann} Machines},

@@ -1,4 +1,4 @@
-"""The recipes as they are run: in a process of their own, on a tiny corpus, with a tiny generator."""
+"""The recipes from end to end on a tiny corpus, with a tiny generator; the first run in a process of its own."""
 
 import json
 import os
@@ -80,10 +80,10 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place):
-    """`recipe(name, *words, launch=...)`: what the recipe's process returns, with all its output in `stdout`."""
+def process(place):
+    """`process(name, *words, launch=...)`: what a recipe prints that is run in a process of its own, and ends well."""
 
-    def run(name: str, *words, launch: tuple[str, ...] = ()) -> subprocess.CompletedProcess:
+    def run(name: str, *words, launch: tuple[str, ...] = ()) -> str:
         environment = {
             **os.environ,
             "PYTHONPATH": str(ROOT),
@@ -94,7 +94,7 @@ def recipe(place):
             "COLUMNS": "120",
         }
         command = [sys.executable, *launch, str(ROOT / "recipes" / f"{name}.py"), *map(str, words)]
-        return subprocess.run(
+        done = subprocess.run(
             command,
             cwd=place,
             env=environment,
@@ -103,16 +103,29 @@ def recipe(place):
             stderr=subprocess.STDOUT,
             timeout=500,
         )
+        assert done.returncode == 0, done.stdout
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def recipe(place, monkeypatch, run_script):
+    """`recipe(name, *words)`: runs it in this process; where it does not end well `SystemExit` says why."""
+
+    def run(name: str, *words):
+        monkeypatch.chdir(place)
+        monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
+        run_script(name)
 
     return run
 
 
 @pytest.fixture(scope="module")
-def trained(recipe, place):
+def trained(process, place):
     """The output folder of one run, and what it printed."""
-    done = recipe("train_mle", "tiny.yaml")
-    assert done.returncode == 0, done.stdout
-    return place / "run", done.stdout
+    return place / "run", process("train_mle", "tiny.yaml")
 
 
 def test_a_training_leaves_model_tokenizer_samples_scores_and_plots_and_nothing_else(trained):
@@ -163,8 +176,7 @@ def test_samples_of_every_evaluation_are_kept(trained):
 
 def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
     folder, _ = trained
-    done = recipe("train_mle", "tiny.yaml", "--resume_from_checkpoint", "last", "--max_steps", 6)
-    assert done.returncode == 0, done.stdout
+    recipe("train_mle", "tiny.yaml", "--resume_from_checkpoint", "last", "--max_steps", 6)
     history = json.loads((folder / "trainer_state.json").read_text())["log_history"]
     assert [entry["step"] for entry in history if "loss" in entry] == [1, 2, 3, 4, 5, 6]  # 1 to 4 from the first run
     assert (folder / "checkpoint-6").is_dir()
@@ -173,14 +185,12 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
 def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place):
     folder, _ = trained
     options = ["--model", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
-    done = recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0)
-    assert done.returncode == 0, done.stdout
+    recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0)
     before, after = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, place / "more"))
     torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
     assert (place / "more" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
-    done = recipe("evaluate", place / "more", place / "corpus", *SMALL_SCORES, "--max_test_queries", 5)
-    assert done.returncode == 0, done.stdout
+    recipe("evaluate", place / "more", place / "corpus", *SMALL_SCORES, "--max_test_queries", 5)
     results = place / "more" / "evaluation" / "corpus"
     assert {path.name for path in results.iterdir()} == RESULTS
     found = json.loads((results / "evaluation.json").read_text())
@@ -206,72 +216,55 @@ def test_what_a_training_leaves_can_be_compared(trained, monkeypatch, capsys, ru
     ],
     ids=["accelerate", "torchrun"],
 )
-def test_two_processes_train_together_and_write_once(recipe, place, launch):
+def test_two_processes_train_together_and_write_once(process, place, launch):
     folder = place / launch[1]
-    done = recipe("train_mle", "tiny.yaml", "--output_dir", folder, "--per_device_train_batch_size", 4, launch=launch)
-    assert done.returncode == 0, done.stdout
+    said = process("train_mle", "tiny.yaml", "--output_dir", folder, "--per_device_train_batch_size", 4, launch=launch)
     state = json.loads((folder / "trainer_state.json").read_text())
     # 60 pairs, two processes of 4: 8 batches an epoch instead of 15
     assert state["log_history"][0]["epoch"] == pytest.approx(1 / 8)
     assert json.loads((folder / "training_args.json").read_text())["per_device_train_batch_size"] == 4
-    assert done.stdout.count("scores of 10 queries") == 1
+    assert said.count("scores of 10 queries") == 1
     assert TRAINED <= {path.name for path in folder.iterdir()}
 
 
 @pytest.mark.slow
-def test_the_accelerate_config_of_the_processor_starts_a_run(recipe, place):
+def test_the_accelerate_config_of_the_processor_starts_a_run(process, place):
     config = str(ROOT / "recipes" / "accelerate_configs" / "cpu.yaml")
     launch = ("-m", "accelerate.commands.launch", "--config_file", config)
-    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "cpu", launch=launch)
-    assert done.returncode == 0, done.stdout
+    process("train_mle", "tiny.yaml", "--output_dir", place / "cpu", launch=launch)
     assert TRAINED <= {path.name for path in (place / "cpu").iterdir()}
 
 
 @pytest.mark.slow
 def test_a_streamed_training_split_trains_as_well(recipe, place):
-    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "streamed", "--streaming")
-    assert done.returncode == 0, done.stdout
+    recipe("train_mle", "tiny.yaml", "--output_dir", place / "streamed", "--streaming")
     assert TRAINED <= {path.name for path in (place / "streamed").iterdir()}
 
 
-def refused(place, done: subprocess.CompletedProcess, before: set[Path]) -> str:
-    """The one line that a recipe ended with, which has left nothing behind."""
-    last = done.stdout.strip().splitlines()[-1]
-    assert done.returncode not in (0, None) and "Traceback" not in done.stdout, done.stdout
-    assert not {path for path in set(place.rglob("*")) - before if "cache" not in path.parts}
-    return last
-
-
-def test_an_unknown_key_ends_the_recipe_in_one_line(recipe, place):
-    (place / "wrong.yaml").write_text("hiden_size: 16\noutput_dir: new\n")
-    before = set(place.rglob("*"))
-    said = refused(place, recipe("train_mle", "wrong.yaml"), before)
-    assert said.startswith("train_mle.py: Unknown key") and "`hiden_size` (did you mean `hidden_size`" in said
-
-
-def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(recipe, place):
-    before = set(place.rglob("*"))
-    done = recipe("train_mle", "tiny.yaml", "--output_dir", place / "new", "--min_response", 50)
-    said = refused(place, done, before)
-    assert said.startswith("train_mle.py: Split `train` has no pair left of 20 rows") and "response too short" in said
-
-
 @pytest.fixture
-def message(place, monkeypatch, run_script):
+def message(place, recipe):
     """`message(name, *words)`: what the recipe, run in this process, ends with; it has left nothing behind."""
 
     def run(name: str, *words) -> str:
         before = set(place.rglob("*"))
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
         with pytest.raises(SystemExit) as end:
-            run_script(name)
+            recipe(name, *words)
         assert isinstance(end.value.code, str) and "\n" not in end.value.code
         assert set(place.rglob("*")) == before
         return end.value.code
 
     return run
+
+
+def test_an_unknown_key_ends_the_recipe_in_one_line(message, place):
+    (place / "wrong.yaml").write_text("hiden_size: 16\noutput_dir: new\n")
+    said = message("train_mle", "wrong.yaml")
+    assert said.startswith("train_mle.py: Unknown key") and "`hiden_size` (did you mean `hidden_size`" in said
+
+
+def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(message, place):
+    said = message("train_mle", "tiny.yaml", "--output_dir", place / "new", "--min_response", 50)
+    assert said.startswith("train_mle.py: Split `train` has no pair left of 20 rows") and "response too short" in said
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from filelock import FileLock
 from peft import LoraConfig, get_peft_model
 from transformers import (
     BertConfig,
@@ -282,15 +283,46 @@ def parameters():
 # ---- two processes ----
 
 
+def launch_two(folder: Path, script: str, *words: str):
+    """Runs `script 2 folder words...` in two processes under torchrun; they leave `rank0.json` and `rank1.json`."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    command += [Path(__file__).with_name(script), "2", folder, *words]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr[-4000:]
+
+
+@pytest.fixture(scope="session")
+def launched(request, tmp_path_factory) -> Path:
+    """The folder of what two processes measured, by one launch, with the scripts of all modules of this session.
+
+    Of the workers of a parallel run one launches them, and others that need them wait.
+    """
+    folder = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        folder = folder.parent
+    folder /= "two"
+    modules = {item.module for item in request.session.items if "two" in item.fixturenames}
+    scripts = {module.SCRIPT.removesuffix(".py") for module in modules if not hasattr(module, "OWN_LAUNCH")}
+    with FileLock(folder.with_suffix(".lock")):
+        if not (folder / "rank1.json").is_file():
+            folder.mkdir(exist_ok=True)
+            launch_two(folder, "all_in_two.py", *sorted(scripts))
+    return folder
+
+
 @pytest.fixture(scope="module")
 def two(request, tmp_path_factory) -> list[dict]:
-    """What each of two processes under torchrun measured with the script that the module names `SCRIPT`."""
-    folder, script = tmp_path_factory.mktemp("two"), Path(__file__).with_name(request.module.SCRIPT)
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
-    done = subprocess.run([*command, script, "2", folder], env=environment, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr[-4000:]
-    return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    """What each of two processes under torchrun measured with the script that the module names `SCRIPT`.
+
+    A module whose script changes the process it runs in sets `OWN_LAUNCH`.
+    """
+    if hasattr(request.module, "OWN_LAUNCH"):
+        folder = tmp_path_factory.mktemp("two")
+        launch_two(folder, request.module.SCRIPT)
+        return [json.loads((folder / f"rank{rank}.json").read_text()) for rank in range(2)]
+    folder, name = request.getfixturevalue("launched"), request.module.SCRIPT.removesuffix(".py")
+    return [json.loads((folder / f"rank{rank}.json").read_text())[name] for rank in range(2)]
 
 
 @pytest.fixture(scope="module")

@@ -14,6 +14,7 @@ import torch
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = "launched_trainers.py"  # of the fixture `one`
+OWN_LAUNCH = True
 TRAINERS = [
     "MleTrainer", "RamlTrainer", "ExpectedRewardTrainer", "DbmTrainer", "MatchingTrainer", "LocalGanTrainer",
     "GanAelTrainer",

@@ -4,6 +4,7 @@ import pytest
 import torch
 
 SCRIPT = "sharded_processes.py"  # of the fixtures `one` and `two`
+OWN_LAUNCH = True  # it pretends accelerators
 pytestmark = pytest.mark.slow
 
 
