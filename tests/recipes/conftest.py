@@ -5,6 +5,7 @@ from pathlib import Path
 
 import datasets
 import pytest
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -37,3 +38,15 @@ def run_script():
                 raise
 
     return run
+
+
+@pytest.fixture(scope="session")
+def shown():
+    """`shown(folder)`: the names of what the TensorBoard run of an output folder shows, but for single numbers."""
+
+    def read(folder: Path) -> set[str]:
+        (run,) = (folder / "runs").iterdir()
+        tags = EventAccumulator(str(run), size_guidance={"images": 0, "tensors": 0}).Reload().Tags()
+        return {*tags["images"], *(name.removesuffix("/text_summary") for name in tags["tensors"])}
+
+    return read

@@ -140,9 +140,11 @@ def test_the_trained_energy_reloads_and_ranks(trained, place, monkeypatch):
     assert measure_locality(model, tokenizer, query, candidates).radii.shape == (3,)
 
 
-def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
+def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown):
     recipe("whole", "--max_steps", 9)
-    recipe("resumed", "--max_steps", 9, "--resume_from_checkpoint", place / "whole" / "checkpoint-6")
+    words = ["--resume_from_checkpoint", place / "whole" / "checkpoint-6", "--report_to", "tensorboard"]
+    recipe("resumed", "--max_steps", 9, *words)
+    assert {"pictures/training", "reports/energy"} <= shown(place / "resumed")
     whole, resumed = (AutoModel.from_pretrained(place / name).state_dict() for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
     recipe("whole", "--max_steps", 12, "--resume_from_checkpoint", "last")

@@ -185,13 +185,16 @@ def test_a_finished_run_is_left_as_it_is(recipe, trained):
     assert {path: path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()} == before
 
 
-def test_what_is_given_is_not_trained_and_the_result_is_the_same(recipe, trained, place):
+def test_what_is_given_is_not_trained_and_the_result_is_the_same(recipe, trained, place, shown):
     folder, _ = trained
     names = {"generator": "mle", "energy_model": "energy", "discriminator_model": "discriminator"}
     given = [word for field, name in names.items() for word in (f"--{field}", folder / "stages" / name)]
-    said = recipe("given", *given)
+    said = recipe("given", *given, "--report_to", "tensorboard")
     assert stages(said) == {"adversarial": "begins"}
     assert weights(place / "given") == weights(folder)
+    pictures = {path.stem for path in (place / "given").glob("*.png")}
+    assert len(pictures) == 5 and {f"pictures/{name}" for name in pictures} <= shown(place / "given")
+    assert {"samples", "reports/evaluation", "reports/adversarial"} <= shown(place / "given")
 
 
 def test_the_parts_may_be_made_of_each_other(recipe, trained, place):

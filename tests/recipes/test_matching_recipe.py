@@ -119,9 +119,11 @@ def test_the_trained_discriminator_reloads_and_scores_text(trained):
     assert logits.shape == (2,) and logits.isfinite().all()
 
 
-def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
+def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown):
     recipe("whole", "--max_steps", 9)
-    recipe("resumed", "--max_steps", 9, "--resume_from_checkpoint", place / "whole" / "checkpoint-6")
+    words = ["--resume_from_checkpoint", place / "whole" / "checkpoint-6", "--report_to", "tensorboard"]
+    recipe("resumed", "--max_steps", 9, *words)
+    assert {"reports/matching"} <= shown(place / "resumed")
     whole, resumed = (AutoModel.from_pretrained(place / name).state_dict() for name in ("whole", "resumed"))
     torch.testing.assert_close(resumed, whole, rtol=0, atol=0)
     recipe("whole", "--max_steps", 12, "--resume_from_checkpoint", "last")

@@ -182,12 +182,13 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
     assert (folder / "checkpoint-6").is_dir()
 
 
-def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place):
+def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place, shown):
     folder, _ = trained
     options = ["--model", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
-    recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0)
+    recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0, "--report_to", "tensorboard")
     before, after = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, place / "more"))
     torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
+    assert {"pictures/diversity_relevance", "reports/evaluation"} <= shown(place / "more")
     assert (place / "more" / "tokenizer.json").read_bytes() == (folder / "tokenizer.json").read_bytes()
 
     recipe("evaluate", place / "more", place / "corpus", *SMALL_SCORES, "--max_test_queries", 5)
