@@ -325,11 +325,7 @@ class EarlierStages:
         if stage.begin(settings_of(self.data, tokens, generator, evaluation, args)):
             *_, args = self.read("mle", stage.checkpoint)
             setup = set_up_training(self.data, tokens, generator, evaluation, args)
-            trainer = MleTrainer(
-                setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-                data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model),
-                processing_class=setup.tokenizer, compute_metrics=setup.metrics,
-            )  # fmt: skip
+            trainer = setup.trainer(MleTrainer, args)
             train_from(trainer, setup.checkpoint)
             trainer.save_model()
             finish_training(trainer, setup.test, setup.score, setup.about | {"objective": "maximum likelihood"})

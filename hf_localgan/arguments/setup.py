@@ -7,7 +7,7 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, set_seed
+from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from hf_localgan.arguments.groups import (
     DataArguments,
@@ -19,6 +19,7 @@ from hf_localgan.arguments.groups import (
 )
 from hf_localgan.data import Pairs
 from hf_localgan.evaluation import Evaluation, require_matplotlib
+from hf_localgan.trainers import TokenLossTrainer
 
 
 @dataclass(frozen=True)
@@ -46,6 +47,19 @@ class TrainingSetup:
     score: Callable[..., Evaluation] | None
     about: dict[str, Any]
     pairs: Pairs
+
+    def trainer(self, kind: type[TokenLossTrainer], args) -> TokenLossTrainer:
+        """A trainer of the generator on the encoded pairs.
+
+        Args:
+            kind: such as `MleTrainer`.
+            args: its configuration.
+        """
+        collator = DataCollatorForSeq2Seq(self.tokenizer, model=self.model)
+        return kind(
+            self.model, args, train_dataset=self.train, eval_dataset=self.validation, data_collator=collator,
+            processing_class=self.tokenizer, compute_metrics=self.metrics,
+        )  # fmt: skip
 
 
 def set_up_training(

@@ -6,8 +6,6 @@ model card in `output_dir`.
 
 from collections.abc import Sequence
 
-from transformers import DataCollatorForSeq2Seq
-
 from hf_localgan.arguments import (
     DataArguments,
     EvaluationArguments,
@@ -28,11 +26,7 @@ def train(
     args: MleConfig,
 ):
     setup = set_up_training(data, tokens, generator, evaluation, args)
-    trainer = MleTrainer(
-        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
-        compute_metrics=setup.metrics,
-    )  # fmt: skip
+    trainer = setup.trainer(MleTrainer, args)
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_training(trainer, setup.test, setup.score, setup.about | {"objective": "maximum likelihood"})

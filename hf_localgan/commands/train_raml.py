@@ -8,7 +8,6 @@ Without a file: the shipped corpus. References are replaced by draws around them
 from collections.abc import Sequence
 
 from rich.console import Console
-from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.arguments import (
     DataArguments,
@@ -32,11 +31,7 @@ def train(
 ):
     args.check_weighted()  # before anything is loaded
     setup = set_up_training(data, tokens, generator, evaluation, args)
-    trainer = RamlTrainer(
-        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
-        compute_metrics=setup.metrics,
-    )  # fmt: skip
+    trainer = setup.trainer(RamlTrainer, args)
     draws = summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
     if trainer.is_world_process_zero():
         print(draws)
