@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import gather_object
 from huggingface_hub import HfApi
 from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, get_last_checkpoint
@@ -284,8 +284,8 @@ def find_checkpoint(args, wanted: str | bool | None) -> str | bool | None:
         return str(inside)
     if args.hub_model_id is None and not args.push_to_hub:
         return str(inside) if inside.is_dir() else wanted
-    found = [None, None, None]
-    if PartialState().is_local_main_process:
+    found: list[Any] = [None, None, False]
+    if PartialState().is_local_main_process:  # machines need not share their disks
         try:
             found[0] = str(
                 pull_checkpoint(
@@ -295,7 +295,8 @@ def find_checkpoint(args, wanted: str | bool | None) -> str | bool | None:
             )  # fmt: skip
         except (ValueError, OSError) as error:
             found[1:] = str(error), isinstance(error, OSError)
-    path, wrong, unreachable = broadcast_object_list(found) if PartialState().num_processes > 1 else found
-    if wrong is not None:
-        raise (OSError if unreachable else ValueError)(wrong)
-    return path
+    everywhere = gather_object([found])  # and no process goes on before every machine has it
+    for _, wrong, unreachable in everywhere:
+        if wrong is not None:
+            raise (OSError if unreachable else ValueError)(wrong)
+    return next(path for path, *_ in everywhere if path is not None)
