@@ -302,8 +302,9 @@ def launched(request, tmp_path_factory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     folder /= "two"
-    modules = {item.module for item in request.session.items if "two" in item.fixturenames}
-    scripts = {module.SCRIPT.removesuffix(".py") for module in modules if not hasattr(module, "OWN_LAUNCH")}
+    modules = {item.module for item in request.session.items if item.path.parent == Path(__file__).parent}
+    shared = [module for module in modules if hasattr(module, "SCRIPT") and not hasattr(module, "OWN_LAUNCH")]
+    scripts = {module.SCRIPT.removesuffix(".py") for module in shared}
     with FileLock(folder.with_suffix(".lock")):
         if not (folder / "rank1.json").is_file():
             folder.mkdir(exist_ok=True)
