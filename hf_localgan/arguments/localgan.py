@@ -251,9 +251,13 @@ class EarlierStages:
 
     def check(self):
         """Looks at all settings and at all that is given, and fetches what an interrupted run has left on the Hub."""
-        args = self.args
-        if args.resume_from_checkpoint is not None:
-            self._fetch()
+        args, wanted = self.args, self.args.resume_from_checkpoint
+        if wanted is not None and not CHECKPOINT.fullmatch(str(wanted)):
+            raise ValueError(
+                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
+                f"`resume_from_checkpoint` (it is {wanted!r}); or let it be `last-checkpoint`, together with "
+                "`hub_model_id`, for a run that is only on the Hub."
+            )
         if not args.monitor_queries and args.metric_for_best_model in ("quality", "eval_quality"):
             raise ValueError(
                 "`load_best_model_at_end` chooses by `eval_quality`, which needs answers to validation queries, but "
@@ -278,16 +282,12 @@ class EarlierStages:
         generator = given.pop("mle", None) or self._tokenizer(*read["mle"][:2])
         if given:
             self.check_tokenizers({"generator": generator, **given})
+        if wanted is not None:
+            self._fetch(wanted)
 
-    def _fetch(self):
+    def _fetch(self, wanted: str):
         """Brings a checkpoint of the Hub, and the stages before it, to where a run on this machine leaves them."""
-        args, wanted = self.args, self.args.resume_from_checkpoint
-        if not CHECKPOINT.fullmatch(str(wanted)):
-            raise ValueError(
-                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
-                f"`resume_from_checkpoint` (it is {wanted!r}); or let it be `last-checkpoint`, together with "
-                "`hub_model_id`, for a run that is only on the Hub."
-            )
+        args = self.args
         found, args.resume_from_checkpoint = checkpoint_to_resume(args), None
         last = get_last_checkpoint(args.output_dir)
         if last is None or Path(last).resolve() != Path(found).resolve():
