@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import sysconfig
 import tarfile
 import tomllib
 import zipfile
@@ -266,6 +267,14 @@ def check_installed(interpreter: str, folder: Path, cwd: Path):
     command = Path(interpreter).with_name("hf-localgan")
     said = subprocess.run([str(command), "--version"], cwd=cwd, text=True, capture_output=True, check=True).stdout
     assert said == f"hf-localgan {hf_localgan.__version__}\n"
+
+
+def test_the_wheel_works_in_an_environment_of_its_own(wheel, tmp_path):
+    interpreter, folder = clean_environment(tmp_path / "venv", "--no-deps", "--no-index", str(wheel))
+    # What the package depends on is taken from here. A folder named in a .pth file is searched for modules, but .pth
+    # files inside it, such as that of an editable install, are not read.
+    (folder / "outer.pth").write_text(sysconfig.get_path("purelib") + "\n")
+    check_installed(interpreter, folder, tmp_path)
 
 
 @pytest.mark.slow

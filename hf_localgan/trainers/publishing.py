@@ -27,7 +27,7 @@ LOCAL = (".*", "_*", STAGES, "checkpoint-*", f"{LAST}*", "*.bin.tmp", "training_
 TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "dbm_chains*",
                   "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py")  # fmt: skip
 # What of the stages is not needed to go on after them.
-SHOWN = (".*", "*checkpoint-*", "*.png", "*.md", "*.parquet", "*training_args.bin")
+STAGE_EXTRAS = (".*", "*checkpoint-*", "*.png", "*.md", "*.parquet", "*training_args.bin")
 
 logger = logging.getLogger(__name__)
 
@@ -223,7 +223,7 @@ class PublishingMixin(Trainer):
         link_files(checkpoint, folder)
         stages = Path(self.args.output_dir) / STAGES
         if stages.is_dir():
-            link_files(stages, folder / STAGES, ignored=SHOWN)
+            link_files(stages, folder / STAGES, ignored=STAGE_EXTRAS)
 
     def _add_last(self, folder: Path, checkpoint: Path) -> tuple[str, ...]:
         """The checkpoint as `last-checkpoint`, with the best model so far where it is of another one."""

@@ -339,7 +339,7 @@ def test_gan_ael_has_no_energy_that_its_discriminator_could_be_a_copy_of(message
 STAND_IN = {"opensubtitles": ("en", 200, "GLOVE"), "weibo": ("zh-words", 300, "WEIBO_VECTORS")}
 
 
-@pytest.mark.parametrize("corpus", ["weibo", pytest.param("opensubtitles", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("corpus", STAND_IN)
 def test_the_papers_run_starts_on_a_stand_in(recipe, place, corpus):
     language, size, vectors = STAND_IN[corpus]
     words = "you hate want the cat dog today yes no" if language == "en" else "你 喜欢 今天 天气 我们 公园"

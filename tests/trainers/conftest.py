@@ -306,9 +306,10 @@ def launched(request, tmp_path_factory) -> Path:
     shared = [module for module in modules if hasattr(module, "SCRIPT") and not hasattr(module, "OWN_LAUNCH")]
     scripts = {module.SCRIPT.removesuffix(".py") for module in shared}
     with FileLock(folder.with_suffix(".lock")):
-        if not (folder / "rank1.json").is_file():
+        if not (folder / "ended-well").exists():
             folder.mkdir(exist_ok=True)
             launch_two(folder, "all_in_two.py", *sorted(scripts))
+            (folder / "ended-well").touch()
     return folder
 
 
