@@ -25,7 +25,6 @@ from tokenizers import Tokenizer, models
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, PrinterCallback, logging, set_seed
 from workload import BATCH_SIZE, BOS, EOS, FIRST_WORD, PAD, describe, make_batches
 
-from hf_localgan.data.raml_collator import RamlCollator
 from hf_localgan.files import replacing
 from hf_localgan.models import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.payoff.base import Payoff
@@ -35,8 +34,9 @@ from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import SentenceBleu
 from hf_localgan.trainers import MleConfig, MleTrainer
-from hf_localgan.trainers.raml_config import RamlConfig
-from hf_localgan.trainers.raml_trainer import RamlTrainer
+from hf_localgan.trainers.raml.collator import RamlCollator
+from hf_localgan.trainers.raml.config import RamlConfig
+from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 VOCABULARY, SIZES, PAIRS_OF_WMT14 = 8_000, (256, 512), 36_000_000
 STEPS = 25  # of each trainer in each round, of which the first five are not counted

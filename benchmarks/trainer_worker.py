@@ -9,8 +9,8 @@ from torch_worker import LEARNING_RATE, MAX_NORM, HuggingFace, maker
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, PrinterCallback, TrainerCallback
 from workload import BATCH_SIZE, BOS, EOS, PAD
 
-from hf_localgan.trainers.mle_config import MleConfig
-from hf_localgan.trainers.mle_trainer import MleTrainer
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.mle.trainer import MleTrainer
 
 
 class Trained(HuggingFace):

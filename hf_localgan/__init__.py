@@ -9,11 +9,11 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_localgan.version import __version__ as __version__
+
 if TYPE_CHECKING:
     from hf_localgan.data import (
         LengthLimits,
-        RamlCollator,
-        TemperatureSchedule,
         encode_pairs,
         load_pairs,
         load_word_vectors,
@@ -22,14 +22,8 @@ if TYPE_CHECKING:
         train_token_vectors,
         train_tokenizer,
     )
-    from hf_localgan.evaluation import (
-        Decoding,
-        answer_queries,
-        evaluate_energy,
-        evaluate_generator,
-        measure_locality,
-        rank_responses,
-    )
+    from hf_localgan.decoding import Decoding, answer_queries
+    from hf_localgan.evaluation import evaluate_energy, evaluate_generator, measure_locality, rank_responses
     from hf_localgan.hub import export_with_code, merge_adapter
     from hf_localgan.metrics import score_responses
     from hf_localgan.models import (
@@ -62,15 +56,15 @@ if TYPE_CHECKING:
         RamlTrainer,
         ResponseMonitor,
     )
-
-__version__ = "0.1.0.dev0"
+    from hf_localgan.trainers.raml.clock import TemperatureSchedule
+    from hf_localgan.trainers.raml.collator import RamlCollator
 
 _LATER = {
     "DbmConfig": "models",
     "DbmModel": "models",
     "DbmTrainer": "trainers",
     "DbmTrainingConfig": "trainers",
-    "Decoding": "evaluation",
+    "Decoding": "decoding",
     "DivergenceError": "trainers",
     "EditPayoff": "payoff",
     "ExactEditPayoff": "payoff",
@@ -89,16 +83,16 @@ _LATER = {
     "MleTrainer": "trainers",
     "PairDiscriminator": "models",
     "PairDiscriminatorConfig": "models",
-    "RamlCollator": "data",
+    "RamlCollator": "trainers",
     "RamlConfig": "trainers",
     "RamlTrainer": "trainers",
     "ResponseMonitor": "trainers",
     "RnnSeq2SeqConfig": "models",
     "RnnSeq2SeqForConditionalGeneration": "models",
     "RnnSeq2SeqModel": "models",
-    "TemperatureSchedule": "data",
+    "TemperatureSchedule": "trainers",
     "Text2TextGenerationPipeline": "pipelines",
-    "answer_queries": "evaluation",
+    "answer_queries": "decoding",
     "encode_pairs": "data",
     "evaluate_energy": "evaluation",
     "evaluate_generator": "evaluation",

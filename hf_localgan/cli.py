@@ -8,8 +8,8 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hf_localgan import __version__
 from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE
+from hf_localgan.version import __version__
 
 PROG = "hf-localgan"
 # By group: every command, its module, and what it does.

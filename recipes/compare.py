@@ -16,9 +16,9 @@ import argparse
 import sys
 
 from hf_localgan.evaluation import plot_fronts, plot_stability
-from hf_localgan.evaluation.front import front_margin
+from hf_localgan.evaluation.adversarial.front import front_margin
+from hf_localgan.evaluation.dialogue import SHOWN
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
-from hf_localgan.evaluation.sweep import SHOWN
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
 from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
 from hf_localgan.files import replacing

@@ -17,7 +17,7 @@ from hf_localgan.evaluation.plots import plot_tau_curve
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
 from hf_localgan.files import replacing
-from hf_localgan.trainers.raml_config import OF_SERIES
+from hf_localgan.trainers.raml.config import OF_SERIES
 
 
 def read_runs(folder: Path, evaluation: str | None) -> list[Run]:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan.arguments import (
+from hf_localgan.commands.exits import STOPPED, told
+from hf_localgan.recipes import (
     DataArguments,
     EvaluationArguments,
     RecipeParser,
@@ -12,8 +13,7 @@ from hf_localgan.arguments import (
     set_up_adversarial,
     train_from,
 )
-from hf_localgan.commands.exits import STOPPED, told
-from hf_localgan.evaluation import finish_adversarial_training
+from hf_localgan.recipes.finish_adversarial import finish_adversarial_training
 from hf_localgan.trainers import GanAelTrainer, LocalGanTrainer
 
 TRAINERS = {"LocalGAN": LocalGanTrainer, "GAN-AEL": GanAelTrainer}

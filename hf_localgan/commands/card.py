@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def _write(args: argparse.Namespace):
-    from hf_localgan.trainers.cards import card_of_folder
+    from hf_localgan.trainers.base.cards import card_of_folder
 
     path = card_of_folder(
         args.folder, repo_id=args.repo_id, license=args.license, language=args.language, datasets=args.dataset,

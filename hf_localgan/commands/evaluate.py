@@ -12,10 +12,11 @@ from typing import ClassVar
 
 from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan.arguments import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
-from hf_localgan.arguments.groups import option
 from hf_localgan.commands.recipe import run
-from hf_localgan.evaluation import likelihood_about, require_matplotlib
+from hf_localgan.evaluation import require_matplotlib
+from hf_localgan.recipes import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
+from hf_localgan.recipes.finish import likelihood_about
+from hf_localgan.recipes.settings.generator import option
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 

@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
-import hf_localgan
+from hf_localgan import register
 
 DONE, FAILED, WRONG_USAGE, STOPPED, INTERRUPTED = 0, 1, 2, 3, 130
 MEANINGS = {
@@ -31,7 +31,7 @@ def ending(prog: str, read: Callable[[], tuple], work: Callable[..., int | None]
     try:
         settings = read()
         reading = False
-        hf_localgan.register()
+        register()
         return work(*settings) or DONE
     except SystemExit as end:  # argparse has said why
         return end.code if isinstance(end.code, int) else DONE

@@ -3,8 +3,8 @@
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from hf_localgan.arguments import RecipeParser
 from hf_localgan.commands.exits import STOPPED, ending, told
+from hf_localgan.recipes import RecipeParser
 from hf_localgan.trainers import DivergenceError
 
 

@@ -6,15 +6,9 @@ a report: `energy.json`, `energy.md`, plots, a model card.
 
 from collections.abc import Sequence
 
-from hf_localgan.arguments import (
-    DataArguments,
-    EnergyArguments,
-    EnergyReportArguments,
-    TokenizerArguments,
-    set_up_energy,
-)
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.evaluation import finish_energy_training
+from hf_localgan.recipes import DataArguments, EnergyArguments, EnergyReportArguments, TokenizerArguments, set_up_energy
+from hf_localgan.recipes.finish_energy import finish_energy_training
 from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig
 
 

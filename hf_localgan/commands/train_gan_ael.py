@@ -8,9 +8,9 @@ Without a file: the shipped corpus. The stages are those of LocalGAN without the
 from collections.abc import Sequence
 from functools import partial
 
-from hf_localgan.arguments import DataArguments, EvaluationArguments, StageArguments
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
 from hf_localgan.trainers import GanAelConfig
 
 

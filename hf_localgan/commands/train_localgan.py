@@ -10,9 +10,9 @@ Leaves the generator with its tokenizer, `discriminator/`, `energy/`, checkpoint
 from collections.abc import Sequence
 from functools import partial
 
-from hf_localgan.arguments import DataArguments, EvaluationArguments, StageArguments
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
 from hf_localgan.trainers import LocalGanConfig
 
 

@@ -8,9 +8,9 @@ from collections.abc import Sequence
 
 from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan.arguments import DataArguments, DiscriminatorArguments, TokenizerArguments, set_up_discriminator
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.evaluation import finish_matching
+from hf_localgan.recipes import DataArguments, DiscriminatorArguments, TokenizerArguments, set_up_discriminator
+from hf_localgan.recipes.finish_matching import finish_matching
 from hf_localgan.trainers import MatchingConfig, MatchingTrainer
 
 

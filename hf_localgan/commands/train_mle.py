@@ -6,15 +6,15 @@ model card in `output_dir`.
 
 from collections.abc import Sequence
 
-from hf_localgan.arguments import (
+from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes import (
     DataArguments,
     EvaluationArguments,
     GeneratorArguments,
     TokenizerArguments,
     set_up_training,
 )
-from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.evaluation import finish_training
+from hf_localgan.recipes.finish import finish_training
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 

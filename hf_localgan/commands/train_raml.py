@@ -9,17 +9,18 @@ from collections.abc import Sequence
 
 from rich.console import Console
 
-from hf_localgan.arguments import (
+from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes import (
     DataArguments,
     EvaluationArguments,
     GeneratorArguments,
     TokenizerArguments,
     set_up_training,
 )
-from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.evaluation import finish_training, summarize_draws
-from hf_localgan.trainers.raml_config import OF_SERIES, RamlConfig
-from hf_localgan.trainers.raml_trainer import RamlTrainer
+from hf_localgan.recipes.finish import finish_training
+from hf_localgan.trainers.raml.config import OF_SERIES, RamlConfig
+from hf_localgan.trainers.raml.draws import summarize_draws
+from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 
 def train(

@@ -3,8 +3,6 @@
 from hf_localgan.data.encoding import check_tokenizer, encode_pairs
 from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
-from hf_localgan.data.raml_clock import TemperatureSchedule
-from hf_localgan.data.raml_collator import RamlCollator, split_draws
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
@@ -22,10 +20,8 @@ __all__ = [
     "LengthLimits",
     "Pairs",
     "PairsReport",
-    "RamlCollator",
     "SharedQueries",
     "SplitReport",
-    "TemperatureSchedule",
     "TokenVectors",
     "VectorCoverage",
     "WordVectors",
@@ -39,7 +35,6 @@ __all__ = [
     "load_word_vectors",
     "regular_tokens",
     "smalltalk_files",
-    "split_draws",
     "token_vectors",
     "train_token_vectors",
     "train_tokenizer",

@@ -15,7 +15,7 @@ from hf_localgan.data.label_frames import LabelFrames
 from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
 from hf_localgan.payoff.keys import derive_keys
 from hf_localgan.payoff.rewards import evaluate_rewards
-from hf_localgan.trainers.raml_config import REWARDS, make_reward
+from hf_localgan.trainers.raml.config import REWARDS, make_reward
 
 SAMPLERS = {"hamming": HammingPayoff, "edit": EditPayoff, "exact_edit": ExactEditPayoff}
 PAYOFFS = (*SAMPLERS, "importance")

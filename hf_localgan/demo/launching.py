@@ -1,9 +1,10 @@
 """Starting the page. What takes long to import is imported by `launch`, so that this room costs nothing to import."""
 
-import os
 import socket
 import sys
 from collections.abc import Sequence
+
+from hf_localgan.demo.gradio_import import import_gradio
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
@@ -98,17 +99,3 @@ def system_theme(gradio):
         font=[font("system-ui"), font("sans-serif")],
         font_mono=[font("ui-monospace"), font("monospace")],
     )
-
-
-def import_gradio():
-    """gradio, told first to send no usage data.
-
-    Raises:
-        ImportError: where it is not installed.
-    """
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    try:
-        import gradio
-    except ImportError as error:
-        raise ImportError('The demo needs gradio: `pip install "hf-localgan[demo]"`.') from error
-    return gradio

@@ -7,19 +7,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import torch
 from huggingface_hub import snapshot_download
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_localgan.arguments import expand_path
-from hf_localgan.arguments.energy import load_energy
 from hf_localgan.data import load_pairs
-from hf_localgan.demo.references import ReferenceRadii, measure_references
-from hf_localgan.evaluation import answer_radii
+from hf_localgan.data.vocabulary import check_same_vocabulary, vocabulary_fingerprint
+from hf_localgan.demo.references import Reader, ReferenceRadii, measure_references
 from hf_localgan.models import DbmModel
 from hf_localgan.models.loading import load_generator
-from hf_localgan.trainers.vocabulary import check_same_vocabulary, vocabulary_fingerprint
+from hf_localgan.recipes import expand_path
+from hf_localgan.recipes.energy import load_energy
 
 ENERGY = "energy"  # folder of the energy in an output of LocalGAN's trainer
 
@@ -41,25 +39,6 @@ class Speaker:
     objective: str
     model: PreTrainedModel = field(repr=False)
     tokenizer: PreTrainedTokenizerBase = field(repr=False)
-
-
-@dataclass(frozen=True)
-class Reader:
-    """An energy, and the tokenizer that it reads texts with, whatever the generators' are.
-
-    Attributes:
-        path: where it came from.
-        energy: a `DbmModel` with word vectors.
-        tokenizer: the one it was made with.
-    """
-
-    path: str
-    energy: DbmModel = field(repr=False)
-    tokenizer: PreTrainedTokenizerBase = field(repr=False)
-
-    def radii(self, queries: Sequence[str], responses: Sequence[str]) -> np.ndarray:
-        """`F(q, r) - F(q, rc)` of each pair of texts, nats, float64; NaN where no word of one of them is known."""
-        return answer_radii(self.energy, self.tokenizer, queries, responses).numpy()
 
 
 @dataclass(frozen=True)

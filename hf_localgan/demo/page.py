@@ -6,7 +6,7 @@ from html import escape
 from hf_localgan.demo import markup
 from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings
 from hf_localgan.demo.draws import PAYOFFS, show_draws
-from hf_localgan.demo.launching import import_gradio
+from hf_localgan.demo.gradio_import import import_gradio
 from hf_localgan.demo.loading import Stage
 
 DECODINGS = [("greedy", "greedy"), ("beam search", "beams"), ("sampling", "sampling")]

@@ -3,14 +3,33 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
+from transformers import PreTrainedTokenizerBase
 
-if TYPE_CHECKING:
-    from hf_localgan.demo.loading import Reader
+from hf_localgan.evaluation import answer_radii
+from hf_localgan.models import DbmModel
 
 AT_ONCE = 128  # queries between two moves of the progress bar
+
+
+@dataclass(frozen=True)
+class Reader:
+    """An energy, and the tokenizer that it reads texts with, whatever the generators' are.
+
+    Attributes:
+        path: where it came from.
+        energy: a `DbmModel` with word vectors.
+        tokenizer: the one it was made with.
+    """
+
+    path: str
+    energy: DbmModel = field(repr=False)
+    tokenizer: PreTrainedTokenizerBase = field(repr=False)
+
+    def radii(self, queries: Sequence[str], responses: Sequence[str]) -> np.ndarray:
+        """`F(q, r) - F(q, rc)` of each pair of texts, nats, float64; NaN where no word of one of them is known."""
+        return answer_radii(self.energy, self.tokenizer, queries, responses).numpy()
 
 
 @dataclass(frozen=True)
@@ -45,7 +64,7 @@ def fold(query: str) -> str:
 
 
 def measure_references(
-    reader: "Reader", grouped: Sequence[Mapping], name: str, *, queries: int = 1000, progress: bool = True
+    reader: Reader, grouped: Sequence[Mapping], name: str, *, queries: int = 1000, progress: bool = True
 ) -> ReferenceRadii:
     """Radii of the responses to some queries, evenly spaced in the data set.
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 
-from hf_localgan.evaluation.sweep import FILES
+from hf_localgan.evaluation.dialogue import FILES
 from hf_localgan.metrics import (
     BleuStatistics,
     Comparison,

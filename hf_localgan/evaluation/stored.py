@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from hf_localgan.evaluation.answers import Decoding
+from hf_localgan.decoding.answers import Decoding
+from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.runs import Run, stored_interval
-from hf_localgan.evaluation.sweep import Evaluation
 from hf_localgan.evaluation.translation import TranslationEvaluation
 from hf_localgan.metrics import Score, ScoreReport
 

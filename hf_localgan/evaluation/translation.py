@@ -9,8 +9,8 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_localgan.evaluation.answers import Decoding, answer_all
-from hf_localgan.evaluation.sweep import Evaluation
+from hf_localgan.decoding.answers import Decoding, answer_all
+from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.metrics import Interval, Score, ScoreReport, Signature, metric_tokens, sentence_bleu
 from hf_localgan.metrics.checks import require_equal_lengths, require_reference_lists
 from hf_localgan.metrics.intervals import no_interval

@@ -18,7 +18,7 @@ class Signature:
     settings: dict[str, Any]
 
     def __str__(self) -> str:
-        from hf_localgan import __version__
+        from hf_localgan.version import __version__
 
         settings = {**self.settings, "v": __version__}
         return "|".join([self.metric, *(f"{key}:{self._text(value)}" for key, value in settings.items())])

@@ -1,26 +1,29 @@
 """Trainers and their configurations."""
 
-from hf_localgan.trainers.base import TokenLossTrainer
-from hf_localgan.trainers.cards import card_of_folder
-from hf_localgan.trainers.dbm_config import DbmTrainingConfig
-from hf_localgan.trainers.dbm_divergence import DivergenceError
-from hf_localgan.trainers.dbm_trainer import DbmTrainer
-from hf_localgan.trainers.expected_reward_config import ExpectedRewardConfig
-from hf_localgan.trainers.expected_reward_trainer import ExpectedRewardTrainer
-from hf_localgan.trainers.gan_ael_config import GanAelConfig
-from hf_localgan.trainers.gan_ael_trainer import GanAelTrainer
-from hf_localgan.trainers.gan_base import GanTrainer
-from hf_localgan.trainers.gan_config import GanConfig
-from hf_localgan.trainers.localgan_config import LocalGanConfig
-from hf_localgan.trainers.localgan_trainer import LocalGanTrainer
-from hf_localgan.trainers.matching_config import MatchingConfig
-from hf_localgan.trainers.matching_trainer import MatchingTrainer
-from hf_localgan.trainers.mle_config import MleConfig
-from hf_localgan.trainers.mle_trainer import MleTrainer
-from hf_localgan.trainers.raml_config import RamlConfig, make_payoff
-from hf_localgan.trainers.raml_trainer import RamlTrainer
-from hf_localgan.trainers.response_monitor import ResponseMonitor
-from hf_localgan.trainers.samples import SampleTableCallback, read_samples, sample_table
+from hf_localgan.trainers.adversarial.config import GanConfig
+from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
+from hf_localgan.trainers.adversarial.gan_ael_trainer import GanAelTrainer
+from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
+from hf_localgan.trainers.adversarial.localgan_trainer import LocalGanTrainer
+from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.adversarial.soft_trainer import GanTrainer
+from hf_localgan.trainers.base.cards import card_of_folder
+from hf_localgan.trainers.base.sample_table import SampleTableCallback, read_samples, sample_table
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
+from hf_localgan.trainers.dbm.divergence import DivergenceError
+from hf_localgan.trainers.dbm.trainer import DbmTrainer
+from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
+from hf_localgan.trainers.expected_reward.trainer import ExpectedRewardTrainer
+from hf_localgan.trainers.matching.config import MatchingConfig
+from hf_localgan.trainers.matching.trainer import MatchingTrainer
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.mle.trainer import MleTrainer
+from hf_localgan.trainers.raml.clock import TemperatureSchedule
+from hf_localgan.trainers.raml.collator import RamlCollator, split_draws
+from hf_localgan.trainers.raml.config import RamlConfig, make_payoff
+from hf_localgan.trainers.raml.draws import DrawSummary, summarize_draws
+from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 __all__ = [
     "DbmTrainer",
@@ -38,7 +41,12 @@ __all__ = [
     "MatchingTrainer",
     "MleConfig",
     "MleTrainer",
+    "DrawSummary",
+    "RamlCollator",
     "RamlConfig",
+    "TemperatureSchedule",
+    "split_draws",
+    "summarize_draws",
     "RamlTrainer",
     "ResponseMonitor",
     "SampleTableCallback",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hf_localgan.arguments import DataArguments
 from hf_localgan.cli import COMMANDS, MODULES, main
 from hf_localgan.commands import recipe
 from hf_localgan.commands.recipe import default_file, run, training_parser
+from hf_localgan.recipes import DataArguments
 from hf_localgan.trainers import DivergenceError, MleConfig
 
 ROOT = Path(__file__).parents[2]

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from hf_localgan import DbmConfig, DbmModel
-from hf_localgan.demo.loading import Reader, Speaker, Stage
-from hf_localgan.demo.references import measure_references
+from hf_localgan.demo.loading import Speaker, Stage
+from hf_localgan.demo.references import Reader, measure_references
 
 ROWS = [
     {"query": "hello", "responses": ["hello you", "how are you ?"]},

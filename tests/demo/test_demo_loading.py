@@ -8,10 +8,10 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
 from hf_localgan import measure_locality
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.demo import launch
 from hf_localgan.demo.launching import check_address
 from hf_localgan.demo.loading import find_energy, load_reader, set_stage
-from hf_localgan.trainers.vocabulary import vocabulary_fingerprint
 
 
 @pytest.fixture(autouse=True)

@@ -48,7 +48,7 @@ def test_settings_show_their_help_and_their_default(site):
     text = unescape(re.sub(r"<[^>]+>", "", site.text("api/trainers/")))
     assert "Of relu(delta_alpha). 1 in the paper, 10 in its code." in text
     assert "metadata=" not in text
-    groups = unescape(re.sub(r"<[^>]+>", "", site.text("api/arguments/")))
+    groups = unescape(re.sub(r"<[^>]+>", "", site.text("api/recipes/")))
     assert "Configuration of a Hub data set." in groups
 
 

@@ -12,7 +12,8 @@ from rich.console import Console
 from torch import nn
 
 from hf_localgan.data import WordVectors
-from hf_localgan.evaluation import Decoding, Evaluation, evaluate_generator, plot_diversity_relevance, plot_training
+from hf_localgan.decoding import Decoding
+from hf_localgan.evaluation import Evaluation, evaluate_generator, plot_diversity_relevance, plot_training
 from hf_localgan.metrics import bleu, distinct_n, score_references, score_responses
 
 QUERIES = ["hello", "how are you ?", "what is your name ?", "are you fine ?"]

@@ -12,14 +12,8 @@ from torch import nn
 from transformers import DataCollatorForSeq2Seq, EvalPrediction
 
 from hf_localgan.data import encode_pairs
-from hf_localgan.evaluation import (
-    Decoding,
-    answer_queries,
-    evaluate_translations,
-    plot_training,
-    score_translations,
-    translation_metrics,
-)
+from hf_localgan.decoding import Decoding, answer_queries
+from hf_localgan.evaluation import evaluate_translations, plot_training, score_translations, translation_metrics
 from hf_localgan.trainers import MleConfig, MleTrainer
 
 REFERENCES = [["L'homme est assis , hello .", "Un homme."], ["Deux chiens courent vite."], ["Elle n'est pas là."]]

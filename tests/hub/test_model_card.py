@@ -9,7 +9,8 @@ import torch
 from huggingface_hub import ModelCard
 
 from hf_localgan.data import WordVectors
-from hf_localgan.evaluation import Decoding, Evaluation
+from hf_localgan.decoding import Decoding
+from hf_localgan.evaluation import Evaluation
 from hf_localgan.hub import write_model_card
 from hf_localgan.hub.objectives import OBJECTIVES
 from hf_localgan.hub.settings import changed_settings

@@ -12,7 +12,8 @@ import pyarrow.parquet as parquet
 import pytest
 
 from hf_localgan.data import WordVectors
-from hf_localgan.evaluation import Decoding, Evaluation
+from hf_localgan.decoding import Decoding
+from hf_localgan.evaluation import Evaluation
 from hf_localgan.metrics import compare_systems, score_references, score_responses
 
 ROOT = Path(__file__).parents[2]

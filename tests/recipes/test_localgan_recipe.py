@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
-from hf_localgan.trainers.publishing import PublishingMixin
+from hf_localgan.trainers.base.publishing import PublishingMixin
 
 ROOT = Path(__file__).parents[2]
 LEFT = {

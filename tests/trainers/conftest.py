@@ -286,7 +286,7 @@ def parameters():
 def launch_two(folder: Path, script: str, *words: str):
     """Runs `script 2 folder words...` in two processes under torchrun; they leave `rank0.json` and `rank1.json`."""
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    command += [Path(__file__).with_name(script), "2", folder, *words]
+    command += [Path(__file__).parent / "processes" / script, "2", folder, *words]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": os.pathsep.join(sys.path)}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
     assert done.returncode == 0, done.stderr[-4000:]
@@ -302,7 +302,7 @@ def launched(request, tmp_path_factory) -> Path:
     if "PYTEST_XDIST_WORKER" in os.environ:
         folder = folder.parent
     folder /= "two"
-    modules = {item.module for item in request.session.items if item.path.parent == Path(__file__).parent}
+    modules = {item.module for item in request.session.items if Path(__file__).parent in item.path.parents}
     shared = [module for module in modules if hasattr(module, "SCRIPT") and not hasattr(module, "OWN_LAUNCH")]
     scripts = {module.SCRIPT.removesuffix(".py") for module in shared}
     with FileLock(folder.with_suffix(".lock")):
@@ -330,7 +330,7 @@ def two(request, tmp_path_factory) -> list[dict]:
 @pytest.fixture(scope="module")
 def one(request, tmp_path_factory) -> dict:
     """The same measured in this process."""
-    path = Path(__file__).with_name(request.module.SCRIPT)
+    path = Path(__file__).parent / "processes" / request.module.SCRIPT
     spec = importlib.util.spec_from_file_location(path.stem, path)
     script = importlib.util.module_from_spec(spec)
     with pytest.MonkeyPatch.context() as patch:

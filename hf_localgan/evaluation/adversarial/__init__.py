@@ -1,0 +1,1 @@
+"""What adversarial training has changed."""

@@ -1,0 +1,263 @@
+"""One generator, scored under greedy decoding, beam search and a sweep of sampling temperatures."""
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pyarrow
+import pyarrow.parquet
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, Group
+from rich.markup import escape
+from rich.table import Table
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from hf_localgan.decoding.answers import Decoding, answer_all
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.files import replacing
+from hf_localgan.metrics import ScoreReport, score_references, score_responses
+
+# What the tables of dialogue show, in this order; the JSON file holds every score.
+SHOWN = {
+    "dist_1": "Dist-1",
+    "dist_2": "Dist-2",
+    "ent_4": "Ent-4",
+    "distinct_responses": "distinct",
+    "mean_length": "words",
+    "bleu_2": "BLEU-2",
+    "relevance_mean": "Rel mean",
+    "relevance_max": "Rel max",
+    "local_coverage": "coverage",
+}
+
+FILES = ("evaluation.json", "evaluation.md", "generations.parquet", "query_scores.parquet")
+
+
+@dataclass
+class Evaluation:
+    """Scores and answers of one generator.
+
+    Attributes:
+        about: model, data set, split, likelihood, versions: whatever names this evaluation, ready for JSON.
+        queries: texts.
+        references: for each query its references.
+        reports: scores by the name of the decoding.
+        references_report: the references' own scores, `None` where they have none.
+        answers: texts by the name of the decoding, the first answer to each query.
+        decodings: the ways of decoding, in order.
+        seconds: time that generating took, by the name of the decoding.
+
+    Subclasses score something else than responses of dialogue: `kind` names it, and `shown` is what the tables show.
+    """
+
+    kind: ClassVar[str] = "dialogue"
+    shown: ClassVar[dict[str, str]] = SHOWN
+    columns: ClassVar[tuple[str, str]] = ("query", "a reference")
+    samples: ClassVar[str] = "sample responses"
+
+    about: dict[str, Any]
+    queries: list[str]
+    references: list[list[str]]
+    reports: dict[str, ScoreReport]
+    references_report: ScoreReport | None
+    answers: dict[str, list[str]] = field(repr=False)
+    decodings: list[Decoding] = field(repr=False)
+    seconds: dict[str, float] = field(default_factory=dict)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: the kind, `about`, the references' scores, for each decoding its settings, time and scores."""
+        decodings = {
+            decoding.name: {
+                "generate": decoding.arguments,
+                "seconds": round(self.seconds.get(decoding.name, 0.0), 2),
+                **self.reports[decoding.name].to_dict(),
+            }
+            for decoding in self.decodings
+        }
+        own = None if self.references_report is None else self.references_report.to_dict()
+        return {"kind": self.kind, "about": self.about, "references": own, "decodings": decodings}
+
+    def rows(self) -> list[tuple[str, ScoreReport]]:
+        """The lines of the tables: each decoding, then the references."""
+        own = [] if self.references_report is None else [("references", self.references_report)]
+        return [*((one.name, self.reports[one.name]) for one in self.decodings), *own]
+
+    def scores_table(self) -> Table:
+        """Scores as a rich table."""
+        table = Table(title=f"scores of {len(self.queries)} queries", title_justify="left", box=SIMPLE_HEAD)
+        table.show_edge, table.padding = False, (0, 1, 0, 0)  # ten columns fit on a screen of 80 characters
+        table.add_column("decoding", min_width=11)
+        names = self._names_shown()
+        for name in names:
+            longest = max(len(word) for word in self.shown[name].split())
+            table.add_column(self.shown[name], justify="right", min_width=max(longest, 6), overflow="fold")
+        for title, report in self.rows():
+            table.add_row(title, *(_cell(report, name) for name in names))
+        return table
+
+    def samples_table(self, rows: int = 8) -> Table:
+        """Some queries with a reference and the answers under three decodings, as a rich table."""
+        names = self._decodings_shown()
+        table = Table(title=self.samples, title_justify="left", expand=True)
+        for column in (*self.columns, *names):
+            table.add_column(column, ratio=1, overflow="fold")
+        for index in self._sample_indices(rows):
+            answers = (self.answers[name][index] for name in names)
+            texts = (self.queries[index], self.references[index][0], *answers)
+            table.add_row(*(escape(text) for text in texts))  # "[sighs]" is no style
+        return table
+
+    def to_markdown(self, rows: int = 12) -> str:
+        """Scores with 95 % intervals, and samples."""
+        names = self._names_shown()
+        lines = ["## Scores", "", *markdown_heading("decoding", *(self.shown[name] for name in names))]
+        for title, report in self.rows():
+            lines.append(markdown_row(title, *(_cell_with_interval(report, name) for name in names)))
+        lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
+        shown = self._decodings_shown()
+        lines += [f"## {self.samples.capitalize()}", "", markdown_row(*self.columns, *shown)]
+        lines.append("| --- " * (2 + len(shown)) + "|")
+        for index in self._sample_indices(rows):
+            answers = (self.answers[name][index] for name in shown)
+            lines.append(markdown_row(self.queries[index], self.references[index][0], *answers))
+        return "\n".join(lines) + "\n"
+
+    def print(self, console: Console | None = None):
+        """Both tables on the console."""
+        (console or Console()).print(Group(self.scores_table(), self.samples_table()))
+
+    def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
+        """Writes `evaluation.json`, `evaluation.md`, two parquet files and, of dialogue, `diversity_relevance.png`.
+
+        `generations.parquet` has a row per query: `query`, `references`, and the answer under each decoding.
+        `query_scores.parquet` has a row per decoding and query: `decoding`, `query` (its row in the other file) and
+        values of single answers, those whose means some scores are among them, null where a query has none.
+
+        Args:
+            folder: made where it is missing; files of an earlier evaluation are replaced.
+            plots: needs matplotlib, of the `plots` extra.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        files = [folder / name for name in FILES]
+        with replacing(files[0]) as path:
+            text = json.dumps(_plain(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
+            path.write_text(text + "\n", encoding="utf-8")
+        with replacing(files[1]) as path:
+            path.write_text(self.to_markdown(), encoding="utf-8")
+        with replacing(files[2]) as path:
+            columns = {"query": self.queries, "references": self.references, **self.answers}
+            pyarrow.parquet.write_table(pyarrow.table(columns), path)
+        with replacing(files[3]) as path:
+            pyarrow.parquet.write_table(self._query_scores(), path)
+        return files + (self._plot(folder) if plots else [])
+
+    def _plot(self, folder: Path) -> list[Path]:
+        from hf_localgan.evaluation.plots import plot_diversity_relevance
+
+        plot_diversity_relevance(self, folder / "diversity_relevance.png")
+        return [folder / "diversity_relevance.png"]
+
+    def _query_scores(self) -> pyarrow.Table:
+        tables = []
+        for one in self.decodings:
+            values = self.reports[one.name].per_query
+            columns = {"decoding": [one.name] * len(self.queries), "query": range(len(self.queries))}
+            columns |= {name: pyarrow.array(some, from_pandas=True) for name, some in values.items()}  # NaN is null
+            tables.append(pyarrow.table(columns))
+        return pyarrow.concat_tables(tables, promote_options="default")
+
+    def _names_shown(self) -> list[str]:
+        return [name for name in self.shown if any(name in report.scores for report in self.reports.values())]
+
+    def _decodings_shown(self) -> list[str]:
+        """Greedy, the widest beam and the middle temperature, as far as they are there."""
+        sampled = [one for one in self.decodings if one.temperature is not None]
+        searched = [one for one in self.decodings if one.temperature is None]
+        chosen = searched[:1] + searched[1:][-1:] + sampled[len(sampled) // 2 :][:1]
+        return [one.name for one in chosen]
+
+    def _sample_indices(self, rows: int) -> list[int]:
+        """Evenly spaced over the set, so that nobody chose them."""
+        rows = min(rows, len(self.queries))
+        return [index * len(self.queries) // rows for index in range(rows)]
+
+
+def evaluate_generator(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    references: Sequence[Sequence[str]],
+    *,
+    decodings: Sequence[Decoding],
+    vectors=None,
+    tokenization: str = "words",
+    lowercase: bool = True,
+    num_samples: int = 1,
+    resamples: int = 1000,
+    about: dict[str, Any] | None = None,
+    seed: int = 0,
+    **answering,
+) -> Evaluation:
+    """Answers every query under every decoding and scores the answers.
+
+    Args:
+        model: any encoder-decoder.
+        tokenizer: its tokenizer.
+        queries: texts.
+        references: for each query at least one.
+        decodings: the ways of decoding.
+        vectors: word vectors for the embedding scores; without, these are left out.
+        tokenization: of the metrics, as in `metric_tokens`.
+        lowercase: whether the metrics ignore case.
+        num_samples: answers per query of a sampling decoding, for local coverage; all other scores see the first.
+        resamples: of the bootstrap.
+        about: kept in the result.
+        seed: of sampling and resampling.
+        answering: further arguments of `answer_queries`.
+    """
+    scoring = dict(vectors=vectors, tokenization=tokenization, lowercase=lowercase, resamples=resamples, seed=seed)
+    drawn, seconds = answer_all(model, tokenizer, queries, decodings, num_samples=num_samples, seed=seed, **answering)
+    answers = {name: [texts[0] for texts in some] for name, some in drawn.items()}
+    reports = {
+        name: score_responses(
+            answers[name], references, queries=queries, samples=some if len(some[0]) > 1 else None, **scoring
+        )
+        for name, some in drawn.items()
+    }
+    own = score_references(references, **scoring)
+    return Evaluation(
+        about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
+    )
+
+
+def _plain(value):
+    """The same for JSON, which knows no NaN and no infinity: they become null."""
+    if isinstance(value, dict):
+        return {key: _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _cell(report: ScoreReport, name: str) -> str:
+    return _short(report[name].value) if name in report.scores else ""
+
+
+def _cell_with_interval(report: ScoreReport, name: str) -> str:
+    if name not in report.scores:
+        return ""
+    interval = report[name].interval
+    if math.isnan(interval.low):  # a number of the whole set, such as a length ratio
+        return _short(interval.value)
+    return f"{_short(interval.value)} ({_short(interval.low)} to {_short(interval.high)})"
+
+
+def _short(value: float) -> str:
+    """At most six characters, so that a table fits on a screen: 0.0083, 5.204, 13.32."""
+    return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"

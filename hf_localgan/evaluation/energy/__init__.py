@@ -1,0 +1,1 @@
+"""What an energy has learned."""

@@ -1,0 +1,333 @@
+"""The report on an energy model: numbers, tables, files."""
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, is_dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from rich.console import Console
+from rich.markdown import Markdown
+
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.files import replacing
+from hf_localgan.metrics.energy import CenterCosine
+from hf_localgan.metrics.energy_gap import GapBySize, GapBySpread, SecondOrderGap
+from hf_localgan.metrics.intervals import Interval
+
+Show = Callable[[Interval], str]
+
+FILES = ("energy.json", "energy.md")
+PLOTS = ("energy_histograms.png", "energy_gap.png", "energy_clusters.png")
+
+
+class Matching(NamedTuple):
+    """How well true responses are told from those of other queries.
+
+    Attributes:
+        difference: share of comparisons that the true response wins by `F(q, r) - F(bq, r)`; chance is 0.5.
+        energy: the same by `F(q, r)` alone, to which short and common responses are near for every query.
+        recall_at_1: how often it is the first of `candidates` by the difference.
+        candidates: the true one included.
+    """
+
+    difference: Interval
+    energy: Interval
+    recall_at_1: Interval
+    candidates: int
+
+
+class Gap(NamedTuple):
+    """Theorem 1, measured; energies in nats.
+
+    Attributes:
+        by_size: `|F(q, R_q) - F(q, rc)|` against the number of responses.
+        by_spread: the same against the trace of their covariance; `None` where no query has two responses.
+        signed: mean of `F(q, R_q) - F(q, rc)` over all queries.
+        measured: the same over the queries of `second_order`.
+        second_order: what curvature says, of some queries with several responses.
+        gaps, spreads, predicted: of each query, NaN where there is none.
+    """
+
+    by_size: GapBySize
+    by_spread: GapBySpread | None
+    signed: Interval
+    measured: Interval | None
+    second_order: SecondOrderGap | None
+    gaps: np.ndarray
+    spreads: np.ndarray
+    predicted: np.ndarray
+
+
+class Likelihood(NamedTuple):
+    """Log-density of standardised pairs, nats per pair.
+
+    Attributes:
+        test: mean over the test pairs.
+        train: mean over as many training pairs.
+        dimensions: of a pair, for nats per dimension.
+        bound: `-F~ - ln Z` on the test pairs, where `test` uses a better estimate of `F`; `None` for a normal
+            distribution, as all that follows.
+        log_partition, log_partition_error: `ln Z` and its standard error, which every value above shares.
+        effective_sample_size, chains: of the annealed importance sampling; `None` where all states were enumerated.
+        advantage: mean of `test` less that of the better normal distribution, pair by pair; `None` without one.
+    """
+
+    test: Interval
+    train: float
+    dimensions: int
+    bound: float | None = None
+    log_partition: float | None = None
+    log_partition_error: float | None = None
+    effective_sample_size: float | None = None
+    chains: int | None = None
+    advantage: Interval | None = None
+
+
+class Radii(NamedTuple):
+    """`F(q, r) - F(q, rc)` of each test pair, nats, shape `(pairs,)`.
+
+    Attributes:
+        true: of the responses themselves.
+        other: of responses of other queries.
+        shuffled: of vectors whose dimensions are from different responses.
+        noise: of standard normal vectors.
+    """
+
+    true: np.ndarray
+    other: np.ndarray
+    shuffled: np.ndarray
+    noise: np.ndarray
+
+
+class ClusterPlane(NamedTuple):
+    """One query's responses in the plane of their two principal axes about the centre, which is at the origin.
+
+    Attributes:
+        title: the query.
+        responses, others: projections of its own and of other queries' responses, shapes `(responses, 2)`.
+        ticks: coordinates of the grid, shape `(grid,)`.
+        radii: `F(q, r) - F(q, rc)` in the plane, nats, shape `(grid, grid)`, first the second axis.
+        share: of the responses' squared distance from the centre that lies in the plane.
+    """
+
+    title: str
+    responses: np.ndarray
+    others: np.ndarray
+    ticks: np.ndarray
+    radii: np.ndarray
+    share: float
+
+
+@dataclass
+class EnergyReport:
+    """What `evaluate_energy` found. Intervals are of 95 % over queries; energies are in nats.
+
+    Attributes:
+        about: model, data, sizes: whatever names this report, ready for JSON.
+        matching: by name of the system: the model, its rivals, normal distributions.
+        center: cosine of the centre with the mean of the true responses and its shuffled control, by name.
+        positive_center: share of queries with `F(q, rc) > 0`.
+        center_energy: `F(q, rc)` of each query, shape `(queries,)`.
+        gap: Theorem 1.
+        likelihood: by name.
+        reconstruction: mean squares per dimension, and what the mean field needed.
+        radii: of true and other responses.
+        clusters: for the plots.
+    """
+
+    about: dict[str, Any]
+    matching: dict[str, Matching]
+    center: dict[str, CenterCosine]
+    positive_center: Interval
+    center_energy: np.ndarray = field(repr=False)
+    gap: Gap = field(repr=False)
+    likelihood: dict[str, Likelihood]
+    reconstruction: dict[str, float]
+    radii: Radii = field(repr=False)
+    clusters: list[ClusterPlane] = field(repr=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON: all numbers but those of single pairs and queries, of which means and quantiles are told."""
+        gap = self.gap._asdict()
+        for name in ("gaps", "spreads", "predicted"):
+            gap[name] = summary(gap[name])
+        if self.gap.second_order is not None:
+            parts = {**self.gap.second_order._asdict(), "total": self.gap.second_order.total}
+            gap["second_order"] = {name: summary(values) for name, values in parts.items()}
+        likelihood = {
+            name: {**one._asdict(), "test_per_dimension": one.test.value / one.dimensions}
+            for name, one in self.likelihood.items()
+        }
+        return plain(
+            {
+                "kind": "energy",
+                "about": self.about,
+                "matching": self.matching,
+                "center_cosine": self.center,
+                "positive_center": self.positive_center,
+                "center_energy": summary(self.center_energy),
+                "gap": gap,
+                "likelihood": likelihood,
+                "reconstruction": self.reconstruction,
+                "radii": {name: summary(values) for name, values in self.radii._asdict().items()},
+            }
+        )
+
+    def to_markdown(self, intervals: bool = True) -> str:
+        """Tables, with 95 % intervals over queries or without."""
+        show = cell if intervals else _value
+        parts = (self._matching(show), self._centers(show), self._gap(show), self._likelihood(show), self._rest())
+        return "\n".join(line for part in parts for line in part)
+
+    def print(self, console: Console | None = None):
+        """The tables on the console, without intervals, so that they fit."""
+        (console or Console()).print(Markdown(self.to_markdown(intervals=False)))
+
+    def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
+        """Writes `energy.json`, `energy.md` and three plots, as far as there is something to plot.
+
+        Args:
+            folder: made where it is missing; files of an earlier report are replaced.
+            plots: needs matplotlib, of the `plots` extra.
+
+        Returns:
+            The files.
+        """
+        folder = Path(folder)
+        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        files = [folder / name for name in FILES]
+        for file, content in zip(files, (text, self.to_markdown()), strict=True):
+            with replacing(file) as path:
+                path.write_text(content, encoding="utf-8")
+        if plots:
+            from hf_localgan.evaluation.energy import plots as energy_plots
+
+            draw = (energy_plots.plot_radii, energy_plots.plot_gap, energy_plots.plot_clusters)
+            for function, name in zip(draw, PLOTS, strict=True):
+                if function is not energy_plots.plot_clusters or self.clusters:
+                    function(self, folder / name)
+                    files.append(folder / name)
+        return files
+
+    # ---- tables ----
+
+    def _matching(self, show: Show) -> list[str]:
+        candidates = next(iter(self.matching.values())).candidates
+        first = f"first of {candidates}"
+        lines = ["## Matching", "", *markdown_heading("by", "F(q, r) - F(bq, r)", "F(q, r)", first)]
+        for name, one in self.matching.items():
+            lines.append(markdown_row(name, *(show(part) for part in one[:3])))
+        return [*lines, markdown_row("chance", "0.5", "0.5", f"{1 / candidates:.3g}"), ""]
+
+    def _centers(self, show: Show) -> list[str]:
+        lines = ["## Centres", "", *markdown_heading("centre", "cosine with the true responses' mean", "shuffled")]
+        lines += [markdown_row(name, show(one.true), show(one.shuffled)) for name, one in self.center.items()]
+        low, middle, high = np.quantile(self.center_energy, [0, 0.5, 1])
+        return [
+            *lines,
+            "",
+            f"F(q, rc) > 0 for {show(self.positive_center)} of the queries; it goes from {low:.4g} to {high:.4g} nats, "
+            f"median {middle:.4g}.",
+            "",
+        ]
+
+    def _gap(self, show: Show) -> list[str]:
+        gap, size = self.gap, self.gap.by_size
+        lines = ["## Theorem 1: the gap between a cluster's energy and its centre's, nats", ""]
+        lines += markdown_heading("responses", "queries", "gap", "change from one response")
+        for row in zip(size.sizes, size.queries, size.gap, size.change, strict=True):
+            lines.append(markdown_row(str(row[0]), str(row[1]), *map(show, row[2:])))
+        lines += ["", f"With its sign, over all queries: {show(gap.signed)}.", ""]
+        if gap.by_spread is not None:
+            spread = gap.by_spread
+            lines += markdown_heading("spread", "queries", "gap", "by curvature and spread")
+            for row in zip(spread.spread, spread.queries, spread.gap, spread.predicted, strict=True):
+                lines.append(markdown_row(f"{row[0]:.4g}", str(row[1]), show(row[2]), number(row[3])))
+            lines += ["", f"Spearman's correlation of gap and spread: {number(spread.rank_correlation)}.", ""]
+        if gap.second_order is not None:
+            means = {name: float(values.mean()) for name, values in gap.second_order._asdict().items()}
+            lines += [
+                f"On {len(gap.second_order.spread)} queries the gap with its sign is {show(gap.measured)}. To second "
+                f"order it is {sum(means.values()):.4g}: by the spread, tr(Hess F(rc) Sigma) / 2, "
+                f"{means['spread']:.4g}; by the distance of the responses' mean from the centre {means['offset']:.4g}; "
+                f"by the slope at the centre {number(means['slope'])}.",
+                "",
+            ]
+        return lines
+
+    def _likelihood(self, show: Show) -> list[str]:
+        columns = (
+            "nats per pair",
+            "per dimension",
+            "train",
+            "more than Gaussian",
+            "-F~ - ln Z",
+            "ln Z",
+            "chains that count",
+        )
+        lines = ["## Log-likelihood", "", *markdown_heading("model", *columns)]
+        for name, one in self.likelihood.items():
+            cells = [show(one.test), f"{one.test.value / one.dimensions:.4f}", f"{one.train:.4g}"]
+            if one.bound is None:
+                cells += [""] * 4
+            else:
+                counted = one.effective_sample_size
+                cells += ["" if one.advantage is None else show(one.advantage), f"{one.bound:.5g}"]
+                cells.append(f"{one.log_partition:.5g} ± {one.log_partition_error:.2g}")
+                cells.append("exact" if counted is None else f"{counted:.3g} of {one.chains}")
+            lines.append(markdown_row(name, *cells))
+        return [*lines, ""]
+
+    def _rest(self) -> list[str]:
+        lines = ["## Radii and reconstruction", "", *markdown_heading("response", "mean radius", "median", "deviation")]
+        for name, values in self.radii._asdict().items():
+            found = (values.mean(), np.median(values), values.std())
+            lines.append(markdown_row(name, *(f"{value:.4g}" for value in found)))
+        lines += ["", *(f"* {name.replace('_', ' ')}: {value:.4g}" for name, value in self.reconstruction.items())]
+        return [*lines, "", *(f"* {name}: {value}" for name, value in self.about.items()), ""]
+
+
+def cell(interval: Interval) -> str:
+    """`0.652 (0.641 to 0.663)`, or the value alone."""
+    if math.isnan(interval.low):
+        return number(interval.value)
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
+
+
+def number(value: float) -> str:
+    """Three decimals below 1, four digits above; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1 else f"{value:.4g}"  # `+ 0.0`: no minus before a zero
+
+
+def _value(interval: Interval) -> str:
+    return number(interval.value)
+
+
+def summary(values: np.ndarray) -> dict[str, float | int]:
+    """Count, mean, (population) standard deviation and five quantiles of the numbers that are not NaN."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return {"count": 0}
+    quantiles = np.quantile(known, [0, 0.05, 0.5, 0.95, 1])
+    names = ("lowest", "quantile_05", "median", "quantile_95", "highest")
+    return {"count": len(known), "mean": known.mean(), "std": known.std(), **dict(zip(names, quantiles, strict=True))}
+
+
+def plain(value):
+    """The same for JSON, which knows no NaN, no arrays and no tuples with names."""
+    if hasattr(value, "_asdict"):
+        value = value._asdict()
+    elif is_dataclass(value):
+        value = asdict(value)
+    if isinstance(value, dict):
+        return {str(key): plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple, np.ndarray)):
+        return [plain(one) for one in value]
+    value = value.item() if isinstance(value, np.generic) else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,1 @@
+"""Training of a generator against other players."""

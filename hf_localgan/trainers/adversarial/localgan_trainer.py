@@ -1,0 +1,192 @@
+"""LocalGAN: adversarial training with a radial term from the free energy of a deep Boltzmann machine."""
+
+import json
+import logging
+from itertools import islice
+from pathlib import Path
+
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor
+from transformers import TrainerCallback
+
+from hf_localgan.data.vocabulary import check_same_vocabulary
+from hf_localgan.decoding.soft_rollout import SoftRollout
+from hf_localgan.functional.adversarial import discriminator_loss
+from hf_localgan.functional.radial import delta_alpha, generator_loss, radius_spread, wrong_sign_share
+from hf_localgan.models.dbm import DbmModel
+from hf_localgan.trainers.adversarial.soft_trainer import GanTrainer, within_vocabulary
+from hf_localgan.trainers.base.checkpoints import told_if_damaged
+
+SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spaced
+
+logger = logging.getLogger(__name__)
+
+
+class LocalGanTrainer(GanTrainer):
+    """Trains a generator to be taken for the data and to keep its distance from the centre of a query's responses.
+
+    The generator minimises the hybrid objective (LocalGAN, Eq. 18) of its own generations `r^`,
+
+        -ln D(q, r^) + radial_weight * relu(delta_alpha),  delta_alpha = (F(q, r) - F(q, r^)) / scale
+
+    (`functional/radial.py`), the discriminator the cross-entropy of true pairs against generated and mismatched ones.
+    The energy is frozen, and stands in `energy/` of every checkpoint and of the output. With the scale "spread" the
+    standard deviation of the references' radii is measured at the start, unless the energy's configuration has it
+    already. Logged beside what `GanTrainer` logs: `loss/adversarial`, `loss/radial`, `gan/delta_alpha` (mean) and
+    `gan/phase2_fraction`, the share of generations nearer to the centre than their reference.
+
+    Args:
+        model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
+        args (`LocalGanConfig`): the settings.
+        discriminator: a `PairDiscriminator` of the generator's tokenizer.
+        energy: a trained `DbmModel` with word vectors, of the generator's tokenizer.
+        monitor: see `GanTrainer`.
+        kwargs: as `MleTrainer`.
+
+    Raises:
+        ValueError: for parts that do not fit together; see `GanTrainer`.
+    """
+
+    def __init__(self, model=None, args=None, *, discriminator=None, energy=None, monitor=None, **kwargs):
+        if not hasattr(args, "radial_scale"):
+            raise ValueError(f"`args` must be a `LocalGanConfig`, got {type(args).__name__}.")
+        _check_energy(energy)
+        super().__init__(model, args, discriminator=discriminator, monitor=monitor, **kwargs)
+        check_same_vocabulary("energy", energy.config, self._vocab_size, self.processing_class)
+        if args.preset == "authors_code" and energy.config.energy != "rbm_pair":
+            logger.warning(
+                'The preset "authors_code" is meant for `energy="rbm_pair"`, the sum of two machines; this energy is '
+                f'"{energy.config.energy}".'
+            )
+        self.energy = energy.to(args.device).eval().requires_grad_(False)
+        if args.clamp_warmup is not None:
+            self.add_callback(ClampHead(self.discriminator, args.clamp_warmup, args.discriminator_warmup_steps))
+
+    # ---- the objectives ----
+
+    def generator_terms(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
+        logits = self.generation_logits(inputs, rollout, places)
+        delta = self.radial_difference(inputs, rollout, places)
+        total, adversarial, radial = generator_loss(logits, delta, self.args.radial_weight)
+        if self.args.length_ratio:
+            own = self.reference_lengths(inputs["labels"]).clamp(min=1)
+            adversarial = adversarial / (1 - torch.relu(own - rollout.lengths.clamp(min=1)) / own)
+        if self.args.length_ratio or self.args.adversarial_weight != 1:
+            total = self.args.adversarial_weight * adversarial + self.args.radial_weight * radial
+        self.record(
+            **{
+                "loss/adversarial": adversarial, "loss/radial": radial, "gan/delta_alpha": delta,
+                "gan/phase2_fraction": (delta > 0).float(),
+            }
+        )  # fmt: skip
+        return total
+
+    def radial_difference(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
+        """`delta_alpha` of references and generations (Eq. 17), shape `(batch,)`, with a gradient for generations."""
+        energy, scale = self.energy, self.args.radial_scale
+        query = energy.query_features(inputs["input_ids"], inputs.get("attention_mask"))
+        weights, ids = within_vocabulary(rollout, energy.config.vocab_size)
+        generation = energy.free_energy(query, energy.soft_response_features(weights, places, ids))
+        with torch.no_grad():
+            reference = energy.free_energy(query, energy.response_features(inputs["labels"]))
+            # The spread is one number for all queries, so that the centre is not needed.
+            center = reference if scale == "spread" else energy.free_energy(query, energy.center(query))
+        spread = energy.config.radius_spread if scale == "spread" else None
+        return delta_alpha(reference, generation, center, scale, spread, self.args.radial_floor)
+
+    def discriminator_terms(self, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
+        return discriminator_loss(real, fake, mismatched, mismatched_weight=self.args.mismatched_weight).total
+
+    # ---- the energy's statistics ----
+
+    def _prepare_for_training(self, *args, **kwargs):
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self.measure_radii()
+        return prepared
+
+    @torch.no_grad()
+    def measure_radii(self) -> float:
+        """Standard deviation of the radii of training references in nats, measured where it is not known yet.
+
+        One process looks at up to 20,000 pairs, evenly spaced (the first ones of a stream), and tells the others. With
+        the scale "center" the share of queries for which it has the wrong sign is told in a warning.
+        """
+        config = self.energy.config
+        if config.radius_spread is not None and self.args.radial_scale != "center":
+            return config.radius_spread
+        found = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        if self.args.process_index == 0:
+            radii, centers = self._radii()
+            found = torch.tensor([radius_spread(radii), wrong_sign_share(centers)], dtype=torch.float64).to(found)
+        if self.args.world_size > 1:
+            found = broadcast(found, from_process=0)
+        spread, wrong = found.tolist()
+        if config.radius_spread is None:
+            config.radius_spread = spread
+        if self.args.radial_scale == "center" and wrong and self.args.process_index == 0:
+            logger.warning(
+                f'`radial_scale="center"`: F(q, rc) is negative for {wrong:.1%} of the queries, where the radial term '
+                'is on when it should be off, and pulls the wrong way. `radial_scale="spread"` has no sign.'
+            )
+        return config.radius_spread
+
+    def _radii(self) -> tuple[Tensor, Tensor]:
+        dataset, size = self.train_dataset, self.args.per_device_eval_batch_size
+        rows = islice(dataset, SPREAD_ROWS)
+        if hasattr(dataset, "__len__"):
+            number = min(SPREAD_ROWS, len(dataset))
+            rows = (dataset[index * len(dataset) // number] for index in range(number))
+        energy, device = self.energy, self.args.device
+        collate = self._get_collator_with_removed_columns(self.data_collator, description="radii")
+        radii, centers = [], []
+        while batch := list(islice(rows, size)):
+            batch = collate(batch)
+            mask = batch.get("attention_mask")
+            query = energy.query_features(batch["input_ids"].to(device), None if mask is None else mask.to(device))
+            reference = energy.free_energy(query, energy.response_features(batch["labels"].to(device)))
+            centers.append(energy.free_energy(query, energy.center(query)).cpu())
+            radii.append(reference.cpu() - centers[-1])
+        return torch.cat(radii), torch.cat(centers)
+
+    # ---- files ----
+
+    def _save_extra(self, folder: Path):
+        super()._save_extra(folder)
+        self._save_beside(self.energy, folder / "energy")
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
+        super()._load_from_checkpoint(resume_from_checkpoint, model)
+        folder = Path(resume_from_checkpoint) / "energy"
+        self._load_beside(self.energy, folder)
+        with told_if_damaged(str(folder)):
+            saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        self.energy.config.radius_spread = saved.get("radius_spread")
+
+
+class ClampHead(TrainerCallback):
+    """Keeps the weights of a discriminator's head small while it is warmed up, as the paper's authors do.
+
+    Args:
+        discriminator: a `PairDiscriminator`.
+        bound: of the absolute weights.
+        steps: of the warm-up.
+    """
+
+    def __init__(self, discriminator, bound: float, steps: int):
+        self.discriminator, self.bound, self.steps = discriminator, bound, steps
+
+    @torch.no_grad()
+    def on_step_end(self, args, state, control, **kwargs):
+        if state.global_step <= self.steps:
+            for parameter in self.discriminator.head.parameters():
+                parameter.clamp_(-self.bound, self.bound)
+
+
+def _check_energy(energy):
+    if not isinstance(energy, DbmModel):
+        raise ValueError(f"`energy` must be a `DbmModel`, got {type(energy).__name__}. Train one by `DbmTrainer`.")
+    if energy.config.energy == "printed":
+        raise ValueError('The energy as printed has no lowest point, so no centre. Train one with `energy="dbm"`.')
+    if not (energy.query_scaler.is_fitted and energy.response_scaler.is_fitted):
+        raise ValueError("The energy's scalers are not fitted, so it was not trained. Train it by `DbmTrainer`.")

@@ -1,0 +1,241 @@
+"""Model cards of all trainings, from what a trainer knows or from the files that one has left."""
+
+import ast
+import json
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import TrainerState
+
+from hf_localgan.evaluation.stored import stored_comparison, stored_evaluation
+from hf_localgan.hub import write_discriminator_card, write_energy_card, write_model_card
+from hf_localgan.hub.objectives import ENERGY, MATCHING, OBJECTIVES, Objective, find_objective, objective_of
+from hf_localgan.hub.rendering import HUB_ID, weights_digest
+from hf_localgan.hub.settings import changed_settings, stored_settings
+from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
+from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
+from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
+from hf_localgan.trainers.matching.config import MatchingConfig
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.raml.config import RamlConfig
+
+CONFIGS = {
+    "maximum likelihood": MleConfig, "raml": RamlConfig, "expected reward": ExpectedRewardConfig,
+    "gan-ael": GanAelConfig, "localgan": LocalGanConfig, ENERGY.name.lower(): DbmTrainingConfig,
+    MATCHING.name.lower(): MatchingConfig,
+}  # fmt: skip
+SCORER_TYPES = {"query_response_dbm": ENERGY, "query_response_discriminator": MATCHING}
+# What is written at the end of a training, of each kind: first the file that says whose scores they are.
+REPORTS = {
+    "generator": ("evaluation.json", "evaluation.md", "generations.parquet", "query_scores.parquet", "adversarial.*",
+                  "start", "diversity_relevance.png", "adversarial_training.png", "front.png", "radii.png"),
+    "energy": ("energy.json", "energy.md", "energy_*.png"),
+    "matching": ("matching.json", "matching.md"),
+}  # fmt: skip
+# Validation scores that a card without an evaluation tells, where they were logged.
+VALIDATION = {
+    "eval_loss": "validation loss", "eval_perplexity": "validation perplexity", "eval_bleu": "validation BLEU",
+    "eval_matching": "validation matching", "eval_quality": "validation quality", "eval_ent_4": "validation Ent-4",
+}  # fmt: skip
+
+
+class StoredReport(NamedTuple):
+    """The scores in an output folder.
+
+    Attributes:
+        kind: key of `REPORTS`.
+        found: what the JSON file holds.
+        belongs: whether they are of the weights there, as far as they say whose they are.
+    """
+
+    kind: str
+    found: dict[str, Any]
+    belongs: bool
+
+
+def read_report(folder: str | Path) -> StoredReport | None:
+    """The scores in an output folder, `None` where there are none.
+
+    Raises:
+        ValueError: for a damaged file.
+    """
+    folder = Path(folder)
+    for kind, (name, *_) in REPORTS.items():
+        if (folder / name).is_file():
+            found = _read(folder / name)
+            if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
+                raise ValueError(f'"{folder / name}" is not what the end of a training writes: it has no `about`.')
+            of = found["about"].get("weights")
+            return StoredReport(kind, found, of is None or of == weights_digest(folder))
+    return None
+
+
+def write_card(
+    folder: str | Path, trainer: type, args, state: TrainerState, *, example: Sequence[str] | None = None, **told: Any
+) -> Path:
+    """The card of what a trainer has saved in a folder, with the scores there if they are of these weights.
+
+    Args:
+        folder: with the model.
+        trainer: its class.
+        args, state: the trainer's.
+        example: a query, a response to it, and one to something else.
+        told: `repo_id`, `license`, `language`, `datasets`, `base_model`, `tags`.
+
+    Returns:
+        The file.
+    """
+    progress = training_progress(vars(state))
+    return _write(Path(folder), objective_of(trainer), changed_settings(args), progress, example, **told)
+
+
+def card_of_folder(
+    folder: str | Path,
+    *,
+    repo_id: str | None = None,
+    license: str | None = None,
+    language: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    base_model: str | None = None,
+) -> Path:
+    """Writes the card of a finished training anew, from the files that it has left.
+
+    Args:
+        folder: of a generator, an energy or a discriminator, with `training_args.json`, the scores and the pictures as
+            far as they are there.
+        repo_id: `owner/name` on the Hub; by default the run's `hub_model_id`, or the folder's name.
+        license, language, datasets: by default the run's `card_license`, `card_language` and `card_datasets`.
+        base_model: id on the Hub of what the generator was fine-tuned from.
+
+    Returns:
+        The file, `README.md`.
+
+    Raises:
+        ValueError: if there is no folder, nothing of this package in it, or a damaged file.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise ValueError(f'There is no folder "{folder}". Name the output folder of a training.')
+    saved, config = (_read_if_there(folder / name) for name in ("training_args.json", "config.json"))
+    report = read_report(folder)
+    if not config and not (folder / "adapter_config.json").is_file():
+        raise ValueError(
+            f'"{folder}" holds no model: it has no config.json. Name the output folder of a training, which '
+            "`trainer.save_model()` fills."
+        )
+    objective = _objective(folder, config, saved, report)
+    settings = stored_settings(saved, CONFIGS[objective.name.lower()]) if saved else []
+    progress = training_progress(_read_if_there(folder / "trainer_state.json"))
+    told = {"license": license, "language": language, "datasets": datasets}
+    told = {name: _saved_list(saved.get(f"card_{name}")) if one is None else one for name, one in told.items()}
+    name = repo_id or _known(saved.get("hub_model_id"))
+    if base_model is None:
+        base = _read_if_there(folder / "adapter_config.json").get("base_model_name_or_path")
+        base_model = base if base and HUB_ID.fullmatch(base) and not Path(base).exists() else None
+    example = _former_example(folder / "README.md")
+    return _write(folder, objective, settings, progress, example, repo_id=name, base_model=base_model, **told)
+
+
+def training_progress(state: Mapping[str, Any]) -> dict[str, Any]:
+    """What a training says of its course: steps, and the validation scores of the best or the last evaluation.
+
+    Args:
+        state: what `trainer_state.json` holds.
+    """
+    if not state.get("global_step"):
+        return {}
+    progress = {"steps": state["global_step"]}
+    if state.get("epoch"):
+        progress["epochs"] = round(state["epoch"], 2)
+    evaluations = {}
+    for entry in state.get("log_history", ()):
+        if any(name in entry for name in VALIDATION):
+            evaluations[entry["step"]] = evaluations.get(entry["step"], {}) | entry
+    best = state.get("best_global_step")
+    step = best if best in evaluations else max(evaluations, default=None)
+    if step is not None:
+        progress["best evaluation, at step" if step == best else "last evaluation, at step"] = step
+        found = evaluations[step]
+        progress |= {title: round(found[name], 4) for name, title in VALIDATION.items() if found.get(name) is not None}
+    return progress
+
+
+def _write(
+    folder: Path, objective: Objective, settings: Sequence[tuple[str, str]], progress: Mapping[str, Any],
+    example: Sequence[str] | None, **told: Any,
+) -> Path:  # fmt: skip
+    report = read_report(folder)
+    ours = report is not None and report.belongs
+    told |= {"settings": settings, "progress": progress, "stale": report is not None and not ours}
+    told["tags"] = told.get("tags") or ()
+    if objective in (ENERGY, MATCHING):
+        write, name = (write_energy_card, "energy") if objective == ENERGY else (write_discriminator_card, "matching")
+        if objective == ENERGY:
+            told["shape"] = _read_if_there(folder / "config.json")
+        if ours:
+            told |= {"report": report.found, "text": (folder / f"{name}.md").read_text(encoding="utf-8")}
+        return write(folder, example=example, **told)
+    if ours:
+        told["evaluation"] = stored_evaluation(folder)
+        compared = stored_comparison(folder)
+        if compared is not None:
+            told |= {"sections": {"Against the generator it started from": compared[0]}, "samples": compared[1]}
+    elif example is not None:
+        told["example"] = tuple(example[:2])
+    return write_model_card(folder, objective=objective.name, **told)
+
+
+def _objective(folder: Path, config: Mapping[str, Any], saved: Mapping[str, Any], report) -> Objective:
+    """What the model in a folder was trained for: by its architecture, its scores, or the settings it was given."""
+    scorer = SCORER_TYPES.get(config.get("model_type"))
+    if scorer is not None:
+        return scorer
+    if report is not None and "objective" in report.found["about"]:
+        return find_objective(report.found["about"]["objective"])
+    fitting = [name for name in OBJECTIVES if {one.name for one in fields(CONFIGS[name]) if one.init} <= set(saved)]
+    if not fitting:
+        raise ValueError(
+            f'"{folder}" does not say how its model was trained: there is no evaluation, and no training_args.json of '
+            "a trainer of this package. Name the output folder of a training."
+        )
+    return OBJECTIVES[max(fitting, key=lambda name: len(fields(CONFIGS[name])))]
+
+
+def _former_example(card: Path) -> list[str] | None:
+    """The query and the responses that the code of a former card of an energy or a discriminator has."""
+    text = card.read_text(encoding="utf-8") if card.is_file() else ""
+    found = re.search(r"^query, responses = (.+)$", text, flags=re.MULTILINE)
+    if found is None:
+        return None
+    try:
+        query, responses = ast.literal_eval(found[1])
+        return [query, *responses] if len(responses) == 2 else None
+    except (SyntaxError, ValueError, TypeError):  # somebody has edited it
+        return None
+
+
+def _read(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise ValueError(f'"{path}" cannot be read: {error}. Write it anew, or remove it.') from error
+
+
+def _read_if_there(path: Path) -> dict[str, Any]:
+    return _read(path) if path.is_file() else {}
+
+
+def _known(value: str | None) -> str | None:
+    return None if value in (None, "None") else value
+
+
+def _saved_list(value: str | None) -> str | list[str] | None:
+    """A field of one text or several, as `training_args.json` holds it: lists are written as Python writes them."""
+    value = _known(value)
+    if value is not None and value.startswith("["):
+        return json.loads(value.replace("'", '"'))
+    return value

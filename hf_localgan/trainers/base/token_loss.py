@@ -1,0 +1,302 @@
+"""What every trainer of the package shares: the token loss, named terms over processes, exact evaluation."""
+
+import copy
+import logging
+import math
+import time
+from itertools import islice
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+from transformers import Seq2SeqTrainer
+from transformers.trainer_pt_utils import LengthGroupedSampler
+
+from hf_localgan.data import check_tokenizer
+from hf_localgan.functional import linear_cross_entropy, linear_token_nll
+from hf_localgan.trainers.base.checkpoints import CheckpointMixin
+from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.launching import check_sharding
+from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
+from hf_localgan.trainers.base.output_head import finish_inside, head_can_be_separated
+from hf_localgan.trainers.base.sample_table import SampleTableCallback
+from hf_localgan.trainers.base.tracking import TrackingMixin
+
+TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
+
+logger = logging.getLogger(__name__)
+
+
+class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
+    """A `Seq2SeqTrainer` whose token loss is right for every encoder-decoder, and fast.
+
+    The loss is the summed cross-entropy over the labels of the whole batch: over all accumulated batches and all
+    processes. The stock trainer divides it twice or not at all for T5, BART and others, which ignore
+    `num_items_in_batch`. It is computed from the decoder's last hidden states at labelled positions
+    (`functional.linear_cross_entropy`) where the model's output layer is a plain linear layer, and from the logits
+    elsewhere. Evaluation is exact: the negative log-likelihood per token over the whole set, without smoothing, the
+    same for any batch size and number of processes.
+
+    Args:
+        model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
+        args (`MleConfig`): its fields steer all this.
+        processing_class: the tokenizer; checked for padding and end tokens.
+    """
+
+    def __init__(self, model=None, args=None, **kwargs):
+        if not hasattr(args, "fast_loss"):
+            raise ValueError(f"`args` must be a configuration of this package such as `MleConfig`, got {args!r}.")
+        if kwargs.get("processing_class") is not None:
+            check_tokenizer(kwargs["processing_class"])
+        for name in ("train_dataset", "eval_dataset"):
+            _refuse_empty(name, kwargs.get(name))
+        super().__init__(model, args, **kwargs)
+        if not getattr(self.model.config, "is_encoder_decoder", False):
+            raise ValueError(
+                f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "
+                "`rnn_seq2seq`, T5, BART, Marian or an `EncoderDecoderModel`."
+            )
+        self.model_accepts_loss_kwargs = True  # the Trainer then counts the labels of all accumulated batches
+        self._separable: bool | None = None if self.args.fast_loss else False
+        self._terms: dict[str, tuple[Tensor, int]] = {}
+        self._labels_since_log = torch.zeros((), dtype=torch.long)
+        self._clock, self._not_training = time.perf_counter(), 0.0
+        self._evaluated = torch.zeros(2, dtype=torch.float64)  # summed nats, labels
+        if self.args.early_stopping_patience:
+            self.add_callback(EarlyStopping(self.args.early_stopping_patience, self.args.early_stopping_threshold))
+        if self.args.sample_rows and self.processing_class is not None and self.eval_dataset is not None:
+            self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
+
+    def _first_rows(self, number: int) -> list[dict]:
+        """The first rows with different queries: data with several responses repeat a query row after row."""
+        dataset = self.eval_dataset
+        if isinstance(dataset, dict):
+            dataset = next(iter(dataset.values()))
+        rows = {}
+        for row in islice(dataset, 100 * number):
+            if "input_ids" in row and "labels" in row:
+                rows.setdefault(tuple(map(int, row["input_ids"])), row)
+            if len(rows) == number:
+                break
+        return list(rows.values())
+
+    def _get_train_sampler(self, train_dataset=None):
+        sampler = super()._get_train_sampler(train_dataset)
+        if not isinstance(sampler, LengthGroupedSampler):
+            return sampler
+        # The stock sampler draws from the global random state, which differs between processes once dropout has drawn
+        # from it, and which a resumed run does not have.
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
+        return EpochLengthGroupedSampler(batch_size, sampler.lengths, seed, lambda: self.state.epoch)
+
+    # ---- the loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights: Tensor | None = None):
+        """Nats per label of the whole batch, plus the parameters' other terms in subclasses.
+
+        With `weights` (see `token_loss`) each label counts as many times, in the sum and in the number of labels.
+        """
+        if inputs.get("labels") is None:
+            raise ValueError(
+                f"The batch has no `labels` (found: {', '.join(f'`{name}`' for name in inputs)}). Make the data set by "
+                "`encode_pairs`, and let a collator such as `DataCollatorForSeq2Seq` pad it."
+            )
+        labels = inputs["labels"]
+        counted = (labels != -100).sum()
+        number = weighted_number(labels, weights) if num_items_in_batch is None else num_items_in_batch
+        divisor = torch.as_tensor(number).clamp(min=1)
+        if self.model.training:
+            self._labels_since_log = self._labels_since_log + counted  # stays on the device until it is logged
+        if return_outputs:
+            outputs = model(**self._without_labels(inputs))
+            loss = self._loss_of_logits(outputs.logits, labels, divisor, weights)
+        else:
+            loss = self.token_loss(model, inputs, divisor, weights)
+        if num_items_in_batch is not None and self.args.average_tokens_across_devices:
+            loss = loss * self.accelerator.num_processes  # data parallelism averages gradients; the divisor is global
+        return (loss, outputs) if return_outputs else loss
+
+    def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
+        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; smoothed while training.
+
+        Args:
+            model: as the trainer wrapped it.
+            inputs: a batch with `labels`, shape `(batch, time)`.
+            divisor: what the sum is divided by.
+            weights: constants of any sign that multiply the loss of each example, shape `(batch,)`, or of each label,
+                shape `(batch, time)`. By default all are 1.
+        """
+        labels, inputs = inputs["labels"], self._without_labels(inputs)
+        if weights is not None:
+            weights = _for_each_label(weights, labels)
+        if not self._head_is_separable(inputs):
+            return self._loss_of_logits(model(**inputs).logits, labels, divisor, weights)
+
+        def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return linear_cross_entropy(
+                hidden, weight, labels, bias=bias, weights=weights, divisor=divisor,
+                label_smoothing=self._smoothing(), matmul_dtype=self._head_dtype(hidden),
+            )  # fmt: skip
+
+        return finish_inside(model, self.model, inputs, finish)
+
+    def _loss_of_logits(self, logits: Tensor, labels: Tensor, divisor, weights: Tensor | None = None) -> Tensor:
+        nll = F.cross_entropy(
+            logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100,
+            reduction="sum" if weights is None else "none", label_smoothing=self._smoothing(),
+        )  # fmt: skip
+        return (nll if weights is None else (nll * _for_each_label(weights, labels).flatten()).sum()) / divisor
+
+    def _smoothing(self) -> float:
+        return self.args.label_smoothing_factor if self.model.training else 0.0
+
+    def _head_dtype(self, hidden: Tensor) -> torch.dtype | None:
+        if self.args.head_dtype == "auto":
+            return torch.bfloat16 if self.args.bf16 else hidden.dtype
+        return getattr(torch, self.args.head_dtype)
+
+    def _without_labels(self, inputs: dict) -> dict:
+        """The same inputs for a forward that computes no loss of its own, and keeps no cache."""
+        inputs = {**inputs, "use_cache": False}
+        labels = inputs.pop("labels")
+        if "decoder_input_ids" not in inputs and "decoder_inputs_embeds" not in inputs:
+            shift = getattr(self.model, "prepare_decoder_input_ids_from_labels", self._shift_right)
+            inputs["decoder_input_ids"] = shift(labels=labels)
+        return inputs
+
+    def _shift_right(self, labels: Tensor) -> Tensor:
+        """As the forward of models without a method for it does: Blenderbot, M2M100, NLLB."""
+        config = self.model.config
+        shifted = torch.cat([torch.full_like(labels[:, :1], config.decoder_start_token_id), labels[:, :-1]], dim=1)
+        return shifted.masked_fill(shifted == -100, config.pad_token_id)
+
+    def _head_is_separable(self, inputs: dict) -> bool:
+        if self._separable is None:
+            if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.torch_compile or self.args.n_gpu > 1:
+                # Sharded output layers are gathered by hooks on the layer's own forward, which would not run, and a
+                # compiled model would be compiled anew for every replaced forward.
+                self._separable = False
+            else:
+                self._separable = head_can_be_separated(self.model, _first_examples(inputs, 2))
+            if not self._separable:
+                logger.info("The token loss is computed from full logits for this model and setting.")
+        return self._separable
+
+    # ---- evaluation ----
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
+        if inputs.get("labels") is None:  # `DataCollatorForSeq2Seq` sets it to `None` where there are none
+            inputs = {name: value for name, value in inputs.items() if name != "labels"}
+            return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs)
+        inputs = self._prepare_inputs(inputs)
+        with torch.no_grad(), self.compute_loss_context_manager():
+            nll = self.example_nll(model, inputs)
+        # Gathering drops the examples that were repeated to fill the last batch of all processes.
+        self._evaluated += self.accelerator.gather_for_metrics(nll).cpu().double().sum(dim=0)
+        totals = nll.sum(dim=0)
+        loss = (totals[0] / totals[1].clamp(min=1)).float()
+        if prediction_loss_only or self.args.prediction_loss_only:
+            return loss, None, None
+        labels = inputs["labels"]
+        if self.args.predict_with_generate:
+            # Without labels, so that the model does not compute a second loss.
+            inputs = {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
+        # The stock step writes all defaults of `generate` into the model's configuration, which is saved with it.
+        settings = vars(self.model.generation_config)
+        own = copy.copy(settings)
+        try:
+            _, predictions, _ = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
+        finally:
+            settings.clear()
+            settings.update(own)
+        return loss, predictions, labels
+
+    def example_nll(self, model, inputs) -> Tensor:
+        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`."""
+        labels, inputs = inputs["labels"], self._without_labels(inputs)
+
+        def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return linear_token_nll(hidden, weight, labels, bias=bias)
+
+        if self._head_is_separable(inputs):
+            nll = finish_inside(model, self.model, inputs, finish)
+        else:
+            logits = model(**inputs).logits.float()
+            nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=-100, reduction="none")
+        nll = nll.sum(dim=1)
+        return torch.stack([nll, (labels != -100).sum(dim=1).to(nll.dtype)], dim=1)
+
+    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._evaluated.zero_()
+        # `Seq2SeqTrainer` keeps the examples that were repeated to fill the last batch of all processes.
+        self.gather_function = self.accelerator.gather_for_metrics
+        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        nats, labels = self._evaluated.tolist()
+        if labels:
+            output.metrics[f"{metric_key_prefix}_loss"] = nats / labels
+            output.metrics[f"{metric_key_prefix}_perplexity"] = math.exp(min(nats / labels, 700.0))
+            output.metrics[f"{metric_key_prefix}_tokens"] = int(labels)
+        return output
+
+    def evaluate(self, *args, **kwargs):
+        started, before = time.perf_counter(), self._not_training
+        metrics = super().evaluate(*args, **kwargs)  # calls itself for each of several data sets
+        self._not_training = before + time.perf_counter() - started
+        return metrics
+
+    def _save_checkpoint(self, model, trial):
+        started = time.perf_counter()
+        super()._save_checkpoint(model, trial)
+        self._not_training += time.perf_counter() - started
+
+    # ---- named terms ----
+
+    def record(self, **terms: Tensor):
+        """Keeps the mean of each term (of its batch) for the next log line; names as they are logged, `_` for `/`."""
+        for name, value in terms.items():
+            total, times = self._terms.get(name, (torch.zeros((), device=value.device), 0))
+            self._terms[name] = (total + value.detach().float().mean(), times + 1)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:  # a training line, which every process reaches
+            labels = self.accelerator.reduce(self._labels_since_log.to(self.args.device), "sum").item()
+            now = time.perf_counter()
+            logs["tokens_per_second"] = labels / max(now - self._clock - self._not_training, 1e-9)
+            self._labels_since_log.zero_()
+            self._clock, self._not_training = now, 0.0
+            for name, (total, times) in self._terms.items():
+                logs[name] = self.accelerator.reduce(total / times, "mean").item()
+            self._terms.clear()
+        super().log(logs, start_time)
+
+    def _prepare_for_training(self, *args, **kwargs):
+        check_sharding(self)
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self._clock, self._not_training = time.perf_counter(), 0.0
+        self._labels_since_log.zero_()
+        self._terms.clear()
+        return prepared
+
+
+def weighted_number(labels: Tensor, weights: Tensor | None = None) -> Tensor:
+    """Number of labels, each counted as many times as its weight (see `TokenLossTrainer.token_loss`) says."""
+    counted = labels != -100
+    return counted.sum() if weights is None else (counted * _for_each_label(weights, labels)).sum()
+
+
+def _for_each_label(weights: Tensor, labels: Tensor) -> Tensor:
+    return weights[:, None].expand_as(labels) if weights.dim() == 1 else weights
+
+
+def _first_examples(inputs: dict, number: int) -> dict:
+    return {name: value[:number] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+
+
+def _refuse_empty(name: str, dataset):
+    for part in dataset.values() if isinstance(dataset, dict) else [dataset]:
+        if hasattr(part, "__len__") and len(part) == 0:
+            raise ValueError(
+                f"`{name}` is empty. Look at the report of `load_pairs` for what was left out and why, and widen its "
+                "limits."
+            )

@@ -1,0 +1,1 @@
+"""Training of deep Boltzmann machines."""

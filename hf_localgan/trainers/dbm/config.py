@@ -1,0 +1,165 @@
+"""Arguments of `DbmTrainer`."""
+
+import math
+from dataclasses import dataclass, field
+
+import torch
+from transformers import TrainingArguments
+
+from hf_localgan.trainers.base.launching import settle_launch
+from hf_localgan.trainers.base.settings import CardArguments
+
+LOWER_IS_BETTER = ("reconstruction", "free_energy", "residual", "loss")
+_UNSUPPORTED = {
+    "fp16": "differences of energies do not fit into it (`bf16` is harmless)",
+    "fp16_full_eval": "energies are evaluated in the precision of the parameters",
+    "bf16_full_eval": "energies are evaluated in the precision of the parameters",
+    "gradient_checkpointing": "no activations are kept that it could save",
+    "activation_checkpointing": "no activations are kept that it could save",
+    "torch_compile": "each stage has a loss of its own",
+    "label_smoothing_factor": "it belongs to losses over tokens",
+    "auto_find_batch_size": "an update that runs out of memory has moved the chains",
+}
+
+
+@dataclass
+class DbmTrainingConfig(CardArguments, TrainingArguments):
+    """Arguments of `DbmTrainer`, on top of `TrainingArguments`.
+
+    Changed: batches of 256 pairs, a learning rate of 2e-3 and no clipping by default; nothing is reported to an
+    experiment tracker unless `report_to` names one; memory is pinned only where there is an accelerator that reads it;
+    data parallelism sends no buffers around; the best model is the one with the best matching unless
+    `metric_for_best_model` names another number. `weight_decay` acts on the couplings alone.
+    """
+
+    # Stages
+    bottom_share: float = field(
+        default=0.2,
+        metadata={
+            "help": "Share of all steps that train the Gaussian-Bernoulli RBM of both vectors first. 0 leaves it out."
+        },
+    )
+    top_share: float = field(
+        default=0.1,
+        metadata={"help": "Share of all steps that train the RBM on top of it next. 0 leaves it out."},
+    )
+    contrastive_steps: int = field(
+        default=1,
+        metadata={"help": "Steps of contrastive divergence in these two stages, and for the pair of RBMs in all."},
+    )
+
+    # Joint training
+    mean_field_steps: int = field(default=10, metadata={"help": "Steps of the mean field at the data, always all."})
+    gibbs_steps: int = field(default=5, metadata={"help": "Sweeps of the persistent chains between two updates."})
+    chains: int = field(
+        default=256, metadata={"help": "Persistent chains, over all processes, of which each has the same number."}
+    )
+    swap_weight: float = field(
+        default=0.0,
+        metadata={
+            "help": "Weight of the log-loss of telling pairs from pairs with exchanged responses, beside maximum "
+            "likelihood. Matching gains much and likelihood loses little at 10. 0 turns it off."
+        },
+    )
+    momentum: float = field(
+        default=0.0, metadata={"help": "Momentum of `optim: sgd`. Others have settings of their own."}
+    )
+    scaler_rows: int = field(
+        default=1_000_000,
+        metadata={"help": "Pairs from the start of the training data that the scalers are fitted on. 0: all of them."},
+    )
+
+    # Evaluation
+    matching_pairs: int = field(
+        default=10_000,
+        metadata={"help": "Pairs from the start of a split that matching and centres are measured on. 0: all of them."},
+    )
+    final_log_likelihood: bool = field(
+        default=True,
+        metadata={"help": "Estimate the log-likelihood of the evaluation data when training has ended."},
+    )
+    ais_temperatures: int = field(
+        default=5_000, metadata={"help": "Temperatures of the annealed importance sampling that estimates ln Z."}
+    )
+    ais_chains: int = field(default=100, metadata={"help": "Its chains, over all processes."})
+
+    # Divergence
+    free_energy_bound: float = field(
+        default=1000.0,
+        metadata={"help": "Nats per unit, visible or hidden, that no mean energy or free energy may exceed. 0: off."},
+    )
+    reconstruction_factor: float = field(
+        default=3.0,
+        metadata={
+            "help": "Training ends when the reconstruction error, of 256 pairs at least, is so many times the stage's "
+            "best. 0: off."
+        },
+    )
+    min_chain_spread: float = field(
+        default=1e-3,
+        metadata={"help": "Chains are dead when their hidden units' mean standard deviation is below. 0: off."},
+    )
+
+    per_device_train_batch_size: int = field(default=256, metadata={"help": "Pairs per process and batch."})
+    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs per process in evaluation."})
+    learning_rate: float = field(default=2e-3, metadata={"help": "Largest learning rate."})
+    max_grad_norm: float = field(default=0.0, metadata={"help": "Largest norm of the gradient. 0: no limit."})
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
+    )
+
+    def __post_init__(self):
+        self._check_values()
+        if self.load_best_model_at_end and self.metric_for_best_model is None:
+            self.metric_for_best_model = "matching"
+        if self.greater_is_better is None and self.metric_for_best_model is not None:
+            self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
+        if self.ddp_broadcast_buffers is None:
+            self.ddp_broadcast_buffers = False  # scalers and word vectors are equal on all processes, and stay so
+        settle_launch(self)
+        super().__post_init__()
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if self.use_cpu or accelerator is None or accelerator.type == "mps":
+            self.dataloader_pin_memory = False  # torch warns about it at every epoch
+        self._check_unsupported()
+
+    def _check_values(self):
+        for name in ("contrastive_steps", "mean_field_steps", "gibbs_steps", "ais_temperatures"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        for name in ("chains", "ais_chains"):
+            if getattr(self, name) < 2:
+                raise ValueError(f"`{name}` must be at least 2, got {getattr(self, name)}: one has no spread.")
+        for name in ("bottom_share", "top_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}. 0 leaves the stage out.")
+        if self.bottom_share + self.top_share >= 1:
+            raise ValueError(
+                f"`bottom_share` {self.bottom_share} and `top_share` {self.top_share} leave no steps for joint "
+                "training. Their sum must be below 1."
+            )
+        bounds = "free_energy_bound", "reconstruction_factor", "min_chain_spread"
+        for name in ("swap_weight", "scaler_rows", "matching_pairs", *bounds):
+            if not 0 <= getattr(self, name) < math.inf:
+                raise ValueError(f"`{name}` must be a number of at least 0, got {getattr(self, name)}.")
+        if 0 < self.reconstruction_factor <= 1:
+            raise ValueError(
+                f"`reconstruction_factor` must be above 1, or 0 for no bound, got {self.reconstruction_factor}."
+            )
+        if not 0 <= self.momentum < 1:
+            raise ValueError(f"`momentum` must be in [0, 1), got {self.momentum}.")
+
+    def _check_unsupported(self):
+        optim = getattr(self.optim, "value", self.optim)
+        if self.momentum and optim != "sgd":
+            raise ValueError(
+                f"`momentum` {self.momentum} belongs to `optim: sgd`, got `{optim}`. Set that, or leave it out; "
+                "that of Adam is `adam_beta1`."
+            )
+        for name, reason in _UNSUPPORTED.items():
+            if getattr(self, name, None):
+                raise ValueError(f"`{name}` is not supported: {reason}. Leave it out.")
+        if self.ddp_find_unused_parameters is False:
+            raise ValueError(
+                "`ddp_find_unused_parameters` must not be False: a stage trains some parameters only. Leave it out."
+            )

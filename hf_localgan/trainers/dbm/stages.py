@@ -1,0 +1,181 @@
+"""The three stages of a deep Boltzmann machine's training over the steps of a run, and what they carry from one update
+to the next: the chains, and the two estimates of the hidden biases before joint training."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from hf_localgan.files import replacing
+from hf_localgan.models.dbm import DbmConfig, DbmModel
+from hf_localgan.models.dbm.contrastive_dbm import Chains
+from hf_localgan.trainers.dbm.divergence import RunningError
+
+STAGES = ("bottom", "top", "joint")
+FILE = "dbm_chains"
+
+
+class StagePlan(NamedTuple):
+    """Which stage an update belongs to.
+
+    Attributes:
+        bottom: updates of the bottom stage.
+        top: updates of the top stage, which follow.
+    """
+
+    bottom: int
+    top: int
+
+    def stage(self, step: int) -> str:
+        """Stage of the update that follows `step` updates."""
+        return STAGES[(step >= self.bottom) + (step >= self.bottom + self.top)]
+
+
+def plan_stages(config: DbmConfig, max_steps: int, bottom_share: float, top_share: float) -> StagePlan:
+    """Updates of each stage, rounded. Without a top layer there is no top stage; a pair of RBMs has the joint one."""
+    if config.energy == "rbm_pair":
+        return StagePlan(0, 0)
+    bottom = round(bottom_share * max_steps)
+    return StagePlan(bottom, round((bottom_share + top_share) * max_steps) - bottom if config.top_size else 0)
+
+
+@dataclass
+class StageProgress:
+    """What the stages carry along, and its file in a checkpoint.
+
+    While the top stage trains, the model's `hidden_bias` is the estimate of the top RBM; that of the bottom RBM is
+    `bottom_bias`.
+
+    Attributes:
+        plan: of the run.
+        stage: of the last update; `None` before the first one.
+        bottom_bias: hidden biases that the bottom stage found, shape `(hidden_size,)`.
+        chains: of this process; `None` before joint training.
+        errors: reconstruction errors of the stage.
+    """
+
+    plan: StagePlan
+    stage: str | None = None
+    bottom_bias: Tensor | None = None
+    chains: Chains | None = None
+    errors: RunningError = RunningError()
+    _estimates: dict[str, Tensor] = field(default_factory=dict)
+
+    @torch.no_grad()
+    def average_biases(self, model: DbmModel):
+        """Ends the top stage: the hidden biases become the average of both estimates."""
+        model.hidden_bias.copy_((model.hidden_bias + self.bottom_bias) / 2)
+        self.bottom_bias = None
+
+    @contextmanager
+    def averaged(self, model: DbmModel) -> Iterator[None]:
+        """While this is open, the model is the one that joint training would begin with."""
+        if self.stage != "top" or self._estimates:  # so already
+            yield
+            return
+        own = model.hidden_bias.detach().clone()
+        with torch.no_grad():
+            model.hidden_bias.copy_((own + self.bottom_bias) / 2)
+        self._estimates = {"top_bias": own}
+        try:
+            yield
+        finally:
+            self._estimates = {}
+            with torch.no_grad():
+                model.hidden_bias.copy_(own)
+
+    # ---- files ----
+
+    def save(self, folder: Path, rank: int, processes: int):
+        """Writes the file of this process; inside `averaged`, so that both estimates are kept."""
+        tensors = dict(self._estimates)
+        if self.bottom_bias is not None:
+            tensors["bottom_bias"] = self.bottom_bias
+        if self.chains is not None:
+            tensors |= {f"chains.{name}": value for name, value in self.chains._asdict().items()}
+        tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+        facts = {"plan": list(self.plan), "stage": self.stage, "errors": self.errors, "processes": processes}
+        with replacing(folder / _file_name(rank, processes)) as temporary:
+            save_file(tensors, temporary, metadata={"progress": json.dumps(facts)})
+
+    @classmethod
+    def load(cls, folder: Path, model: DbmModel, rank: int, processes: int, chains: int) -> "StageProgress":
+        """Reads what `save` wrote, and puts the estimate of the top stage back into the model.
+
+        On another number of processes than it was written on, the chains are dealt out anew.
+
+        Args:
+            folder: a checkpoint.
+            model: that was loaded from it.
+            rank, processes: number of this process, and of all.
+            chains: wanted, over all processes.
+
+        Raises:
+            ValueError: if a file is missing, or there are other chains than wanted.
+        """
+        files = _files(folder, rank, processes)
+        parts = [_read(file) for file in files]
+        facts, tensors = parts[0]
+        names = [f"chains.{name}" for name in Chains._fields]
+        state = None
+        if names[0] in tensors:
+            joined = [torch.cat([part[name] for _, part in parts]) for name in names]
+            found = len(joined[0]) * (1 if len(files) > 1 or processes == 1 else processes)
+            if found != chains:
+                raise ValueError(
+                    f'"{folder}" holds {found} chains, but `chains` is {chains}. Resume with `chains: {found}`, on a '
+                    "number of processes that divides it."
+                )
+            if len(files) > 1:
+                joined = [values.chunk(processes)[rank].clone() for values in joined]
+            device = model.hidden_bias.device
+            state = Chains(*(values.to(device) for values in joined))
+        if "top_bias" in tensors:
+            with torch.no_grad():
+                model.hidden_bias.copy_(tensors["top_bias"])
+        bias = tensors.get("bottom_bias")
+        bias = bias if bias is None else bias.to(model.hidden_bias.device)
+        return cls(StagePlan(*facts["plan"]), facts["stage"], bias, state, RunningError(*facts["errors"]))
+
+
+def _files(folder: Path, rank: int, processes: int) -> list[Path]:
+    """The file of this process where as many wrote it, and otherwise those of all that did."""
+    own = folder / _file_name(rank, processes)
+    if own.is_file() and _read_facts(own)["processes"] == processes:
+        return [own]
+    first = next((path for path in (folder / _file_name(0, 1), folder / _file_name(0, 2)) if path.is_file()), None)
+    if first is None:
+        raise ValueError(
+            f'"{folder}" has no {FILE}*.safetensors, which resuming needs; `save_only_model` leaves it out. Resume '
+            "from another checkpoint, or train the model on with `bottom_share` and `top_share` 0."
+        )
+    written = _read_facts(first)["processes"]
+    files = [folder / _file_name(number, written) for number in range(written)]
+    missing = [file.name for file in files if not file.is_file()]
+    if missing:
+        raise ValueError(
+            f'"{folder}" was written on {written} processes, of whose chains {", ".join(missing)} are missing here. '
+            f"Resume on {written} processes, or copy the files of all nodes together."
+        )
+    return files
+
+
+def _file_name(rank: int, processes: int) -> str:
+    return f"{FILE}.safetensors" if processes == 1 else f"{FILE}_{rank}.safetensors"
+
+
+def _read_facts(path: Path) -> dict:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["progress"])
+
+
+def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+    with safe_open(path, "pt") as file:
+        return json.loads(file.metadata()["progress"]), {name: file.get_tensor(name) for name in file.keys()}

@@ -1,0 +1,356 @@
+"""Training of a deep Boltzmann machine."""
+
+import logging
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate.utils import broadcast
+from torch import Tensor
+from transformers import Trainer
+
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.models.dbm import DbmModel
+from hf_localgan.models.dbm.contrastive_dbm import (
+    Chains,
+    bottom_loss,
+    bottom_means,
+    bottom_phases,
+    joint_loss,
+    joint_phases,
+    pair_loss,
+    pair_phases,
+    top_loss,
+    top_phases,
+)
+from hf_localgan.models.dbm.swap_dbm import swap_loss
+from hf_localgan.trainers.base.checkpoints import CheckpointMixin, told_if_damaged
+from hf_localgan.trainers.base.output_head import replaced_forward
+from hf_localgan.trainers.base.tracking import TrackingMixin
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
+from hf_localgan.trainers.dbm.data import COLUMNS, check_dataset, collate_pairs, fit_scalers, standardised
+from hf_localgan.trainers.dbm.divergence import RunningError, Watch
+from hf_localgan.trainers.dbm.evaluation import DbmEvaluationMixin, measure_training
+from hf_localgan.trainers.dbm.stages import StageProgress, plan_stages
+
+logger = logging.getLogger(__name__)
+
+
+class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
+    """Trains a `DbmModel`: layer by layer, then all layers together (Salakhutdinov & Hinton 2009).
+
+    The stages follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and
+    `hq`), "top" (the same for the RBM of the means of `hq` and `h`), "joint" (mean field at the data, persistent Gibbs
+    chains for the model). Without a top layer there is no top stage; a pair of RBMs has a rule of its own from start to
+    end. The rules are in `models/dbm/contrastive_dbm.py`. An optimizer begins each stage without moments.
+
+    Scalers that are not fitted yet are fitted at the start, by one pass over the training data. Logged beside the loss
+    (the difference of mean energies that is descended, nats), for the last batch and the chains:
+
+    * `dbm/stage`: 0 bottom, 1 top, 2 joint;
+    * `dbm/reconstruction`: squared error per dimension of a reconstruction by means; in the top stage that of `hq`;
+    * `dbm/weight_norm_visible`, `dbm/weight_norm_top`: Frobenius norms of both couplings;
+    * `dbm/swap_loss` with a `swap_weight`: see `models/dbm/swap_dbm.py`, nats;
+    * in joint training `dbm/free_energy_gap` (mean `F~` of the chains less that of the data, nats), `dbm/residual` (how
+      far the farthest mean still moved in the last training step of the mean field), `dbm/mean_field_steps` (steps to
+      the model's own tolerance) and `dbm/chain_spread` (mean over `hq` of the standard deviation over the chains).
+
+    A run that diverges ends with a `DivergenceError`: it is looked for at every log line and before every checkpoint,
+    on one CPU process at every batch. Evaluation is described at `DbmEvaluationMixin`.
+
+    Args:
+        model: a `DbmModel` with parameters in float32 or float64.
+        args (`DbmTrainingConfig`): the settings.
+        data_collator: by default `collate_pairs`, which is faster than `DataCollatorForSeq2Seq` and gives the same.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`) for a model with word
+            vectors, or of `query_features` and `response_features`, vectors of any sentence encoder; map-style or a
+            stream.
+        eval_dataset: the same, or several by name.
+        kwargs: as `transformers.Trainer`.
+
+    Raises:
+        ValueError: for another model or configuration, the energy as printed, and data without the needed columns.
+    """
+
+    def __init__(self, model=None, args=None, data_collator=None, **kwargs):
+        _check(model, args)
+        for name in ("train_dataset", "eval_dataset"):
+            check_dataset(name, kwargs.get(name))
+        super().__init__(model, args, data_collator=data_collator or collate_pairs, **kwargs)
+        self._check_parallelism()
+        if self.processing_class is not None:
+            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
+        self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
+        self._watch = Watch(args, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
+        self._progress: StageProgress | None = None
+        self._last: tuple[Tensor, Tensor] | None = None
+        self._reconstructed: tuple[Tensor, Tensor] | None = None
+        self._swapped: Tensor | None = None
+        self._diagnosed: tuple[int, dict[str, float]] = (-1, {})
+        self._update, self._batch_of_update = -1, 0
+
+    def _check_parallelism(self):
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
+            raise ValueError(
+                "`DbmTrainer` needs the whole model on every process: no FSDP, no DeepSpeed, no `DataParallel`. Start "
+                "one process for each device, with `torchrun` or `accelerate launch`."
+            )
+        if self.args.chains % self.args.world_size:
+            raise ValueError(
+                f"`chains` must be a multiple of the number of processes, got {self.args.chains} and "
+                f"{self.args.world_size}."
+            )
+
+    @property
+    def stage(self) -> str | None:
+        """Stage of the last update, "bottom", "top" or "joint"; before the first one `None`."""
+        return None if self._progress is None else self._progress.stage
+
+    def train(self, *args, **kwargs):
+        """As the Trainer's; with `final_log_likelihood` the evaluation data are scored at the end."""
+        output = super().train(*args, **kwargs)
+        if self.args.final_log_likelihood and self.eval_dataset is not None:
+            several = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+            for name, dataset in several.items():
+                prefix = f"eval_{name}" if name else "eval"
+                scores = self.log_likelihood(dataset)
+                self.log({f"{prefix}_{key}": value for key, value in scores._asdict().items()})
+        return output
+
+    # ---- preparation ----
+
+    def fit_scalers(self):
+        """Fits the model's scalers on the training data, in their order, at most `scaler_rows` pairs of them.
+
+        One process makes the pass and sends the others what it found.
+        """
+        if self.args.process_index == 0:
+            collate = self._get_collator_with_removed_columns(self.data_collator)
+            rows, device = self.args.scaler_rows, self.args.device
+            fit_scalers(self.model, self.train_dataset, collate, self.args.per_device_eval_batch_size, rows, device)
+        for scaler in (self.model.query_scaler, self.model.response_scaler):
+            for values in scaler.buffers():
+                values.copy_(broadcast(values, from_process=0))
+
+    def _set_signature_columns_if_needed(self):
+        self._signature_columns = list(COLUMNS)  # `query` and `response` may be columns of text
+
+    def get_decay_parameter_names(self, model) -> list[str]:
+        return [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
+
+    def create_optimizer(self, *args, **kwargs):
+        if self.args.momentum and self.optimizer_cls_and_kwargs is None:
+            settings = {"lr": self.args.learning_rate, "momentum": self.args.momentum}
+            self.optimizer_cls_and_kwargs = torch.optim.SGD, settings
+        return super().create_optimizer(*args, **kwargs)
+
+    def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
+        scalers = self.model.query_scaler, self.model.response_scaler
+        if resume_from_checkpoint is None and not all(scaler.is_fitted for scaler in scalers):
+            self.fit_scalers()
+        plan = plan_stages(self.model.config, max_steps, self.args.bottom_share, self.args.top_share)
+        self._progress = StageProgress(plan)
+        self._last = self._reconstructed = self._swapped = None
+        self._update, self._diagnosed = -1, (-1, {})
+        self._watch.checkpoint = resume_from_checkpoint
+        return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
+
+    def floating_point_ops(self, inputs) -> int:
+        return 0  # the Trainer's estimate is one for transformers
+
+    # ---- the loss ----
+
+    def _get_num_items_in_batch(self, batch_samples: list, device) -> Tensor | int | None:
+        """Pairs of all accumulated batches, and of all processes."""
+        number = sum(_rows(batch) for batch in batch_samples)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            return self.accelerator.reduce(torch.tensor(number, device=device), "sum")
+        return number
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Difference of mean energies that the stage descends, nats; batches that are accumulated count by pairs."""
+        query, response = self._last = standardised(self.model, inputs)
+        self._enter_stage(query, response)
+        loss = self._stage_loss(model, query, response)
+        if query.device.type == "cpu" and self.args.world_size == 1:
+            self._watch.check_energy(self.state.global_step, "the loss", loss.item())
+        if num_items_in_batch is None:
+            return loss
+        loss = loss * (len(query) / num_items_in_batch)
+        return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
+
+    def _stage_loss(self, model, query: Tensor, response: Tensor) -> Tensor:
+        args, progress, own, generator = self.args, self._progress, self.model, self._generator(query.device)
+        contrast = {"steps": args.contrastive_steps, "generator": generator}
+        if own.config.energy == "rbm_pair":
+            phases = pair_phases(own, query, response, **contrast)
+            both = torch.cat([negative.visible for _, negative in phases])
+            self._reconstructed = both.tensor_split([query.shape[1]], dim=1)
+            return self._inside(model, lambda: pair_loss(own, *phases) + self._swap_loss(query, response))
+        if progress.stage == "bottom":
+            phases = bottom_phases(own, torch.cat([query, response], dim=1), **contrast)
+            return self._inside(model, lambda: bottom_loss(own, *phases))
+        if progress.stage == "top":
+            hidden = bottom_means(own, torch.cat([query, response], dim=1), progress.bottom_bias)
+            phases = top_phases(own, hidden, **contrast)
+            return self._inside(model, lambda: top_loss(own, *phases))
+        positive, negative, progress.chains = joint_phases(
+            own, query, response, progress.chains, mean_field_steps=args.mean_field_steps,
+            gibbs_steps=args.gibbs_steps, generator=generator,
+        )  # fmt: skip
+        return self._inside(model, lambda: joint_loss(own, positive, negative) + self._swap_loss(query, response))
+
+    def _swap_loss(self, query: Tensor, response: Tensor) -> Tensor | float:
+        if not self.args.swap_weight:
+            return 0.0
+        loss = swap_loss(self.model, query, response, mean_field_steps=self.args.mean_field_steps)
+        self._swapped = loss.detach()
+        return self.args.swap_weight * loss
+
+    def _inside(self, model, loss: Callable[[], Tensor]) -> Tensor:
+        """The loss inside one call of the wrapped model, so that data parallelism averages its gradient."""
+        with replaced_forward(self.model, loss):
+            return model()
+
+    def _generator(self, device) -> torch.Generator:
+        """Random numbers of this update, batch and process alone, so that a resumed run draws the same."""
+        if self._update != self.state.global_step:
+            self._update, self._batch_of_update = self.state.global_step, 0
+        keys = [self.args.seed, self.state.global_step, self._batch_of_update, self.args.process_index]
+        self._batch_of_update += 1
+        return torch.Generator(device).manual_seed(_seed(keys))
+
+    # ---- stages ----
+
+    @torch.no_grad()
+    def _enter_stage(self, query: Tensor, response: Tensor):
+        """Makes what a stage starts from at its first batch."""
+        progress, model = self._progress, self.model
+        stage = progress.plan.stage(self.state.global_step)
+        if stage == progress.stage:
+            return
+        if progress.stage is not None:
+            self.optimizer.state.clear()  # moments of another stage's gradients
+        if progress.stage == "top":
+            progress.average_biases(model)
+        if stage == "top":
+            progress.bottom_bias = model.hidden_bias.detach().clone()
+            means = bottom_means(model, torch.cat([query, response], dim=1)).mean(dim=0)
+            # Without couplings, biases that give `hq` the means it has; clamped, for a batch is not all there is.
+            means = self.accelerator.reduce(means, "mean").clamp(0.01, 0.99)
+            model.hidden_bias.copy_(torch.logit(means))
+        if stage == "joint" and model.config.energy != "rbm_pair":
+            progress.chains = self._first_chains(query, response)
+        progress.stage, progress.errors = stage, RunningError()
+
+    def _first_chains(self, query: Tensor, response: Tensor) -> Chains:
+        """Chains that start at the data of this batch, repeated where there are more of them."""
+        number = self.args.chains // self.args.world_size
+        rows = torch.arange(number, device=query.device) % len(query)
+        query, response = query[rows], response[rows]
+        means = self.model.mean_field(query, response, steps=self.args.mean_field_steps, tolerance=0)
+        return Chains(means.hidden.round(), means.top.round())
+
+    # ---- logging ----
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:  # a training line, which every process reaches
+            self._watch.check_energy(self.state.global_step, "the loss", logs["loss"])
+            logs |= self.diagnose()
+        super().log(logs, start_time)
+
+    @torch.no_grad()
+    def diagnose(self) -> dict[str, float]:
+        """What is logged of the last batch and the chains, means over all processes, with `dbm/` before each name.
+
+        Raises:
+            DivergenceError: if a number is out of the bounds of `args`.
+        """
+        step, progress = self.state.global_step, self._progress
+        if self._last is None or self._diagnosed[0] == step:
+            return self._diagnosed[1]
+        states = self._reconstructed
+        if progress.chains is not None:
+            generator = torch.Generator(self.args.device).manual_seed(
+                _seed([self.args.seed, step, self.args.process_index])
+            )
+            states = progress.chains.visible(self.model, generator)
+        measured = measure_training(self.model, self._last, progress, self.args.mean_field_steps, states)
+        if progress.chains is not None:
+            everywhere = self.accelerator.gather(progress.chains.hidden)
+            measured["chain_spread"] = everywhere.std(dim=0, correction=0).mean()
+        if self._swapped is not None:
+            measured["swap_loss"] = self._swapped
+        values = torch.stack([value.to(torch.float32) for value in measured.values()])
+        means = self.accelerator.reduce(values, "mean").tolist()
+        measured = dict(zip(measured, means, strict=True))
+        pairs = len(self._last[0]) * self.args.world_size
+        progress.errors = self._watch.check(step, measured, pairs, progress.errors)
+        measured.pop("free_energy", None)  # it means nothing beside that of another model
+        self._diagnosed = step, {f"dbm/{name}": value for name, value in measured.items()}
+        return self._diagnosed[1]
+
+    # ---- checkpoints ----
+
+    def _as_joint(self):
+        """While this is open, the model is the one that joint training would begin with, whatever the stage."""
+        progress = self._progress or StageProgress(plan_stages(self.model.config, 0, 0, 0))
+        return progress.averaged(self.model)
+
+    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
+        with self._as_joint():
+            super()._save(output_dir, state_dict if self.stage != "top" else None)
+
+    def _save_checkpoint(self, model, trial):
+        self._watch.check_parameters(self.state.global_step, self.model)
+        self.diagnose()
+        with self._as_joint():
+            super()._save_checkpoint(model, trial)
+        self._watch.checkpoint = str(Path(self._get_output_dir(trial)) / f"checkpoint-{self.state.global_step}")
+
+    def _save_rng_state(self, output_dir: str):
+        super()._save_rng_state(output_dir)
+        self._progress.save(Path(output_dir), self.args.process_index, self.args.world_size)
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+        super()._load_optimizer_and_scheduler(checkpoint)
+        if checkpoint is None:
+            return
+        planned = self._progress.plan
+        with told_if_damaged(checkpoint):
+            self._progress = StageProgress.load(
+                Path(checkpoint), self.model, self.args.process_index, self.args.world_size, self.args.chains
+            )
+        if self._progress.plan != planned:
+            logger.warning(
+                "The stages go on as the run began: %d updates of the bottom stage and %d of the top stage.",
+                *self._progress.plan,
+            )
+
+
+def _check(model, args):
+    if not isinstance(args, DbmTrainingConfig):
+        raise ValueError(f"`args` must be a `DbmTrainingConfig`, got {type(args).__name__}.")
+    if not isinstance(model, DbmModel):
+        raise ValueError(f"`model` must be a `DbmModel`, got {type(model).__name__}.")
+    if model.config.energy == "printed":
+        raise ValueError(
+            "Eq. 8 as printed cannot be trained: without the quadratic term the energy falls without end along the "
+            'couplings, so that there is no distribution to learn. Use `energy="dbm"`.'
+        )
+    if model.visible_to_hidden.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"The model's parameters are {model.visible_to_hidden.dtype}, in which small updates are lost. Load it "
+            "with `dtype=torch.float32`; `bf16` in `args` is harmless."
+        )
+    if model.word_vectors is not None and not model.word_vectors.regular.any():
+        raise ValueError("The model's word vectors are empty. Fill them with `model.word_vectors.load(...)` first.")
+
+
+def _rows(batch) -> int:
+    return len(next(value for value in batch.values() if isinstance(value, Tensor)))
+
+
+def _seed(keys: list[int]) -> int:
+    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))

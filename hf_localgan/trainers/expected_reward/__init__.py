@@ -1,0 +1,1 @@
+"""Expected reward by policy gradient."""

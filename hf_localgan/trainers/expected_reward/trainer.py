@@ -1,0 +1,265 @@
+"""Regularised expected reward by policy gradient, the objective that RAML is the other direction of."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from transformers import GenerationConfig, TrainerCallback
+from transformers.trainer_callback import ExportableState
+
+from hf_localgan.functional.policy_gradient import (
+    leave_one_out_baseline,
+    policy_gradient_weights,
+    regularised_rewards,
+)
+from hf_localgan.payoff.rewards import evaluate_rewards
+from hf_localgan.trainers.base.token_loss import TEACHER_FORCED, TokenLossTrainer
+from hf_localgan.trainers.raml.config import make_reward
+
+
+class ExpectedRewardTrainer(TokenLossTrainer):
+    """Maximises the expected reward of the model's own generations, and their entropy, by policy gradient.
+
+    The objective is Eq. 3 of Norouzi et al. 2016, its gradient estimated by Eq. 10 with `num_samples` samples of each
+    example; the equations are in `functional/policy_gradient.py`. The logged `loss` is the estimate of Eq. 3 itself, in
+    units of the reward, plus `mle_weight` times the nats per token: it falls when training works. Means are over the
+    examples of a batch and their samples. Beside it are logged `policy/reward`, `policy/baseline`, `policy/entropy`
+    (nats of a whole sample), `policy/sample_length` (tokens, the end token included) and `policy/finished` (share of
+    samples that ended before `policy_max_new_tokens`).
+
+    Samples come from the plain distribution of the model, whatever its generation settings say. Dropout is off for the
+    samples and for the pass that differentiates their probability: the estimator is unbiased only where the two are of
+    one distribution, which is then the one that is used in the end. It is on in the maximum-likelihood part. (Gradient
+    checkpointing, which models apply while dropout is on, saves nothing in the passes without it.) A sample that
+    reaches `policy_max_new_tokens` is one of the model that stops there, so that its probability has no end token.
+
+    Start from a model that maximum likelihood has trained: the rewards of a fresh model's samples hardly differ.
+
+    Args:
+        model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
+        args (`ExpectedRewardConfig`): the settings.
+        reward: a function of a candidate and a reference, both token ids without the end token, instead of the one
+            named by `args.reward`. It may have a method `batch` for many at once.
+        kwargs: as `MleTrainer`.
+
+    Raises:
+        ValueError: for arguments of another trainer, an unknown reward, or parameters sharded over processes.
+    """
+
+    def __init__(self, model=None, args=None, *, reward: Callable[[Sequence, Sequence], float] | None = None, **kwargs):
+        if not hasattr(args, "baseline_decay"):
+            raise ValueError(f"`args` must be an `ExpectedRewardConfig`, got {type(args).__name__}.")
+        self.reward = make_reward(args.reward, kwargs.get("processing_class")) if reward is None else reward
+        if not callable(self.reward):
+            raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
+        super().__init__(model, args, **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "`ExpectedRewardTrainer` samples from the whole model on every process, but FSDP and DeepSpeed may "
+                "spread its parameters. Train with plain data parallelism."
+            )
+        self.running_mean = RunningMean(args.baseline_decay)
+        self.add_callback(self.running_mean)
+        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
+        self._update, self._batch_of_update = -1, 0
+        self._rewards_of_update = torch.zeros(2, dtype=torch.float64)  # sum, number
+
+    # ---- the loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        if inputs.get("labels") is None or return_outputs or not self.model.training:
+            return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
+        loss = self.policy_loss(model, inputs)
+        if self.args.mle_weight:
+            nats = super().compute_loss(model, inputs, num_items_in_batch=num_items_in_batch)
+            self.record(**{"policy/nats_per_token": nats * self.current_gradient_accumulation_steps})
+            loss = loss + self.args.mle_weight * nats
+        return loss
+
+    def policy_loss(self, model, inputs) -> Tensor:
+        """An estimate of Eq. 3, the mean over examples and samples, whose gradient is that of Eq. 10.
+
+        It is divided by the number of accumulated batches; data parallelism averages it.
+        """
+        repeated, finished = self.sample(inputs)
+        labels = repeated["labels"]
+        shape = (len(inputs["labels"]), self.args.num_samples)
+        with torch.no_grad(), _without_dropout(self.model):
+            log_probs = -self.example_nll(self.model, repeated)[:, 0].view(shape)
+        candidates = _token_lists(labels, self._end_tokens())
+        references = _token_lists(inputs["labels"], self._end_tokens())
+        rewards = self._rewards(candidates, references, labels.device).view(shape)
+        regularised = regularised_rewards(rewards, log_probs, self.args.temperature)
+        baseline = self._baseline(regularised, inputs, references)
+        weights = policy_gradient_weights(rewards, log_probs, self.args.temperature, baseline).flatten()
+
+        divisor = weights.numel() * self.current_gradient_accumulation_steps
+        with _without_dropout(self.model):
+            surrogate = self.token_loss(model, repeated, divisor, weights=weights)
+        self._keep_running_mean(regularised)
+        lengths = (labels != -100).sum(dim=1)
+        self._labels_since_log = self._labels_since_log + lengths.sum()
+        self.record(
+            **{
+                "policy/reward": rewards, "policy/baseline": baseline, "policy/entropy": -log_probs,
+                "policy/sample_length": lengths, "policy/finished": finished,
+            }
+        )  # fmt: skip
+        objective = -regularised.sum() / divisor
+        return surrogate + (objective - surrogate).detach()
+
+    @torch.no_grad()
+    def sample(self, inputs: dict) -> tuple[dict, Tensor]:
+        """Samples of every example in one call of `generate`.
+
+        They depend on the model, the examples, the seed, the update, the place of the batch in it and the process
+        alone, so that a resumed run draws the same.
+
+        Args:
+            inputs: a batch with `labels`.
+
+        Returns:
+            The encoder's inputs, each row repeated `num_samples` times, with `labels`, shape `(batch * samples, time)`:
+            the tokens up to and with the end token, then -100. And which samples ended, bool, `(batch * samples,)`.
+        """
+        if self._update != self.state.global_step:
+            self._update, self._batch_of_update = self.state.global_step, 0
+        keys = [self.args.seed, self.state.global_step, self._batch_of_update, self.args.process_index]
+        self._batch_of_update += 1
+        seed = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        device, number = inputs["labels"].device, self.args.num_samples
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            labels, finished = self._generate(inputs, do_sample=True, top_k=0, num_return_sequences=number)
+        repeated = {
+            name: value.repeat_interleave(number, dim=0) if isinstance(value, Tensor) else value
+            for name, value in _encoder_inputs(inputs).items()
+        }
+        return {**repeated, "labels": labels}, finished
+
+    def _generate(self, inputs: dict, **settings) -> tuple[Tensor, Tensor]:
+        model = self.accelerator.unwrap_model(self.model)
+        config = GenerationConfig(
+            max_new_tokens=self.args.policy_max_new_tokens, num_beams=1, eos_token_id=self._end_tokens(),
+            pad_token_id=self._token("pad_token_id"), bos_token_id=self._token("bos_token_id"),
+            decoder_start_token_id=self._token("decoder_start_token_id"), **settings,
+        )  # fmt: skip
+        with _without_dropout(model), _generation_config(model, config):
+            tokens = model.generate(**_encoder_inputs(inputs), generation_config=config)[:, 1:]  # behind the start
+        ends = torch.isin(tokens, torch.tensor(self._end_tokens(), device=tokens.device))
+        behind = ends.cumsum(dim=1) - ends.long() > 0  # by place: the model may draw padding as any token
+        return tokens.masked_fill(behind, -100), ends.any(dim=1)
+
+    def _token(self, name: str) -> int | None:
+        value = getattr(self.model.generation_config, name, None)
+        return getattr(self.model.config, name, None) if value is None else value
+
+    def _end_tokens(self) -> list[int]:
+        found = self._token("eos_token_id")
+        if found is None:
+            raise ValueError("The model has no `eos_token_id`, so that its samples never end. Set it in its config.")
+        return list(found) if isinstance(found, (list, tuple)) else [found]
+
+    # ---- rewards and what is taken from them ----
+
+    def _rewards(self, candidates: list[list[int]], references: list[list[int]], device) -> Tensor:
+        number = len(candidates) // len(references)
+        repeated = [reference for reference in references for _ in range(number)]
+        rewards = evaluate_rewards(self.reward, candidates, repeated)
+        return torch.as_tensor(rewards, dtype=torch.float32, device=device)
+
+    def _baseline(self, regularised: Tensor, inputs: dict, references: list[list[int]]) -> Tensor:
+        """A shape that broadcasts to `(batch, samples)`."""
+        if self.args.baseline == "leave_one_out":
+            return leave_one_out_baseline(regularised)
+        if self.args.baseline == "greedy":
+            labels, _ = self._generate(inputs, do_sample=False)
+            return self._rewards(_token_lists(labels, self._end_tokens()), references, labels.device).unsqueeze(1)
+        if self.args.baseline == "mean":
+            if self.running_mean.weight:
+                return regularised.new_tensor(self.running_mean.value)
+            if regularised.numel() > 1:  # the first update: the mean of all other samples of the batch
+                return leave_one_out_baseline(regularised.view(1, -1)).view_as(regularised)
+        return regularised.new_zeros(())
+
+    def _keep_running_mean(self, regularised: Tensor):
+        """Moves the running mean once in an update, by the mean over its batches and all processes."""
+        if self.args.baseline != "mean":
+            return
+        self._rewards_of_update += torch.stack(
+            [regularised.double().sum(), regularised.new_tensor(regularised.numel())]
+        ).cpu()
+        if self.accelerator.sync_gradients:
+            total = self.accelerator.reduce(self._rewards_of_update.to(self.args.device), "sum").tolist()
+            self.running_mean.add(total[0] / total[1])
+            self._rewards_of_update.zero_()
+
+
+class RunningMean(TrainerCallback, ExportableState):
+    """An exponential running mean, not drawn to its start, that a resumed run continues.
+
+    Args:
+        decay: share that each new value keeps of the old ones.
+    """
+
+    def __init__(self, decay: float):
+        self.decay, self.total, self.weight = decay, 0.0, 0.0
+
+    @property
+    def value(self) -> float:
+        return self.total / self.weight if self.weight else 0.0
+
+    def add(self, value: float):
+        self.total = self.decay * self.total + (1 - self.decay) * value
+        self.weight = self.decay * self.weight + (1 - self.decay)
+
+    def state(self) -> dict:
+        return {"args": {"decay": self.decay}, "attributes": {"total": self.total, "weight": self.weight}}
+
+    def on_train_begin(self, args, state, control, **kwargs):
+        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
+        attributes = saved["attributes"] if isinstance(saved, dict) else {}
+        self.total, self.weight = attributes.get("total", 0.0), attributes.get("weight", 0.0)
+
+
+@contextmanager
+def _without_dropout(model: nn.Module) -> Iterator[None]:
+    """Evaluation mode, except that gradients of recurrent layers can be computed, which cuDNN does only in training."""
+    modes = [(module, module.training) for module in model.modules()]
+    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
+    model.eval()
+    for module, _ in recurrent:
+        module.training, module.dropout = True, 0.0
+    try:
+        yield
+    finally:
+        for module, training in modes:
+            module.training = training
+        for module, dropout in recurrent:
+            module.dropout = dropout
+
+
+@contextmanager
+def _generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
+    """`generate` fills what a given configuration leaves open from the model's own, forced tokens for example."""
+    models = {id(one): one for one in (model, model.get_base_model() if hasattr(model, "get_base_model") else model)}
+    before = [(one, one.generation_config) for one in models.values()]
+    try:
+        for one, _ in before:
+            one.generation_config = config
+        yield
+    finally:
+        for one, own in before:
+            one.generation_config = own
+
+
+def _encoder_inputs(inputs: dict) -> dict:
+    return {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
+
+
+def _token_lists(labels: Tensor, ends: list[int]) -> list[list[int]]:
+    """Each row without -100 and without the end token that closes it."""
+    rows = [[token for token in row if token != -100] for row in labels.tolist()]
+    return [row[:-1] if row and row[-1] in ends else row for row in rows]

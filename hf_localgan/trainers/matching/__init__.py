@@ -1,0 +1,1 @@
+"""Training of discriminators on matching queries with responses."""

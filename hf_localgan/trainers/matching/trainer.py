@@ -1,0 +1,161 @@
+"""Training a discriminator to tell whether a response belongs to a query."""
+
+from collections.abc import Mapping
+from itertools import islice
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import Trainer
+
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.trainers.base.checkpoints import CheckpointMixin
+from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.tracking import TrackingMixin
+from hf_localgan.trainers.matching.config import MatchingConfig
+from hf_localgan.trainers.matching.mismatches import (
+    PADDING,
+    ContrastedRows,
+    draw_mismatches,
+    matching_loss,
+    matching_metrics,
+)
+
+LOOKED_AT = 10_000  # rows of a stream in which a second query must be met
+
+
+class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
+    """Trains a discriminator on pairs from the data against the same queries with responses of other queries.
+
+    The loss is `matching_loss`; in training the other responses come from the same batch of the same process, drawn by
+    `draw_mismatches` from the seed and the step. A pair whose batch holds no response of another query does not count.
+    In evaluation they come from the whole split (`ContrastedRows`), the same for any batch size and number of
+    processes; reported is what `matching_metrics` returns. Logged beside the loss: `matching/real_accuracy` and
+    `matching/mismatched_accuracy`, shares of pairs on the right side of logit 0 since the last line, and
+    `matching/uncounted`, the share of pairs that did not count. `predict` returns logits as predictions, shape
+    `(rows, 1 + eval_negatives)`, those of the true pairs first, and the number of each row's query as labels.
+
+    Args:
+        model: a `PairDiscriminator`.
+        args (`MatchingConfig`): the settings.
+        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
+        eval_dataset: the same; read whole.
+        processing_class: the tokenizer, saved with the model.
+
+    Raises:
+        ValueError: if `args` is no `MatchingConfig`, the model no discriminator, or all training rows have one query.
+    """
+
+    def __init__(self, model=None, args=None, train_dataset=None, **kwargs):
+        if not isinstance(args, MatchingConfig):
+            raise ValueError(f"`args` must be a `MatchingConfig`, got {type(args).__name__}.")
+        if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
+            raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
+        _require_two_queries(train_dataset)
+        super().__init__(model, args, train_dataset=train_dataset, **kwargs)
+        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
+            raise ValueError(
+                "`MatchingTrainer` has a small model on every process: no FSDP, no DeepSpeed. Train with plain data "
+                "parallelism."
+            )
+        if self.processing_class is not None:
+            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
+        self._scores: list[Tensor] = []
+        self._counts = torch.zeros(4)  # pairs, those that count, right ones of these: true and mismatched
+        if args.early_stopping_patience:
+            self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+
+    # ---- the loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
+        """Mean `matching_loss` of the pairs that have mismatched responses in the batch, nats; 0 if none has."""
+        inputs = _columns(inputs)
+        rows, found = self._mismatches(inputs)
+        outputs = model(**inputs, mismatches=rows)
+        logits, others = outputs.logits.float(), outputs.mismatch_logits.float()
+        counted = found.to(logits.dtype)
+        loss = (matching_loss(logits, others) * counted).sum() / counted.sum().clamp(min=1)
+        if self.model.training:
+            right = torch.stack([(logits > 0).float(), (others <= 0).float().mean(dim=1)]).detach()
+            counts = [torch.full_like(counted[0], len(counted)), counted.sum(), *(right * counted).sum(dim=1)]
+            self._counts = self._counts.to(counted.device) + torch.stack(counts)  # stays there until it is logged
+        return (loss, outputs) if return_outputs else loss
+
+    def _mismatches(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+        queries = inputs["input_ids"]
+        if "attention_mask" in inputs:
+            queries = queries.masked_fill(inputs["attention_mask"] == 0, PADDING)
+        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
+        key = np.random.SeedSequence([seed, self.state.global_step]).generate_state(1)
+        generator = torch.Generator().manual_seed(int(key[0]))
+        return draw_mismatches(queries, inputs["labels"], self.args.negatives, generator)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:  # a training line, which every process reaches
+            counts = self.accelerator.reduce(self._counts.to(self.args.device), "sum")
+            pairs, counted, *right = counts.tolist()
+            if counted:
+                logs["matching/real_accuracy"], logs["matching/mismatched_accuracy"] = (one / counted for one in right)
+            if pairs:
+                logs["matching/uncounted"] = 1 - counted / pairs
+            self._counts = torch.zeros_like(self._counts)
+        super().log(logs, start_time)
+
+    # ---- evaluation ----
+
+    def get_eval_dataloader(self, eval_dataset=None):
+        if isinstance(eval_dataset, str):
+            eval_dataset = self.eval_dataset[eval_dataset]
+        eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
+        return super().get_eval_dataloader(None if eval_dataset is None else self._contrasted(eval_dataset))
+
+    def get_test_dataloader(self, test_dataset):
+        return super().get_test_dataloader(self._contrasted(test_dataset))
+
+    def _contrasted(self, rows) -> ContrastedRows:
+        return ContrastedRows(rows, self.args.eval_negatives, self.args.eval_seed)
+
+    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+        inputs = _columns(self._prepare_inputs(inputs))
+        with torch.no_grad(), self.compute_loss_context_manager():
+            logits = model(**inputs).logits.float()
+        # Gathering drops the rows that were repeated to fill the last batch of all processes.
+        self._scores.append(self.accelerator.gather_for_metrics(logits).cpu())
+        return None, None, None
+
+    def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
+        self._scores = []
+        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
+        scores = torch.cat(self._scores).view(-1, 1 + dataloader.dataset.negatives)
+        for name, value in matching_metrics(scores[:, 0], scores[:, 1:]).items():
+            output.metrics[f"{metric_key_prefix}_{name}"] = value
+        groups = dataloader.dataset.groups
+        return output._replace(predictions=scores.numpy(), label_ids=groups, num_samples=len(scores))
+
+
+def _columns(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What the discriminator reads of a batch."""
+    missing = [f"`{name}`" for name in ("input_ids", "labels") if inputs.get(name) is None]
+    if missing:
+        raise ValueError(
+            f"The batch has no {', no '.join(missing)} (found: {', '.join(f'`{name}`' for name in inputs)}). Make the "
+            "data set by `encode_pairs`, and let a collator such as `DataCollatorForSeq2Seq` pad it."
+        )
+    return {name: inputs[name] for name in ("input_ids", "attention_mask", "labels") if inputs.get(name) is not None}
+
+
+def _require_two_queries(dataset):
+    if dataset is None:
+        return
+    first, number = None, 0
+    for row in dataset if hasattr(dataset, "__len__") else islice(dataset, LOOKED_AT):
+        query = list(row["input_ids"])
+        number += 1
+        if first is not None and query != first:
+            return
+        first = query
+    raise ValueError(
+        f"Matching needs responses of other queries, but the {number:,} rows of `train_dataset` that were looked at "
+        f"have {min(number, 1)} different {'query' if number else 'queries'}."
+    )

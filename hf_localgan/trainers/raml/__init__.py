@@ -1,0 +1,1 @@
+"""Reward augmented maximum likelihood (Norouzi et al. 2016)."""

@@ -1,0 +1,181 @@
+"""Reward augmented maximum likelihood."""
+
+import math
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+from accelerate.data_loader import DataLoaderDispatcher
+from torch import Tensor
+from torch.utils.data import IterableDataset
+from transformers import TrainerCallback
+from transformers.trainer_utils import has_length
+
+from hf_localgan.payoff.base import Payoff
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
+from hf_localgan.trainers.raml.clock import TemperatureSchedule
+from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
+from hf_localgan.trainers.raml.config import OF_COLLATOR, OF_PAYOFF, RamlConfig, listed, make_payoff
+
+EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
+
+
+class RamlTrainer(TokenLossTrainer):
+    """Trains an encoder-decoder on draws from the exponentiated payoff distribution (Norouzi et al. 2016, Eq. 7 to 9).
+
+    The loss is `TokenLossTrainer`'s; what is new are the labels, which `RamlCollator` draws while batches are made, in
+    the loader's workers where there are some. At temperature 0 it is `MleTrainer`. Evaluation sees references only.
+    Logged beside the loss, over the drawn labels since the last line: `raml/edit_rate` (edits per token of the
+    reference), `raml/edits_0` to `raml/edits_10_up` (share of draws with so many edits), `raml/temperature`, and for
+    importance sampling `raml/effective_sample_size`.
+
+    Args:
+        model: any encoder-decoder `PreTrainedModel`, the package's own `rnn_seq2seq` included, or a PEFT model.
+        args (`RamlConfig`): the settings.
+        payoff: the sampler. By default the one that `args` describes, over the tokenizer's regular tokens.
+        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`; or a
+            `RamlCollator` around one, which is used as it is.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
+        eval_dataset: the same.
+        processing_class: the tokenizer.
+
+    Raises:
+        ValueError: if `args` is no `RamlConfig`, `payoff` no sampler, both a `RamlCollator` and a `payoff` are given,
+            or `args` say something of what is given.
+    """
+
+    def __init__(self, model=None, args=None, payoff: Payoff | None = None, data_collator=None, **kwargs):
+        if not isinstance(args, RamlConfig):
+            raise ValueError(f"`args` must be a `RamlConfig`, got {type(args).__name__}.")
+        given = data_collator if isinstance(data_collator, RamlCollator) else None
+        if given is not None and payoff is not None:
+            raise ValueError(
+                "Got a `RamlCollator`, which has a sampler, and a `payoff`. Give the plain collator with the `payoff`, "
+                "or the `RamlCollator` alone."
+            )
+        if payoff is not None:
+            require_payoff(payoff)
+        _check_unread(args, payoff, given)
+        super().__init__(model, args, data_collator=given.collator if given else data_collator, **kwargs)
+        self.raml_collator = given or self._make_collator(payoff)
+        # Since the last line: edits, tokens of the references, draws in each bin.
+        self._draws = torch.zeros(2 + len(EDIT_BINS))
+        self.add_callback(DrawClock(self.raml_collator, given is None and self.raml_collator.schedule is not None))
+
+    def _make_collator(self, payoff: Payoff | None) -> RamlCollator:
+        args, tokenizer = self.args, self.processing_class
+        if payoff is None and tokenizer is None:
+            raise ValueError("Which tokens may be drawn is not known. Give the tokenizer as `processing_class`.")
+        payoff = make_payoff(args, tokenizer) if payoff is None else payoff
+        schedule = None
+        if args.temperature_schedule != "constant":
+            schedule = TemperatureSchedule(args.temperature_schedule, args.temperature_start, payoff.temperature)
+        return RamlCollator(
+            self.data_collator, payoff, tokenizer=tokenizer, num_samples=args.num_samples, weighted=args.weighted,
+            seed=args.seed if args.data_seed is None else args.data_seed, schedule=schedule,
+        )  # fmt: skip
+
+    def get_train_dataloader(self):
+        plain = self.data_collator
+        self.data_collator = self.raml_collator  # for training alone: evaluation and the sample table see references
+        try:
+            return super().get_train_dataloader()
+        finally:
+            self.data_collator = plain
+
+    # ---- the loss ----
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights=None):
+        """Nats per drawn label of the whole batch; weighted candidates count by weight, in the sum and in number."""
+        inputs, draws = split_draws(inputs)
+        if draws and self.model.training:
+            self._count_draws(draws)
+        weights = draws.get("raml_weights", weights)
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch, weights)
+
+    def _get_num_items_in_batch(self, batch_samples: list, device) -> Tensor | int | None:
+        number = super()._get_num_items_in_batch(batch_samples, device)
+        if number is None or "raml_weights" not in batch_samples[0]:
+            return number
+        # The Trainer's number, whatever it shares out over devices, times the mean weight of a label.
+        totals = sum(
+            torch.stack([weighted_number(batch["labels"], weights) for weights in (batch["raml_weights"], None)])
+            for batch in batch_samples
+        ).to(device)
+        if self.args.average_tokens_across_devices and self.args.world_size > 1:
+            totals = self.accelerator.reduce(totals, "sum")
+        return number * (totals[0] / totals[1].clamp(min=1))
+
+    # ---- named terms ----
+
+    def _count_draws(self, draws: dict[str, Tensor]):
+        edits, lengths = draws["raml_edits"], draws["raml_lengths"]
+        weights = draws.get("raml_weights", torch.ones_like(edits, dtype=torch.float32))
+        in_bins = F.one_hot(edits.clamp(max=5) + (edits >= 10), len(EDIT_BINS)).T  # (bins, rows)
+        counted = torch.cat([torch.stack([edits, lengths]), in_bins]).to(weights.dtype) @ weights
+        self._draws = self._draws.to(counted.device) + counted  # stays there until it is logged
+        self.record(**{"raml/temperature": draws["raml_temperature"]})
+        if "raml_effective_sample_size" in draws:
+            self.record(**{"raml/effective_sample_size": draws["raml_effective_sample_size"]})
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if "loss" in logs:  # a training line, which every process reaches
+            sums = self.accelerator.reduce(self._draws.to(self.args.device), "sum")
+            edits, tokens, *in_bins = sums.tolist()
+            if sum(in_bins):
+                logs["raml/edit_rate"] = edits / max(tokens, 1.0)
+                shares = zip(EDIT_BINS, in_bins, strict=True)
+                logs |= {f"raml/edits_{name}": count / sum(in_bins) for name, count in shares}
+            self._draws = torch.zeros_like(self._draws)
+        super().log(logs, start_time)
+
+    def _prepare_for_training(self, *args, **kwargs):
+        prepared = super()._prepare_for_training(*args, **kwargs)
+        self._draws = torch.zeros_like(self._draws)
+        return prepared
+
+
+def _check_unread(args: RamlConfig, payoff: Payoff | None, collator: RamlCollator | None):
+    """Refuses settings of what is given ready, which nothing would read."""
+    if payoff is None and collator is None:
+        return
+    unread = args.changed((*OF_PAYOFF, *OF_COLLATOR) if payoff is None else OF_PAYOFF)
+    if unread:
+        given = "RamlCollator" if payoff is None else type(payoff).__name__
+        raise ValueError(
+            f"`args` set {listed(unread)}, but the {given} that is "
+            f"given has settings of its own. Make the {given} with these, and leave them out of `args`."
+        )
+
+
+class DrawClock(TrainerCallback):
+    """Tells a collator, before an epoch's loader starts, for which epoch and optimizer steps it will draw.
+
+    Args:
+        collator: told so.
+        sets_total: whether the collator's schedule is to end with the training.
+    """
+
+    def __init__(self, collator: RamlCollator, sets_total: bool):
+        self.collator, self.sets_total = collator, sets_total
+
+    def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
+        if self.sets_total:
+            self.collator.schedule = replace(self.collator.schedule, total_steps=max(1, state.max_steps))
+        # As the Trainer counts; a stream without a length has one epoch to it, in which it may start over.
+        steps_per_epoch = max(1, state.max_steps)
+        if has_length(train_dataloader):
+            steps_per_epoch = max(1, math.ceil(len(train_dataloader) / args.gradient_accumulation_steps))
+        self.epoch, trained = divmod(state.global_step, steps_per_epoch)
+        dispatches = isinstance(train_dataloader, DataLoaderDispatcher) and not train_dataloader.split_batches
+        self.batches_per_step = args.world_size if dispatches else 1
+        # The batches of a stream that is resumed are made again and thrown away; others are never made.
+        streams = isinstance(getattr(train_dataloader, "dataset", None), IterableDataset)
+        skipped = trained * args.gradient_accumulation_steps * self.batches_per_step
+        self.discarded = skipped if streams and not args.ignore_data_skip else 0
+
+    def on_epoch_begin(self, args, state, control, **kwargs):
+        self.collator.start_epoch(
+            self.epoch, state.global_step, self.discarded, args.gradient_accumulation_steps, self.batches_per_step
+        )
+        self.epoch, self.discarded = self.epoch + 1, 0
