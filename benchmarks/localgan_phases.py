@@ -133,7 +133,7 @@ class Timed(TrainerCallback):
             self._wrap(trainer.model.get_encoder(), "forward", ROLLOUT)
             self._wrap(trainer, "roll_out", ROLLOUT)
             self._wrap(trainer, "generation_logits", "discriminator")
-            self._wrap(trainer, "discriminator_objective", "discriminator")
+            self._wrap(trainer, "discriminator_loss", "discriminator")
             self._wrap(trainer, "radial_difference", "energy")
 
     def train(self, by_parts: bool) -> dict[str, dict[str, float]]:
@@ -159,7 +159,7 @@ class Timed(TrainerCallback):
 
     def on_step_begin(self, args, state, control, **kwargs):
         began = self.since = self.clock()
-        player = getattr(self.trainer, "phase", MLE)
+        player = getattr(self.trainer, "player", MLE)
         self.updates.append({"player": player, "began": began, **dict.fromkeys(PARTS, 0.0)})
         self.open = [REST]
 

@@ -14,14 +14,12 @@ from hf_localgan.recipes import (
     train_from,
 )
 from hf_localgan.recipes.finish_adversarial import finish_adversarial_training
-from hf_localgan.trainers import GanAelTrainer, LocalGanTrainer
-
-TRAINERS = {"LocalGAN": LocalGanTrainer, "GAN-AEL": GanAelTrainer}
+from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
 
 
 def train(
     parser: RecipeParser,
-    training: str,
+    method: type[TwoPlayerTrainer],
     data: DataArguments,
     stages: StageArguments,
     evaluation: EvaluationArguments,
@@ -31,19 +29,25 @@ def train(
 
     Args:
         parser: that read the settings.
-        training: "LocalGAN" or "GAN-AEL"; the former has an energy.
-        args (`GanConfig`): of the trainer.
+        method: class of the trainer, whose `part_roles` say which parts are made first.
+        args (`TwoPlayerConfig`): of the trainer.
 
     Returns:
         `STOPPED` if the answers collapsed; the report says so, too.
     """
-    with_energy = training == "LocalGAN"
+    with_energy = "energy" in method.part_roles
     setup = set_up_adversarial(
-        data, stages, evaluation, args, folder=Path(parser.folder), training=training, with_energy=with_energy
-    )
+        data,
+        stages,
+        evaluation,
+        args,
+        folder=Path(parser.folder),
+        training=method.objective.name,
+        with_energy=with_energy,
+    )  # fmt: skip
     if setup is None:
         return None
-    trainer = TRAINERS[training](
+    trainer = method(
         setup.model, args, discriminator=setup.discriminator, monitor=setup.monitor, train_dataset=setup.train,
         eval_dataset=setup.validation, data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model),
         processing_class=setup.tokenizer, compute_metrics=setup.metrics,

@@ -11,7 +11,7 @@ from functools import partial
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
-from hf_localgan.trainers import GanAelConfig
+from hf_localgan.trainers import GanAelConfig, GanAelTrainer
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -19,4 +19,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         DataArguments, StageArguments, EvaluationArguments, GanAelConfig,
         default="gan_ael", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, partial(train, parser, "GAN-AEL"), argv)
+    return run(parser, partial(train, parser, GanAelTrainer), argv)

@@ -13,7 +13,7 @@ from functools import partial
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
-from hf_localgan.trainers import LocalGanConfig
+from hf_localgan.trainers import LocalGanConfig, LocalGanTrainer
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -21,4 +21,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         DataArguments, StageArguments, EvaluationArguments, LocalGanConfig,
         default="localgan", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, partial(train, parser, "LocalGAN"), argv)
+    return run(parser, partial(train, parser, LocalGanTrainer), argv)

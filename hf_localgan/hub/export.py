@@ -42,7 +42,9 @@ AUTO_CLASSES = {
     DbmConfig.model_type: {"AutoModel": DbmModel},
     PairDiscriminatorConfig.model_type: {"AutoModel": PairDiscriminator},
 }
-PLAYERS = {DbmModel: "energy", PairDiscriminator: "discriminator"}  # and the folder of each beside a generator
+SCORERS = {DbmModel: "energy", PairDiscriminator: "discriminator"}  # what is no generator, and what its card calls it
+# Folders of an output that hold models and are no parts of it: checkpoints, and what a recipe's stages have made.
+NO_PARTS = re.compile(r"[._].*|(last-)?checkpoint.*|stages|start|runs")
 
 
 def export_with_code(
@@ -63,9 +65,10 @@ def export_with_code(
     ```
 
     A generator comes with the code of its pipeline; an `rnn_seq2seq` with that of its model, too, while those of
-    transformers, such as T5 and BART, need none. Energies and discriminators load by `AutoModel`; those that lie in the
-    folder of a generator (`energy/`, `discriminator/`) are exported with it. Adapters are merged into their base model
-    first. A card of this package is taken along with the files that it names, and says how to load the checkpoint.
+    transformers, such as T5 and BART, need none. Energies and discriminators load by `AutoModel`; what stands beside a
+    generator in its folder, such as `energy/` and `discriminator/`, is exported with it. Adapters are merged into their
+    base model first. A card of this package is taken along with the files that it names, and says how to load the
+    checkpoint.
 
     transformers reads a pipeline that a checkpoint brings before it refuses the task by its name, so the task needs no
     registration there. It then asks for `trust_remote_code=True` even where this package is installed. Nothing is
@@ -97,12 +100,11 @@ def export_with_code(
         _add_code(model, folder)
         if source is not None and source.is_dir():
             _take_along(source, folder)
-            for name in PLAYERS.values():
-                if (source / name / "config.json").is_file():
-                    player, own = _load(str(source / name), None, False)
-                    _write(player, own, folder / name)
-                    _add_code(player, folder / name, folder)
-        _describe(folder, Path(output_dir).name, PLAYERS.get(type(model)))
+            for name in _parts(source):
+                part, own = _load(str(source / name), None, False)
+                _write(part, own, folder / name)
+                _add_code(part, folder / name, folder)
+        _describe(folder, Path(output_dir).name, SCORERS.get(type(model)))
     return Path(output_dir)
 
 
@@ -118,7 +120,7 @@ def merge_adapter(
     """Writes a model with its LoRA adapters merged in, as an ordinary checkpoint that needs no PEFT to be loaded.
 
     With the weights go tokenizer and generation configuration, and what lies beside the adapters: a card of this
-    package with the files that it names, `energy/` and `discriminator/`.
+    package with the files that it names, and the models in folders of their own, such as `energy/`.
 
     Args:
         adapter: folder or Hub id of the adapters, or a PEFT model in memory, which is left as it is.
@@ -159,9 +161,8 @@ def merge_adapter(
         _write(model, tokenizer, folder)
         if source is not None and source.is_dir():
             _take_along(source, folder)
-            for name in PLAYERS.values():
-                if (source / name / "config.json").is_file():
-                    shutil.copytree(source / name, folder / name)
+            for name in _parts(source):
+                shutil.copytree(source / name, folder / name)
             _correct(folder / "README.md")
     return Path(output_dir)
 
@@ -171,7 +172,7 @@ def merge_adapter(
 
 def _load(place: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
     """A generator, or another model of this package, and its tokenizer."""
-    if _model_type(place, revision) not in (one.config_class.model_type for one in PLAYERS):
+    if _model_type(place, revision) not in (one.config_class.model_type for one in SCORERS):
         return load_generator(place, revision=revision, trust_remote_code=trust)
     place = str(Path(place).expanduser())
     model, info = AutoModel.from_pretrained(place, revision=revision, use_safetensors=True, output_loading_info=True)
@@ -205,7 +206,7 @@ def _merged(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path):
-    if tokenizer is None and type(model) not in PLAYERS:
+    if tokenizer is None and type(model) not in SCORERS:
         raise ValueError("Give the `tokenizer` that the model was trained with: the checkpoint is of no use without.")
     model.save_pretrained(folder)
     if tokenizer is not None:
@@ -234,7 +235,7 @@ def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
             f"The code of {type(model).__name__} ({type(model).__module__}) is neither this package's nor part of "
             "transformers. Export what `load_generator` gives, or save it by transformers' `register_for_auto_class`."
         )
-    if type(model) not in PLAYERS:
+    if type(model) not in SCORERS:
         carried.append(Text2TextGenerationPipeline)
         implementation = _name_in_checkpoint(Text2TextGenerationPipeline)
         config["custom_pipelines"] = {TASK: {"impl": implementation, "pt": ["AutoModelForSeq2SeqLM"], "type": "text"}}
@@ -278,7 +279,7 @@ def _take_along(source: Path, folder: Path):
     shutil.copy(card, folder)
     for name in sorted(set(re.findall(r"[`(]([\w.-]+)/?[`)]", card.read_text(encoding="utf-8")))):
         found = source / name
-        if name in PLAYERS.values() or (folder / name).exists() or name.startswith("."):
+        if (folder / name).exists() or name.startswith("."):
             continue
         if found.is_file():
             shutil.copy(found, folder)
@@ -286,12 +287,18 @@ def _take_along(source: Path, folder: Path):
             shutil.copytree(found, folder / name)
 
 
-def _describe(folder: Path, name: str, player: str | None):
+def _parts(folder: Path) -> list[str]:
+    """Names of the models that stand beside the one in a folder, each in a folder of its own."""
+    inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
+    return [name for name in inside if not NO_PARTS.fullmatch(name)]
+
+
+def _describe(folder: Path, name: str, scorer: str | None):
     """Says in the card how the checkpoint is loaded without the package; makes a short card where there is none.
 
     Args:
         name: of the checkpoint, where the card does not say it.
-        player: "energy" or "discriminator", where it is one of them.
+        scorer: "energy" or "discriminator", where it is one of them.
     """
     path = folder / "README.md"
     if path.is_file():
@@ -299,34 +306,37 @@ def _describe(folder: Path, name: str, player: str | None):
         named = re.search(r'(?:model=|from_pretrained\()"([^"]+)"', card.text)  # as the card's own example calls it
         name = named[1] if named else name
     else:
-        data = ModelCardData(library_name="transformers", pipeline_tag=None if player else TASK, tags=[TAG])
+        data = ModelCardData(library_name="transformers", pipeline_tag=None if scorer else TASK, tags=[TAG])
         card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n")
     card.data.tags = [*(tag for tag in card.data.tags or [] if tag != CODE_TAG), CODE_TAG]
     # With this package installed, too, transformers loads no pipeline of a checkpoint's own without being told to.
     card.text = re.sub(rf'(pipeline\("{TASK}", model="[^"]+")\)', r"\1, trust_remote_code=True)", card.text)
     if f"## {SECTION}" not in card.text:
-        players = [one for one in PLAYERS.values() if (folder / one).is_dir()]
         before, mark, after = card.text.partition("\n## Use\n")
         place = re.search(r"^## ", after, re.MULTILINE)
         end = place.start() if place else len(after)
-        text = f"{(before + mark + after[:end]).rstrip()}\n\n{_section(name, player, players)}\n\n{after[end:]}"
+        text = f"{(before + mark + after[:end]).rstrip()}\n\n{_section(name, scorer, folder)}\n\n{after[end:]}"
         card.text = text.rstrip() + "\n"
     _correct(path, card)
 
 
-def _section(name: str, player: str | None, players: list[str]) -> str:
+def _section(name: str, scorer: str | None, folder: Path) -> str:
     """How to load the checkpoint, and what lies beside it."""
-    if player:
+    types = {part: _model_type(str(folder / part), None) for part in _parts(folder)}
+    scorers = {one.config_class.model_type for one in SCORERS}
+    loaders = {part: "AutoModel" if kind in scorers else "AutoModelForSeq2SeqLM" for part, kind in types.items()}
+    if scorer:
         lines = ["from transformers import AutoModel", ""]
-        lines += [f'{player} = AutoModel.from_pretrained("{name}", trust_remote_code=True)']
+        lines += [f'{scorer} = AutoModel.from_pretrained("{name}", trust_remote_code=True)']
     else:
-        names = "AutoModel, AutoModelForSeq2SeqLM, pipeline" if players else "AutoModelForSeq2SeqLM, pipeline"
-        lines = [f"from transformers import {names}", ""]
+        names = ", ".join(sorted({*loaders.values(), "AutoModelForSeq2SeqLM"}))
+        lines = [f"from transformers import {names}, pipeline", ""]
         lines += [f'answer = pipeline("{TASK}", model="{name}", trust_remote_code=True)']
         lines += ['print(answer("How are you?", max_new_tokens=30))']
         lines += [f'model = AutoModelForSeq2SeqLM.from_pretrained("{name}", trust_remote_code=True)']
     lines += [
-        f'{one} = AutoModel.from_pretrained("{name}", subfolder="{one}", trust_remote_code=True)' for one in players
+        f'{part} = {loader}.from_pretrained("{name}", subfolder="{part}", trust_remote_code=True)'
+        for part, loader in loaders.items()
     ]
     said = (
         "The checkpoint carries its code, as far as transformers does not have it, and so loads where `hf_localgan` is "

@@ -8,7 +8,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_localgan.hub.objectives import find_objective
+from hf_localgan.hub.objective import check_method
 from hf_localgan.hub.rendering import (
     data_names,
     existing_folder,
@@ -28,7 +28,7 @@ EXAMPLE = ("How are you?", "Fine, thanks.")
 def write_model_card(
     folder: str | Path,
     *,
-    objective: str,
+    trainer: type,
     evaluation=None,
     args=None,
     settings: Sequence[tuple[str, str]] | None = None,
@@ -53,7 +53,7 @@ def write_model_card(
     Args:
         folder: of the generator, as `trainer.save_model()` and the end of a training left it. A folder with the
             adapters of a PEFT model is one, too.
-        objective: "maximum likelihood", "RAML", "expected reward", "GAN-AEL" or "LocalGAN", in any case.
+        trainer: class of the trainer, such as `RamlTrainer`, whose `objective` and `part_roles` the card tells.
         evaluation (`Evaluation`): scores on the test split; its `about` names the data.
         args: of the trainer; those settings are told that differ from their defaults.
         settings: names and values to tell instead, see `changed_settings`.
@@ -75,16 +75,16 @@ def write_model_card(
         The file.
 
     Raises:
-        ValueError: for an objective that is not known, and a folder that is not there.
+        ValueError: for a class without an objective, and a folder that is not there.
     """
-    found, folder = find_objective(objective), existing_folder(folder, "generator")
+    objective, folder = check_method(trainer), existing_folder(folder, "generator")
     name = repo_id or getattr(args, "hub_model_id", None) or folder.resolve().name
     about = {} if evaluation is None else dict(evaluation.about)
     data_set, hub_ids = data_names(about.get("dataset"), datasets)
     query, response = _example(evaluation, example)
     results = _results(evaluation, data_set)
     adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
-    tags = ["hf-localgan", found.tag, *(["lora"] if adapter else []), *tags]
+    tags = ["hf-localgan", objective.tag, *(["lora"] if adapter else []), *tags]
     data = ModelCardData(
         library_name="peft" if adapter else "transformers", pipeline_tag="text2text-generation",
         tags=list(dict.fromkeys(tags)), language=languages(language), license=license, datasets=hub_ids or None,
@@ -92,16 +92,23 @@ def write_model_card(
     )  # fmt: skip
     return render_card(
         folder, "model_card.md.jinja", data, with_pictures=not stale,
-        name=name, title=name.split("/")[-1], objective=found, data_set=data_set, hub_ids=hub_ids,
+        name=name, title=name.split("/")[-1], objective=objective, trainer=trainer.__name__,
+        data_set=data_set, hub_ids=hub_ids,
         about=told(about, progress), query=query, response=response,
         scores=None if evaluation is None else _scores_table(evaluation),
         sections={title: lowered(text) for title, text in (sections or {}).items()},
         samples=table(samples or _samples(evaluation)), license=license, adapter=adapter, base_model=base_model,
         settings=settings if settings is not None else [] if args is None else changed_settings(args),
         progress=dict(progress or {}),
-        parts=[part for part in ("discriminator", "energy", "start")[: 2 if stale else 3] if (folder / part).is_dir()],
+        parts=_parts(folder, trainer, stale),
         files=[file for file in ("evaluation.json", "adversarial.json") if (folder / file).is_file()],
     )  # fmt: skip
+
+
+def _parts(folder: Path, trainer: type, stale: bool) -> dict[str, str]:
+    """What lies beside the generator, with what it is."""
+    roles = dict(trainer.part_roles) | ({} if stale else {"start": "the scores of the generator it started from"})
+    return {name: role for name, role in roles.items() if (folder / name).is_dir()}
 
 
 def _results(evaluation, data_set: str | None) -> list[EvalResult]:

@@ -7,7 +7,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_localgan.hub.objectives import ENERGY, MATCHING, Objective
+from hf_localgan.hub.objective import check_method
 from hf_localgan.hub.rendering import (
     data_names,
     existing_folder,
@@ -30,6 +30,7 @@ EXAMPLES = {
 def write_energy_card(
     folder: str | Path,
     *,
+    trainer: type,
     report: Mapping[str, Any] | None = None,
     text: str | None = None,
     shape: Mapping[str, Any] | None = None,
@@ -39,6 +40,7 @@ def write_energy_card(
 
     Args:
         folder: as `DbmTrainer` and `finish_energy_training` left it.
+        trainer: class of the trainer, whose `objective` the card tells.
         report: what `energy.json` holds.
         text: its tables, what `energy.md` holds.
         shape: of the energy, what `config.json` holds; without word vectors the card's code is one for vectors.
@@ -51,19 +53,25 @@ def write_energy_card(
     results = [] if report is None else _energy_results(report)
     reads_text = shape.get("vocab_size", 0) is not None
     return _write(
-        existing_folder(folder, "energy"), "energy_card.md.jinja", ENERGY, report, results,
+        existing_folder(folder, "energy"), "energy_card.md.jinja", trainer, report, results,
         scores=None if text is None else lowered(_without_facts(text, report)), shape=shape, reads_text=reads_text,
         **described,
     )  # fmt: skip
 
 
 def write_discriminator_card(
-    folder: str | Path, *, report: Mapping[str, Any] | None = None, text: str | None = None, **described: Any
+    folder: str | Path,
+    *,
+    trainer: type,
+    report: Mapping[str, Any] | None = None,
+    text: str | None = None,
+    **described: Any,
 ) -> Path:
     """Writes `README.md` into the folder of a trained `PairDiscriminator`.
 
     Args:
         folder: as `MatchingTrainer` and `finish_matching` left it.
+        trainer: class of the trainer, whose `objective` the card tells.
         report: what `matching.json` holds.
         text: its table, what `matching.md` holds.
         described: `settings`, names and values of the training's; `progress`, what the training itself says, by name;
@@ -76,19 +84,19 @@ def write_discriminator_card(
     results = [] if report is None else _matching_results(report)
     lines = [] if text is None else [line for line in text.splitlines() if line.startswith("|")]
     return _write(
-        existing_folder(folder, "discriminator"), "discriminator_card.md.jinja", MATCHING, report, results,
+        existing_folder(folder, "discriminator"), "discriminator_card.md.jinja", trainer, report, results,
         scores="\n".join(lines) or None, **described,
     )  # fmt: skip
 
 
 def _write(
-    folder: Path, template: str, objective: Objective, report: Mapping[str, Any] | None, results: list[dict], *,
+    folder: Path, template: str, trainer: type, report: Mapping[str, Any] | None, results: list[dict], *,
     settings: Sequence[tuple[str, str]] = (), progress: Mapping[str, Any] | None = None,
     example: Sequence[str] | None = None, repo_id: str | None = None, license: str | None = None,
     language: str | Sequence[str] | None = None, datasets: str | Sequence[str] | None = None,
     base_model: str | None = None, tags: Sequence[str] = (), stale: bool = False, **context: Any,
 ) -> Path:  # fmt: skip
-    name = repo_id or folder.resolve().name
+    name, objective = repo_id or folder.resolve().name, check_method(trainer)
     about = {} if report is None else dict(report["about"])
     data_set, hub_ids = data_names(about.get("dataset"), datasets)
     place = {
@@ -106,7 +114,7 @@ def _write(
     query, response, other = next(filter(None, (quoted(*some) for some in examples if some)))
     return render_card(
         folder, template, data, with_pictures=not stale, name=name, title=name.split("/")[-1],
-        objective=objective, data_set=data_set, hub_ids=hub_ids, about=told(about, progress),
+        objective=objective, trainer=trainer.__name__, data_set=data_set, hub_ids=hub_ids, about=told(about, progress),
         query=query, response=response, other=other, settings=list(settings), progress=dict(progress or {}),
         license=license, report=report, **context,
     )  # fmt: skip

@@ -150,7 +150,7 @@ def set_up_adversarial(
     that it makes no difference when and how often the run was interrupted.
 
     Args:
-        args (`GanConfig`): of the adversarial trainer.
+        args (`TwoPlayerConfig`): of the adversarial trainer.
         folder: of the file that the settings are from.
         training: name of the adversarial one, for the files.
         with_energy: whether it needs an energy.

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 from hf_localgan.evaluation.adversarial.report import AdversarialReport
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.runs import Run, check_comparable
+from hf_localgan.models.dbm import DbmModel
 from hf_localgan.recipes.finish import publish, score_test
 
 START = "start"
@@ -34,12 +35,11 @@ def finish_adversarial_training(
     `AdversarialReport.write` writes, which the model card shows, too.
 
     Args:
-        trainer: after `train`; its `energy`, where it has one, measures the radii.
+        trainer (`TwoPlayerTrainer`): after `train`; an energy among its parts measures the radii.
         test: the test split, encoded.
         score: `score(model, tokenizer, about=...)`, an evaluation of the test split, as `EvaluationArguments.scorer`
             makes it. Only the main process needs one.
-        about: what names this run: model, data set, split, seed; `objective` too, by default "LocalGAN" with an
-            energy and "GAN-AEL" without.
+        about: what names this run: model, data set, split, seed; `objective` too, by default the trainer's.
         start: the generator as it was before the adversarial training, a model of its own, on any device.
         train_pairs: rows with `response`, to find answers that are copied from the training split.
         card: further arguments of `create_model_card`: `language`, `license`, `dataset`.
@@ -54,11 +54,10 @@ def finish_adversarial_training(
     """
     if start is not None and start is trainer.accelerator.unwrap_model(trainer.model):
         raise ValueError("`start` is the model that was trained. Load the generator that the training began with anew.")
-    energy = getattr(trainer, "energy", None)
-    about = {"objective": "GAN-AEL" if energy is None else "LocalGAN", **about}
-    stopped = getattr(getattr(trainer, "guard", None), "reason", None)
-    if stopped is not None:  # the answers had collapsed
-        about["training"] = stopped
+    energy = next((part for part in trainer.parts.values() if isinstance(part, DbmModel)), None)
+    about = {"objective": trainer.objective.name, **about}
+    if trainer.guard.reason is not None:  # the answers had collapsed
+        about["training"] = trainer.guard.reason
     main = trainer.is_world_process_zero()
     responses = None if train_pairs is None or not main else _responses(train_pairs)
     score_test(trainer, test, score, about)

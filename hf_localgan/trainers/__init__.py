@@ -1,14 +1,16 @@
 """Trainers and their configurations."""
 
-from hf_localgan.trainers.adversarial.config import GanConfig
+from hf_localgan.trainers.adversarial.config import SoftRolloutConfig, TwoPlayerConfig
 from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
 from hf_localgan.trainers.adversarial.gan_ael_trainer import GanAelTrainer
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.localgan_trainer import LocalGanTrainer
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
-from hf_localgan.trainers.adversarial.soft_trainer import GanTrainer
+from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
+from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
 from hf_localgan.trainers.base.cards import card_of_folder
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, read_samples, sample_table
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.divergence import DivergenceError
@@ -33,8 +35,11 @@ __all__ = [
     "ExpectedRewardTrainer",
     "GanAelConfig",
     "GanAelTrainer",
-    "GanConfig",
-    "GanTrainer",
+    "SoftRolloutConfig",
+    "SoftRolloutTrainer",
+    "TokenLossConfig",
+    "TwoPlayerConfig",
+    "TwoPlayerTrainer",
     "LocalGanConfig",
     "LocalGanTrainer",
     "MatchingConfig",

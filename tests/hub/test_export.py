@@ -14,6 +14,7 @@ from hf_localgan.hub import export_with_code, merge_adapter, write_model_card
 from hf_localgan.hub.export import MERGED
 from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers import RamlTrainer
 
 BATCH = {"input_ids": torch.tensor([[4, 5, 6, 2]]), "decoder_input_ids": torch.tensor([[1, 9, 12]])}
 CARD = """---
@@ -253,7 +254,7 @@ def test_a_merged_adapter_keeps_its_card_but_not_that_of_peft(adapted, tmp_path)
 @pytest.mark.parametrize("write", [export_with_code, merge_adapter])
 def test_the_card_of_adapters_becomes_one_of_a_whole_model(write, adapted, tmp_path):
     _, folder = adapted
-    write_model_card(folder, objective="RAML", repo_id="owner/mine")
+    write_model_card(folder, trainer=RamlTrainer, repo_id="owner/mine")
     assert "adapters alone" in (folder / "README.md").read_text()
     card = ModelCard.load(write(folder, tmp_path / "whole") / "README.md")
     assert MERGED in card.text and "adapters alone" not in card.text

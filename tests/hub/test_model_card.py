@@ -12,25 +12,23 @@ from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import Evaluation
 from hf_localgan.hub import write_model_card
-from hf_localgan.hub.objectives import OBJECTIVES
 from hf_localgan.hub.settings import changed_settings
 from hf_localgan.metrics import score_references, score_responses
 from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.trainers import (
-    ExpectedRewardConfig,
-    GanAelConfig,
+    ExpectedRewardTrainer,
+    GanAelTrainer,
     LocalGanConfig,
+    LocalGanTrainer,
     MleConfig,
-    RamlConfig,
+    MleTrainer,
+    RamlTrainer,
 )
 
 QUERIES = ["how are you ?", "what is | your name ?", "are you <b>fine</b> ?"]
 REFERENCES = [["i am fine thanks", "fine !"], ["my name is hello", "hello"], ["you are fine", "i am"]]
 ANSWERS = ["fine thanks", "my name is *you*", "i am"]
-CONFIGS = {
-    "maximum likelihood": MleConfig, "raml": RamlConfig, "expected reward": ExpectedRewardConfig,
-    "gan-ael": GanAelConfig, "localgan": LocalGanConfig,
-}  # fmt: skip
+GENERATOR_TRAINERS = (MleTrainer, RamlTrainer, ExpectedRewardTrainer, GanAelTrainer, LocalGanTrainer)
 
 
 @pytest.fixture(scope="module")
@@ -64,15 +62,15 @@ def code_blocks(text: str) -> list[str]:
     return re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("objective", OBJECTIVES)
-def test_a_card_of_each_objective_can_be_read_back(objective, evaluation, tmp_path):
-    args = CONFIGS[objective](str(tmp_path), use_cpu=True, learning_rate=0.0123, warmup_steps=7)
+@pytest.mark.parametrize("trainer", GENERATOR_TRAINERS, ids=lambda trainer: trainer.__name__)
+def test_a_card_of_each_objective_can_be_read_back(trainer, evaluation, tmp_path):
+    args = trainer.config_class(str(tmp_path), use_cpu=True, learning_rate=0.0123, warmup_steps=7)
     path = write_model_card(
-        tmp_path, objective=objective, evaluation=evaluation, args=args, license="cc0-1.0", language="zh-words",
+        tmp_path, trainer=trainer, evaluation=evaluation, args=args, license="cc0-1.0", language="zh-words",
         datasets="somebody/chats", repo_id="somebody/tiny",
     )  # fmt: skip
     assert path == tmp_path / "README.md" and [*tmp_path.iterdir()] == [path]
-    card, found = ModelCard.load(path), OBJECTIVES[objective]
+    card, found = ModelCard.load(path), trainer.objective
     data = card.data.to_dict()
     assert data["library_name"] == "transformers" and data["pipeline_tag"] == "text2text-generation"
     assert data["tags"] == ["hf-localgan", found.tag] and data["language"] == "zh" and data["license"] == "cc0-1.0"
@@ -83,7 +81,7 @@ def test_a_card_of_each_objective_can_be_read_back(objective, evaluation, tmp_pa
     assert not [name for name in scores if "temperature" in name]  # depends on a seed
     assert {result.dataset_split for result in card.data.eval_results} == {"test"}
 
-    assert f"Objective: **{found.name}**" in card.text and f"`{found.trainer}`" in card.text
+    assert f"Objective: **{found.name}**" in card.text and f"`{trainer.__name__}`" in card.text
     assert "| `learning_rate` | 0.0123 |" in card.text and "| `warmup_steps` | 7 |" in card.text
     for citation in found.citations:
         assert citation in card.text
@@ -96,7 +94,7 @@ def test_the_code_of_a_card_runs(folder, evaluation, monkeypatch, capsys):
     energy = DbmModel(DbmConfig(query_size=3, response_size=3, hidden_size=4, top_size=2, vocab_size=20))
     energy.word_vectors.load(torch.randn(20, 3), range(4, 20))
     energy.save_pretrained(folder / "energy")
-    write_model_card(folder, objective="LocalGAN", evaluation=evaluation)
+    write_model_card(folder, trainer=LocalGanTrainer, evaluation=evaluation)
     text = (folder / "README.md").read_text()
     monkeypatch.chdir(folder.parent)  # where the folder's name leads to it
     blocks = code_blocks(text)
@@ -110,7 +108,7 @@ def test_the_code_of_a_card_runs(folder, evaluation, monkeypatch, capsys):
 
 
 def test_what_is_not_there_is_left_out(folder):
-    card = ModelCard.load(write_model_card(folder, objective="maximum likelihood"))
+    card = ModelCard.load(write_model_card(folder, trainer=MleTrainer))
     assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags"}
     headings = re.findall(r"^## (.*)", card.text, flags=re.MULTILINE)
     assert headings == ["Use", "Training", "Limits and risks", "Citation", "Versions"]
@@ -123,7 +121,7 @@ def test_pictures_parts_and_sections_that_are_there_are_shown(folder, evaluation
         (folder / name).write_bytes(b"")
     (folder / "discriminator").mkdir()
     path = write_model_card(
-        folder, objective="GAN-AEL", evaluation=evaluation, sections={"Against its start": "## Scores\n\nbetter"},
+        folder, trainer=GanAelTrainer, evaluation=evaluation, sections={"Against its start": "## Scores\n\nbetter"},
         samples=[{"query": "hello", "start": "a", "GAN-AEL": "b"}],
     )  # fmt: skip
     text = path.read_text()
@@ -135,14 +133,14 @@ def test_pictures_parts_and_sections_that_are_there_are_shown(folder, evaluation
 
 
 def test_samples_are_shown_as_they_are(folder, evaluation):
-    text = write_model_card(folder, objective="RAML", evaluation=evaluation).read_text()
+    text = write_model_card(folder, trainer=RamlTrainer, evaluation=evaluation).read_text()
     assert r"| what is \| your name ? | my name is hello | my name is \*you\* |" in text
     assert r"| are you \<b\>fine\</b\> ? |" in text
 
 
 def test_no_folder_and_no_token_of_this_machine_is_told(folder, evaluation):
     args = MleConfig(str(folder), use_cpu=True, hub_token="hf_secret", logging_steps=3, run_name="mine")
-    text = write_model_card(folder, objective="maximum likelihood", evaluation=evaluation, args=args).read_text()
+    text = write_model_card(folder, trainer=MleTrainer, evaluation=evaluation, args=args).read_text()
     assert "somebody" not in text and "Data: chats." in text
     for name in (str(folder.parent), "hf_secret", "logging_steps", "run_name", "use_cpu"):
         assert name not in text
@@ -161,7 +159,7 @@ def test_only_ids_of_the_hub_are_linked_to(folder, evaluation, monkeypatch, told
     (folder / "local" / "chats").mkdir(parents=True)
     monkeypatch.chdir(folder)
     scored = Evaluation(**{**vars(evaluation), "about": {"dataset": told}})
-    card = ModelCard.load(write_model_card(folder, objective="RAML", evaluation=scored))
+    card = ModelCard.load(write_model_card(folder, trainer=RamlTrainer, evaluation=scored))
     assert card.data.to_dict().get("datasets") == ids and card.data.eval_results[0].dataset_name == name
     assert ("huggingface.co/datasets/" in card.text) == (ids is not None)
 
@@ -177,17 +175,17 @@ def test_settings_are_those_that_differ():
 
 
 def test_what_cannot_be_described_is_refused(folder, tmp_path):
-    with pytest.raises(ValueError, match='`objective` must be one of "maximum likelihood", .*got "gan"'):
-        write_model_card(folder, objective="gan")
+    with pytest.raises(ValueError, match="`trainer` must be the class of a trainer that says .*got <class 'int'>"):
+        write_model_card(folder, trainer=int)
     with pytest.raises(ValueError, match="There is no folder .*missing"):
-        write_model_card(tmp_path / "missing", objective="RAML")
+        write_model_card(tmp_path / "missing", trainer=RamlTrainer)
     assert not (folder / "README.md").exists()
 
 
 def test_an_earlier_card_is_replaced_whole(folder, evaluation, monkeypatch):
-    path = write_model_card(folder, objective="RAML")
+    path = write_model_card(folder, trainer=RamlTrainer)
     before = path.read_text()
     monkeypatch.setattr(ModelCard, "__str__", lambda card: 1 / 0)
     with pytest.raises(ZeroDivisionError):
-        write_model_card(folder, objective="RAML", evaluation=evaluation)
+        write_model_card(folder, trainer=RamlTrainer, evaluation=evaluation)
     assert path.read_text() == before

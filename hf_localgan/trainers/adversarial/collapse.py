@@ -6,6 +6,8 @@ import math
 from transformers import TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from hf_localgan.trainers.base.callbacks import resumed_attributes
+
 logger = logging.getLogger(__name__)
 
 WATCHED = ("eval_ent_4", "eval_dist_2")
@@ -36,8 +38,7 @@ class CollapseGuard(TrainerCallback, ExportableState):
         return {"args": {"share": self.share, "length": self.length}, "attributes": attributes}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        attributes = saved["attributes"] if isinstance(saved, dict) else {}
+        attributes = resumed_attributes(self, state)
         self.highest, self.first_length = dict(attributes.get("highest", {})), attributes.get("first_length")
         self.reason = None  # a run that goes on after it was stopped is watched as before
 

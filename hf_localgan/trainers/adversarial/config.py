@@ -1,10 +1,13 @@
-"""Arguments that trainers of a generator against a discriminator share."""
+"""Arguments that trainers of a generator against other players share."""
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from hf_localgan.functional.relaxation import RELAXATIONS
-from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR, Schedule
+from hf_localgan.trainers.base.launching import refuse_several_gpus
+from hf_localgan.trainers.base.settings import TokenLossConfig
 
 LENGTHS = ("end", "reference", "survival")
 GENERATOR_PARTS = ("all", "decoder")
@@ -12,18 +15,20 @@ DISCRIMINATOR_PARTS = ("all", "head")
 
 
 @dataclass
-class GanConfig(MleConfig):
-    """Arguments of trainers of two players, on top of `MleConfig`.
+class TwoPlayerConfig(TokenLossConfig):
+    """Arguments of `TwoPlayerTrainer`, on top of `TokenLossConfig`: whose turn it is, learning rates, what is watched.
 
-    `max_steps` (or the epochs) count the updates of both players, warm-up included: with one update of the
+    `max_steps` (or the epochs) count the updates of all players, warm-up included: with one update of the
     discriminator for each of the generator, 300 steps of warm-up and 1,000 steps in all are 350 updates of the
-    generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's; the discriminator
-    has the same schedule over its own updates.
+    generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's; every other player
+    has the same schedule over its own updates, and the largest rate that its own `PLAYER_learning_rate` says.
 
     Changed: a generator's learning rate of 2e-5; data parallelism sends no buffers around; with
     `load_best_model_at_end` the best model is the one with the largest `eval_quality` (see `ResponseMonitor`) unless
     `metric_for_best_model` names another number.
     """
+
+    constant_buffers: ClassVar[bool] = True
 
     # Players
     discriminator_steps: int = field(default=1, metadata={"help": "Updates of the discriminator in a row."})
@@ -35,46 +40,36 @@ class GanConfig(MleConfig):
     discriminator_learning_rate: float = field(
         default=3e-4, metadata={"help": "The discriminator's largest learning rate."}
     )
-    adversarial_weight: float = field(default=1.0, metadata={"help": "Of -ln D(q, r^) in the generator's objective."})
+    adversarial_weight: float = field(
+        default=1.0, metadata={"help": "Weight of the adversarial term, -ln D(q, r^), in the generator's loss."}
+    )
     teacher_forcing_weight: float = field(
-        default=1.0, metadata={"help": "Of the nats per token of the references in the generator's objective."}
+        default=1.0,
+        metadata={"help": "Weight of the references' nats per token in the generator's loss, which keeps it fluent."},
     )
     mismatched_weight: float = field(
         default=1.0,
-        metadata={"help": "Of responses to other queries among what the discriminator must reject. 0: none."},
+        metadata={
+            "help": "Weight of responses to other queries in the discriminator's loss, which it must reject as it "
+            "rejects generations. 0 leaves them out."
+        },
     )
     generator_parts: str = field(
         default="all",
-        metadata={"help": "What of the generator learns: `all`, or `decoder`: embeddings, encoder, output layer stay."},
+        metadata={
+            "help": "Which layers of the generator learn: `all`, or `decoder` alone, without embeddings, encoder and "
+            "output layer."
+        },
     )
     discriminator_parts: str = field(
-        default="all", metadata={"help": "What of the discriminator learns: `all`, or the `head` on top of its body."}
-    )
-
-    # Generations with a gradient
-    relaxation: str = field(
-        default="straight_through", metadata={"help": f"Of generated tokens: {', '.join(RELAXATIONS)}."}
-    )
-    relaxation_temperature: float = field(default=1.0, metadata={"help": "Of the relaxation's softmax."})
-    noise_scale: float = field(
-        default=0.5,
-        metadata={"help": "Of the Gumbel noise: 0 trains greedy decoding, 1 sampling; `softmax` has none."},
-    )
-    relaxation_top_k: int | None = field(
-        default=64, metadata={"help": "Tokens that have any weight at each step, the likeliest; `none` for all."}
-    )
-    max_soft_length: int = field(default=20, metadata={"help": "Longest generation, in tokens."})
-    soft_length: str = field(
-        default="end",
-        metadata={
-            "help": "What of a generation counts: `end`, tokens before the end token; `reference`, no more of them "
-            "than the reference has; `survival`, tokens by the probability that it is still going on."
-        },
+        default="all",
+        metadata={"help": "Which layers of the discriminator learn: `all`, or the `head` on top of its body."},
     )
 
     # Watching
     monitor_queries: int = field(
-        default=500, metadata={"help": "Validation queries that are answered at each evaluation. 0: none."}
+        default=500,
+        metadata={"help": "Number of validation queries that the generator answers at each evaluation. 0: none."},
     )
     monitor_max_new_tokens: int = field(default=30, metadata={"help": "Longest of these answers, in tokens."})
     collapse_share: float = field(
@@ -88,48 +83,40 @@ class GanConfig(MleConfig):
         metadata={"help": "Training stops when the answers have become this many times as long as at the start."},
     )
 
-    def __post_init__(self):
+    def schedule(self) -> Schedule:
+        """Whose turn it is: the discriminator's warm-up, then both players in turn."""
+        return Schedule(
+            warmup=((DISCRIMINATOR, self.discriminator_warmup_steps),),
+            cycle=((DISCRIMINATOR, self.discriminator_steps), (GENERATOR, self.generator_steps)),
+        )
+
+    def learning_rate_of(self, player: str) -> float:
+        """The largest learning rate of a player: `PLAYER_learning_rate`, and `learning_rate` for the generator."""
+        return self.learning_rate if player == GENERATOR else getattr(self, f"{player}_learning_rate")
+
+    def _settle(self):
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model, self.greater_is_better = "eval_quality", True
         if self.greater_is_better is None and self.metric_for_best_model in ("quality", "eval_quality"):
             self.greater_is_better = True
-        if self.ddp_broadcast_buffers is None:
-            self.ddp_broadcast_buffers = False  # word vectors and scalers are equal on all processes, and stay so
-        super().__post_init__()
-        if self.n_gpu > 1:
-            raise ValueError(
-                f"One process for {self.n_gpu} GPUs would cut batches behind the trainer's back. Start one process for "
-                "each, with `accelerate launch` or `torchrun`, or set `CUDA_VISIBLE_DEVICES`."
-            )
-        if self.gradient_checkpointing:
-            raise ValueError(
-                "`gradient_checkpointing` returns no cache in training mode, so that generations with a gradient would "
-                "see their last token only. Leave it out, and save memory by `per_device_train_batch_size` with "
-                "`gradient_accumulation_steps`, `relaxation_top_k` or `max_soft_length`."
-            )
+        super()._settle()
+
+    def _check_settled(self):
+        super()._check_settled()
+        refuse_several_gpus(self, "from which the players' losses take their means and mismatched responses")
 
     def _check_values(self):
         super()._check_values()
-        for name, accepted in (
-            ("relaxation", RELAXATIONS), ("soft_length", LENGTHS), ("generator_parts", GENERATOR_PARTS),
-            ("discriminator_parts", DISCRIMINATOR_PARTS),
-        ):  # fmt: skip
+        for name, accepted in (("generator_parts", GENERATOR_PARTS), ("discriminator_parts", DISCRIMINATOR_PARTS)):
             if getattr(self, name) not in accepted:
                 raise ValueError(f'`{name}` must be one of {", ".join(accepted)}, got "{getattr(self, name)}".')
-        for name in ("discriminator_steps", "generator_steps", "max_soft_length", "monitor_max_new_tokens"):
+        for name in ("discriminator_steps", "generator_steps", "monitor_max_new_tokens"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in (
-            "adversarial_weight", "teacher_forcing_weight", "mismatched_weight", "noise_scale",
-            "discriminator_warmup_steps", "discriminator_learning_rate", "monitor_queries",
-        ):  # fmt: skip
-            value = getattr(self, name)
-            if not (value >= 0 and math.isfinite(value)):
-                raise ValueError(f"`{name}` must be finite and not negative, got {value}.")
-        if not self.relaxation_temperature > 0:
-            raise ValueError(f"`relaxation_temperature` must be above 0, got {self.relaxation_temperature}.")
-        if self.relaxation_top_k is not None and self.relaxation_top_k < 1:
-            raise ValueError(f"`relaxation_top_k` must be at least 1, or None for all, got {self.relaxation_top_k}.")
+        self._check_sizes(
+            "adversarial_weight", "teacher_forcing_weight", "mismatched_weight", "discriminator_warmup_steps",
+            "discriminator_learning_rate", "monitor_queries",
+        )  # fmt: skip
         if not 0 < self.collapse_share <= 1:
             raise ValueError(f"`collapse_share` is a share above 0 and up to 1, got {self.collapse_share}.")
         if not self.collapse_length > 1:
@@ -144,3 +131,61 @@ class GanConfig(MleConfig):
                 "`train_sampling_strategy` `group_by_length` would set responses of one length only against each "
                 "other. Leave it out, or set `mismatched_weight` to 0."
             )
+
+    def _check_sizes(self, *names: str):
+        """Refuses numbers that are negative, infinite or NaN."""
+        for name in names:
+            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
+                raise ValueError(f"`{name}` must be finite and not negative, got {getattr(self, name)}.")
+
+
+@dataclass
+class SoftRolloutConfig(TwoPlayerConfig):
+    """Arguments of `SoftRolloutTrainer`, on top of `TwoPlayerConfig`: how generations carry a gradient."""
+
+    relaxation: str = field(
+        default="straight_through",
+        metadata={"help": f"How generated tokens carry a gradient: {', '.join(RELAXATIONS)}."},
+    )
+    relaxation_temperature: float = field(default=1.0, metadata={"help": "Temperature of the relaxation's softmax."})
+    noise_scale: float = field(
+        default=0.5,
+        metadata={
+            "help": "Scale of the Gumbel noise on the logits: 0 trains greedy decoding, 1 sampling. The relaxation "
+            "`softmax` has none."
+        },
+    )
+    relaxation_top_k: int | None = field(
+        default=64,
+        metadata={"help": "How many tokens, the likeliest ones, have any weight at each step; `none` for all."},
+    )
+    max_soft_length: int = field(default=20, metadata={"help": "Longest generation, in tokens."})
+    soft_length: str = field(
+        default="end",
+        metadata={
+            "help": "Which tokens of a generation count: `end`, those before the end token; `reference`, no more of "
+            "them than the reference has; `survival`, each by the probability that the generation still goes on."
+        },
+    )
+
+    def _check_settled(self):
+        super()._check_settled()
+        if self.gradient_checkpointing:
+            raise ValueError(
+                "`gradient_checkpointing` returns no cache in training mode, so that generations with a gradient would "
+                "see their last token only. Leave it out, and save memory by `per_device_train_batch_size` with "
+                "`gradient_accumulation_steps`, `relaxation_top_k` or `max_soft_length`."
+            )
+
+    def _check_values(self):
+        super()._check_values()
+        for name, accepted in (("relaxation", RELAXATIONS), ("soft_length", LENGTHS)):
+            if getattr(self, name) not in accepted:
+                raise ValueError(f'`{name}` must be one of {", ".join(accepted)}, got "{getattr(self, name)}".')
+        if self.max_soft_length < 1:
+            raise ValueError(f"`max_soft_length` must be at least 1, got {self.max_soft_length}.")
+        self._check_sizes("noise_scale")
+        if not self.relaxation_temperature > 0:
+            raise ValueError(f"`relaxation_temperature` must be above 0, got {self.relaxation_temperature}.")
+        if self.relaxation_top_k is not None and self.relaxation_top_k < 1:
+            raise ValueError(f"`relaxation_top_k` must be at least 1, or None for all, got {self.relaxation_top_k}.")

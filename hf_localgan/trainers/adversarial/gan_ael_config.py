@@ -2,14 +2,14 @@
 
 from dataclasses import dataclass, field
 
-from hf_localgan.trainers.adversarial.config import GanConfig
+from hf_localgan.trainers.adversarial.config import SoftRolloutConfig
 
 OBJECTIVES = ("wasserstein", "log")
 
 
 @dataclass
-class GanAelConfig(GanConfig):
-    """Arguments of `GanAelTrainer`, on top of `GanConfig`.
+class GanAelConfig(SoftRolloutConfig):
+    """Arguments of `GanAelTrainer`, on top of `SoftRolloutConfig`.
 
     Changed, as in the published systems: the softmax relaxation over all tokens, no responses to other queries among
     the negatives, no teacher forcing, five updates of the critic for each of the generator.
@@ -26,15 +26,18 @@ class GanAelConfig(GanConfig):
         default=0.05, metadata={"help": "Bound of the critic's weights after each of its updates, for `wasserstein`."}
     )
 
-    relaxation: str = field(default="softmax", metadata={"help": "Of generated tokens."})
+    relaxation: str = field(
+        default="softmax", metadata={"help": "How generated tokens carry a gradient; published: their expectation."}
+    )
     relaxation_top_k: int | None = field(
-        default=None, metadata={"help": "Tokens that have any weight at each step, the likeliest; `none` for all."}
+        default=None,
+        metadata={"help": "How many tokens, the likeliest ones, have any weight at each step; `none` for all."},
     )
     teacher_forcing_weight: float = field(
-        default=0.0, metadata={"help": "Of the nats per token of the references in the generator's objective."}
+        default=0.0, metadata={"help": "Weight of the references' nats per token in the generator's loss."}
     )
     mismatched_weight: float = field(
-        default=0.0, metadata={"help": "Of responses to other queries among what the discriminator must reject."}
+        default=0.0, metadata={"help": "Weight of responses to other queries in the discriminator's loss."}
     )
     discriminator_steps: int = field(default=5, metadata={"help": "Updates of the discriminator in a row."})
 

@@ -1,16 +1,24 @@
 """GAN-AEL (Xu et al. 2017): a generator and a discriminator joined by expected embeddings."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from transformers import TrainerCallback
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
 from hf_localgan.decoding.soft_rollout import SoftRollout
 from hf_localgan.functional.adversarial import critic_loss, discriminator_loss
-from hf_localgan.trainers.adversarial.soft_trainer import GanTrainer
+from hf_localgan.hub.citations import GAN_AEL
+from hf_localgan.hub.objective import Objective
+from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
+from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
 
 
-class GanAelTrainer(GanTrainer):
+class GanAelTrainer(SoftRolloutTrainer):
     """Trains a generator against a discriminator that reads its expected embeddings, without a radial term.
 
     With the objective "wasserstein" the discriminator is a critic `f` with clipped weights, which minimises
@@ -19,13 +27,39 @@ class GanAelTrainer(GanTrainer):
     convolutions over either side, `PairDiscriminatorConfig(body="cnn")` with its default widths and filters.
 
     Args:
-        model, args (`GanAelConfig`), discriminator, monitor, kwargs: see `GanTrainer`.
+        model, args (`GanAelConfig`), discriminator, monitor and others: see `SoftRolloutTrainer`.
     """
 
-    def __init__(self, model=None, args=None, *, discriminator=None, monitor=None, **kwargs):
-        if not hasattr(args, "weight_clip"):
-            raise ValueError(f"`args` must be a `GanAelConfig`, got {type(args).__name__}.")
-        super().__init__(model, args, discriminator=discriminator, monitor=monitor, **kwargs)
+    objective = Objective(
+        "GAN-AEL", "gan-ael",
+        "Trained against a discriminator that tells the generator's responses from the references, whose gradient "
+        "reaches the generator through approximate embeddings of its tokens.", (GAN_AEL,),
+    )  # fmt: skip
+    config_class = GanAelConfig
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: GanAelConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        discriminator: PairDiscriminator | None = None,
+        monitor: ResponseMonitor | None = None,
+    ):
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
+            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            discriminator=discriminator, monitor=monitor,
+        )  # fmt: skip
         if args.objective == "wasserstein":
             self.add_callback(ClipWeights(self.discriminator, args.weight_clip))
 

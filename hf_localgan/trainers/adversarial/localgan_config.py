@@ -1,11 +1,11 @@
 """Arguments of `LocalGanTrainer`."""
 
-import math
-from dataclasses import MISSING, dataclass, field, fields
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
 
 from hf_localgan.functional.radial import SCALES
-from hf_localgan.trainers.adversarial.config import GanConfig
+from hf_localgan.trainers.adversarial.config import SoftRolloutConfig
 
 # What each preset sets where the user says nothing else. "paper": LocalGAN as printed (Eq. 16 to 18, Sec. 4.3), with
 # what it leaves open as in its authors' code. "authors_code": that code, where it differs from the paper.
@@ -43,12 +43,13 @@ PRESETS: dict[str, dict[str, Any]] = {
 
 
 @dataclass
-class LocalGanConfig(GanConfig):
-    """Arguments of `LocalGanTrainer`, on top of `GanConfig`.
+class LocalGanConfig(SoftRolloutConfig):
+    """Arguments of `LocalGanTrainer`, on top of `SoftRolloutConfig`.
 
-    A preset sets the fields that are left at their defaults; what else is said beside it wins. (A field can so not be
-    put back to its default beside a preset; for such a mixture set the fields yourself, without one.)
+    A `preset` changes defaults, nothing else: a value that is given wins, whatever it equals.
     """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
 
     preset: str = field(
         default="default",
@@ -58,7 +59,11 @@ class LocalGanConfig(GanConfig):
         },
     )
     radial_weight: float = field(
-        default=1.0, metadata={"help": "Of relu(delta_alpha). 1 in the paper, 10 in its code."}
+        default=1.0,
+        metadata={
+            "help": "Weight of the radial term, relu(delta_alpha), in the generator's loss. 1 in the paper, 10 in its "
+            "authors' code."
+        },
     )
     radial_scale: str = field(
         default="spread",
@@ -77,21 +82,10 @@ class LocalGanConfig(GanConfig):
         metadata={"help": "Bound of the absolute weights of the discriminator's head while it is warmed up."},
     )
 
-    def __post_init__(self):
-        if self.preset not in PRESETS:
-            raise ValueError(f'`preset` must be one of {", ".join(PRESETS)}, got "{self.preset}".')
-        defaults = {one.name: one.default for one in fields(self) if one.default is not MISSING}
-        for name, value in PRESETS[self.preset].items():
-            if getattr(self, name) == defaults[name]:
-                setattr(self, name, value)
-        super().__post_init__()
-
     def _check_values(self):
         super()._check_values()
         if self.radial_scale not in SCALES:
             raise ValueError(f'`radial_scale` must be one of {", ".join(SCALES)}, got "{self.radial_scale}".')
-        for name in ("radial_weight", "radial_floor"):
-            if not (getattr(self, name) >= 0 and math.isfinite(getattr(self, name))):
-                raise ValueError(f"`{name}` must be finite and not negative, got {getattr(self, name)}.")
+        self._check_sizes("radial_weight", "radial_floor")
         if self.clamp_warmup is not None and not self.clamp_warmup > 0:
             raise ValueError(f"`clamp_warmup` must be above 0, or None for no bound, got {self.clamp_warmup}.")

@@ -2,20 +2,27 @@
 
 import json
 import logging
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 
 import torch
 from accelerate.utils import broadcast
-from torch import Tensor
-from transformers import TrainerCallback
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
-from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.soft_rollout import SoftRollout
 from hf_localgan.functional.adversarial import discriminator_loss
 from hf_localgan.functional.radial import delta_alpha, generator_loss, radius_spread, wrong_sign_share
+from hf_localgan.hub.citations import DEEP_BOLTZMANN_MACHINES, LOCALGAN
+from hf_localgan.hub.objective import Objective
 from hf_localgan.models.dbm import DbmModel
-from hf_localgan.trainers.adversarial.soft_trainer import GanTrainer, within_vocabulary
+from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
+from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, within_vocabulary
 from hf_localgan.trainers.base.checkpoints import told_if_damaged
 
 SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spaced
@@ -23,7 +30,7 @@ SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spa
 logger = logging.getLogger(__name__)
 
 
-class LocalGanTrainer(GanTrainer):
+class LocalGanTrainer(SoftRolloutTrainer):
     """Trains a generator to be taken for the data and to keep its distance from the centre of a query's responses.
 
     The generator minimises the hybrid objective (LocalGAN, Eq. 18) of its own generations `r^`,
@@ -33,35 +40,67 @@ class LocalGanTrainer(GanTrainer):
     (`functional/radial.py`), the discriminator the cross-entropy of true pairs against generated and mismatched ones.
     The energy is frozen, and stands in `energy/` of every checkpoint and of the output. With the scale "spread" the
     standard deviation of the references' radii is measured at the start, unless the energy's configuration has it
-    already. Logged beside what `GanTrainer` logs: `loss/adversarial`, `loss/radial`, `gan/delta_alpha` (mean) and
-    `gan/phase2_fraction`, the share of generations nearer to the centre than their reference.
+    already. Logged beside what `SoftRolloutTrainer` logs: `loss/adversarial`, `loss/radial`, `gan/delta_alpha` (mean)
+    and `gan/phase2_fraction`, the share of generations nearer to the centre than their reference.
 
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
         args (`LocalGanConfig`): the settings.
         discriminator: a `PairDiscriminator` of the generator's tokenizer.
         energy: a trained `DbmModel` with word vectors, of the generator's tokenizer.
-        monitor: see `GanTrainer`.
-        kwargs: as `MleTrainer`.
+        monitor: see `SoftRolloutTrainer`.
+        data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
     Raises:
-        ValueError: for parts that do not fit together; see `GanTrainer`.
+        ValueError: for parts that do not fit together; see `SoftRolloutTrainer`.
     """
 
-    def __init__(self, model=None, args=None, *, discriminator=None, energy=None, monitor=None, **kwargs):
-        if not hasattr(args, "radial_scale"):
-            raise ValueError(f"`args` must be a `LocalGanConfig`, got {type(args).__name__}.")
+    objective = Objective(
+        "LocalGAN", "localgan",
+        "Trained against a discriminator, and at the distance from the centre of a query's responses at which the "
+        "references lie, as the free energy of a deep Boltzmann machine measures it.",
+        (LOCALGAN, DEEP_BOLTZMANN_MACHINES),
+    )  # fmt: skip
+    config_class = LocalGanConfig
+    part_roles = MappingProxyType({**SoftRolloutTrainer.part_roles, "energy": "the deep Boltzmann machine"})
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: LocalGanConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        discriminator: PairDiscriminator | None = None,
+        energy: DbmModel | None = None,
+        monitor: ResponseMonitor | None = None,
+    ):
+        self.check_args(args)
         _check_energy(energy)
-        super().__init__(model, args, discriminator=discriminator, monitor=monitor, **kwargs)
-        check_same_vocabulary("energy", energy.config, self._vocab_size, self.processing_class)
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
+            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            discriminator=discriminator, parts={"energy": energy}, monitor=monitor,
+        )  # fmt: skip
         if args.preset == "authors_code" and energy.config.energy != "rbm_pair":
             logger.warning(
                 'The preset "authors_code" is meant for `energy="rbm_pair"`, the sum of two machines; this energy is '
                 f'"{energy.config.energy}".'
             )
-        self.energy = energy.to(args.device).eval().requires_grad_(False)
         if args.clamp_warmup is not None:
             self.add_callback(ClampHead(self.discriminator, args.clamp_warmup, args.discriminator_warmup_steps))
+
+    @property
+    def energy(self) -> DbmModel:
+        return self.parts["energy"]
 
     # ---- the objectives ----
 
@@ -151,14 +190,9 @@ class LocalGanTrainer(GanTrainer):
 
     # ---- files ----
 
-    def _save_extra(self, folder: Path):
-        super()._save_extra(folder)
-        self._save_beside(self.energy, folder / "energy")
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
-        super()._load_from_checkpoint(resume_from_checkpoint, model)
-        folder = Path(resume_from_checkpoint) / "energy"
-        self._load_beside(self.energy, folder)
+    def _load_parts(self, checkpoint: Path):
+        super()._load_parts(checkpoint)
+        folder = checkpoint / "energy"
         with told_if_damaged(str(folder)):
             saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.energy.config.radius_spread = saved.get("radius_spread")

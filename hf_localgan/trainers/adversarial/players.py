@@ -1,34 +1,67 @@
-"""Whose turn it is, and one optimizer and one schedule made of those of two players."""
+"""Whose turn it is, and one optimizer and one schedule of the rate made of those of several players."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from typing import NamedTuple
 
 import torch
 from torch import nn
 
 GENERATOR, DISCRIMINATOR = "generator", "discriminator"
+Turns = tuple[tuple[str, int], ...]  # players, each with the number of its updates in a row
 
 
-def phase_of_step(step: int, warmup: int, discriminator_steps: int, generator_steps: int) -> str:
-    """The player that the update after `step` updates belongs to.
+class Schedule(NamedTuple):
+    """Which player each update belongs to: a function of its number alone, so that a resumed run needs nothing else.
 
-    The discriminator has the first `warmup` updates; then cycles of `discriminator_steps` and `generator_steps`. A
-    function of the number alone, so that a resumed run needs nothing else.
+    Attributes:
+        warmup: turns that come once, at the start.
+        cycle: turns that then come over and over.
     """
-    if step < warmup:
-        return DISCRIMINATOR
-    place = (step - warmup) % (discriminator_steps + generator_steps)
-    return DISCRIMINATOR if place < discriminator_steps else GENERATOR
+
+    warmup: Turns
+    cycle: Turns
+
+    @property
+    def players(self) -> tuple[str, ...]:
+        """Names of all players, in the order of the cycle."""
+        return tuple(dict.fromkeys(player for player, _ in (*self.cycle, *self.warmup)))
+
+    def player(self, step: int) -> str:
+        """The player that the update after `step` updates belongs to."""
+        step, turns = self._place(step)
+        for player, number in turns:
+            if step < number:
+                return player
+            step -= number
+        raise ValueError(f"The cycle of a schedule needs updates, got {self.cycle}.")
+
+    def updates(self, step: int) -> dict[str, int]:
+        """How many of the first `step` updates belong to each player."""
+        length = sum(number for _, number in self.warmup)
+        counts = dict.fromkeys(self.players, 0)
+        _add_turns(counts, self.warmup, min(step, length))
+        cycles, rest = divmod(max(step - length, 0), sum(number for _, number in self.cycle))
+        for player, number in self.cycle:
+            counts[player] += cycles * number
+        _add_turns(counts, self.cycle, rest)
+        return counts
+
+    def _place(self, step: int) -> tuple[int, Turns]:
+        """The same step within the turns that it falls into."""
+        length = sum(number for _, number in self.warmup)
+        if step < length:
+            return step, self.warmup
+        return (step - length) % max(1, sum(number for _, number in self.cycle)), self.cycle
 
 
-def updates_until(step: int, warmup: int, discriminator_steps: int, generator_steps: int) -> dict[str, int]:
-    """How many of the first `step` updates belong to each player."""
-    cycles, rest = divmod(max(step - warmup, 0), discriminator_steps + generator_steps)
-    generator = cycles * generator_steps + max(rest - discriminator_steps, 0)
-    return {GENERATOR: generator, DISCRIMINATOR: step - generator}
+def _add_turns(counts: dict[str, int], turns: Turns, steps: int):
+    for player, number in turns:
+        counts[player] += min(steps, number)
+        steps -= min(steps, number)
 
 
-class GanOptimizer(torch.optim.Optimizer):
+class PlayerOptimizers(torch.optim.Optimizer):
     """Optimizers of several players, of which one is active: `step` steps that one, and forgets all gradients.
 
     What the Trainer and accelerate read of an optimizer is there; `param_groups` has the active player's first, so that
@@ -45,8 +78,8 @@ class GanOptimizer(torch.optim.Optimizer):
 
     @property
     def param_groups(self) -> list[dict]:
-        others = [one for name, one in self.optimizers.items() if name != self.active]
-        return [group for one in (self.optimizers[self.active], *others) for group in one.param_groups]
+        others = [optimizer for name, optimizer in self.optimizers.items() if name != self.active]
+        return [group for optimizer in (self.optimizers[self.active], *others) for group in optimizer.param_groups]
 
     @param_groups.setter
     def param_groups(self, groups):
@@ -54,7 +87,7 @@ class GanOptimizer(torch.optim.Optimizer):
 
     @property
     def state(self) -> dict:
-        return {key: value for one in self.optimizers.values() for key, value in one.state.items()}
+        return {key: value for optimizer in self.optimizers.values() for key, value in optimizer.state.items()}
 
     @property
     def defaults(self) -> dict:
@@ -66,11 +99,11 @@ class GanOptimizer(torch.optim.Optimizer):
         return result
 
     def zero_grad(self, set_to_none: bool = True):
-        for one in self.optimizers.values():
-            one.zero_grad(set_to_none=set_to_none)
+        for optimizer in self.optimizers.values():
+            optimizer.zero_grad(set_to_none=set_to_none)
 
     def state_dict(self) -> dict:
-        return {name: one.state_dict() for name, one in self.optimizers.items()}
+        return {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()}
 
     def load_state_dict(self, state: dict):
         if set(state) != set(self.optimizers):
@@ -78,20 +111,20 @@ class GanOptimizer(torch.optim.Optimizer):
                 f"The optimizer of a checkpoint belongs to {', '.join(map(str, state))}, this one to "
                 f"{', '.join(self.optimizers)}. Resume with the trainer that wrote the checkpoint."
             )
-        for name, one in self.optimizers.items():
-            one.load_state_dict(state[name])
+        for name, optimizer in self.optimizers.items():
+            optimizer.load_state_dict(state[name])
 
 
-class GanScheduler(torch.optim.lr_scheduler.LRScheduler):
-    """Schedules of several players; `step` moves that of the player whose update it was.
+class PlayerSchedulers(torch.optim.lr_scheduler.LRScheduler):
+    """Schedules of the rate of several players; `step` moves that of the player whose update it was.
 
     Args:
         schedulers: by the player's name.
-        optimizer: which of them is active.
+        optimizers: which of them is active.
     """
 
-    def __init__(self, schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler], optimizer: GanOptimizer):
-        self.schedulers, self.optimizer = schedulers, optimizer
+    def __init__(self, schedulers: dict[str, torch.optim.lr_scheduler.LRScheduler], optimizers: PlayerOptimizers):
+        self.schedulers, self.optimizer = schedulers, optimizers
 
     def step(self, *args, **kwargs):
         self.schedulers[self.optimizer.active].step()
@@ -101,21 +134,19 @@ class GanScheduler(torch.optim.lr_scheduler.LRScheduler):
         return self.schedulers[self.optimizer.active].get_last_lr()
 
     def state_dict(self) -> dict:
-        return {name: one.state_dict() for name, one in self.schedulers.items()}
+        return {name: scheduler.state_dict() for name, scheduler in self.schedulers.items()}
 
     def load_state_dict(self, state: dict):
-        for name, one in self.schedulers.items():
-            one.load_state_dict(state[name])
+        for name, scheduler in self.schedulers.items():
+            scheduler.load_state_dict(state[name])
 
 
 @contextmanager
-def without_gradients(module: nn.Module) -> Iterator[None]:
-    """While this is open, the module's parameters are constants; gradients still flow through it."""
-    learning = [parameter for parameter in module.parameters() if parameter.requires_grad]
-    for parameter in learning:
-        parameter.requires_grad_(False)
-    try:
-        yield
-    finally:
+def without_gradients(*modules: nn.Module) -> Iterator[None]:
+    """While this is open, the modules' parameters are constants; gradients still flow through them."""
+    learning = [parameter for module in modules for parameter in module.parameters() if parameter.requires_grad]
+    with ExitStack() as stack:
         for parameter in learning:
-            parameter.requires_grad_(True)
+            parameter.requires_grad_(False)
+            stack.callback(parameter.requires_grad_, True)
+        yield

@@ -11,30 +11,20 @@ from typing import Any, NamedTuple
 from transformers import TrainerState
 
 from hf_localgan.evaluation.stored import stored_comparison, stored_evaluation
-from hf_localgan.hub import write_discriminator_card, write_energy_card, write_model_card
-from hf_localgan.hub.objectives import ENERGY, MATCHING, OBJECTIVES, Objective, find_objective, objective_of
+from hf_localgan.hub.model_card import write_model_card
+from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
 from hf_localgan.hub.rendering import HUB_ID, weights_digest
 from hf_localgan.hub.settings import changed_settings, stored_settings
-from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
-from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
-from hf_localgan.trainers.dbm.config import DbmTrainingConfig
-from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
-from hf_localgan.trainers.matching.config import MatchingConfig
-from hf_localgan.trainers.mle.config import MleConfig
-from hf_localgan.trainers.raml.config import RamlConfig
+from hf_localgan.trainers.base.method import MethodMixin, known_trainers, trainer_named
 
-CONFIGS = {
-    "maximum likelihood": MleConfig, "raml": RamlConfig, "expected reward": ExpectedRewardConfig,
-    "gan-ael": GanAelConfig, "localgan": LocalGanConfig, ENERGY.name.lower(): DbmTrainingConfig,
-    MATCHING.name.lower(): MatchingConfig,
-}  # fmt: skip
-SCORER_TYPES = {"query_response_dbm": ENERGY, "query_response_discriminator": MATCHING}
-# What is written at the end of a training, of each kind: first the file that says whose scores they are.
+# What the models of each role are called in their `config.json`; generators have many architectures.
+SCORER_ROLES = {"query_response_dbm": "energy", "query_response_discriminator": "discriminator"}
+# What is written at the end of a training, by the role of the model: first the file that says whose scores they are.
 REPORTS = {
     "generator": ("evaluation.json", "evaluation.md", "generations.parquet", "query_scores.parquet", "adversarial.*",
                   "start", "diversity_relevance.png", "adversarial_training.png", "front.png", "radii.png"),
     "energy": ("energy.json", "energy.md", "energy_*.png"),
-    "matching": ("matching.json", "matching.md"),
+    "discriminator": ("matching.json", "matching.md"),
 }  # fmt: skip
 # Validation scores that a card without an evaluation tells, where they were logged.
 VALIDATION = {
@@ -47,13 +37,13 @@ class StoredReport(NamedTuple):
     """The scores in an output folder.
 
     Attributes:
-        kind: key of `REPORTS`.
-        found: what the JSON file holds.
+        role: of the model, a key of `REPORTS`.
+        scores: what the JSON file holds.
         belongs: whether they are of the weights there, as far as they say whose they are.
     """
 
-    kind: str
-    found: dict[str, Any]
+    role: str
+    scores: dict[str, Any]
     belongs: bool
 
 
@@ -64,18 +54,24 @@ def read_report(folder: str | Path) -> StoredReport | None:
         ValueError: for a damaged file.
     """
     folder = Path(folder)
-    for kind, (name, *_) in REPORTS.items():
+    for role, (name, *_) in REPORTS.items():
         if (folder / name).is_file():
-            found = _read(folder / name)
-            if not isinstance(found, dict) or not isinstance(found.get("about"), dict):
+            scores = _read(folder / name)
+            if not isinstance(scores, dict) or not isinstance(scores.get("about"), dict):
                 raise ValueError(f'"{folder / name}" is not what the end of a training writes: it has no `about`.')
-            of = found["about"].get("weights")
-            return StoredReport(kind, found, of is None or of == weights_digest(folder))
+            weights = scores["about"].get("weights")
+            return StoredReport(role, scores, weights is None or weights == weights_digest(folder))
     return None
 
 
 def write_card(
-    folder: str | Path, trainer: type, args, state: TrainerState, *, example: Sequence[str] | None = None, **told: Any
+    folder: str | Path,
+    trainer: type[MethodMixin],
+    args,
+    state: TrainerState,
+    *,
+    example: Sequence[str] | None = None,
+    **described: Any,
 ) -> Path:
     """The card of what a trainer has saved in a folder, with the scores there if they are of these weights.
 
@@ -84,13 +80,13 @@ def write_card(
         trainer: its class.
         args, state: the trainer's.
         example: a query, a response to it, and one to something else.
-        told: `repo_id`, `license`, `language`, `datasets`, `base_model`, `tags`.
+        described: `repo_id`, `license`, `language`, `datasets`, `base_model`, `tags`.
 
     Returns:
         The file.
     """
     progress = training_progress(vars(state))
-    return _write(Path(folder), objective_of(trainer), changed_settings(args), progress, example, **told)
+    return _write(Path(folder), trainer, changed_settings(args), progress, example, **described)
 
 
 def card_of_folder(
@@ -127,17 +123,19 @@ def card_of_folder(
             f'"{folder}" holds no model: it has no config.json. Name the output folder of a training, which '
             "`trainer.save_model()` fills."
         )
-    objective = _objective(folder, config, saved, report)
-    settings = stored_settings(saved, CONFIGS[objective.name.lower()]) if saved else []
+    trainer = _trainer(folder, config, saved, report)
+    settings = stored_settings(saved, trainer.config_class) if saved else []
     progress = training_progress(_read_if_there(folder / "trainer_state.json"))
-    told = {"license": license, "language": language, "datasets": datasets}
-    told = {name: _saved_list(saved.get(f"card_{name}")) if one is None else one for name, one in told.items()}
+    described = {"license": license, "language": language, "datasets": datasets}
+    described = {
+        name: _saved_list(saved.get(f"card_{name}")) if value is None else value for name, value in described.items()
+    }
     name = repo_id or _known(saved.get("hub_model_id"))
     if base_model is None:
         base = _read_if_there(folder / "adapter_config.json").get("base_model_name_or_path")
         base_model = base if base and HUB_ID.fullmatch(base) and not Path(base).exists() else None
     example = _former_example(folder / "README.md")
-    return _write(folder, objective, settings, progress, example, repo_id=name, base_model=base_model, **told)
+    return _write(folder, trainer, settings, progress, example, repo_id=name, base_model=base_model, **described)
 
 
 def training_progress(state: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,44 +163,65 @@ def training_progress(state: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _write(
-    folder: Path, objective: Objective, settings: Sequence[tuple[str, str]], progress: Mapping[str, Any],
-    example: Sequence[str] | None, **told: Any,
+    folder: Path, trainer: type[MethodMixin], settings: Sequence[tuple[str, str]], progress: Mapping[str, Any],
+    example: Sequence[str] | None, **described: Any,
 ) -> Path:  # fmt: skip
     report = read_report(folder)
     ours = report is not None and report.belongs
-    told |= {"settings": settings, "progress": progress, "stale": report is not None and not ours}
-    told["tags"] = told.get("tags") or ()
-    if objective in (ENERGY, MATCHING):
-        write, name = (write_energy_card, "energy") if objective == ENERGY else (write_discriminator_card, "matching")
-        if objective == ENERGY:
-            told["shape"] = _read_if_there(folder / "config.json")
+    described |= {"settings": settings, "progress": progress, "stale": report is not None and not ours}
+    described["tags"] = described.get("tags") or ()
+    if trainer.role != "generator":
+        write, name = write_discriminator_card, "matching"
+        if trainer.role == "energy":
+            write, name = write_energy_card, "energy"
+            described["shape"] = _read_if_there(folder / "config.json")
         if ours:
-            told |= {"report": report.found, "text": (folder / f"{name}.md").read_text(encoding="utf-8")}
-        return write(folder, example=example, **told)
+            described |= {"report": report.scores, "text": (folder / f"{name}.md").read_text(encoding="utf-8")}
+        return write(folder, trainer=trainer, example=example, **described)
     if ours:
-        told["evaluation"] = stored_evaluation(folder)
+        described["evaluation"] = stored_evaluation(folder)
         compared = stored_comparison(folder)
         if compared is not None:
-            told |= {"sections": {"Against the generator it started from": compared[0]}, "samples": compared[1]}
+            described |= {"sections": {"Against the generator it started from": compared[0]}, "samples": compared[1]}
     elif example is not None:
-        told["example"] = tuple(example[:2])
-    return write_model_card(folder, objective=objective.name, **told)
+        described["example"] = tuple(example[:2])
+    return write_model_card(folder, trainer=trainer, **described)
 
 
-def _objective(folder: Path, config: Mapping[str, Any], saved: Mapping[str, Any], report) -> Objective:
-    """What the model in a folder was trained for: by its architecture, its scores, or the settings it was given."""
-    scorer = SCORER_TYPES.get(config.get("model_type"))
-    if scorer is not None:
-        return scorer
-    if report is not None and "objective" in report.found["about"]:
-        return find_objective(report.found["about"]["objective"])
-    fitting = [name for name in OBJECTIVES if {one.name for one in fields(CONFIGS[name]) if one.init} <= set(saved)]
-    if not fitting:
+def _trainer(folder: Path, config: Mapping[str, Any], saved: Mapping[str, Any], report) -> type[MethodMixin]:
+    """The class that trained the model in a folder.
+
+    `training_args.json` names it. In folders of earlier versions, which do not, it follows from the architecture, the
+    objective of the scores or the settings that were saved.
+    """
+    name = _known(saved.get("trainer"))
+    if name is not None:
+        trainer = trainer_named(name)
+        if trainer is None:
+            raise ValueError(
+                f'The model in "{folder}" was trained by `{name}`, which is not known here. Import the module that '
+                "defines it, and then call `card_of_folder` from Python."
+            )
+        return trainer
+    role = SCORER_ROLES.get(config.get("model_type"), "generator")
+    trainers = [trainer for trainer in known_trainers() if trainer.role == role]
+    if role == "generator":
+        if report is not None and "objective" in report.scores["about"]:
+            objective = report.scores["about"]["objective"]
+            trainers = [trainer for trainer in trainers if trainer.objective.name.lower() == objective.lower()]
+        else:
+            trainers = [trainer for trainer in trainers if _settings_of(trainer) <= set(saved)]
+    if not trainers:
         raise ValueError(
             f'"{folder}" does not say how its model was trained: there is no evaluation, and no training_args.json of '
             "a trainer of this package. Name the output folder of a training."
         )
-    return OBJECTIVES[max(fitting, key=lambda name: len(fields(CONFIGS[name])))]
+    # Of equal ones the last, which is the most special.
+    return max(reversed(trainers), key=lambda trainer: len(_settings_of(trainer)))
+
+
+def _settings_of(trainer: type[MethodMixin]) -> set[str]:
+    return {setting.name for setting in fields(trainer.config_class) if setting.init}
 
 
 def _former_example(card: Path) -> list[str] | None:

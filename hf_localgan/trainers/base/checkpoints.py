@@ -11,6 +11,8 @@ from pathlib import Path
 from pickle import UnpicklingError
 
 from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
@@ -81,12 +83,17 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self._save_extra(Path(temporary))
             (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             (Path(temporary) / "README.md").unlink(missing_ok=True)  # PEFT's, which would replace the model card
-            arguments = json.dumps(self.args.to_sanitized_dict(), indent=2, sort_keys=True)
+            arguments = {**self.args.to_sanitized_dict(), "trainer": type(self).__name__}
+            arguments = json.dumps(arguments, indent=2, sort_keys=True)
             (Path(temporary) / "training_args.json").write_text(arguments + "\n", encoding="utf-8")
             _move_all(Path(temporary), output_dir)
 
     def _save_extra(self, folder: Path):
-        """What a trainer saves beside model and tokenizer; `folder` is renamed afterwards."""
+        """Saves what stands beside model and tokenizer, the `parts` above all; `folder` is renamed afterwards."""
+        for name, part in self.parts.items():
+            part.save_pretrained(folder / name)
+            if self.processing_class is not None:
+                self.processing_class.save_pretrained(folder / name)
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model=None):
         if not (Path(resume_from_checkpoint) / TRAINER_STATE_NAME).is_file():
@@ -106,6 +113,39 @@ class CheckpointMixin(PublishingMixin, Trainer):
             )
         with told_if_damaged(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+        self._load_parts(Path(resume_from_checkpoint))
+
+    def _load_best_model(self):
+        super()._load_best_model()
+        self._load_parts(Path(self.state.best_model_checkpoint))
+
+    def _load_parts(self, checkpoint: Path):
+        """Takes the parameters of the `parts` over from what `_save_extra` wrote."""
+        for name, part in self.parts.items():
+            self._load_part(part, checkpoint / name)
+
+    def _load_part(self, part: nn.Module, folder: Path):
+        for name in ("config.json", "model.safetensors"):
+            if not (folder / name).is_file():
+                raise ValueError(
+                    f'"{folder.parent}" is no checkpoint of `{type(self).__name__}`: it has no {folder.name}/{name}. '
+                    "Resume from one that this trainer wrote, or start anew."
+                )
+        with told_if_damaged(str(folder)):
+            state = load_file(folder / "model.safetensors")
+        own = part.state_dict()
+        differences = {
+            "missing": own.keys() - state.keys(),
+            "unknown": state.keys() - own.keys(),
+            "of another shape": {name for name in own.keys() & state.keys() if own[name].shape != state[name].shape},
+        }
+        if any(differences.values()):
+            listed = ", ".join(f"{what} {sorted(names)}" for what, names in differences.items() if names)
+            raise ValueError(
+                f'"{folder}" does not fit this {type(part).__name__}: {listed}. Resume with the {folder.name} it was '
+                "made with."
+            )
+        part.load_state_dict(state)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         with told_if_damaged(checkpoint):

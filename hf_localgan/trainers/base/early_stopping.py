@@ -2,6 +2,8 @@
 
 from transformers import EarlyStoppingCallback
 
+from hf_localgan.trainers.base.callbacks import resumed_attributes
+
 
 class EarlyStopping(EarlyStoppingCallback):
     """As transformers' callback, but a resumed run goes on counting where its checkpoint was.
@@ -12,6 +14,5 @@ class EarlyStopping(EarlyStoppingCallback):
 
     def on_train_begin(self, args, state, control, **kwargs):
         super().on_train_begin(args, state, control, **kwargs)
-        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        name = "early_stopping_patience_counter"
-        self.early_stopping_patience_counter = saved["attributes"].get(name, 0) if isinstance(saved, dict) else 0
+        saved = resumed_attributes(self, state)
+        self.early_stopping_patience_counter = saved.get("early_stopping_patience_counter", 0)

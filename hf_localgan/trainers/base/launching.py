@@ -76,6 +76,40 @@ def check_sharding(trainer):
         )
 
 
+def refuse_several_gpus(args: TrainingArguments, reason: str):
+    """Refuses one process for several GPUs, which would cut batches behind the trainer's back (`DataParallel`).
+
+    Args:
+        args: after their `__post_init__`.
+        reason: what depends on whole batches, for the message.
+
+    Raises:
+        ValueError: where there are several.
+    """
+    if args.n_gpu > 1:
+        raise ValueError(
+            f"One process for {args.n_gpu} GPUs would cut batches, {reason}. Start one process for each, with "
+            "`accelerate launch` or `torchrun`, or set `CUDA_VISIBLE_DEVICES`."
+        )
+
+
+def refuse_sharding(trainer, reason: str):
+    """Refuses FSDP and DeepSpeed, which spread the parameters of one model over processes.
+
+    Args:
+        trainer: after its `Trainer.__init__`.
+        reason: what needs the whole model on every process, for the message.
+
+    Raises:
+        ValueError: where one of them is on.
+    """
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        raise ValueError(
+            f"`{type(trainer).__name__}` {reason}, but FSDP and DeepSpeed may spread its parameters over processes. "
+            f"Train with plain data parallelism, as {CONFIGS}/gpu_several.yaml does."
+        )
+
+
 @cache
 def _tell(message: str):
     """A warning, once in a process: a recipe of several stages makes several configurations."""

@@ -11,13 +11,13 @@ from typing import Any
 from accelerate import PartialState
 from accelerate.utils import gather_object
 from huggingface_hub import HfApi
-from transformers import Trainer
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, get_last_checkpoint
 from transformers.utils.hub import PushInProgress
 
 from hf_localgan.hub.download import BEST, CHECKPOINT, LAST, STAGES, pull_checkpoint
 from hf_localgan.hub.upload import UploadError, create_repository, laid_out, link_files, push_folder
 from hf_localgan.trainers.base.cards import REPORTS, read_report, write_card
+from hf_localgan.trainers.base.method import MethodMixin
 
 PUSHING = ".pushing-"
 # What of an output folder stays here: hidden files, stages of a recipe, other checkpoints, pickles of arguments.
@@ -32,15 +32,15 @@ STAGE_EXTRAS = (".*", "*checkpoint-*", "*.png", "*.md", "*.parquet", "*training_
 logger = logging.getLogger(__name__)
 
 
-class PublishingMixin(Trainer):
+class PublishingMixin(MethodMixin):
     """Cards and uploads of the package's trainers.
 
     Every upload is one commit: the repository holds the old model or the new one. What is uploaded:
 
-    * at each save, unless `hub_strategy` is "end": the checkpoint's model, tokenizer, discriminator and energy, with a
-      card; with "checkpoint" also the whole checkpoint as `last-checkpoint/`, with "all_checkpoints" under its own
-      name, in the same commit, each with the models that a recipe's stages made before it. It happens in the
-      background; a failure is told in a warning, and training goes on.
+    * at each save, unless `hub_strategy` is "end": the checkpoint's model, its `parts` and the tokenizer, with a card;
+      with "checkpoint" also the whole checkpoint as `last-checkpoint/`, with "all_checkpoints" under its own name, in
+      the same commit, each with the models that a recipe's stages made before it. It happens in the background; a
+      failure is told in a warning, and training goes on.
     * by `push_to_hub`: all of the output folder but its stages, hidden files and checkpoints, and of these as the
       strategy says. Scores that are not of these weights stay here. A failure is an `UploadError`.
     """
@@ -175,7 +175,7 @@ class PublishingMixin(Trainer):
         output = Path(self.args.output_dir)
         with laid_out(output, PUSHING) as folder:
             report = read_report(output)
-            stale = () if report is None or report.belongs else REPORTS[report.kind]
+            stale = () if report is None or report.belongs else REPORTS[report.role]
             link_files(output, folder, ignored=(*LOCAL, *stale))
             whole, last = (), get_last_checkpoint(output)
             if self.args.hub_strategy == HubStrategy.CHECKPOINT and last is not None:

@@ -1,11 +1,39 @@
-"""What a model card says that nothing else knows."""
+"""Settings that all trainers share: who wins over what, cards, trackers, early stopping."""
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar
+
+import torch
+from transformers import Seq2SeqTrainingArguments, TrainingArguments
+
+from hf_localgan.trainers.base.launching import settle_launch
+
+HEAD_DTYPES = ("auto", "float32", "bfloat16")
 
 
 @dataclass
-class CardArguments:
-    """Fields of every configuration of the package, for the metadata of the model card."""
+class SharedSettings(TrainingArguments):
+    """Fields and rules of every configuration of the package, on top of `TrainingArguments`.
+
+    A value that is given wins, whatever it equals. Then comes what the `preset` sets, then the default of the field. To
+    know what was given, a configuration remembers the names of its constructor's arguments: `dataclasses.replace`
+    therefore gives all of them.
+
+    Changed: nothing is reported to an experiment tracker unless `report_to` names one; memory is pinned only where
+    there is an accelerator that reads it.
+
+    A configuration says in `_check_values` which values it refuses, in `_settle` which defaults follow from other
+    settings, and in `_check_settled` what it refuses of the result, devices included. Each calls that of its parents.
+
+    Attributes:
+        presets: for each name that `preset` accepts, the values of the fields that nobody gave.
+        constant_buffers: whether the models' buffers are equal on all processes and stay so, as word vectors and
+            scalers are. Data parallelism then need not send them before every forward.
+    """
+
+    presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    constant_buffers: ClassVar[bool] = False
 
     card_language: None | str | list[str] = field(
         default=None,
@@ -18,3 +46,125 @@ class CardArguments:
     card_datasets: None | str | list[str] = field(
         default=None, metadata={"help": "Data sets on the model card, by their ids on the Hub."}
     )
+    report_to: None | str | list[str] = field(
+        default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
+    )
+
+    def __new__(cls, *args, **kwargs):
+        settings = super().__new__(cls)
+        names = [setting.name for setting in fields(cls) if setting.init]
+        object.__setattr__(settings, "_given", frozenset([*names[: len(args)], *kwargs]))
+        return settings
+
+    def __post_init__(self):
+        self._apply_preset()
+        self._check_values()
+        self._settle()
+        if self.constant_buffers and self.ddp_broadcast_buffers is None:
+            self.ddp_broadcast_buffers = False
+        settle_launch(self)
+        super().__post_init__()
+        accelerator = torch.accelerator.current_accelerator(check_available=True)
+        if self.use_cpu or accelerator is None or accelerator.type == "mps":
+            self.dataloader_pin_memory = False  # torch warns about it at every epoch
+        self._check_settled()
+
+    def _apply_preset(self):
+        if not self.presets:
+            return
+        if self.preset not in self.presets:
+            raise ValueError(f'`preset` must be one of {", ".join(self.presets)}, got "{self.preset}".')
+        for name, value in self.presets[self.preset].items():
+            if name not in self._given:
+                setattr(self, name, value)
+
+    def _check_values(self):
+        """Refuses single values, before anything is derived from them."""
+
+    def _settle(self):
+        """Sets what follows from other settings."""
+
+    def _check_settled(self):
+        """Refuses combinations, when all settings and the devices are known."""
+
+
+@dataclass
+class EarlyStoppingSettings(SharedSettings):
+    """Fields of the configurations whose trainers stop early."""
+
+    early_stopping_patience: int = field(
+        default=0,
+        metadata={"help": "Evaluations without a better `metric_for_best_model` after which training stops. 0: never."},
+    )
+    early_stopping_threshold: float = field(
+        default=0.0, metadata={"help": "How much better an evaluation must be to count as better."}
+    )
+
+    def _check_values(self):
+        super()._check_values()
+        for name in ("early_stopping_patience", "early_stopping_threshold"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}. 0 turns it off.")
+
+    def _check_settled(self):
+        super()._check_settled()
+        if self.early_stopping_patience and self.eval_strategy == "no":
+            raise ValueError(
+                f"`early_stopping_patience={self.early_stopping_patience}` needs evaluations. Set `eval_strategy` to "
+                "`steps` or `epoch`."
+            )
+
+
+@dataclass
+class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
+    """Arguments of `TokenLossTrainer`, on top of `Seq2SeqTrainingArguments`.
+
+    Changed, beside what `SharedSettings` changes: a lower perplexity is better unless `greater_is_better` says
+    otherwise.
+    """
+
+    # Token loss
+    fast_loss: bool = field(
+        default=True,
+        metadata={"help": "Compute the token loss at labelled positions in chunks, without the logits of the batch."},
+    )
+    head_dtype: str = field(
+        default="auto",
+        metadata={
+            "help": "Precision of the products with the output layer in the fast loss: `auto` (bfloat16 if `bf16` is "
+            "set), `float32` or `bfloat16`. bfloat16 is faster on recent processors; gradients agree within 1 %."
+        },
+    )
+
+    # Looking
+    sample_rows: int = field(
+        default=8,
+        metadata={"help": "Queries whose greedy response is shown at each evaluation. 0 turns the table off."},
+    )
+    sample_max_new_tokens: int = field(
+        default=30, metadata={"help": "Longest response in the sample table, in tokens."}
+    )
+
+    def _settle(self):
+        super()._settle()
+        if self.early_stopping_patience and not self.metric_for_best_model:
+            self.metric_for_best_model, self.greater_is_better = "eval_loss", False
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("perplexity"):
+            self.greater_is_better = False  # by default only names that end in `loss` count as such
+
+    def _check_values(self):
+        super()._check_values()
+        if self.head_dtype not in HEAD_DTYPES:
+            raise ValueError(f'`head_dtype` must be one of {", ".join(HEAD_DTYPES)}, got "{self.head_dtype}".')
+        if self.sample_rows < 0:
+            raise ValueError(f"`sample_rows` must not be negative, got {self.sample_rows}. 0 turns it off.")
+        if self.sample_max_new_tokens < 1:
+            raise ValueError(
+                f"`sample_max_new_tokens` must be at least 1, got {self.sample_max_new_tokens}. To turn the table off, "
+                "set `sample_rows` to 0."
+            )
+        if not 0 <= self.label_smoothing_factor < 1:
+            raise ValueError(
+                f"`label_smoothing_factor` must be in [0, 1), got {self.label_smoothing_factor}. 0 turns it off, 0.1 "
+                "is usual."
+            )

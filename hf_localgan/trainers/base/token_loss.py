@@ -4,24 +4,39 @@ import copy
 import logging
 import math
 import time
+from collections.abc import Callable
 from itertools import islice
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
-from transformers import Seq2SeqTrainer
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    Seq2SeqTrainer,
+    TrainerCallback,
+)
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
-from hf_localgan.data import check_tokenizer
-from hf_localgan.functional import linear_cross_entropy, linear_token_nll
+from hf_localgan.data.encoding import check_tokenizer
+from hf_localgan.functional.cross_entropy import linear_cross_entropy, linear_token_nll
+from hf_localgan.hub.citations import SEQ2SEQ
+from hf_localgan.hub.objective import Objective
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
 from hf_localgan.trainers.base.launching import check_sharding
 from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
 from hf_localgan.trainers.base.output_head import finish_inside, head_can_be_separated
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.tracking import TrackingMixin
 
+MAXIMUM_LIKELIHOOD = Objective(
+    "maximum likelihood", "maximum-likelihood", "The log-likelihood of the references, token by token.", (SEQ2SEQ,)
+)
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 logger = logging.getLogger(__name__)
@@ -39,18 +54,41 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
 
     Args:
         model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
-        args (`MleConfig`): its fields steer all this.
+        args (`TokenLossConfig`): its fields steer all this.
+        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
+        eval_dataset: the same, or several by name.
         processing_class: the tokenizer; checked for padding and end tokens.
+        model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
     """
 
-    def __init__(self, model=None, args=None, **kwargs):
-        if not hasattr(args, "fast_loss"):
-            raise ValueError(f"`args` must be a configuration of this package such as `MleConfig`, got {args!r}.")
-        if kwargs.get("processing_class") is not None:
-            check_tokenizer(kwargs["processing_class"])
-        for name in ("train_dataset", "eval_dataset"):
-            _refuse_empty(name, kwargs.get(name))
-        super().__init__(model, args, **kwargs)
+    objective = MAXIMUM_LIKELIHOOD
+    config_class = TokenLossConfig
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: TokenLossConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        self.check_args(args)
+        if processing_class is not None:
+            check_tokenizer(processing_class)
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            _refuse_empty(name, dataset)
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
+            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )  # fmt: skip
         if not getattr(self.model.config, "is_encoder_decoder", False):
             raise ValueError(
                 f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "

@@ -14,6 +14,8 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback, Wand
 from transformers.integrations.integration_utils import default_logdir, rewrite_logs
 from transformers.trainer_callback import ExportableState
 
+from hf_localgan.trainers.base.callbacks import resumed_attributes
+
 # Once per training; the Trainer's own callback leaves them out of trackio's charts as well.
 SINGLE_VALUES = ("train_runtime", "train_samples_per_second", "train_steps_per_second", "train_loss", "total_flos")
 
@@ -96,15 +98,12 @@ class Tracker(ExportableState):
 
     def _run_of_checkpoint(self, state) -> str | None:
         """The run that a resumed training came from, `None` where there is none."""
-        name = type(self).__name__
-        saved = state.stateful_callbacks.setdefault(name, self.state())  # a checkpoint made without this tracker
-        saved = saved[0] if isinstance(saved, list) else saved
-        return saved["attributes"].get("run") if state.global_step else None
+        state.stateful_callbacks.setdefault(type(self).__name__, self.state())  # a checkpoint made without this tracker
+        return resumed_attributes(self, state).get("run")
 
     def _parts(self) -> dict[str, Any]:
         """Configurations of what is trained or used beside the model, by name."""
-        parts = {name: getattr(self.trainer, name, None) for name in ("discriminator", "energy")}
-        return {name: part.config for name, part in parts.items() if part is not None}
+        return {name: part.config for name, part in self.trainer.parts.items()}
 
     @property
     def _step(self) -> int:

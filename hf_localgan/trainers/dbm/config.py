@@ -2,12 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
-import torch
-from transformers import TrainingArguments
-
-from hf_localgan.trainers.base.launching import settle_launch
-from hf_localgan.trainers.base.settings import CardArguments
+from hf_localgan.trainers.base.settings import SharedSettings
 
 LOWER_IS_BETTER = ("reconstruction", "free_energy", "residual", "loss")
 _UNSUPPORTED = {
@@ -23,7 +20,7 @@ _UNSUPPORTED = {
 
 
 @dataclass
-class DbmTrainingConfig(CardArguments, TrainingArguments):
+class DbmTrainingConfig(SharedSettings):
     """Arguments of `DbmTrainer`, on top of `TrainingArguments`.
 
     Changed: batches of 256 pairs, a learning rate of 2e-3 and no clipping by default; nothing is reported to an
@@ -31,6 +28,8 @@ class DbmTrainingConfig(CardArguments, TrainingArguments):
     data parallelism sends no buffers around; the best model is the one with the best matching unless
     `metric_for_best_model` names another number. `weight_decay` acts on the couplings alone.
     """
+
+    constant_buffers: ClassVar[bool] = True
 
     # Stages
     bottom_share: float = field(
@@ -104,26 +103,16 @@ class DbmTrainingConfig(CardArguments, TrainingArguments):
     per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs per process in evaluation."})
     learning_rate: float = field(default=2e-3, metadata={"help": "Largest learning rate."})
     max_grad_norm: float = field(default=0.0, metadata={"help": "Largest norm of the gradient. 0: no limit."})
-    report_to: None | str | list[str] = field(
-        default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
-    )
 
-    def __post_init__(self):
-        self._check_values()
+    def _settle(self):
+        super()._settle()
         if self.load_best_model_at_end and self.metric_for_best_model is None:
             self.metric_for_best_model = "matching"
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
-        if self.ddp_broadcast_buffers is None:
-            self.ddp_broadcast_buffers = False  # scalers and word vectors are equal on all processes, and stay so
-        settle_launch(self)
-        super().__post_init__()
-        accelerator = torch.accelerator.current_accelerator(check_available=True)
-        if self.use_cpu or accelerator is None or accelerator.type == "mps":
-            self.dataloader_pin_memory = False  # torch warns about it at every epoch
-        self._check_unsupported()
 
     def _check_values(self):
+        super()._check_values()
         for name in ("contrastive_steps", "mean_field_steps", "gibbs_steps", "ais_temperatures"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
@@ -149,7 +138,8 @@ class DbmTrainingConfig(CardArguments, TrainingArguments):
         if not 0 <= self.momentum < 1:
             raise ValueError(f"`momentum` must be in [0, 1), got {self.momentum}.")
 
-    def _check_unsupported(self):
+    def _check_settled(self):
+        super()._check_settled()
         optim = getattr(self.optim, "value", self.optim)
         if self.momentum and optim != "sgd":
             raise ValueError(

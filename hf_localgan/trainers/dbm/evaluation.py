@@ -13,6 +13,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from hf_localgan.metrics.energy import center_cosine, group_means, matching_accuracy, other_query_responses
 from hf_localgan.models.dbm import DbmModel, LogPartition, Weights
 from hf_localgan.models.dbm.contrastive_dbm import bottom_means
+from hf_localgan.trainers.base.randomness import keyed_seed
 from hf_localgan.trainers.dbm.data import standardised
 from hf_localgan.trainers.dbm.stages import STAGES, StageProgress
 
@@ -118,7 +119,7 @@ class DbmEvaluationMixin(Trainer):
         """
         chains, processes = chains or self.args.ais_chains, self.args.world_size
         generator = torch.Generator(self.args.device)
-        generator.manual_seed(int(np.random.SeedSequence([seed, self.args.process_index]).generate_state(1)[0]))
+        generator.manual_seed(keyed_seed(seed, self.args.process_index))
         with self._as_joint():
             partition = self.model.log_partition(
                 max(2, -(-chains // processes)), temperatures or self.args.ais_temperatures, generator=generator

@@ -4,13 +4,15 @@ import logging
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor
-from transformers import Trainer
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.hub.citations import DEEP_BOLTZMANN_MACHINES, LOCALGAN
+from hf_localgan.hub.objective import Objective
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.dbm.contrastive_dbm import (
     Chains,
@@ -26,7 +28,9 @@ from hf_localgan.models.dbm.contrastive_dbm import (
 )
 from hf_localgan.models.dbm.swap_dbm import swap_loss
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin, told_if_damaged
+from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
 from hf_localgan.trainers.base.output_head import replaced_forward
+from hf_localgan.trainers.base.randomness import UpdateRandomness, keyed_seed
 from hf_localgan.trainers.base.tracking import TrackingMixin
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.data import COLUMNS, check_dataset, collate_pairs, fit_scalers, standardised
@@ -67,17 +71,42 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             vectors, or of `query_features` and `response_features`, vectors of any sentence encoder; map-style or a
             stream.
         eval_dataset: the same, or several by name.
-        kwargs: as `transformers.Trainer`.
+        processing_class: the tokenizer, saved with the model.
+        model_init, callbacks, optimizers: as `transformers.Trainer`.
 
     Raises:
         ValueError: for another model or configuration, the energy as printed, and data without the needed columns.
     """
 
-    def __init__(self, model=None, args=None, data_collator=None, **kwargs):
-        _check(model, args)
-        for name in ("train_dataset", "eval_dataset"):
-            check_dataset(name, kwargs.get(name))
-        super().__init__(model, args, data_collator=data_collator or collate_pairs, **kwargs)
+    objective = Objective(
+        "deep Boltzmann machine", "deep-boltzmann-machine",
+        "The log-likelihood of the vectors of queries and their responses, layer by layer and then all layers "
+        "together.", (DEEP_BOLTZMANN_MACHINES, LOCALGAN),
+    )  # fmt: skip
+    config_class = DbmTrainingConfig
+    role = "energy"
+
+    def __init__(
+        self,
+        model: DbmModel | None = None,
+        args: DbmTrainingConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], DbmModel] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ):
+        self.check_args(args)
+        _check(model)
+        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+            check_dataset(name, dataset)
+        super().__init__(
+            model, args, data_collator=data_collator or collate_pairs, train_dataset=train_dataset,
+            eval_dataset=eval_dataset, processing_class=processing_class, model_init=model_init, callbacks=callbacks,
+            optimizers=optimizers,
+        )  # fmt: skip
         self._check_parallelism()
         if self.processing_class is not None:
             model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
@@ -88,14 +117,11 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         self._reconstructed: tuple[Tensor, Tensor] | None = None
         self._swapped: Tensor | None = None
         self._diagnosed: tuple[int, dict[str, float]] = (-1, {})
-        self._update, self._batch_of_update = -1, 0
+        self._draws = UpdateRandomness(self)
 
     def _check_parallelism(self):
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.n_gpu > 1:
-            raise ValueError(
-                "`DbmTrainer` needs the whole model on every process: no FSDP, no DeepSpeed, no `DataParallel`. Start "
-                "one process for each device, with `torchrun` or `accelerate launch`."
-            )
+        refuse_sharding(self, "needs the whole model on every process")
+        refuse_several_gpus(self.args, "with which the chains and the data of an update belong together")
         if self.args.chains % self.args.world_size:
             raise ValueError(
                 f"`chains` must be a multiple of the number of processes, got {self.args.chains} and "
@@ -152,7 +178,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         plan = plan_stages(self.model.config, max_steps, self.args.bottom_share, self.args.top_share)
         self._progress = StageProgress(plan)
         self._last = self._reconstructed = self._swapped = None
-        self._update, self._diagnosed = -1, (-1, {})
+        self._draws.restart()
+        self._diagnosed = -1, {}
         self._watch.checkpoint = resume_from_checkpoint
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
@@ -215,11 +242,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     def _generator(self, device) -> torch.Generator:
         """Random numbers of this update, batch and process alone, so that a resumed run draws the same."""
-        if self._update != self.state.global_step:
-            self._update, self._batch_of_update = self.state.global_step, 0
-        keys = [self.args.seed, self.state.global_step, self._batch_of_update, self.args.process_index]
-        self._batch_of_update += 1
-        return torch.Generator(device).manual_seed(_seed(keys))
+        self._draws.next_batch()
+        return self._draws.generator(device)
 
     # ---- stages ----
 
@@ -272,9 +296,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             return self._diagnosed[1]
         states = self._reconstructed
         if progress.chains is not None:
-            generator = torch.Generator(self.args.device).manual_seed(
-                _seed([self.args.seed, step, self.args.process_index])
-            )
+            seed = keyed_seed(self.args.seed, step, self.args.process_index)
+            generator = torch.Generator(self.args.device).manual_seed(seed)
             states = progress.chains.visible(self.model, generator)
         measured = measure_training(self.model, self._last, progress, self.args.mean_field_steps, states)
         if progress.chains is not None:
@@ -329,9 +352,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             )
 
 
-def _check(model, args):
-    if not isinstance(args, DbmTrainingConfig):
-        raise ValueError(f"`args` must be a `DbmTrainingConfig`, got {type(args).__name__}.")
+def _check(model):
     if not isinstance(model, DbmModel):
         raise ValueError(f"`model` must be a `DbmModel`, got {type(model).__name__}.")
     if model.config.energy == "printed":
@@ -350,7 +371,3 @@ def _check(model, args):
 
 def _rows(batch) -> int:
     return len(next(value for value in batch.values() if isinstance(value, Tensor)))
-
-
-def _seed(keys: list[int]) -> int:
-    return int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))

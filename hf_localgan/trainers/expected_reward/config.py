@@ -3,15 +3,15 @@
 import math
 from dataclasses import dataclass, field
 
-from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.raml.config import REWARDS
 
 BASELINES = ("leave_one_out", "mean", "greedy", "none")
 
 
 @dataclass
-class ExpectedRewardConfig(MleConfig):
-    """Arguments of `ExpectedRewardTrainer`, on top of `MleConfig`.
+class ExpectedRewardConfig(TokenLossConfig):
+    """Arguments of `ExpectedRewardTrainer`, on top of `TokenLossConfig`.
 
     Label smoothing acts on the maximum-likelihood part alone: a smoothed sample would be pushed up or down together
     with the whole vocabulary.

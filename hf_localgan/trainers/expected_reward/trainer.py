@@ -3,10 +3,17 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from transformers import GenerationConfig, TrainerCallback
+from torch.utils.data import Dataset, IterableDataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    GenerationConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
 from transformers.trainer_callback import ExportableState
 
 from hf_localgan.functional.policy_gradient import (
@@ -14,8 +21,14 @@ from hf_localgan.functional.policy_gradient import (
     policy_gradient_weights,
     regularised_rewards,
 )
+from hf_localgan.hub.citations import RAML, REINFORCE
+from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.rewards import evaluate_rewards
+from hf_localgan.trainers.base.callbacks import resumed_attributes
+from hf_localgan.trainers.base.launching import refuse_sharding
+from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.token_loss import TEACHER_FORCED, TokenLossTrainer
+from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
 from hf_localgan.trainers.raml.config import make_reward
 
 
@@ -42,28 +55,48 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         args (`ExpectedRewardConfig`): the settings.
         reward: a function of a candidate and a reference, both token ids without the end token, instead of the one
             named by `args.reward`. It may have a method `batch` for many at once.
-        kwargs: as `MleTrainer`.
+        data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
     Raises:
         ValueError: for arguments of another trainer, an unknown reward, or parameters sharded over processes.
     """
 
-    def __init__(self, model=None, args=None, *, reward: Callable[[Sequence, Sequence], float] | None = None, **kwargs):
-        if not hasattr(args, "baseline_decay"):
-            raise ValueError(f"`args` must be an `ExpectedRewardConfig`, got {type(args).__name__}.")
-        self.reward = make_reward(args.reward, kwargs.get("processing_class")) if reward is None else reward
+    objective = Objective(
+        "expected reward", "expected-reward",
+        "The expected reward of the model's own outputs and their entropy, by policy gradient.", (RAML, REINFORCE),
+    )  # fmt: skip
+    config_class = ExpectedRewardConfig
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: ExpectedRewardConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        reward: Callable[[Sequence, Sequence], float] | None = None,
+    ):
+        self.check_args(args)
+        self.reward = make_reward(args.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
             raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
-        super().__init__(model, args, **kwargs)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError(
-                "`ExpectedRewardTrainer` samples from the whole model on every process, but FSDP and DeepSpeed may "
-                "spread its parameters. Train with plain data parallelism."
-            )
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
+            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )  # fmt: skip
+        refuse_sharding(self, "samples from the whole model on every process")
         self.running_mean = RunningMean(args.baseline_decay)
         self.add_callback(self.running_mean)
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
-        self._update, self._batch_of_update = -1, 0
+        self._draws = UpdateRandomness(self)
         self._rewards_of_update = torch.zeros(2, dtype=torch.float64)  # sum, number
 
     # ---- the loss ----
@@ -124,14 +157,10 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             The encoder's inputs, each row repeated `num_samples` times, with `labels`, shape `(batch * samples, time)`:
             the tokens up to and with the end token, then -100. And which samples ended, bool, `(batch * samples,)`.
         """
-        if self._update != self.state.global_step:
-            self._update, self._batch_of_update = self.state.global_step, 0
-        keys = [self.args.seed, self.state.global_step, self._batch_of_update, self.args.process_index]
-        self._batch_of_update += 1
-        seed = int(np.random.SeedSequence(keys).generate_state(1, np.uint64)[0] >> np.uint64(1))
+        self._draws.next_batch()
         device, number = inputs["labels"].device, self.args.num_samples
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
+            torch.manual_seed(self._draws.seed())
             labels, finished = self._generate(inputs, do_sample=True, top_k=0, num_return_sequences=number)
         repeated = {
             name: value.repeat_interleave(number, dim=0) if isinstance(value, Tensor) else value
@@ -219,8 +248,7 @@ class RunningMean(TrainerCallback, ExportableState):
         return {"args": {"decay": self.decay}, "attributes": {"total": self.total, "weight": self.weight}}
 
     def on_train_begin(self, args, state, control, **kwargs):
-        saved = state.stateful_callbacks.get(type(self).__name__) if state.global_step else None
-        attributes = saved["attributes"] if isinstance(saved, dict) else {}
+        attributes = resumed_attributes(self, state)
         self.total, self.weight = attributes.get("total", 0.0), attributes.get("weight", 0.0)
 
 

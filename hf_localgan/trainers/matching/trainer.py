@@ -1,16 +1,21 @@
 """Training a discriminator to tell whether a response belongs to a query."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import islice
 
-import numpy as np
 import torch
 from torch import Tensor
-from transformers import Trainer
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.hub.citations import CONVOLUTIONAL_CLASSIFIER, LOCALGAN
+from hf_localgan.hub.objective import Objective
+from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.launching import refuse_sharding
+from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.tracking import TrackingMixin
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.matching.mismatches import (
@@ -47,20 +52,38 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         ValueError: if `args` is no `MatchingConfig`, the model no discriminator, or all training rows have one query.
     """
 
-    def __init__(self, model=None, args=None, train_dataset=None, **kwargs):
-        if not isinstance(args, MatchingConfig):
-            raise ValueError(f"`args` must be a `MatchingConfig`, got {type(args).__name__}.")
+    objective = Objective(
+        "matching", "response-matching",
+        "Telling responses from the data from the same queries with responses of other queries: the cross-entropy of "
+        "both.", (LOCALGAN, CONVOLUTIONAL_CLASSIFIER),
+    )  # fmt: skip
+    config_class = MatchingConfig
+    role = "discriminator"
+
+    def __init__(
+        self,
+        model: PairDiscriminator | None = None,
+        args: MatchingConfig | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PairDiscriminator] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+    ):
+        self.check_args(args)
         if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
             raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
         _require_two_queries(train_dataset)
-        super().__init__(model, args, train_dataset=train_dataset, **kwargs)
-        if self.is_fsdp_enabled or self.is_deepspeed_enabled:
-            raise ValueError(
-                "`MatchingTrainer` has a small model on every process: no FSDP, no DeepSpeed. Train with plain data "
-                "parallelism."
-            )
+        super().__init__(
+            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class, model_init=model_init, callbacks=callbacks, optimizers=optimizers,
+        )  # fmt: skip
+        refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
             model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
+        self._draws = UpdateRandomness(self, args.seed if args.data_seed is None else args.data_seed)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, those that count, right ones of these: true and mismatched
         if args.early_stopping_patience:
@@ -71,6 +94,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
         """Mean `matching_loss` of the pairs that have mismatched responses in the batch, nats; 0 if none has."""
         inputs = _columns(inputs)
+        self._draws.next_batch()
         rows, found = self._mismatches(inputs)
         outputs = model(**inputs, mismatches=rows)
         logits, others = outputs.logits.float(), outputs.mismatch_logits.float()
@@ -86,10 +110,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         queries = inputs["input_ids"]
         if "attention_mask" in inputs:
             queries = queries.masked_fill(inputs["attention_mask"] == 0, PADDING)
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        key = np.random.SeedSequence([seed, self.state.global_step]).generate_state(1)
-        generator = torch.Generator().manual_seed(int(key[0]))
-        return draw_mismatches(queries, inputs["labels"], self.args.negatives, generator)
+        return draw_mismatches(queries, inputs["labels"], self.args.negatives, self._draws.generator("cpu"))
 
     def log(self, logs: dict[str, float], start_time: float | None = None):
         if "loss" in logs:  # a training line, which every process reaches

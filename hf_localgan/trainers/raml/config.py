@@ -15,7 +15,7 @@ from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import Chrf, NegativeTokenErrorRate, Reward, RougeL, SentenceBleu
-from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.base.settings import TokenLossConfig
 
 # The paper's best temperatures: Hamming for translation, edit distance for speech.
 TEMPERATURES = {"hamming": 0.85, "edit": 0.9, "exact_edit": 0.9, "importance": None}
@@ -32,8 +32,8 @@ OF_SERIES = ("num_candidates", "proposal", "proposal_temperature", "base", "edit
 
 
 @dataclass
-class RamlConfig(MleConfig):
-    """Arguments of `RamlTrainer`, on top of `MleConfig`.
+class RamlConfig(TokenLossConfig):
+    """Arguments of `RamlTrainer`, on top of `TokenLossConfig`.
 
     A sampler or a `RamlCollator` that is given to the trainer takes the place of the one that these settings describe,
     which are then left at their defaults.

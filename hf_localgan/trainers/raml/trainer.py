@@ -1,16 +1,19 @@
 """Reward augmented maximum likelihood."""
 
 import math
+from collections.abc import Callable
 from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from accelerate.data_loader import DataLoaderDispatcher
-from torch import Tensor
-from torch.utils.data import IterableDataset
-from transformers import TrainerCallback
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_utils import has_length
 
+from hf_localgan.hub.citations import RAML
+from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.base import Payoff
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
 from hf_localgan.trainers.raml.clock import TemperatureSchedule
@@ -38,15 +41,36 @@ class RamlTrainer(TokenLossTrainer):
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
         eval_dataset: the same.
         processing_class: the tokenizer.
+        model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
 
     Raises:
         ValueError: if `args` is no `RamlConfig`, `payoff` no sampler, both a `RamlCollator` and a `payoff` are given,
             or `args` say something of what is given.
     """
 
-    def __init__(self, model=None, args=None, payoff: Payoff | None = None, data_collator=None, **kwargs):
-        if not isinstance(args, RamlConfig):
-            raise ValueError(f"`args` must be a `RamlConfig`, got {type(args).__name__}.")
+    objective = Objective(
+        "RAML", "raml",
+        "Reward augmented maximum likelihood: the log-likelihood of outputs drawn around the references, in proportion "
+        "to their exponentiated reward.", (RAML,),
+    )  # fmt: skip
+    config_class = RamlConfig
+
+    def __init__(
+        self,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: RamlConfig | None = None,
+        payoff: Payoff | None = None,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        processing_class: PreTrainedTokenizerBase | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+    ):
+        self.check_args(args)
         given = data_collator if isinstance(data_collator, RamlCollator) else None
         if given is not None and payoff is not None:
             raise ValueError(
@@ -56,7 +80,12 @@ class RamlTrainer(TokenLossTrainer):
         if payoff is not None:
             require_payoff(payoff)
         _check_unread(args, payoff, given)
-        super().__init__(model, args, data_collator=given.collator if given else data_collator, **kwargs)
+        super().__init__(
+            model, args, data_collator=given.collator if given else data_collator, train_dataset=train_dataset,
+            eval_dataset=eval_dataset, processing_class=processing_class, model_init=model_init,
+            compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+        )  # fmt: skip
         self.raml_collator = given or self._make_collator(payoff)
         # Since the last line: edits, tokens of the references, draws in each bin.
         self._draws = torch.zeros(2 + len(EDIT_BINS))

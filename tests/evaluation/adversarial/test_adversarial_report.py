@@ -26,7 +26,7 @@ from hf_localgan.metrics import compare_systems
 from hf_localgan.models import PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.recipes import finish_adversarial_training
 from hf_localgan.recipes.finish_adversarial import evaluation_of_start
-from hf_localgan.trainers import LocalGanConfig, LocalGanTrainer
+from hf_localgan.trainers import GanAelTrainer, LocalGanConfig, LocalGanTrainer
 from hf_localgan.trainers.base.cards import write_card
 
 QUERIES = ["hello", "how are you ?", "what is your name ?", "are you fine ?"]
@@ -74,7 +74,9 @@ def fake_trainer(tiny_generator, tiny_tokenizer, tmp_path):
         main = attributes.get("is_world_process_zero", lambda: True)
         return SimpleNamespace(
             **{
-                "args": args, "create_model_card": lambda **told: card(**told) if main() else None,
+                "args": args, "objective": LocalGanTrainer.objective, "parts": {},
+                "guard": SimpleNamespace(reason=None),
+                "create_model_card": lambda **told: card(**told) if main() else None,
                 "model": tiny_generator(seed=1), "processing_class": tiny_tokenizer,
                 "state": state, "is_fsdp_enabled": False, "track_results": lambda files: None,
                 "accelerator": SimpleNamespace(unwrap_model=lambda model: model, wait_for_everyone=lambda: None),
@@ -141,7 +143,7 @@ def test_all_files_are_written(fake_trainer, score, tiny_generator, text_energy,
     energy = text_energy()
     energy.config.radius_spread = 2.5
     shown = []
-    trainer = fake_trainer(energy=energy, track_results=shown.extend)
+    trainer = fake_trainer(parts={"energy": energy}, track_results=shown.extend)
     pairs = [{"query": "hello", "response": "You are fine "}]
     report = finish(trainer, score, tiny_generator(seed=2), train_pairs=pairs)
     folder = tmp_path / "run-localgan"
@@ -178,7 +180,7 @@ def test_differences_are_the_trained_ones_score_less_the_starts(fake_trainer, sc
 
 
 def test_the_markdown_shows_scores_front_radii_and_samples(fake_trainer, score, tiny_generator, text_energy, tmp_path):
-    report = finish(fake_trainer(energy=text_energy()), score, tiny_generator(seed=2))
+    report = finish(fake_trainer(parts={"energy": text_energy()}), score, tiny_generator(seed=2))
     said = (tmp_path / "run-localgan" / "adversarial.md").read_text()
     assert said.startswith("# LocalGAN against its start\n")
     assert "| metric | start | LocalGAN | difference | p |" in said
@@ -222,7 +224,9 @@ def test_the_starts_scores_are_read_again_unless_something_is_another(
 
 def test_without_energy_and_vectors_what_needs_them_is_left_out(fake_trainer, score, tiny_generator, tmp_path):
     plain = partial(score.func, **{**score.keywords, "vectors": None})
-    trainer = fake_trainer(state=TrainerState(log_history=[{"step": 1, "loss": 2.0}]))
+    trainer = fake_trainer(
+        objective=GanAelTrainer.objective, state=TrainerState(log_history=[{"step": 1, "loss": 2.0}])
+    )
     report = finish(trainer, plain, tiny_generator(seed=2))
     assert report.objective == "GAN-AEL" and report.front is None and report.radii is None
     assert report.stability is None and report.phase2 is None and report.on_or_above is None
@@ -336,7 +340,7 @@ def test_the_front_picture_draws_both_systems(monkeypatch, fake_trainer, score, 
     panels = next(some for some in axes if len(some) == 2 and some[0].get_xlabel() == "Dist-2")
     entries = [text.get_text() for text in panels[0].get_legend().get_texts()]
     assert entries[-6:] == [
-        f"{system}, {way}" for system in ("start", "GAN-AEL") for way in ("by temperature", "greedy", "beam 2")
+        f"{system}, {way}" for system in ("start", "LocalGAN") for way in ("by temperature", "greedy", "beam 2")
     ]
     assert panels[1].get_xlabel() == "Ent-4 (nats)"
 

@@ -35,7 +35,7 @@ def test_the_losses_by_hand(objective, name, run_of, losses):
     rollout = soft_rollout(run.model, ids, mask, max_length=6, relaxation="softmax")
     with torch.no_grad():
         fake = run.discriminator(ids, mask, response_probabilities=rollout.weights, response_mask=rollout.mask).logits
-        run.state.global_step, run._batch_of_update = 0, 0
+        run.state.global_step, run.draws.batch = 0, 0
         rows, found = run._mismatches(batch)
         output = run.discriminator(ids, mask, labels, mismatches=rows)
     real, other = output.logits, output.mismatch_logits[:, 0]

@@ -8,7 +8,7 @@ import torch
 from datasets import Dataset
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
-from hf_localgan.trainers import GanTrainer, LocalGanConfig, LocalGanTrainer, MleConfig
+from hf_localgan.trainers import LocalGanConfig, LocalGanTrainer, MleConfig, SoftRolloutTrainer, TwoPlayerTrainer
 
 
 def test_parts_that_are_no_parts(family, pairs, players, tmp_path, token_energy):
@@ -16,11 +16,11 @@ def test_parts_that_are_no_parts(family, pairs, players, tmp_path, token_energy)
         players(family("t5"), pairs(4), discriminator=token_energy())
     with pytest.raises(ValueError, match="`discriminator` must be a `PairDiscriminator`, got NoneType"):
         players(family("t5"), pairs(4), discriminator=None)
-    with pytest.raises(ValueError, match="configuration of two players, such as `LocalGanConfig`, got MleConfig"):
-        GanTrainer(family("t5"), MleConfig(str(tmp_path), use_cpu=True))
+    with pytest.raises(ValueError, match="`args` must be a `SoftRolloutConfig`, got MleConfig. It holds"):
+        SoftRolloutTrainer(family("t5"), MleConfig(str(tmp_path), use_cpu=True))
     run = players(family("t5"), pairs(4))
     optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="need two optimizers, which this trainer makes. Leave out `optimizers`"):
+    with pytest.raises(ValueError, match="needs an optimizer, which this trainer makes. Leave out `optimizers`"):
         LocalGanTrainer(
             family("t5"), run.args, discriminator=run.discriminator, energy=run.energy, optimizers=(optimizer, None)
         )
@@ -59,14 +59,16 @@ def test_generators_that_cannot_be_rolled_out(family, pairs, players):
 
 @pytest.mark.parametrize("engine", ["is_fsdp_enabled", "is_deepspeed_enabled"])
 def test_sharded_parameters(engine, family, pairs, players, monkeypatch):
-    before = GanTrainer.create_accelerator_and_postprocess
+    before = TwoPlayerTrainer.create_accelerator_and_postprocess
 
     def sharded(self):
         before(self)
         setattr(self, engine, True)
 
-    monkeypatch.setattr(GanTrainer, "create_accelerator_and_postprocess", sharded)
-    with pytest.raises(ValueError, match="`LocalGanTrainer` rolls.*FSDP and DeepSpeed.*Train with plain data paral"):
+    monkeypatch.setattr(TwoPlayerTrainer, "create_accelerator_and_postprocess", sharded)
+    with pytest.raises(
+        ValueError, match="`LocalGanTrainer` needs the whole.*FSDP and DeepSpeed.*plain data parallelism"
+    ):
         players(family("t5"), pairs(4))
 
 

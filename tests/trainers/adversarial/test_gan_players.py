@@ -10,10 +10,9 @@ from torch import nn
 from hf_localgan.trainers.adversarial.players import (
     DISCRIMINATOR,
     GENERATOR,
-    GanOptimizer,
-    GanScheduler,
-    phase_of_step,
-    updates_until,
+    PlayerOptimizers,
+    PlayerSchedulers,
+    Schedule,
     without_gradients,
 )
 
@@ -22,9 +21,12 @@ from hf_localgan.trainers.adversarial.players import (
 def test_phases_and_numbers_of_updates_are_those_of_a_written_out_list(cycle):
     warmup, of_discriminator, of_generator = cycle
     turns = [DISCRIMINATOR] * warmup + 5 * (of_discriminator * [DISCRIMINATOR] + of_generator * [GENERATOR])
+    schedule = Schedule(
+        ((DISCRIMINATOR, warmup),), ((DISCRIMINATOR, of_discriminator), (GENERATOR, of_generator))
+    )  # fmt: skip
     for step, player in enumerate(turns):
-        assert phase_of_step(step, *cycle) == player
-        assert updates_until(step, *cycle) == {name: turns[:step].count(name) for name in (GENERATOR, DISCRIMINATOR)}
+        assert schedule.player(step) == player
+        assert schedule.updates(step) == {name: turns[:step].count(name) for name in (GENERATOR, DISCRIMINATOR)}
 
 
 @pytest.fixture
@@ -34,7 +36,7 @@ def two():
     modules = {GENERATOR: nn.Linear(2, 2), DISCRIMINATOR: nn.Linear(2, 2)}
     rates = {GENERATOR: 0.1, DISCRIMINATOR: 0.4}
     optimizers = {name: torch.optim.AdamW(one.parameters(), lr=rates[name]) for name, one in modules.items()}
-    return modules, GanOptimizer(optimizers)
+    return modules, PlayerOptimizers(optimizers)
 
 
 def give_gradients(modules):
@@ -78,7 +80,7 @@ def test_moments_come_back_and_those_of_other_players_are_refused(two):
         optimizer.active = player
         optimizer.step()
     copies = copy.deepcopy(modules)
-    restored = GanOptimizer({name: torch.optim.AdamW(one.parameters(), lr=9.0) for name, one in copies.items()})
+    restored = PlayerOptimizers({name: torch.optim.AdamW(one.parameters(), lr=9.0) for name, one in copies.items()})
     restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     for player in (GENERATOR, DISCRIMINATOR):
         for parts, one in ((modules, optimizer), (copies, restored)):
@@ -96,7 +98,7 @@ def test_each_players_rate_follows_its_own_updates(two):
         name: torch.optim.lr_scheduler.LambdaLR(one, lambda step: 0.5**step)
         for name, one in optimizer.optimizers.items()
     }
-    schedule = GanScheduler(schedules, optimizer)
+    schedule = PlayerSchedulers(schedules, optimizer)
     first = {GENERATOR: 0.1, DISCRIMINATOR: 0.4}
     done = {GENERATOR: 0, DISCRIMINATOR: 0}
     for player in (DISCRIMINATOR, DISCRIMINATOR, GENERATOR, DISCRIMINATOR, GENERATOR):
@@ -105,7 +107,7 @@ def test_each_players_rate_follows_its_own_updates(two):
         assert schedule.get_last_lr() == [first[player] * 0.5 ** done[player]]
         schedule.step()
         done[player] += 1
-    fresh = GanScheduler(
+    fresh = PlayerSchedulers(
         {
             name: torch.optim.lr_scheduler.LambdaLR(one, lambda step: 0.5**step)
             for name, one in optimizer.optimizers.items()

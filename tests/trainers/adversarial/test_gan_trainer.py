@@ -9,7 +9,6 @@ from transformers import AutoModel, AutoModelForSeq2SeqLM, TrainerCallback, pipe
 from hf_localgan.models import PairDiscriminator
 from hf_localgan.pipelines import register_pipeline
 from hf_localgan.trainers import GanAelTrainer, LocalGanConfig, LocalGanTrainer
-from hf_localgan.trainers.adversarial.players import phase_of_step
 
 register_pipeline()
 
@@ -58,7 +57,7 @@ def test_one_player_moves_at_a_time_and_the_energy_never(name, optimizer, family
         family(name, dropout=True), pairs(16), max_steps=8, optim=optimizer, weight_decay=0.1, max_grad_norm=1.0,
         gradient_accumulation_steps=2, per_device_train_batch_size=4, learning_rate=0.01, **cycle,
     )  # fmt: skip
-    players = [phase_of_step(step, 2, 2, 1) for step in range(8)]
+    players = [run.schedule.player(step) for step in range(8)]
     assert players.count("generator") == 2 and len(moved) == 8
     for player, changed in zip(players, moved, strict=True):
         other = {"generator": "discriminator", "discriminator": "generator"}[player]
@@ -141,12 +140,12 @@ def test_one_pair_alone_has_no_mismatch_and_its_loss_is_that_of_true_and_generat
     run = players(family("t5"), pairs(4))
     batch = run.data_collator(pairs(1))
     rollout = run.roll_out(batch)
-    found = run.discriminator_objective(batch, rollout)
+    found = run.discriminator_loss(batch, rollout)
     run.args.mismatched_weight = 0.0
-    assert found.item() == pytest.approx(run.discriminator_objective(batch, rollout).item())
+    assert found.item() == pytest.approx(run.discriminator_loss(batch, rollout).item())
     same = run.data_collator([dict(row) for row in pairs(1) * 3])  # one query three times: nothing is mismatched either
     run.args.mismatched_weight = 1.0
-    assert run.discriminator_objective(same, run.roll_out(same)).isfinite()
+    assert run.discriminator_loss(same, run.roll_out(same)).isfinite()
     assert run._terms["gan/mismatched_accuracy"] == (pytest.approx(1.0), 2)  # 1/2 and 1/2: chance
 
 
@@ -155,7 +154,7 @@ def test_generations_follow_seed_update_batch_and_process(family, pairs, players
     batch = run.data_collator(pairs(4))
     first = run.roll_out(batch).best
     assert torch.equal(run.roll_out(batch).best, first)
-    for owner, key in ((run.args, "seed"), (run.state, "global_step"), (run, "_batch_of_update")):
+    for owner, key in ((run.args, "seed"), (run.state, "global_step"), (run.draws, "batch")):
         before = getattr(owner, key)
         setattr(owner, key, before + 1)
         other = run.roll_out(batch).best
@@ -273,7 +272,7 @@ def test_what_is_logged_and_when(family, pairs, players, losses):
     )  # fmt: skip
     run.train()
     rows = [row for row in run.state.log_history if "loss" in row]
-    turns = [phase_of_step(step, 2, 1, 2) for step in range(7)]  # d d d g g d g
+    turns = [run.schedule.player(step) for step in range(7)]  # d d d g g d g
     of_generator = {
         "loss/generator", "loss/adversarial", "loss/radial", "loss/teacher_forcing", "gan/phase2_fraction",
         "gan/delta_alpha", "gan/soft_length", "gan/generator_grad_norm",

@@ -37,13 +37,13 @@ def test_the_generators_loss_by_hand(name, settings, family, pairs, players, los
         noise_scale=1.0, relaxation_temperature=0.8, **settings,
     )  # fmt: skip
     run.train()
-    run.state.global_step, run._batch_of_update = 1, 0
+    run.state.global_step, run.draws.batch = 1, 0
     batch = run.data_collator(pairs(8))
     ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
     model, args = run.model.train(), run.args
     rollout = soft_rollout(
         model, ids, mask, max_length=6, relaxation=args.relaxation, temperature=0.8, noise_scale=1.0,
-        top_k=args.relaxation_top_k, generator=run._random(ids.device, 0),
+        top_k=args.relaxation_top_k, generator=run.draws.generator(ids.device, 0),
     )  # fmt: skip
     places = rollout.mask * rollout.survival if args.soft_length == "survival" else rollout.mask
     logits = discriminator(
@@ -74,7 +74,7 @@ def test_the_discriminators_loss_by_hand(family, pairs, players, losses, tiny_di
         train_sampling_strategy="sequential", noise_scale=1.0, mismatched_weight=0.5,
     )  # fmt: skip
     run.train()
-    run.state.global_step, run._batch_of_update = 0, 0
+    run.state.global_step, run.draws.batch = 0, 0
     batch = run.data_collator(pairs(8))
     ids, mask, labels = batch["input_ids"], batch["attention_mask"], batch["labels"]
     with torch.no_grad():

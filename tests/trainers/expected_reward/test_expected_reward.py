@@ -212,11 +212,11 @@ def test_samples_differ_between_updates_batches_and_processes_and_not_with_the_g
 
     first, second_batch, later = draw(0), draw(0), draw(1)
     assert first != second_batch != later != first
-    run._update = -1
+    run._draws.restart()
     assert draw(0, noise=7) == first
     assert draw(0, noise=8) == second_batch
     assert torch.equal(torch.random.get_rng_state(), torch.Generator().manual_seed(8).get_state())  # left alone
-    run._update = -1
+    run._draws.restart()
     monkeypatch.setattr(type(run.args), "process_index", 1)
     assert draw(0) != first
 
