@@ -1,14 +1,14 @@
 """Trainer extensions for Hugging Face Transformers: sequence-to-sequence models beyond maximum likelihood.
 
-Importing the package registers its models with the Auto classes and the pipeline `text2text-generation`, which
+Importing the package makes its models known to the Auto classes, and the pipeline `text2text-generation`, which
 transformers 5 dropped. Everything else is imported when it is first asked for.
 """
 
-import sys
 from importlib import import_module
-from pathlib import Path
 from typing import TYPE_CHECKING
 
+from hf_localgan.registration import register as register
+from hf_localgan.registration import register_when_needed
 from hf_localgan.version import __version__ as __version__
 
 if TYPE_CHECKING:
@@ -22,9 +22,9 @@ if TYPE_CHECKING:
         train_token_vectors,
         train_tokenizer,
     )
-    from hf_localgan.decoding import Decoding, answer_queries
+    from hf_localgan.decoding import Decoding, SoftRollout, answer_queries, soft_rollout
     from hf_localgan.evaluation import evaluate_energy, evaluate_generator, measure_locality, rank_responses
-    from hf_localgan.hub import export_with_code, merge_adapter
+    from hf_localgan.hub import Objective, export_with_code, merge_adapter
     from hf_localgan.metrics import score_responses
     from hf_localgan.models import (
         DbmConfig,
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
         RnnSeq2SeqModel,
     )
     from hf_localgan.models.loading import load_generator
-    from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff
+    from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
     from hf_localgan.pipelines import Text2TextGenerationPipeline
     from hf_localgan.trainers import (
         DbmTrainer,
@@ -52,12 +52,19 @@ if TYPE_CHECKING:
         MatchingTrainer,
         MleConfig,
         MleTrainer,
+        RamlCollator,
         RamlConfig,
         RamlTrainer,
         ResponseMonitor,
+        Schedule,
+        SoftRolloutConfig,
+        SoftRolloutTrainer,
+        TemperatureSchedule,
+        TokenLossConfig,
+        TokenLossTrainer,
+        TwoPlayerConfig,
+        TwoPlayerTrainer,
     )
-    from hf_localgan.trainers.raml.clock import TemperatureSchedule
-    from hf_localgan.trainers.raml.collator import RamlCollator
 
 _LATER = {
     "DbmConfig": "models",
@@ -81,8 +88,10 @@ _LATER = {
     "MatchingTrainer": "trainers",
     "MleConfig": "trainers",
     "MleTrainer": "trainers",
+    "Objective": "hub",
     "PairDiscriminator": "models",
     "PairDiscriminatorConfig": "models",
+    "Payoff": "payoff",
     "RamlCollator": "trainers",
     "RamlConfig": "trainers",
     "RamlTrainer": "trainers",
@@ -90,8 +99,16 @@ _LATER = {
     "RnnSeq2SeqConfig": "models",
     "RnnSeq2SeqForConditionalGeneration": "models",
     "RnnSeq2SeqModel": "models",
+    "Schedule": "trainers",
+    "SoftRollout": "decoding",
+    "SoftRolloutConfig": "trainers",
+    "SoftRolloutTrainer": "trainers",
     "TemperatureSchedule": "trainers",
     "Text2TextGenerationPipeline": "pipelines",
+    "TokenLossConfig": "trainers",
+    "TokenLossTrainer": "trainers",
+    "TwoPlayerConfig": "trainers",
+    "TwoPlayerTrainer": "trainers",
     "answer_queries": "decoding",
     "encode_pairs": "data",
     "evaluate_energy": "evaluation",
@@ -105,6 +122,7 @@ _LATER = {
     "rank_responses": "evaluation",
     "regular_tokens": "data",
     "score_responses": "metrics",
+    "soft_rollout": "decoding",
     "token_vectors": "data",
     "train_token_vectors": "data",
     "train_tokenizer": "data",
@@ -132,8 +150,10 @@ __all__ = [
     "MatchingTrainer",
     "MleConfig",
     "MleTrainer",
+    "Objective",
     "PairDiscriminator",
     "PairDiscriminatorConfig",
+    "Payoff",
     "RamlCollator",
     "RamlConfig",
     "RamlTrainer",
@@ -141,8 +161,16 @@ __all__ = [
     "RnnSeq2SeqConfig",
     "RnnSeq2SeqForConditionalGeneration",
     "RnnSeq2SeqModel",
+    "Schedule",
+    "SoftRollout",
+    "SoftRolloutConfig",
+    "SoftRolloutTrainer",
     "TemperatureSchedule",
     "Text2TextGenerationPipeline",
+    "TokenLossConfig",
+    "TokenLossTrainer",
+    "TwoPlayerConfig",
+    "TwoPlayerTrainer",
     "answer_queries",
     "encode_pairs",
     "evaluate_energy",
@@ -156,6 +184,7 @@ __all__ = [
     "rank_responses",
     "regular_tokens",
     "score_responses",
+    "soft_rollout",
     "token_vectors",
     "train_token_vectors",
     "train_tokenizer",
@@ -172,12 +201,4 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-def register():
-    """Registers the models with the Auto classes, and the pipelines. Importing the package does; safe to call twice."""
-    import_module(f"{__name__}.models")
-    import_module(f"{__name__}.pipelines").register_pipeline()
-
-
-# The command `hf-localgan` registers when it works, for its `--help` should not wait until torch is imported.
-if Path(next(iter(getattr(sys, "argv", [])), "")).name.removesuffix(".exe") != "hf-localgan":
-    register()
+register_when_needed()

@@ -30,7 +30,7 @@ ROOMS = [
     {"payoff", "models"},
     {"data", "metrics"},
     {"decoding", "pipelines"},
-    {"hub"},
+    {"hub", "registration"},
     {"evaluation"},
     {"trainers"},
     {"recipes", "chat"},
@@ -154,6 +154,24 @@ import hf_localgan.cli
 print(sorted(set(sys.modules) & {{"jieba", "matplotlib", "trackio", "tensorboard", "hf_localgan.chat"}}))
 """
     assert python(code).strip() == "[]"
+
+
+@pytest.mark.parametrize("before", ["", "AutoConfig", "pipeline"])
+def test_models_and_pipelines_are_known_whichever_is_imported_first(before):
+    code = f"""
+{f"from transformers import {before}" if before else ""}
+import hf_localgan
+from transformers import AutoConfig, AutoModelForSeq2SeqLM
+config = AutoConfig.for_model("rnn_seq2seq", vocab_size=9, embedding_size=2, hidden_size=2)
+print(type(AutoModelForSeq2SeqLM.from_config(config)).__name__)
+from transformers.pipelines import PIPELINE_REGISTRY
+print("text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
+"""
+    assert python(code).split() == ["RnnSeq2SeqForConditionalGeneration", "True"]
+
+
+def test_importing_the_package_imports_neither_torch_nor_transformers():
+    assert python("import sys, hf_localgan; print({'torch', 'transformers'} & set(sys.modules))").strip() == "set()"
 
 
 @pytest.mark.parametrize("name", ["data", "evaluation", "trainers", "recipes", "commands.train_localgan", "cli"])

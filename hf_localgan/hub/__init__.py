@@ -3,10 +3,12 @@
 from hf_localgan.hub.download import pull_checkpoint
 from hf_localgan.hub.export import export_with_code, merge_adapter
 from hf_localgan.hub.model_card import write_model_card
+from hf_localgan.hub.objective import Objective
 from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
 from hf_localgan.hub.upload import UploadError, push_folder
 
 __all__ = [
+    "Objective",
     "UploadError",
     "export_with_code",
     "merge_adapter",

@@ -1,4 +1,4 @@
-"""Pipelines that transformers 5 left out."""
+"""Pipelines that transformers 5 left out; importing them registers them."""
 
 import re
 
@@ -44,5 +44,7 @@ def register_pipeline():
     if "translation_en_to_de" not in registry.task_aliases:
         registry.task_aliases = _AliasesWithTranslation(registry.task_aliases)
 
+
+register_pipeline()
 
 __all__ = ["SummarizationPipeline", "Text2TextGenerationPipeline", "TranslationPipeline", "register_pipeline"]

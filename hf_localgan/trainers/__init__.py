@@ -6,6 +6,7 @@ from hf_localgan.trainers.adversarial.gan_ael_trainer import GanAelTrainer
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.localgan_trainer import LocalGanTrainer
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.adversarial.players import Schedule
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
 from hf_localgan.trainers.base.cards import card_of_folder
@@ -35,6 +36,7 @@ __all__ = [
     "ExpectedRewardTrainer",
     "GanAelConfig",
     "GanAelTrainer",
+    "Schedule",
     "SoftRolloutConfig",
     "SoftRolloutTrainer",
     "TokenLossConfig",

@@ -170,12 +170,14 @@ def test_its_card_tracker_report_and_comparison(method, family, pairs, trainer, 
     assert math.isfinite(compared["dist_2"].test.difference)
 
 
-def test_adapters_and_what_stands_beside_them_are_merged(method, adapted_t5, pairs, trainer, tiny_tokenizer, tmp_path):
+def test_adapters_and_what_stands_beside_them_are_merged(
+    method, adapted_t5, family, pairs, trainer, tiny_tokenizer, tmp_path
+):
     run = trainer(adapted_t5(), pairs(8), cls=method, max_steps=6, per_device_train_batch_size=4, **SETTINGS)
     run.train()
     run.save_model()
     base = tmp_path / "base"
-    run.model.get_base_model().save_pretrained(base)
+    family("t5").save_pretrained(base)
     whole = merge_adapter(tmp_path / "run", tmp_path / "whole", tiny_tokenizer, base_model=base)
     assert {path.parent.name for path in whole.glob("*/config.json")} == {"discriminator", "judge", "energy"}
 
