@@ -13,6 +13,7 @@ from transformers import Seq2SeqTrainer
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_localgan.data import check_tokenizer
+from hf_localgan.decoding.sampling import encoder_inputs
 from hf_localgan.functional import linear_cross_entropy, linear_token_nll
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
@@ -21,8 +22,6 @@ from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
 from hf_localgan.trainers.base.output_head import finish_inside, head_can_be_separated
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
 from hf_localgan.trainers.base.tracking import TrackingMixin
-
-TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 logger = logging.getLogger(__name__)
 
@@ -201,7 +200,7 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         labels = inputs["labels"]
         if self.args.predict_with_generate:
             # Without labels, so that the model does not compute a second loss.
-            inputs = {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
+            inputs = encoder_inputs(inputs)
         # The stock step writes all defaults of `generate` into the model's configuration, which is saved with it.
         settings = vars(self.model.generation_config)
         own = copy.copy(settings)
