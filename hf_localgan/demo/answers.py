@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hf_localgan.chat import ChatSettings, respond, set_seed
-from hf_localgan.demo.loading import Stage
+from hf_localgan.demo.loading import PageModels
 
 DECODINGS = ("greedy", "beams", "sampling")
 LONGEST_QUERY = 2000  # characters
@@ -73,11 +73,11 @@ def read_settings(
     )
 
 
-def compare_answers(stage: Stage, query: str, settings: ChatSettings) -> Comparison:
-    """Asks every model of the stage.
+def compare_answers(page_models: PageModels, query: str, settings: ChatSettings) -> Comparison:
+    """Asks every model of the page.
 
     Args:
-        stage: what was loaded.
+        page_models: what was loaded.
         query: a text. Models cut off what exceeds their positions.
         settings: of the search. A seed is set anew for each model, so that none depends on who was asked before it.
 
@@ -90,21 +90,23 @@ def compare_answers(stage: Stage, query: str, settings: ChatSettings) -> Compari
     if len(query) > LONGEST_QUERY:
         raise ValueError(f"The query has {len(query):,} characters. Type at most {LONGEST_QUERY:,}.")
     answers = {}
-    for speaker in stage.speakers:
+    for speaker in page_models.speakers:
         if settings.seed is not None:
             set_seed(settings.seed)
         found = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
-        answers[speaker.name] = place_texts(stage, query, [one.text for one in found], [one.score for one in found])
-    own = [] if stage.references is None else stage.references.of_query(query)
-    return Comparison(query, settings, answers, place_texts(stage, query, own, [math.nan] * len(own)))
+        answers[speaker.name] = place_texts(
+            page_models, query, [one.text for one in found], [one.score for one in found]
+        )
+    own = [] if page_models.references is None else page_models.references.of_query(query)
+    return Comparison(query, settings, answers, place_texts(page_models, query, own, [math.nan] * len(own)))
 
 
-def place_texts(stage: Stage, query: str, texts: list[str], scores: list[float]) -> list[Answer]:
+def place_texts(page_models: PageModels, query: str, texts: list[str], scores: list[float]) -> list[Answer]:
     """Texts with their radii, and their places among the references."""
-    if stage.reader is None or not texts:
+    if page_models.reader is None or not texts:
         return [Answer(text, score, None, None) for text, score in zip(texts, scores, strict=True)]
-    radii = stage.reader.radii([query] * len(texts), texts).tolist()
-    known = stage.references
+    radii = page_models.reader.radii([query] * len(texts), texts).tolist()
+    known = page_models.references
     nearer = [None if known is None or math.isnan(radius) else known.share_nearer(radius) for radius in radii]
     return [Answer(*one) for one in zip(texts, scores, radii, nearer, strict=True)]
 

@@ -44,21 +44,21 @@ def launch(
     Raises:
         ImportError: without gradio.
         OSError: if there is no such model or energy, or the port is taken.
-        ValueError: for models, energies, tokenizers and data sets that cannot be used; see `set_stage`.
+        ValueError: for models, energies, tokenizers and data sets that cannot be used; see `load_page_models`.
     """
     gradio = import_gradio()
     check_address(host, port)  # before models are loaded
 
-    from hf_localgan.demo.loading import set_stage
+    from hf_localgan.demo.loading import load_page_models
     from hf_localgan.demo.page import build_page
 
-    stage = set_stage(
+    page_models = load_page_models(
         models, energy=energy, dataset=dataset, split=split, reference_queries=reference_queries, device=device,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    for note in stage.notes:
+    for note in page_models.notes:
         print(note, file=sys.stderr)
-    page = build_page(stage)
+    page = build_page(page_models)
     _serve(gradio, page, host, port, open_browser)
     if not block:
         return page
