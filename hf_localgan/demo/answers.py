@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hf_localgan.chat import ChatSettings, respond, set_seed
+from hf_localgan.decoding.answers import Decoding
 from hf_localgan.demo.loading import PageModels
 
 DECODINGS = ("greedy", "beams", "sampling")
@@ -56,11 +57,26 @@ def read_settings(
 ) -> ChatSettings:
     """Settings as the controls have them; what does not belong to the decoding is left out.
 
+    Args:
+        decoding: "greedy", "beams" or "sampling", which the other controls describe further, or the name of any
+            decoding, as `Decoding.parse` reads it.
+
     Raises:
         ValueError: for an unknown decoding or a value that is not accepted.
     """
     if decoding not in DECODINGS:
-        raise ValueError(f'`decoding` must be "greedy", "beams" or "sampling", got {decoding!r}.')
+        try:
+            named = Decoding.parse(decoding)
+        except ValueError as error:
+            raise ValueError(
+                f'`decoding` must be "greedy", "beams" or "sampling", got {decoding!r}, or the name of another one. '
+                f"{error}"
+            ) from error
+        return ChatSettings(
+            max_new_tokens=_whole("max_new_tokens", max_new_tokens),
+            num_return_sequences=1 if named.most_answers == 1 else _whole("answers", answers),
+            seed=_whole("seed", seed) if seed is not None else None, decoding=named,
+        )  # fmt: skip
     sampling = decoding == "sampling"
     return ChatSettings(
         do_sample=sampling,

@@ -1,6 +1,7 @@
 """The page: controls, and which function of this room answers them. What went wrong is shown as a warning."""
 
 import random
+from collections.abc import Sequence
 from html import escape
 
 from hf_localgan.demo import markup
@@ -26,26 +27,29 @@ DRAWS_ABOUT = (
 )
 
 
-def build_page(page_models: PageModels):
+def build_page(page_models: PageModels, decodings: Sequence[str] = ()):
     """The page as `gradio.Blocks`, not yet served.
 
     Args:
         page_models: what was loaded.
+        decodings: names of further ways of decoding, beside greedy, beam search and sampling.
     """
     gradio = import_gradio()
+    offered = {value for _, value in DECODINGS}
+    decodings = [name for name in dict.fromkeys(decodings) if name not in offered]
     names = ", ".join(speaker.name for speaker in page_models.speakers)
     with gradio.Blocks(title="hf_localgan", analytics_enabled=False) as page:
         gradio.Markdown(f"## hf_localgan\n{_plain(names)}")
         if page_models.notes:
             gradio.HTML(markup.notes(page_models))
         with gradio.Tab("Answers"):
-            _add_answers(gradio, page_models)
+            _add_answers(gradio, page_models, decodings)
         with gradio.Tab("RAML draws"):
             _add_draws(gradio, page_models, page)
     return page
 
 
-def _add_answers(gradio, page_models: PageModels):
+def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
     with gradio.Row():
         query = gradio.Textbox(
             label="Query", placeholder="Say something", max_length=LONGEST_QUERY, scale=6, autofocus=True,
@@ -57,7 +61,9 @@ def _add_answers(gradio, page_models: PageModels):
                 "A query of the data set", size="sm", visible=page_models.references is not None, elem_id="lg-other"
             )
     with gradio.Row():
-        decoding = gradio.Radio(DECODINGS, value="greedy", label="Decoding", scale=2, min_width=240)
+        decoding = gradio.Radio(
+            DECODINGS + [(name, name) for name in decodings], value="greedy", label="Decoding", scale=2, min_width=240
+        )
         longest = gradio.Slider(1, 100, value=40, step=1, label="Longest answer (tokens)", scale=1, min_width=160)
     with gradio.Row():
         beams = gradio.Slider(2, 20, value=5, step=1, label="Beams", visible=False, min_width=160)
@@ -71,9 +77,9 @@ def _add_answers(gradio, page_models: PageModels):
     gradio.Markdown(ANSWERS_ABOUT, elem_classes="lg-dim")
 
     def fitting(kind):
-        sampling, searching = kind == "sampling", kind == "beams"
-        several = searching or sampling
-        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling)]
+        sampling, searching, named = kind == "sampling", kind == "beams", kind in decodings
+        several = searching or sampling or named
+        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling or named)]
 
     def answered(text, *values):
         return markup.answers(page_models, compare_answers(page_models, text or "", read_settings(*values)))

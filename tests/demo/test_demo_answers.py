@@ -128,7 +128,7 @@ def test_controls_of_other_decodings_are_left_out():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ValueError, match='must be "greedy", "beams" or "sampling", got \'warm\''):
+    with pytest.raises(ValueError, match='must be "greedy", "beams" or "sampling", got \'warm\', or the name'):
         read_settings("warm")
     with pytest.raises(ValueError, match="needs sampling"):
         read_settings("beams", num_beams=2, answers=3)
