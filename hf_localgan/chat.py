@@ -18,8 +18,10 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+    from hf_localgan.decoding.answers import Decoding
+
 HELP = """\
-/set NAME VALUE   change a setting, for example: /set temperature 0.7, /set num_beams 5
+/set NAME VALUE   change a setting, for example: /set temperature 0.7, /set num_beams 5, /set decoding beam 5
 /set              show the settings
 /greedy           the single most probable next word, one answer
 /sample           draw words at random
@@ -40,6 +42,7 @@ class ChatSettings:
         max_new_tokens: longest response, in tokens.
         num_return_sequences: responses per query.
         seed: of sampling; by default every session differs.
+        decoding: instead of the way that `do_sample`, `num_beams`, `temperature` and `top_p` describe.
     """
 
     do_sample: bool = False
@@ -49,6 +52,7 @@ class ChatSettings:
     max_new_tokens: int = 64
     num_return_sequences: int = 1
     seed: int | None = None
+    decoding: "Decoding | None" = None
 
     def __post_init__(self):
         for name in ("num_beams", "max_new_tokens", "num_return_sequences"):
@@ -60,7 +64,14 @@ class ChatSettings:
             )
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` must be above 0 and at most 1, got {self.top_p}.")
-        if not self.do_sample and self.num_return_sequences > self.num_beams:
+        if self.decoding is not None:
+            most = self.decoding.most_answers
+            if most is not None and self.num_return_sequences > most:
+                raise ValueError(
+                    f"`num_return_sequences` must be at most {most} with the decoding `{self.decoding.name}`, got "
+                    f"{self.num_return_sequences}."
+                )
+        elif not self.do_sample and self.num_return_sequences > self.num_beams:
             raise ValueError(
                 f"`num_return_sequences` {self.num_return_sequences} needs sampling (set a temperature) or `num_beams` "
                 f"of at least {self.num_return_sequences}, got {self.num_beams}."
@@ -69,7 +80,8 @@ class ChatSettings:
     def changed(self, name: str, value: str) -> "ChatSettings":
         """The settings with the value that was typed for one.
 
-        A temperature or `top_p` switches sampling on, `num_beams` switches it off.
+        A temperature or `top_p` switches sampling on, `num_beams` switches it off; each takes the place of a named
+        decoding, and `decoding` theirs.
 
         Raises:
             ValueError: for an unknown name or a value that is not accepted.
@@ -78,31 +90,33 @@ class ChatSettings:
         names = [field.name for field in dataclasses.fields(self) if field.name != "do_sample"]
         if name not in names:
             raise ValueError(f"There is no setting `{name}`. Settings are {', '.join(names)}.")
+        if name == "decoding":
+            return dataclasses.replace(self, decoding=parse_decoding(value))
         try:
             number = types.get(name, int)(value)
         except ValueError:
             kind = "a number" if name in types else "a whole number"
             raise ValueError(f"`{name}` must be {kind}, got {value!r}.") from None
-        implied = {"do_sample": False} if name == "num_beams" else {}
-        if name in types and not self.do_sample:
-            implied = {"do_sample": True, "num_beams": 1}
+        implied = {"do_sample": False, "decoding": None} if name == "num_beams" else {}
+        if name in types:
+            implied = {"decoding": None} | ({} if self.do_sample else {"do_sample": True, "num_beams": 1})
         return dataclasses.replace(self, **implied, **{name: number})
 
-    def generate_arguments(self) -> dict:
-        """The arguments of `generate`. Sampling is from the whole vocabulary unless `top_p` says otherwise."""
-        arguments = {
-            "do_sample": self.do_sample,
-            "num_beams": self.num_beams,
-            "max_new_tokens": self.max_new_tokens,
-            "num_return_sequences": self.num_return_sequences,
-        }
-        return arguments | (
-            {"temperature": self.temperature, "top_p": self.top_p, "top_k": 0} if self.do_sample else {}
-        )
+    def make_decoding(self) -> "Decoding":
+        """The way of decoding. Sampling is from the whole vocabulary unless `top_p` says otherwise."""
+        from hf_localgan.decoding.answers import Decoding
+
+        if self.decoding is not None:
+            return self.decoding
+        if self.do_sample:
+            return Decoding.sampling(self.temperature, self.top_p, self.num_beams)
+        return Decoding.greedy() if self.num_beams == 1 else Decoding.beam(self.num_beams)
 
     def describe(self) -> str:
         """One line for the user."""
-        if self.do_sample:
+        if self.decoding is not None:
+            how = self.decoding.name
+        elif self.do_sample:
             beams = f", {self.num_beams} beams" if self.num_beams > 1 else ""
             how = f"sampling, temperature {self.temperature:g}, top_p {self.top_p:g}{beams}"
         else:
@@ -110,6 +124,13 @@ class ChatSettings:
         seed = "" if self.seed is None else f", seed {self.seed}"
         answers = "" if self.num_return_sequences == 1 else f", {self.num_return_sequences} responses"
         return f"{how}{answers}, at most {self.max_new_tokens} tokens{seed}"
+
+
+def parse_decoding(name: str) -> "Decoding":
+    """`Decoding.parse`, which is imported when it is needed."""
+    from hf_localgan.decoding.answers import Decoding
+
+    return Decoding.parse(name)
 
 
 class Response(NamedTuple):
@@ -141,16 +162,19 @@ def respond(
     """
     import torch
 
+    from hf_localgan.decoding.answers import generate_answers
+
     positions = getattr(model.config, "max_position_embeddings", None)  # absent where there is no limit
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**6]
     cut = {"truncation": True, "max_length": min(limits)} if limits else {}
     encoded = tokenizer(queries, padding=True, return_tensors="pt", **cut).to(model.device)
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-    arguments = settings.generate_arguments()
-    if positions:
-        arguments["max_new_tokens"] = min(arguments["max_new_tokens"], positions - 1)
+    longest = min(settings.max_new_tokens, positions - 1) if positions else settings.max_new_tokens
     with torch.no_grad():
-        ids = model.generate(**inputs, **arguments, pad_token_id=tokenizer.pad_token_id)  # (queries * returned, time)
+        ids = generate_answers(
+            settings.make_decoding(), model, inputs, tokenizer=tokenizer, max_new_tokens=longest,
+            num_return_sequences=settings.num_return_sequences, pad_token_id=tokenizer.pad_token_id,
+        )  # (queries * returned, time)  # fmt: skip
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
         several = settings.num_return_sequences > 1
         wanted = several or scored
@@ -248,16 +272,17 @@ class Chat:
         name, *rest = line.split()
         if name == "/help":
             self._show(HELP)
-        elif name == "/set" and len(rest) == 2:
-            self._adopt(self.settings.changed(*rest))
+        elif name == "/set" and (len(rest) == 2 or rest[:1] == ["decoding"] and len(rest) > 1):
+            self._adopt(self.settings.changed(rest[0], " ".join(rest[1:])))
         elif name == "/set" and not rest:
             self._show(self.settings.describe())
         elif name == "/set":
             raise ValueError("Usage: /set NAME VALUE, for example /set temperature 0.7.")
         elif name == "/greedy":
-            self._adopt(dataclasses.replace(self.settings, do_sample=False, num_beams=1, num_return_sequences=1))
+            greedy = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "decoding": None}
+            self._adopt(dataclasses.replace(self.settings, **greedy))
         elif name == "/sample":
-            self._adopt(dataclasses.replace(self.settings, do_sample=True, num_beams=1))
+            self._adopt(dataclasses.replace(self.settings, do_sample=True, num_beams=1, decoding=None))
         else:
             raise ValueError(f"There is no command {name}. /help lists the commands.")
 

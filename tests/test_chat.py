@@ -6,6 +6,7 @@ import torch
 from rich.console import Console
 
 from hf_localgan.chat import Chat, ChatSettings, answer_lines, respond
+from hf_localgan.decoding import Decoding
 
 
 @pytest.fixture
@@ -65,7 +66,8 @@ def test_the_score_is_the_models_own_loss_with_its_sign_changed(
     for query, group in zip(("hello how", "fine"), groups, strict=True):
         assert [response.score for response in group] == sorted((one.score for one in group), reverse=True)
         inputs = tiny_tokenizer(query, return_tensors="pt")
-        ids = model.generate(**inputs, **settings.generate_arguments(), pad_token_id=0)
+        beams = {"num_beams": 4, "num_return_sequences": 4, "max_new_tokens": 6, "do_sample": False}
+        ids = model.generate(**inputs, **beams, pad_token_id=0)
         expected = []
         for row in ids.tolist():
             response = row[1 : row.index(2, 1) + 1] if 2 in row[1:] else row[1:]
@@ -75,10 +77,20 @@ def test_the_score_is_the_models_own_loss_with_its_sign_changed(
 
 
 def test_sampling_is_from_the_whole_vocabulary_unless_told_otherwise():
-    assert ChatSettings(do_sample=True, temperature=0.7).generate_arguments() | {"top_k": 0, "top_p": 1.0} == (
-        ChatSettings(do_sample=True, temperature=0.7).generate_arguments()
-    )
-    assert "temperature" not in ChatSettings().generate_arguments()
+    sampling = {"do_sample": True, "num_beams": 1, "temperature": 0.7, "top_k": 0, "top_p": 1.0}
+    assert ChatSettings(do_sample=True, temperature=0.7).make_decoding().arguments == sampling
+    narrow = ChatSettings(do_sample=True, temperature=0.7, top_p=0.9, num_beams=2).make_decoding()
+    assert narrow.arguments == sampling | {"top_p": 0.9, "num_beams": 2}
+    assert narrow.name == "temperature 0.7, top-p 0.9, 2 beams"
+
+
+def test_settings_make_the_decodings_of_the_evaluation():
+    for settings, decoding in (
+        (ChatSettings(), Decoding.greedy()),
+        (ChatSettings(num_beams=5), Decoding.beam(5)),
+        (ChatSettings(do_sample=True, temperature=0.7), Decoding.sampling(0.7)),
+    ):
+        assert settings.make_decoding() == decoding
 
 
 def test_queries_beyond_the_models_positions_are_cut_and_responses_stay_within_them(tiny_bart, tiny_tokenizer):
@@ -124,6 +136,15 @@ def test_settings_change_by_command(parts):
     assert settings == ChatSettings(num_beams=5, max_new_tokens=7, seed=4)
     _, settings, _ = session(parts, ["/set num_beams 5", "/set num_return_sequences 5", "/greedy"])
     assert settings == ChatSettings(max_new_tokens=5)
+    _, settings, _ = session(parts, ["/set num_beams 5", "/set decoding temperature 0.7"])
+    assert settings.make_decoding() == Decoding.sampling(0.7)
+    for line, fields in (
+        ("/greedy", {}),
+        ("/sample", {"do_sample": True}),
+        ("/set num_beams 3", {"num_beams": 3}),
+        ("/set top_p 0.5", {"do_sample": True, "top_p": 0.5}),
+    ):
+        assert session(parts, ["/set decoding beam 4", line])[1] == ChatSettings(max_new_tokens=5, **fields)
     _, settings, _ = session(parts, ["/set num_beams 5", "/sample"])
     assert settings == ChatSettings(do_sample=True, max_new_tokens=5)
 
@@ -138,6 +159,8 @@ def test_settings_change_by_command(parts):
         ("/set do_sample 1", "There is no setting `do_sample`"),
         ("/set num_return_sequences 3", "needs sampling"),
         ("/set a b c", "Usage"),
+        ("/set decoding", "Usage"),
+        ("/set decoding beam five", "'five' must be a whole number"),
         ("/sing", "There is no command /sing"),
         ("/help", "/greedy"),
     ],

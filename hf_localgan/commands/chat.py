@@ -1,6 +1,6 @@
 """Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line of standard
 output for each, several responses separated by tabs. Every query is answered on its own, without memory of earlier
-ones. Without options the search is greedy; a temperature or top-p means sampling.
+ones. Without options the search is greedy; a temperature or top-p means sampling, and --decoding names any other way.
 """
 
 import argparse
@@ -19,7 +19,11 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or id of a model on the Hub")
     answers = parser.add_argument_group("answers")
-    answers.add_argument("--num-beams", type=int, default=1, metavar="N", help="hypotheses of the search (default: 1)")
+    answers.add_argument(
+        "--decoding", metavar="NAME",
+        help='way of decoding, such as "beam 5" or "temperature 0.7", instead of the next three options',
+    )  # fmt: skip
+    answers.add_argument("--num-beams", type=int, metavar="N", help="hypotheses of the search (default: 1)")
     answers.add_argument("--temperature", type=float, metavar="T", help="sample at this temperature")
     answers.add_argument("--top-p", type=float, metavar="P", help="sample from the most probable tokens of this mass")
     answers.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest response (default: 64)")
@@ -37,20 +41,24 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple:
     """The arguments, and the settings of the answers."""
-    from hf_localgan.chat import ChatSettings
+    from hf_localgan.chat import ChatSettings, parse_decoding
 
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    described = any(value is not None for value in (args.num_beams, args.temperature, args.top_p))
+    if args.decoding is not None and described:
+        parser.error("give either --decoding, or what describes it: --num-beams, --temperature, --top-p")
     try:
         settings = ChatSettings(
             do_sample=args.temperature is not None or args.top_p is not None,
-            num_beams=args.num_beams,
+            num_beams=1 if args.num_beams is None else args.num_beams,
             temperature=1.0 if args.temperature is None else args.temperature,
             top_p=1.0 if args.top_p is None else args.top_p,
             max_new_tokens=args.max_new_tokens,
             num_return_sequences=args.num_return_sequences,
             seed=args.seed,
+            decoding=None if args.decoding is None else parse_decoding(args.decoding),
         )
     except ValueError as error:
         parser.error(str(error))

@@ -24,6 +24,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         "--reference-queries", type=int, default=1000, metavar="N",
         help="queries whose references are looked at (default: 1000)",
     )  # fmt: skip
+    answers.add_argument(
+        "--decodings", nargs="+", default=[], metavar="NAME",
+        help='further ways of decoding that the page offers, such as "beam 20"',
+    )  # fmt: skip
     page = parser.add_argument_group("page")
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
     page.add_argument("--port", type=int, default=7860, help="(default: 7860)")

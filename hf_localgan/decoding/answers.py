@@ -1,23 +1,49 @@
-"""Answers of a generator to many queries, under several ways of decoding."""
+"""Answers of a generator to many queries, under any way of decoding."""
 
+import inspect
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 import torch
+from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
 
 @dataclass(frozen=True)
 class Decoding:
-    """One way of decoding: a name for tables and plots, and the arguments of `generate`.
+    """One way of decoding: a name for tables and plots, and a method that makes token ids.
+
+    Evaluation, the monitor and the sample table of the trainers, chat, demo and pipelines answer by `generate`. A
+    subclass replaces it, and then works in all of them: it may pass logits processors, or draw candidates and return
+    the best of them.
+
+    ```python
+    @dataclass(frozen=True)
+    class Longest(Decoding):
+        def generate(self, model, batch, *, tokenizer, num_return_sequences=1, max_new_tokens, **more):
+            drawn = super().generate(
+                model, batch, tokenizer=tokenizer, num_return_sequences=8 * num_return_sequences,
+                max_new_tokens=max_new_tokens, **more,
+            )                                                        # (batch * 8 * returned, time)
+            lengths = (drawn != tokenizer.pad_token_id).sum(dim=1).view(-1, 8)
+            rows = torch.arange(0, len(drawn), 8, device=drawn.device) + lengths.argmax(dim=1)
+            return drawn[rows]                                       # (batch * returned, time)
+
+    answer_queries(model, tokenizer, ["How are you?"], Longest("longest of 8", Decoding.sampling(1.0).arguments))
+    ```
+
+    `register_decoding` gives it a name for the command line and for YAML.
 
     Attributes:
         name: such as `greedy`, `beam 5`, `temperature 0.7`.
-        arguments: of `generate`.
-        temperature: of sampling, `None` for a search.
+        arguments: of `generate`, as far as JSON can hold them.
+        temperature: of a sampling whose answers are one of many, a point of a sweep of temperatures; `None` for a
+            search, and for all that gives one answer.
     """
 
     name: str
@@ -26,23 +52,200 @@ class Decoding:
 
     @classmethod
     def greedy(cls) -> "Decoding":
+        """The most probable next token, again and again."""
         return cls("greedy", {"do_sample": False, "num_beams": 1})
 
     @classmethod
     def beam(cls, width: int) -> "Decoding":
+        """Beam search of `width` hypotheses, at least 2."""
         if width < 2:
             raise ValueError(f"A beam has at least 2 hypotheses, got {width}. Greedy decoding is always included.")
         return cls(f"beam {width}", {"do_sample": False, "num_beams": width})
 
     @classmethod
-    def sampling(cls, temperature: float) -> "Decoding":
+    def sampling(cls, temperature: float, top_p: float = 1.0, num_beams: int = 1) -> "Decoding":
+        """Draws from the whole vocabulary at a temperature above 0.
+
+        Args:
+            temperature: logits are divided by it.
+            top_p: draw from the fewest tokens that have this probability together, in (0, 1].
+            num_beams: more than 1 draws the hypotheses of a beam.
+        """
         if not 0 < temperature < math.inf:
             raise ValueError(f"A sampling temperature is positive, got {temperature}. Greedy decoding is its limit 0.")
-        arguments = {"do_sample": True, "num_beams": 1, "temperature": float(temperature), "top_k": 0, "top_p": 1.0}
-        return cls(f"temperature {temperature:g}", arguments, temperature)
+        arguments = {
+            "do_sample": True, "num_beams": num_beams, "temperature": float(temperature), "top_k": 0, "top_p": top_p
+        }  # fmt: skip
+        nucleus = "" if top_p == 1 else f", top-p {top_p:g}"
+        beams = "" if num_beams == 1 else f", {num_beams} beams"
+        return cls(f"temperature {temperature:g}{nucleus}{beams}", arguments, temperature)
+
+    @classmethod
+    def parse(cls, text: str) -> "Decoding":
+        """The decoding of a name, as the command line and YAML give it.
+
+        Args:
+            text: a registered word and its values, such as `greedy`, `beam 5`, `temperature 0.7`.
+
+        Raises:
+            ValueError: for an unknown name, or values that the decoding does not take.
+        """
+        word, *values = text.split() or [""]
+        known = _REGISTRY.get(word)
+        if known is None:
+            names = ", ".join(f"`{one.example}`" for one in _REGISTRY.values())
+            raise ValueError(f"There is no decoding {text!r}. Name one such as {names}.")
+        try:
+            inspect.signature(known.make).bind(*values)
+        except TypeError:
+            given = f"{len(values)} values" if len(values) != 1 else "1 value"
+            raise ValueError(f"{text!r} has {given} behind `{word}`. Write it as in `{known.example}`.") from None
+        return known.make(*values)
+
+    @property
+    def most_answers(self) -> int | None:
+        """How many different answers a query can have; `None` where there is no limit."""
+        return None if self.arguments.get("do_sample", False) else self.arguments.get("num_beams", 1)
+
+    def settings(self) -> dict[str, Any]:
+        """For JSON: what tells this decoding from another of its name, in files of evaluations.
+
+        By default `arguments`; a subclass adds its own.
+        """
+        return self.arguments
+
+    def generate(
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        num_return_sequences: int = 1,
+        max_new_tokens: int,
+        **more,
+    ) -> Tensor:
+        """Token ids of the answers.
+
+        Args:
+            model: an encoder-decoder in evaluation mode.
+            batch: the encoder's inputs, `input_ids` and `attention_mask` of shape `(batch, source_time)`.
+            tokenizer: the model's.
+            num_return_sequences: answers to each query, the best first where they have an order.
+            max_new_tokens: longest answer, in tokens.
+            more: further arguments of `generate`, which win over the decoding's own.
+
+        Returns:
+            Shape `(batch * num_return_sequences, time)`, exactly; answers to one query stand together. Each begins with
+            the decoder's start token; padding follows its end.
+        """
+        arguments = {
+            **self.arguments, "num_return_sequences": num_return_sequences, "max_new_tokens": max_new_tokens, **more
+        }  # fmt: skip
+        if "stop_strings" in arguments:  # which `generate` looks for in texts
+            arguments["tokenizer"] = tokenizer
+        return model.generate(**batch, **arguments)
 
 
-@torch.no_grad()
+class RegisteredDecoding(NamedTuple):
+    """How a name becomes a decoding.
+
+    Attributes:
+        make: takes the values behind the word, as text.
+        example: a whole name, for help and errors.
+    """
+
+    make: Callable[..., Decoding]
+    example: str
+
+
+_REGISTRY: dict[str, RegisteredDecoding] = {}
+
+
+def register_decoding(word: str, make: Callable[..., Decoding], example: str):
+    """Lets `Decoding.parse`, and with it the command line and YAML, know a decoding.
+
+    Args:
+        word: the first one of its names, without a space.
+        make: makes it from the words behind the first, which are text: `lambda width: Decoding.beam(int(width))`. A
+            `ValueError` says what is wrong with them.
+        example: a whole name, such as `beam 5`, for help and errors.
+
+    Raises:
+        ValueError: for a word that is taken, or with a space in it.
+    """
+    if not word or word.split() != [word]:
+        raise ValueError(f"`word` must be a single word, got {word!r}. Values follow it in a name: `{example}`.")
+    if word in _REGISTRY:
+        raise ValueError(
+            f"`{word}` names a decoding already, such as `{_REGISTRY[word].example}`. Choose another word."
+        )
+    _REGISTRY[word] = RegisteredDecoding(make, example)
+
+
+def decoding_examples() -> list[str]:
+    """A name of every registered decoding."""
+    return [one.example for one in _REGISTRY.values()]
+
+
+def number_in_name(text: str, whole: bool = False) -> float:
+    """A number of a decoding's name, for what `register_decoding` is given as `make`.
+
+    Raises:
+        ValueError: for text that is no number, or no whole one.
+    """
+    try:
+        return int(text) if whole else float(text)
+    except ValueError:
+        raise ValueError(f"In the name of a decoding {text!r} must be a {'whole ' * whole}number.") from None
+
+
+register_decoding("greedy", lambda: Decoding.greedy(), "greedy")
+register_decoding("beam", lambda width: Decoding.beam(number_in_name(width, whole=True)), "beam 5")
+register_decoding("temperature", lambda value: Decoding.sampling(number_in_name(value)), "temperature 0.7")
+
+
+def generate_answers(
+    decoding: Decoding,
+    model: PreTrainedModel,
+    batch: Mapping[str, Tensor],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    num_return_sequences: int = 1,
+    max_new_tokens: int,
+    **more,
+) -> Tensor:
+    """`decoding.generate`, with a look at what it returns.
+
+    Raises:
+        ValueError: if that is not `num_return_sequences` rows for each query.
+    """
+    ids = decoding.generate(
+        model, batch, tokenizer=tokenizer, num_return_sequences=num_return_sequences, max_new_tokens=max_new_tokens,
+        **more,
+    )  # fmt: skip
+    queries = len(batch["input_ids"])
+    if len(ids) != queries * num_return_sequences:
+        raise ValueError(
+            f"The decoding `{decoding.name}` returned {len(ids)} answers for {queries} queries with "
+            f"{num_return_sequences} each. Its `generate` must return all of them, even if some are empty."
+        )
+    return ids
+
+
+@contextmanager
+def evaluation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
+    """Evaluation mode without gradients, and random numbers of a seed; the global state and the mode come back."""
+    training = model.training
+    devices = [model.device] if model.device.type == "cuda" else []
+    with torch.random.fork_rng(devices), torch.no_grad():
+        torch.manual_seed(seed)
+        model.eval()
+        try:
+            yield
+        finally:
+            model.train(training)
+
+
 def answer_queries(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -79,25 +282,19 @@ def answer_queries(
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = sorted(range(len(queries)), key=lambda index: lengths[index], reverse=True)
     answers: list[list[str]] = [[] for _ in queries]
-    training = model.training
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices):
-        torch.manual_seed(seed)
-        model.eval()
-        try:
-            for start in tqdm(range(0, len(order), batch_size), desc=decoding.name, leave=False):
-                rows = order[start : start + batch_size]
-                features = [{name: encoded[name][row] for name in ("input_ids", "attention_mask")} for row in rows]
-                batch = tokenizer.pad(features, return_tensors="pt").to(model.device)
-                generated = model.generate(
-                    **batch, **decoding.arguments, num_return_sequences=num_samples, max_new_tokens=max_new_tokens
-                )
-                texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
-                for position, row in enumerate(rows):
-                    of_row = texts[position * num_samples : (position + 1) * num_samples]
-                    answers[row] = [text.strip() for text in of_row]
-        finally:
-            model.train(training)
+    with evaluation_mode(model, seed):
+        for start in tqdm(range(0, len(order), batch_size), desc=decoding.name, leave=False):
+            rows = order[start : start + batch_size]
+            features = [{name: encoded[name][row] for name in ("input_ids", "attention_mask")} for row in rows]
+            batch = tokenizer.pad(features, return_tensors="pt").to(model.device)
+            generated = generate_answers(
+                decoding, model, batch, tokenizer=tokenizer, num_return_sequences=num_samples,
+                max_new_tokens=max_new_tokens,
+            )  # fmt: skip
+            texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
+            for position, row in enumerate(rows):
+                of_row = texts[position * num_samples : (position + 1) * num_samples]
+                answers[row] = [text.strip() for text in of_row]
     return answers
 
 
@@ -117,10 +314,13 @@ def answer_all(
         answering: further arguments of `answer_queries`.
 
     Raises:
-        ValueError: without a query.
+        ValueError: without a query, or for two decodings of one name.
     """
     if not queries:
         raise ValueError("There is no query to answer: the split is empty.")
+    names = [decoding.name for decoding in decodings]
+    if repeated := [name for name in names if names.count(name) > 1]:
+        raise ValueError(f"Two decodings are called `{repeated[0]}`, so that one's answers would replace the other's.")
     answers, seconds = {}, {}
     for decoding in decodings:
         started = time.perf_counter()

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from hf_localgan.decoding.special_tokens import special_token
 from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding, relax_tokens
 
 
@@ -138,10 +139,7 @@ def check_rollout(model: PreTrainedModel):
 
 def _special_tokens(model: PreTrainedModel) -> tuple[Tensor, int]:
     """Ids of the end tokens, shape `(ends,)`, and the decoder's first token."""
-    settings, config = model.generation_config, model.config
-    ends = settings.eos_token_id if settings.eos_token_id is not None else config.eos_token_id
-    start = settings.decoder_start_token_id
-    start = getattr(config, "decoder_start_token_id", None) if start is None else start
+    ends, start = (special_token(model, name) for name in ("eos_token_id", "decoder_start_token_id"))
     if ends is None or start is None:
         raise ValueError("The model's configuration must name `eos_token_id` and `decoder_start_token_id`.")
     return torch.as_tensor([ends] if isinstance(ends, int) else list(ends), device=model.device), start

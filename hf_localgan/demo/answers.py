@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from hf_localgan.chat import ChatSettings, respond, set_seed
-from hf_localgan.demo.loading import Stage
+from hf_localgan.decoding.answers import Decoding
+from hf_localgan.demo.loading import PageModels
 
 DECODINGS = ("greedy", "beams", "sampling")
 LONGEST_QUERY = 2000  # characters
@@ -56,11 +57,26 @@ def read_settings(
 ) -> ChatSettings:
     """Settings as the controls have them; what does not belong to the decoding is left out.
 
+    Args:
+        decoding: "greedy", "beams" or "sampling", which the other controls describe further, or the name of any
+            decoding, as `Decoding.parse` reads it.
+
     Raises:
         ValueError: for an unknown decoding or a value that is not accepted.
     """
     if decoding not in DECODINGS:
-        raise ValueError(f'`decoding` must be "greedy", "beams" or "sampling", got {decoding!r}.')
+        try:
+            named = Decoding.parse(decoding)
+        except ValueError as error:
+            raise ValueError(
+                f'`decoding` must be "greedy", "beams" or "sampling", got {decoding!r}, or the name of another one. '
+                f"{error}"
+            ) from error
+        return ChatSettings(
+            max_new_tokens=_whole("max_new_tokens", max_new_tokens),
+            num_return_sequences=1 if named.most_answers == 1 else _whole("answers", answers),
+            seed=_whole("seed", seed) if seed is not None else None, decoding=named,
+        )  # fmt: skip
     sampling = decoding == "sampling"
     return ChatSettings(
         do_sample=sampling,
@@ -73,11 +89,11 @@ def read_settings(
     )
 
 
-def compare_answers(stage: Stage, query: str, settings: ChatSettings) -> Comparison:
-    """Asks every model of the stage.
+def compare_answers(page_models: PageModels, query: str, settings: ChatSettings) -> Comparison:
+    """Asks every model of the page.
 
     Args:
-        stage: what was loaded.
+        page_models: what was loaded.
         query: a text. Models cut off what exceeds their positions.
         settings: of the search. A seed is set anew for each model, so that none depends on who was asked before it.
 
@@ -90,21 +106,23 @@ def compare_answers(stage: Stage, query: str, settings: ChatSettings) -> Compari
     if len(query) > LONGEST_QUERY:
         raise ValueError(f"The query has {len(query):,} characters. Type at most {LONGEST_QUERY:,}.")
     answers = {}
-    for speaker in stage.speakers:
+    for speaker in page_models.speakers:
         if settings.seed is not None:
             set_seed(settings.seed)
         found = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
-        answers[speaker.name] = place_texts(stage, query, [one.text for one in found], [one.score for one in found])
-    own = [] if stage.references is None else stage.references.of_query(query)
-    return Comparison(query, settings, answers, place_texts(stage, query, own, [math.nan] * len(own)))
+        answers[speaker.name] = place_texts(
+            page_models, query, [one.text for one in found], [one.score for one in found]
+        )
+    own = [] if page_models.references is None else page_models.references.of_query(query)
+    return Comparison(query, settings, answers, place_texts(page_models, query, own, [math.nan] * len(own)))
 
 
-def place_texts(stage: Stage, query: str, texts: list[str], scores: list[float]) -> list[Answer]:
+def place_texts(page_models: PageModels, query: str, texts: list[str], scores: list[float]) -> list[Answer]:
     """Texts with their radii, and their places among the references."""
-    if stage.reader is None or not texts:
+    if page_models.reader is None or not texts:
         return [Answer(text, score, None, None) for text, score in zip(texts, scores, strict=True)]
-    radii = stage.reader.radii([query] * len(texts), texts).tolist()
-    known = stage.references
+    radii = page_models.reader.radii([query] * len(texts), texts).tolist()
+    known = page_models.references
     nearer = [None if known is None or math.isnan(radius) else known.share_nearer(radius) for radius in radii]
     return [Answer(*one) for one in zip(texts, scores, radii, nearer, strict=True)]
 

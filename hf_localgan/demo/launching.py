@@ -16,6 +16,7 @@ def launch(
     dataset: str | None = None,
     split: str | None = None,
     reference_queries: int = 1000,
+    decodings: Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int = 7860,
     open_browser: bool = False,
@@ -34,6 +35,7 @@ def launch(
             a model's folder names, where that is the shipped corpus or a file or folder on this machine.
         split: of the data set; by default that of the evaluation, or "test".
         reference_queries: how many queries' responses are measured at the start, evenly spaced, at most.
+        decodings: names of further ways of decoding for the page to offer, such as "beam 20".
         host: address to listen at. Anything but loopback lets others on the network use the models.
         port: to listen at.
         open_browser: open the page in the default browser.
@@ -44,21 +46,25 @@ def launch(
     Raises:
         ImportError: without gradio.
         OSError: if there is no such model or energy, or the port is taken.
-        ValueError: for models, energies, tokenizers and data sets that cannot be used; see `set_stage`.
+        ValueError: for unknown decodings, and models, energies, tokenizers and data sets that cannot be used; see
+            `load_page_models`.
     """
     gradio = import_gradio()
     check_address(host, port)  # before models are loaded
 
-    from hf_localgan.demo.loading import set_stage
+    from hf_localgan.decoding.answers import Decoding
+    from hf_localgan.demo.loading import load_page_models
     from hf_localgan.demo.page import build_page
 
-    stage = set_stage(
+    for name in decodings:
+        Decoding.parse(name)
+    page_models = load_page_models(
         models, energy=energy, dataset=dataset, split=split, reference_queries=reference_queries, device=device,
         trust_remote_code=trust_remote_code,
     )  # fmt: skip
-    for note in stage.notes:
+    for note in page_models.notes:
         print(note, file=sys.stderr)
-    page = build_page(stage)
+    page = build_page(page_models, decodings)
     _serve(gradio, page, host, port, open_browser)
     if not block:
         return page

@@ -42,7 +42,7 @@ class Speaker:
 
 
 @dataclass(frozen=True)
-class Stage:
+class PageModels:
     """All that the page works with.
 
     Attributes:
@@ -58,7 +58,7 @@ class Stage:
     notes: tuple[str, ...] = ()
 
 
-def set_stage(
+def load_page_models(
     models: Sequence[str],
     *,
     energy: str | None = None,
@@ -68,7 +68,7 @@ def set_stage(
     device: str | None = None,
     trust_remote_code: bool = False,
     progress: bool = True,
-) -> Stage:
+) -> PageModels:
     """Loads everything. Arguments as `launch`.
 
     Raises:
@@ -85,11 +85,11 @@ def set_stage(
         note = (
             "No model has an energy in its folder `energy/`, so no radius is measured: give one with `--energy FOLDER`."
         )
-        return Stage(speakers, notes=(note,))
+        return PageModels(speakers, notes=(note,))
     reader = load_reader(place, speakers[0], device)
     source, split, note = (dataset, split or "test", "") if dataset else _evaluated_on(models, split)
     if note:
-        return Stage(speakers, reader, notes=(note,))
+        return PageModels(speakers, reader, notes=(note,))
     name = f"{Path(source).name}, {split}"
     try:
         grouped = load_pairs(expand_path(source, "dataset"), splits=[split]).grouped[split]
@@ -97,9 +97,9 @@ def set_stage(
         if dataset:
             raise
         note = f"Without references: the data set of the evaluation, {name}, cannot be read. {error} Give `--dataset`."
-        return Stage(speakers, reader, notes=(note,))
+        return PageModels(speakers, reader, notes=(note,))
     references = measure_references(reader, grouped, name, queries=reference_queries, progress=progress)
-    return Stage(speakers, reader, references)
+    return PageModels(speakers, reader, references)
 
 
 def find_energy(model: str) -> str | None:

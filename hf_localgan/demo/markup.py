@@ -12,7 +12,7 @@ import numpy as np
 
 from hf_localgan.demo.answers import Answer, Comparison
 from hf_localgan.demo.draws import GONE, NEW, DrawsShown, Piece
-from hf_localgan.demo.loading import Speaker, Stage
+from hf_localgan.demo.loading import PageModels, Speaker
 from hf_localgan.demo.references import ReferenceRadii
 from hf_localgan.demo.style import COLORS
 
@@ -23,20 +23,20 @@ MOST_EDITS = 12  # bars of the table of edits
 LEAST_PROB = 5e-4  # bars after the last one of this probability are added up
 
 
-def notes(stage: Stage) -> str:
+def notes(page_models: PageModels) -> str:
     """What is missing and why; nothing where nothing is."""
-    return "".join(f'<div class="lg-note">{escape(note)}</div>' for note in stage.notes)
+    return "".join(f'<div class="lg-note">{escape(note)}</div>' for note in page_models.notes)
 
 
-def answers(stage: Stage, found: Comparison) -> str:
+def answers(page_models: PageModels, found: Comparison) -> str:
     """The answers side by side, their places among the references, the query's own references."""
     cards = [
         _card(speaker, color, letter, found.answers[speaker.name])
-        for speaker, color, letter in zip(stage.speakers, cycle(COLORS), _letters(), strict=False)
+        for speaker, color, letter in zip(page_models.speakers, cycle(COLORS), _letters(), strict=False)
     ]
     parts = [f'<div class="lg-cards">{"".join(cards)}</div>']
-    if stage.references is not None:
-        parts.append(_strip(stage.references, found, stage.speakers))
+    if page_models.references is not None:
+        parts.append(_strip(page_models.references, found, page_models.speakers))
     return "".join(parts)
 
 

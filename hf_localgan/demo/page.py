@@ -1,13 +1,14 @@
 """The page: controls, and which function of this room answers them. What went wrong is shown as a warning."""
 
 import random
+from collections.abc import Sequence
 from html import escape
 
 from hf_localgan.demo import markup
 from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings
 from hf_localgan.demo.draws import PAYOFFS, show_draws
 from hf_localgan.demo.gradio_import import import_gradio
-from hf_localgan.demo.loading import Stage
+from hf_localgan.demo.loading import PageModels
 
 DECODINGS = [("greedy", "greedy"), ("beam search", "beams"), ("sampling", "sampling")]
 SAMPLERS = [("Hamming", "hamming"), ("edit (Eq. 11)", "edit"), ("edit, exact", "exact_edit")]
@@ -26,26 +27,29 @@ DRAWS_ABOUT = (
 )
 
 
-def build_page(stage: Stage):
+def build_page(page_models: PageModels, decodings: Sequence[str] = ()):
     """The page as `gradio.Blocks`, not yet served.
 
     Args:
-        stage: what was loaded.
+        page_models: what was loaded.
+        decodings: names of further ways of decoding, beside greedy, beam search and sampling.
     """
     gradio = import_gradio()
-    names = ", ".join(speaker.name for speaker in stage.speakers)
+    offered = {value for _, value in DECODINGS}
+    decodings = [name for name in dict.fromkeys(decodings) if name not in offered]
+    names = ", ".join(speaker.name for speaker in page_models.speakers)
     with gradio.Blocks(title="hf_localgan", analytics_enabled=False) as page:
         gradio.Markdown(f"## hf_localgan\n{_plain(names)}")
-        if stage.notes:
-            gradio.HTML(markup.notes(stage))
+        if page_models.notes:
+            gradio.HTML(markup.notes(page_models))
         with gradio.Tab("Answers"):
-            _add_answers(gradio, stage)
+            _add_answers(gradio, page_models, decodings)
         with gradio.Tab("RAML draws"):
-            _add_draws(gradio, stage, page)
+            _add_draws(gradio, page_models, page)
     return page
 
 
-def _add_answers(gradio, stage: Stage):
+def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
     with gradio.Row():
         query = gradio.Textbox(
             label="Query", placeholder="Say something", max_length=LONGEST_QUERY, scale=6, autofocus=True,
@@ -54,10 +58,12 @@ def _add_answers(gradio, stage: Stage):
         with gradio.Column(scale=1, min_width=150):
             ask = gradio.Button("Answer", variant="primary", elem_id="lg-ask")
             other = gradio.Button(
-                "A query of the data set", size="sm", visible=stage.references is not None, elem_id="lg-other"
+                "A query of the data set", size="sm", visible=page_models.references is not None, elem_id="lg-other"
             )
     with gradio.Row():
-        decoding = gradio.Radio(DECODINGS, value="greedy", label="Decoding", scale=2, min_width=240)
+        decoding = gradio.Radio(
+            DECODINGS + [(name, name) for name in decodings], value="greedy", label="Decoding", scale=2, min_width=240
+        )
         longest = gradio.Slider(1, 100, value=40, step=1, label="Longest answer (tokens)", scale=1, min_width=160)
     with gradio.Row():
         beams = gradio.Slider(2, 20, value=5, step=1, label="Beams", visible=False, min_width=160)
@@ -71,12 +77,12 @@ def _add_answers(gradio, stage: Stage):
     gradio.Markdown(ANSWERS_ABOUT, elem_classes="lg-dim")
 
     def fitting(kind):
-        sampling, searching = kind == "sampling", kind == "beams"
-        several = searching or sampling
-        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling)]
+        sampling, searching, named = kind == "sampling", kind == "beams", kind in decodings
+        several = searching or sampling or named
+        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling or named)]
 
     def answered(text, *values):
-        return markup.answers(stage, compare_answers(stage, text or "", read_settings(*values)))
+        return markup.answers(page_models, compare_answers(page_models, text or "", read_settings(*values)))
 
     decoding.change(
         fitting, decoding, [beams, temperature, top_p, number, seed], show_progress="hidden", api_visibility="private"
@@ -86,13 +92,13 @@ def _add_answers(gradio, stage: Stage):
         [ask.click, query.submit], _guarded(gradio, answered), controls, shown, api_visibility="private",
         concurrency_id="models", concurrency_limit=1,
     )  # fmt: skip
-    if stage.references is not None:
-        queries = [query for query, _ in stage.references.responses.values()]
+    if page_models.references is not None:
+        queries = [query for query, _ in page_models.references.responses.values()]
         other.click(lambda: random.choice(queries), None, query, show_progress="hidden", api_visibility="private")
 
 
-def _add_draws(gradio, stage: Stage, page):
-    first = stage.speakers[0]
+def _add_draws(gradio, page_models: PageModels, page):
+    first = page_models.speakers[0]
     gradio.Markdown(f"{DRAWS_ABOUT} The vocabulary is that of {_plain(first.name)}.", elem_classes="lg-dim")
     reference = gradio.Textbox(value=REFERENCE, label="Reference", max_length=1000, elem_id="lg-reference", max_lines=4)
     with gradio.Row():

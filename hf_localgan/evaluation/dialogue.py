@@ -71,7 +71,7 @@ class Evaluation:
         """For JSON: the kind, `about`, the references' scores, for each decoding its settings, time and scores."""
         decodings = {
             decoding.name: {
-                "generate": decoding.arguments,
+                **_way(decoding),
                 "seconds": round(self.seconds.get(decoding.name, 0.0), 2),
                 **self.reports[decoding.name].to_dict(),
             }
@@ -234,6 +234,13 @@ def evaluate_generator(
     return Evaluation(
         about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
     )
+
+
+def _way(decoding: Decoding) -> dict[str, Any]:
+    """How a decoding answered, for JSON, with the temperature where the arguments of `generate` do not tell it."""
+    settings = decoding.settings()
+    told = settings.get("temperature") == decoding.temperature
+    return {"generate": settings} if told else {"generate": settings, "temperature": decoding.temperature}
 
 
 def _plain(value):

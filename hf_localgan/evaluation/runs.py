@@ -77,6 +77,11 @@ class Run:
         """One score, `None` where it is missing."""
         return self.decodings[decoding]["scores"].get(metric, {}).get("value")
 
+    def temperature(self, decoding: str) -> float | None:
+        """The temperature of a sampling that is a point of a sweep, `None` for every other decoding."""
+        stored = self.decodings[decoding]
+        return stored.get("temperature", stored["generate"].get("temperature"))
+
     def interval(self, decoding: str, metric: str) -> Interval:
         """One score with its interval; NaN for what is missing.
 

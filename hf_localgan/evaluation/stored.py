@@ -24,9 +24,7 @@ def stored_evaluation(folder: str | Path) -> Evaluation:
     kinds = {one.kind: one for one in (Evaluation, TranslationEvaluation)}
     if run.kind not in kinds:
         raise ValueError(f'"{folder}" holds an evaluation of `{run.kind}`; known are {", ".join(kinds)}.')
-    decodings = [
-        Decoding(name, one["generate"], one["generate"].get("temperature")) for name, one in run.decodings.items()
-    ]
+    decodings = [Decoding(name, one["generate"], run.temperature(name)) for name, one in run.decodings.items()]
     return kinds[run.kind](
         run.about, run.answers["query"], run.answers["references"],
         {name: _report(one) for name, one in run.decodings.items()},
@@ -52,7 +50,7 @@ def stored_comparison(folder: str | Path, rows: int = 12) -> tuple[str, list[dic
         return None
     found = json.loads((folder / "adversarial.json").read_text(encoding="utf-8"))
     trained, start = Run.read(folder), Run.read(folder / START)
-    sampled = [f"## Scores: {name}" for name, one in trained.decodings.items() if one["generate"]["do_sample"]]
+    sampled = [f"## Scores: {name}" for name in trained.decodings if trained.temperature(name) is not None]
     _, *sections = (folder / "adversarial.md").read_text(encoding="utf-8").split("\n## ")
     left_out = (*sampled, "## Sample responses, greedy")
     kept = [f"## {one}" for one in sections if f"## {one}".splitlines()[0] not in left_out]

@@ -55,6 +55,10 @@ class Text2TextGenerationPipeline(Pipeline):
 
     * whatever `generate` accepts. Where neither the caller nor the model's generation configuration says otherwise, 4
       beams search for at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling;
+    * `decoding`: a way of decoding, such as `hf_localgan.Decoding.sampling(0.7)` or one of your own: any object with a
+      method `generate(model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **more)` that returns token
+      ids, shape `(batch * num_return_sequences, time)`. `more` is what else was given for `generate` at the same place,
+      the constructor or the call. `decoding=None` in a call turns off the constructor's;
     * `return_tensors`, `return_text`: whether answers carry `generated_token_ids` (padded as generated), the text, or
       both. The text alone is the default, the ids alone what `return_tensors=True` gives;
     * `truncation`: cut inputs at the tokenizer's `model_max_length`;
@@ -66,7 +70,8 @@ class Text2TextGenerationPipeline(Pipeline):
     * `batch_size`, `num_workers`: as in every pipeline.
 
     Raises:
-        ValueError: for a model that is no encoder-decoder, a row without text, an input without tokens.
+        ValueError: for a model that is no encoder-decoder, a row without text, an input without tokens, a `decoding`
+            that cannot generate or comes with a `generation_config`.
         TypeError: for inputs that are neither strings nor rows.
     """
 
@@ -94,6 +99,7 @@ class Text2TextGenerationPipeline(Pipeline):
         prefix = task_parameters.pop("prefix", None) or getattr(self.model.config, "prefix", None)
         if prefix is not None:
             self._preprocess_params.setdefault("prefix", prefix)
+        self._own_generation = self._forward_params
         if "generation_config" not in self._forward_params:
             self._forward_params = {**task_parameters, **self._forward_params}
         # Kept apart from the parameters of a call: a generation configuration given there takes their place.
@@ -152,18 +158,25 @@ class Text2TextGenerationPipeline(Pipeline):
         batch, length = model_inputs["input_ids"].shape
         generation = self.merge_generation(generation)
         self.check_lengths(length, generation)
-        output = self.model.generate(**model_inputs, **generation)
+        decoding = generation.pop("decoding", None)
+        if decoding is None:
+            output = self.model.generate(**model_inputs, **generation)
+        else:
+            output = decoding.generate(self.model, model_inputs, **{"tokenizer": self.tokenizer, **generation})
         ids = output.sequences if isinstance(output, ModelOutput) else output
         return {"output_ids": ids.reshape(batch, -1, ids.shape[-1])}  # (batch, returned, time)
 
     def merge_generation(self, call: dict[str, Any]) -> dict[str, Any]:
-        """What `generate` is called with.
+        """What `generate` is called with, that of the model or of a `decoding`.
 
         In falling precedence: the call, the constructor and the task-specific parameters (not where the call brings a
         `generation_config`), the model's generation configuration, the defaults of the pipeline.
         """
         chosen = dict(call) if "generation_config" in call else {**self._standing_generation, **call}
         settings: GenerationConfig | None = chosen.pop("generation_config", None)
+        decoding = chosen.pop("decoding", None)
+        if decoding is not None:
+            _check_decoding(decoding, settings)
         known = self.model.generation_config.to_diff_dict()
         if settings is not None:
             known |= settings.to_diff_dict()
@@ -171,6 +184,8 @@ class Text2TextGenerationPipeline(Pipeline):
         defaults = {**self.default_generation, "pad_token_id": self.tokenizer.pad_token_id}
         if positions := getattr(self.model.config, "max_position_embeddings", None):
             defaults["max_new_tokens"] = min(defaults["max_new_tokens"], positions - 1)  # one is the start token's
+        if decoding is not None:
+            return self._merge_decoding(decoding, call, known, defaults)
         if known.get("max_length") is not None:
             del defaults["max_new_tokens"]  # it would take precedence over a length that somebody chose
         defaults = {name: value for name, value in defaults.items() if known.get(name) is None and value is not None}
@@ -178,6 +193,28 @@ class Text2TextGenerationPipeline(Pipeline):
             return {**defaults, **chosen}
         settings = deepcopy(settings)  # `generate` wants its parameters here or there, not in both places
         return {**settings.update(**{**defaults, **chosen}), "generation_config": settings}
+
+    def _merge_decoding(self, decoding, call: dict[str, Any], known: dict[str, Any], defaults: dict[str, Any]):
+        """The decoding with what its `generate` is called with.
+
+        Lengths and numbers hold wherever they come from. Another way of search holds only where it was asked for beside
+        this decoding: neither the model's nor, for a decoding of the call, the constructor's.
+        """
+        own = self._own_generation
+        if call.get("decoding") is not None:
+            search = GenerationConfig().to_dict()
+            own = {name: value for name, value in own.items() if name not in search}
+        chosen = {name: value for name, value in {**own, **call}.items() if name not in ("max_length", "decoding")}
+        longest = known.get("max_new_tokens")
+        if longest is None and known.get("max_length") is not None:
+            longest = known["max_length"] - 1  # the start token counts there
+        always = {
+            "decoding": decoding, "max_new_tokens": longest or defaults["max_new_tokens"],
+            "num_return_sequences": known.get("num_return_sequences") or 1,
+        }  # fmt: skip
+        if known.get("pad_token_id") is None and defaults["pad_token_id"] is not None:
+            always["pad_token_id"] = defaults["pad_token_id"]
+        return chosen | always
 
     def check_lengths(self, input_length: int, generation: dict[str, Any]):
         """A place for warnings: `input_length` tokens go in, `generation` is what `generate` is called with."""
@@ -258,6 +295,19 @@ class TranslationPipeline(Text2TextGenerationPipeline):
                 f"The text has {input_length} tokens and its translation may have {longest} at most, so that it may be "
                 "cut. Raise `max_new_tokens`."
             )
+
+
+def _check_decoding(decoding, settings: GenerationConfig | None):
+    if not callable(getattr(decoding, "generate", None)):
+        raise ValueError(
+            f"`decoding` must have a method `generate`, as a `hf_localgan.Decoding` has, got {decoding!r}. "
+            "`Decoding.parse` makes one of a name."
+        )
+    if settings is not None:
+        raise ValueError(
+            "Give either `decoding` or `generation_config`: both say how to search. Single arguments of `generate` may "
+            "stand beside a `decoding`."
+        )
 
 
 def _given(parameters: dict[str, Any]) -> dict[str, Any]:

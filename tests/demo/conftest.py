@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from hf_localgan import DbmConfig, DbmModel
-from hf_localgan.demo.loading import Speaker, Stage
+from hf_localgan.demo.loading import PageModels, Speaker
 from hf_localgan.demo.references import Reader, measure_references
 
 ROWS = [
@@ -36,14 +36,14 @@ def text_energy():
 
 
 @pytest.fixture
-def stage(tiny_generator, tiny_tokenizer, text_energy) -> Stage:
+def page_models(tiny_generator, tiny_tokenizer, text_energy) -> PageModels:
     """Two generators of different weights, an energy, and the radii of `ROWS`."""
     speakers = [
         Speaker(name, name, objective, tiny_generator(seed), tiny_tokenizer)
         for seed, (name, objective) in enumerate([("first", "LocalGAN"), ("second", "")])
     ]
     reader = Reader("energy", text_energy(), tiny_tokenizer)
-    return Stage(speakers, reader, measure_references(reader, ROWS, "tiny, test", progress=False))
+    return PageModels(speakers, reader, measure_references(reader, ROWS, "tiny, test", progress=False))
 
 
 @pytest.fixture

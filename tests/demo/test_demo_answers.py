@@ -10,7 +10,7 @@ from hf_localgan import measure_locality
 from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.demo import markup
 from hf_localgan.demo.answers import Answer, Comparison, compare_answers, place_texts, read_settings
-from hf_localgan.demo.loading import Stage
+from hf_localgan.demo.loading import PageModels
 from hf_localgan.demo.references import ReferenceRadii, fold, measure_references
 
 from .conftest import ROWS
@@ -18,44 +18,44 @@ from .conftest import ROWS
 SEARCH = ChatSettings(num_beams=3, num_return_sequences=3, max_new_tokens=6)
 
 
-def test_each_model_gives_its_own_answers_with_their_scores(stage):
-    found = compare_answers(stage, "  how are\nyou ? ", SEARCH)
+def test_each_model_gives_its_own_answers_with_their_scores(page_models):
+    found = compare_answers(page_models, "  how are\nyou ? ", SEARCH)
     assert found.query == "how are you ?" and list(found.answers) == ["first", "second"]
-    for speaker in stage.speakers:
+    for speaker in page_models.speakers:
         expected = respond(speaker.model, speaker.tokenizer, ["how are you ?"], SEARCH)[0]
         assert [(one.text, one.score) for one in found.answers[speaker.name]] == expected
     assert found.answers["first"] != found.answers["second"]
 
 
-def test_the_score_of_a_single_answer_is_the_models_own_loss_with_its_sign_changed(stage):
-    (single,) = compare_answers(stage, "hello", ChatSettings(max_new_tokens=6)).answers["first"]
-    model, inputs = stage.speakers[0].model, stage.speakers[0].tokenizer("hello", return_tensors="pt")
+def test_the_score_of_a_single_answer_is_the_models_own_loss_with_its_sign_changed(page_models):
+    (single,) = compare_answers(page_models, "hello", ChatSettings(max_new_tokens=6)).answers["first"]
+    model, inputs = page_models.speakers[0].model, page_models.speakers[0].tokenizer("hello", return_tensors="pt")
     row = model.generate(**inputs, max_new_tokens=6)[0, 1:].tolist()
     labels = row[: row.index(2) + 1] if 2 in row else row
     with torch.no_grad():
         assert single.score == pytest.approx(-model(**inputs, labels=torch.tensor([labels])).loss.item(), abs=1e-5)
 
 
-def test_radii_are_those_of_measure_locality(stage):
+def test_radii_are_those_of_measure_locality(page_models):
     texts = ["i am fine", "hello", "! ?", "my name is you"]
-    found = place_texts(stage, "how are you", texts, [0.0] * 4)
-    expected = measure_locality(stage.reader.energy, stage.reader.tokenizer, "how are you", texts).radii
+    found = place_texts(page_models, "how are you", texts, [0.0] * 4)
+    expected = measure_locality(page_models.reader.energy, page_models.reader.tokenizer, "how are you", texts).radii
     np.testing.assert_allclose([one.radius for one in found], expected, atol=1e-5)
     assert math.isnan(found[2].radius) and found[2].nearer is None
     assert all(0 <= one.nearer <= 1 for one in found if one.text != "! ?")
 
 
-def test_references_are_all_responses_of_the_data_set(stage):
+def test_references_are_all_responses_of_the_data_set(page_models):
     expected = [
         radius
         for row in ROWS
         for radius in measure_locality(
-            stage.reader.energy, stage.reader.tokenizer, row["query"], row["responses"]
+            page_models.reader.energy, page_models.reader.tokenizer, row["query"], row["responses"]
         ).radii.tolist()
         if math.isfinite(radius)
     ]
     assert len(expected) == 6  # "! ?" has none
-    np.testing.assert_allclose(stage.references.radii, sorted(expected), atol=1e-5)
+    np.testing.assert_allclose(page_models.references.radii, sorted(expected), atol=1e-5)
 
 
 def test_the_share_counts_the_references_that_are_nearer():
@@ -64,53 +64,57 @@ def test_the_share_counts_the_references_that_are_nearer():
     assert [known.share_nearer(radius) for radius in (2.0, 2.5, 0.5, 9.0)] == [0.25, 0.75, 0.0, 1.0]
 
 
-def test_fewer_queries_are_spread_over_the_data_set(stage):
-    found = measure_references(stage.reader, ROWS, "tiny", queries=2, progress=False)
+def test_fewer_queries_are_spread_over_the_data_set(page_models):
+    found = measure_references(page_models.reader, ROWS, "tiny", queries=2, progress=False)
     assert found.queries == 2 and len(found.radii) == 5  # the first two rows: 0 * 3 // 2 and 1 * 3 // 2
     assert len(found.responses) == 3  # a query that was not measured is found all the same
     with pytest.raises(ValueError, match="`queries` must be at least 1, got 0"):
-        measure_references(stage.reader, ROWS, "tiny", queries=0, progress=False)
+        measure_references(page_models.reader, ROWS, "tiny", queries=0, progress=False)
 
 
-def test_a_query_of_the_data_set_brings_its_references(stage):
-    found = compare_answers(stage, "How are YOU", ChatSettings(max_new_tokens=3))
+def test_a_query_of_the_data_set_brings_its_references(page_models):
+    found = compare_answers(page_models, "How are YOU", ChatSettings(max_new_tokens=3))
     assert [one.text for one in found.references] == ROWS[1]["responses"]
-    direct = place_texts(stage, "How are YOU", ROWS[1]["responses"], [0.0] * 3)
+    direct = place_texts(page_models, "How are YOU", ROWS[1]["responses"], [0.0] * 3)
     assert [one.radius for one in found.references] == [one.radius for one in direct]
-    assert compare_answers(stage, "fine thanks", ChatSettings(max_new_tokens=3)).references == []
+    assert compare_answers(page_models, "fine thanks", ChatSettings(max_new_tokens=3)).references == []
     assert fold("? !") == "?!" and fold("Is it?") == fold("is  IT")
 
 
-def test_a_query_without_a_known_word_is_answered_without_a_radius(stage):
-    (answer,) = compare_answers(stage, "? !", ChatSettings(max_new_tokens=4)).answers["first"]
+def test_a_query_without_a_known_word_is_answered_without_a_radius(page_models):
+    (answer,) = compare_answers(page_models, "? !", ChatSettings(max_new_tokens=4)).answers["first"]
     assert math.isnan(answer.radius) and answer.nearer is None
 
 
-def test_a_seed_repeats_the_draws_of_each_model(stage):
+def test_a_seed_repeats_the_draws_of_each_model(page_models):
     settings = read_settings("sampling", temperature=1.5, answers=4, max_new_tokens=8, seed=3)
-    together = compare_answers(stage, "hello", settings).answers
-    alone = compare_answers(Stage(stage.speakers[1:]), "hello", settings).answers
+    together = compare_answers(page_models, "hello", settings).answers
+    alone = compare_answers(PageModels(page_models.speakers[1:]), "hello", settings).answers
     assert [one[:2] for one in together["second"]] == [one[:2] for one in alone["second"]]
-    other = compare_answers(stage, "hello", read_settings("sampling", temperature=1.5, answers=4, seed=4)).answers
+    other = compare_answers(page_models, "hello", read_settings("sampling", temperature=1.5, answers=4, seed=4)).answers
     assert together["first"] != other["first"]
 
 
-def test_without_an_energy_answers_have_no_radius(stage):
-    (answer,) = compare_answers(Stage(stage.speakers), "hello", ChatSettings(max_new_tokens=4)).answers["first"]
+def test_without_an_energy_answers_have_no_radius(page_models):
+    (answer,) = compare_answers(PageModels(page_models.speakers), "hello", ChatSettings(max_new_tokens=4)).answers[
+        "first"
+    ]
     assert answer.radius is None and answer.nearer is None
-    shown = markup.answers(Stage(stage.speakers), compare_answers(Stage(stage.speakers), "hello", ChatSettings()))
+    shown = markup.answers(
+        PageModels(page_models.speakers), compare_answers(PageModels(page_models.speakers), "hello", ChatSettings())
+    )
     assert "radius" not in shown and "nats per token" in shown
 
 
 @pytest.mark.parametrize("query", ["", "  \n\t "])
-def test_an_empty_query_is_refused(stage, query):
+def test_an_empty_query_is_refused(page_models, query):
     with pytest.raises(ValueError, match="The query is empty. Type a sentence."):
-        compare_answers(stage, query, ChatSettings())
+        compare_answers(page_models, query, ChatSettings())
 
 
-def test_an_endless_query_is_refused(stage):
+def test_an_endless_query_is_refused(page_models):
     with pytest.raises(ValueError, match="has 2,001 characters. Type at most 2,000"):
-        compare_answers(stage, "x" * 2001, ChatSettings())
+        compare_answers(page_models, "x" * 2001, ChatSettings())
 
 
 def test_controls_of_other_decodings_are_left_out():
@@ -124,7 +128,7 @@ def test_controls_of_other_decodings_are_left_out():
 
 
 def test_wrong_settings_are_refused():
-    with pytest.raises(ValueError, match='must be "greedy", "beams" or "sampling", got \'warm\''):
+    with pytest.raises(ValueError, match='must be "greedy", "beams" or "sampling", got \'warm\', or the name'):
         read_settings("warm")
     with pytest.raises(ValueError, match="needs sampling"):
         read_settings("beams", num_beams=2, answers=3)
@@ -137,15 +141,15 @@ def test_wrong_settings_are_refused():
 # ---- as HTML ----
 
 
-def test_nothing_that_a_model_says_is_markup(stage):
+def test_nothing_that_a_model_says_is_markup(page_models):
     evil = Answer("<script>alert('x')</script>", -1.0, 2.0, 0.5)
-    shown = markup.answers(stage, Comparison("q", SEARCH, {"first": [evil], "second": [evil]}, [evil]))
+    shown = markup.answers(page_models, Comparison("q", SEARCH, {"first": [evil], "second": [evil]}, [evil]))
     assert "<script" not in shown and shown.count("&lt;script&gt;") >= 4  # card, mark, tick, references
 
 
-def test_answers_are_shown_with_their_numbers(stage):
+def test_answers_are_shown_with_their_numbers(page_models):
     given = {"first": [Answer("fine", -1.25, 20.04, 0.756)], "second": [Answer("", -0.5, math.nan, None)]}
-    shown = markup.answers(stage, Comparison("q", SEARCH, given, []))
+    shown = markup.answers(page_models, Comparison("q", SEARCH, given, []))
     assert "<b>−1.25</b> nats per token" in shown and '<b class="lg-radius">20.0</b> nats' in shown
     assert "farther than <b>76 %</b> of references" in shown
     assert "(an empty response)" in shown and "no radius: no word that the energy knows" in shown
@@ -155,8 +159,8 @@ def test_answers_are_shown_with_their_numbers(stage):
 def test_marks_stand_where_the_radius_is():
     known = ReferenceRadii("by hand", np.arange(101.0), 1, {})
     given = {"a": [Answer("x", -1.0, 49.25, 0.5)], "b": [Answer("y", -1.0, 500.0, 1.0)]}
-    stage = Stage([type("S", (), {"name": name, "objective": ""}) for name in given], None, known)
-    shown = markup.answers(stage, Comparison("q", SEARCH, given, []))
+    page_models = PageModels([type("S", (), {"name": name, "objective": ""}) for name in given], None, known)
+    shown = markup.answers(page_models, Comparison("q", SEARCH, given, []))
     # from 0 to the quantile .985 of 0 .. 100, which is 98.5: 49.25 is in the middle, 500 at the end
     assert 'style="left: 50.00%' in shown and 'style="left: 100.00%' in shown
 

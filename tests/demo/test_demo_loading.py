@@ -11,7 +11,7 @@ from hf_localgan import measure_locality
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.demo import launch
 from hf_localgan.demo.launching import check_address
-from hf_localgan.demo.loading import find_energy, load_reader, set_stage
+from hf_localgan.demo.loading import find_energy, load_page_models, load_reader
 
 
 @pytest.fixture(autouse=True)
@@ -36,33 +36,39 @@ def another_tokenizer(words: list[str]) -> PreTrainedTokenizerFast:
 
 def test_the_energy_and_the_data_set_are_found_by_themselves(saved, data):
     paths = [saved("plain"), saved("gan", 1, energy=True, about={"dataset": str(data), "objective": "LocalGAN"})]
-    stage = set_stage(list(map(str, paths)), progress=False)
-    assert [(one.name, one.objective) for one in stage.speakers] == [("plain", ""), ("gan", "LocalGAN")]
-    assert stage.reader.path == str(paths[1] / "energy")
-    assert stage.references.name == "data, test" and len(stage.references.radii) == 6 and stage.notes == ()
+    page_models = load_page_models(list(map(str, paths)), progress=False)
+    assert [(one.name, one.objective) for one in page_models.speakers] == [("plain", ""), ("gan", "LocalGAN")]
+    assert page_models.reader.path == str(paths[1] / "energy")
+    assert (
+        page_models.references.name == "data, test"
+        and len(page_models.references.radii) == 6
+        and page_models.notes == ()
+    )
 
 
 def test_the_shipped_corpus_is_taken_by_its_name(saved):
     path = saved("gan", energy=True, about={"dataset": "smalltalk", "split": "test"})
-    stage = set_stage([str(path)], reference_queries=200, progress=False)
-    assert stage.references.name == "smalltalk, test" and stage.references.queries == 200
-    assert len(stage.references.responses) > 400
+    page_models = load_page_models([str(path)], reference_queries=200, progress=False)
+    assert page_models.references.name == "smalltalk, test" and page_models.references.queries == 200
+    assert len(page_models.references.responses) > 400
 
 
 def test_options_win(saved, data, text_energy, tiny_tokenizer, tmp_path):
     path = saved("gan", energy=True, about={"dataset": "smalltalk"})
     text_energy(seed=5).save_pretrained(tmp_path / "mine")
     tiny_tokenizer.save_pretrained(tmp_path / "mine")
-    stage = set_stage([str(path)], energy=str(tmp_path / "mine"), dataset=str(data), split="test", progress=False)
-    assert stage.reader.path == str(tmp_path / "mine") and stage.references.name == "data, test"
+    page_models = load_page_models(
+        [str(path)], energy=str(tmp_path / "mine"), dataset=str(data), split="test", progress=False
+    )
+    assert page_models.reader.path == str(tmp_path / "mine") and page_models.references.name == "data, test"
     expected = measure_locality(text_energy(seed=5), tiny_tokenizer, "hello", ["hello you"]).radii
-    assert stage.reader.radii(["hello"], ["hello you"]) == pytest.approx(expected, abs=1e-5)
+    assert page_models.reader.radii(["hello"], ["hello you"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_without_an_energy_the_page_says_so(saved):
-    stage = set_stage([str(saved("plain", about={"dataset": "smalltalk"}))])
-    assert stage.reader is None and stage.references is None
-    assert "No model has an energy" in stage.notes[0] and "--energy FOLDER" in stage.notes[0]
+    page_models = load_page_models([str(saved("plain", about={"dataset": "smalltalk"}))])
+    assert page_models.reader is None and page_models.references is None
+    assert "No model has an energy" in page_models.notes[0] and "--energy FOLDER" in page_models.notes[0]
 
 
 @pytest.mark.parametrize(
@@ -76,23 +82,23 @@ def test_without_an_energy_the_page_says_so(saved):
     ],
 )
 def test_without_a_data_set_the_page_says_why(saved, about, note):
-    stage = set_stage([str(saved("gan", energy=True, about=about))], progress=False)
-    assert stage.reader is not None and stage.references is None
-    assert note in stage.notes[0] and "--dataset" in stage.notes[0]
+    page_models = load_page_models([str(saved("gan", energy=True, about=about))], progress=False)
+    assert page_models.reader is not None and page_models.references is None
+    assert note in page_models.notes[0] and "--dataset" in page_models.notes[0]
 
 
 def test_a_data_set_that_was_asked_for_must_be_there(saved, tmp_path):
     path = str(saved("gan", energy=True))
     with pytest.raises(ValueError, match="There is no file or folder"):
-        set_stage([path], dataset=str(tmp_path / "nowhere"))
+        load_page_models([path], dataset=str(tmp_path / "nowhere"))
     with pytest.raises(ValueError, match="has no split `nights`"):
-        set_stage([path], dataset="smalltalk", split="nights")
+        load_page_models([path], dataset="smalltalk", split="nights")
 
 
 def test_a_data_set_of_another_language_is_refused(saved, tmp_path):
     (tmp_path / "test.csv").write_text("query,response\nbonjour,salut\n")
     with pytest.raises(ValueError, match=r"No response of test.csv, test has a word that the energy .* knows"):
-        set_stage([str(saved("gan", energy=True))], dataset=str(tmp_path / "test.csv"), progress=False)
+        load_page_models([str(saved("gan", energy=True))], dataset=str(tmp_path / "test.csv"), progress=False)
 
 
 # ---- models ----
@@ -100,17 +106,17 @@ def test_a_data_set_of_another_language_is_refused(saved, tmp_path):
 
 def test_a_model_that_is_not_there_is_named(saved, tmp_path):
     with pytest.raises(OSError, match="There is no folder"):
-        set_stage([str(saved("plain")), str(tmp_path / "absent")])
+        load_page_models([str(saved("plain")), str(tmp_path / "absent")])
     for models_ in ([], "plain"):
         with pytest.raises(ValueError, match="`models` must be a list of at least one folder or Hub id"):
-            set_stage(models_)
+            load_page_models(models_)
 
 
 def test_folders_of_one_name_are_told_apart_and_none_comes_twice(saved):
     first, second = saved("a/run"), saved("b/run", 1)
-    assert [one.name for one in set_stage([str(first), str(second)]).speakers] == [str(first), str(second)]
+    assert [one.name for one in load_page_models([str(first), str(second)]).speakers] == [str(first), str(second)]
     with pytest.raises(ValueError, match="Each model can be shown once"):
-        set_stage([str(first), str(first)])
+        load_page_models([str(first), str(first)])
 
 
 # ---- energies ----
@@ -121,13 +127,13 @@ def test_an_energy_of_another_vocabulary_reads_the_text_with_its_own_tokenizer(s
     energy = text_energy(vocab_size=12, vocabulary=vocabulary_fingerprint(tokenizer))
     energy.save_pretrained(tmp_path / "other")
     tokenizer.save_pretrained(tmp_path / "other")
-    stage = set_stage([str(saved("plain"))], energy=str(tmp_path / "other"))
+    page_models = load_page_models([str(saved("plain"))], energy=str(tmp_path / "other"))
     expected = measure_locality(energy, tokenizer, "hello", ["i am fine", "thanks you"]).radii
-    assert stage.reader.radii(["hello"] * 2, ["i am fine", "thanks you"]) == pytest.approx(expected, abs=1e-5)
+    assert page_models.reader.radii(["hello"] * 2, ["i am fine", "thanks you"]) == pytest.approx(expected, abs=1e-5)
 
 
 def test_an_energy_without_a_tokenizer_reads_with_the_generators_if_that_fits(saved, text_energy, tmp_path):
-    speaker = set_stage([str(saved("plain"))]).speakers[0]
+    speaker = load_page_models([str(saved("plain"))]).speakers[0]
     text_energy(vocabulary=vocabulary_fingerprint(speaker.tokenizer)).save_pretrained(tmp_path / "same")
     assert load_reader(str(tmp_path / "same"), speaker).tokenizer is speaker.tokenizer
     text_energy(vocab_size=12).save_pretrained(tmp_path / "smaller")
@@ -139,7 +145,7 @@ def test_an_energy_without_a_tokenizer_reads_with_the_generators_if_that_fits(sa
 
 
 def test_an_energy_with_a_tokenizer_that_is_not_its_own_is_refused(saved, text_energy, tiny_tokenizer, tmp_path):
-    speaker = set_stage([str(saved("plain"))]).speakers[0]
+    speaker = load_page_models([str(saved("plain"))]).speakers[0]
     for name, fields in (("smaller", {"vocab_size": 12}), ("other", {"vocabulary": "0123456789abcdef"})):
         text_energy(**fields).save_pretrained(tmp_path / name)
         tiny_tokenizer.save_pretrained(tmp_path / name)
@@ -150,7 +156,7 @@ def test_an_energy_with_a_tokenizer_that_is_not_its_own_is_refused(saved, text_e
 def test_what_is_no_energy_is_refused(saved):
     path = str(saved("plain"))
     with pytest.raises(ValueError, match="holds a .*, and no energy model"):
-        set_stage([path], energy=path)
+        load_page_models([path], energy=path)
 
 
 def test_an_energy_is_looked_for_beside_a_model_on_the_hub(saved, monkeypatch):

@@ -30,6 +30,10 @@ import transformers.pipelines
 from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 assert "text2text-generation" in transformers.pipelines.REMOVED_TASKS
 texts, ids, decodings, places = json.loads(sys.argv[1])
+class Greedy:
+    def generate(self, model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **more):
+        assert num_return_sequences == 1 and tokenizer.pad_token_id == 0
+        return model.generate(**batch, num_beams=1, max_new_tokens=max_new_tokens, **more)
 trusted, batch, found = {"trust_remote_code": True}, torch.tensor(ids), {}
 for name in ("rnn_seq2seq", "t5"):
     answer = pipeline("text2text-generation", model=places[name], device="cpu", **trusted)
@@ -37,6 +41,7 @@ for name in ("rnn_seq2seq", "t5"):
     inputs = AutoTokenizer.from_pretrained(places[name], **trusted)(texts, return_tensors="pt", padding=True)
     found[name] = {
         "pipeline": {key: answer(texts, max_new_tokens=6, **settings) for key, settings in decodings.items()},
+        "decoding": answer(texts, max_new_tokens=6, decoding=Greedy()),
         "ids": {key: model.generate(**inputs, max_new_tokens=6, **some).tolist() for key, some in decodings.items()},
         "module": type(model).__module__.split(".")[0],
         "without a task": type(pipeline(model=places[name], device="cpu", **trusted)).__name__,
@@ -137,6 +142,7 @@ def test_generator_and_pipeline_answer_as_with_the_package(name, found, models, 
     for key, settings in DECODINGS.items():
         assert found[name]["pipeline"][key] == own(TEXTS, max_new_tokens=6, **settings)
         assert found[name]["ids"][key] == models[name].generate(**batch, max_new_tokens=6, **settings).tolist()
+    assert found[name]["decoding"] == own(TEXTS, max_new_tokens=6, num_beams=1)
     assert found[name]["module"] == ("transformers_modules" if name == "rnn_seq2seq" else "transformers")
     assert found[name]["without a task"] == "Text2TextGenerationPipeline"
 

@@ -9,6 +9,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+from hf_localgan.decoding import Decoding
 from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline, text2text
 
 register_pipeline()
@@ -193,6 +194,57 @@ def test_a_generation_config_of_a_call_replaces_the_constructors_parameters(tiny
 def test_parameters_of_the_constructor_hold_for_every_call(tiny_generator, tiny_tokenizer):
     pipe = rnn_pipe(tiny_generator, tiny_tokenizer, max_new_tokens=3, num_beams=1, return_tensors=True, batch_size=2)
     assert [len(answer["generated_token_ids"]) <= 4 for answer in pipe(QUERIES)] == [True] * 3
+
+
+def test_a_decoding_answers_in_place_of_generate(pipe):
+    for decoding, arguments in ((Decoding.greedy(), {"num_beams": 1}), (Decoding.beam(3), {"num_beams": 3})):
+        answers = pipe(QUERIES, decoding=decoding, max_new_tokens=6, batch_size=2)
+        assert answers == [{"generated_text": by_hand(pipe, query, **arguments)[0]} for query in QUERIES]
+    several = pipe(QUERIES[0], decoding=Decoding.beam(3), max_new_tokens=6, num_return_sequences=3)
+    assert several == [
+        {"generated_text": text} for text in by_hand(pipe, QUERIES[0], num_beams=3, num_return_sequences=3)
+    ]
+
+
+class Recorded:
+    """A decoding that notes what it is called with and answers greedily."""
+
+    def generate(self, model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **more):
+        self.called = {"num_return_sequences": num_return_sequences, "max_new_tokens": max_new_tokens, **more}
+        return model.generate(**batch, num_beams=1, max_new_tokens=max_new_tokens)
+
+
+def test_what_a_decoding_is_called_with(tiny_generator, tiny_t5, tiny_tokenizer):
+    recorded, numbers = Recorded(), {"num_return_sequences": 1, "max_new_tokens": 9}
+
+    def called(pipe, **given) -> dict:
+        pipe(QUERIES[0], **given)
+        return recorded.called
+
+    # A decoding of the call takes the place of a search of the constructor; its length and its own processors stay.
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer, num_beams=3, max_length=10, length_penalty=0.5, stop_sequence="you")
+    found = called(pipe, decoding=recorded)
+    assert len(found.pop("stopping_criteria")) == 1 and found == numbers
+    # What stands beside the decoding is handed on.
+    assert called(pipe, decoding=recorded, no_repeat_ngram_size=2, max_new_tokens=4).items() >= {
+        "no_repeat_ngram_size": 2, "max_new_tokens": 4
+    }.items()  # fmt: skip
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer, decoding=recorded, length_penalty=0.5)
+    assert called(pipe) == {"num_return_sequences": 1, "max_new_tokens": 256, "length_penalty": 0.5}
+    texts = [by_hand(pipe, query, length_penalty=0.5)[0] for query in QUERIES]
+    assert pipe(QUERIES, decoding=None, **SHORT) == [{"generated_text": text} for text in texts]
+    # Of the parameters for the model's task, the length alone.
+    model = tiny_t5()
+    model.config.task_specific_params = {"text2text-generation": {"num_beams": 4, "max_length": 10}}
+    pipe = pipeline("text2text-generation", model=model, tokenizer=tiny_tokenizer, device="cpu")
+    assert called(pipe, decoding=recorded) == numbers
+
+
+def test_a_decoding_that_cannot_be_is_refused(pipe):
+    with pytest.raises(ValueError, match=r"must have a method `generate`.*got 'beam 5'.*`Decoding.parse`"):
+        pipe(QUERIES[0], decoding="beam 5")
+    with pytest.raises(ValueError, match="either `decoding` or `generation_config`"):
+        pipe(QUERIES[0], decoding=Decoding.greedy(), generation_config=GenerationConfig(num_beams=2))
 
 
 def test_an_unknown_argument_is_refused_by_generate(pipe):

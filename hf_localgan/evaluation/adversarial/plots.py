@@ -130,10 +130,10 @@ def _curve(history: list[dict], key: str) -> list[tuple[int, float]]:
 
 def _draw_front(axis, run: Run, diversity: str, relevance: str, system: str, color: str):
     """The sweep of temperatures as a line, searches as marks of the same colour."""
-    settings = {name: one["generate"] for name, one in run.decodings.items()}
-    sampled = {name: one["temperature"] for name, one in settings.items() if one["do_sample"]}
+    temperatures = {name: run.temperature(name) for name in run.decodings}
+    sampled = {name: value for name, value in temperatures.items() if value is not None}
     sweep = sorted(sampled, key=sampled.get)
-    searches = [name for name in settings if name not in sampled]
+    searches = [name for name in temperatures if name not in sampled]
     lines = [(sweep, "o", f"{system}, by temperature")]
     lines += [([name], marker, f"{system}, {name}") for marker, name in zip(cycle("s^Dv*"), searches, strict=False)]
     for names, marker, label in lines:

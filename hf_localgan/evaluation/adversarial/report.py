@@ -215,13 +215,13 @@ class AdversarialReport:
 
     def summary(self) -> str:
         """The searches' scores, and what was found besides, as Markdown without a title."""
-        searches = [name for name in self.tests if not self.trained.decodings[name]["generate"]["do_sample"]]
+        searches = [name for name in self.tests if self.trained.temperature(name) is None]
         parts = [*(self._scores(name) for name in searches), self._front(), self._radii(), self._facts()]
         return "\n".join(line for part in parts for line in part)
 
     def to_markdown(self, rows: int = 12) -> str:
         """All of it: `summary`, the scores under the other decodings, a table of samples."""
-        sampled = [name for name in self.tests if self.trained.decodings[name]["generate"]["do_sample"]]
+        sampled = [name for name in self.tests if self.trained.temperature(name) is not None]
         lines = [f"# {self.objective} against its start", "", self.summary()]
         lines += [line for name in sampled for line in self._scores(name)]
         samples = self.samples(rows)

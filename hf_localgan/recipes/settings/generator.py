@@ -263,8 +263,13 @@ class EvaluationArguments:
     scores: str = option(
         "dialogue", "What scores the answers: `dialogue` (diversity, relevance) or `translation` (BLEU, chrF)."
     )
+    decodings: list[str] | None = option(
+        None,
+        "Ways of decoding by name, such as `greedy`, `beam 5`, `temperature 0.7`. `beams` and `temperatures`, where "
+        "they are given, add to them. By default greedy, the beams and the temperatures.",
+    )
     beams: list[int] | None = option(
-        None, "Widths of beam search; greedy decoding is always there. By default 5, and 8 for translation."
+        None, "Widths of beam search, beside greedy decoding. By default 5, and 8 for translation."
     )
     temperatures: list[float] | None = option(
         None,
@@ -290,7 +295,7 @@ class EvaluationArguments:
     def __post_init__(self):
         if self.scores not in ("dialogue", "translation"):
             raise ValueError(f"`scores` must be `dialogue` or `translation`, got {self.scores!r}.")
-        self.decodings()  # refuses what cannot be decoded now, not after the training
+        self.chosen_decodings()  # refuses what cannot be decoded now, not after the training
         if self.metric_tokenization not in (None, "words", "characters", "jieba", "whitespace"):
             raise ValueError(
                 "`metric_tokenization` must be one of words, characters, jieba, whitespace, got "
@@ -302,13 +307,16 @@ class EvaluationArguments:
         if self.resamples < 0:
             raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
 
-    def decodings(self) -> list[Decoding]:
-        """Greedy, the beams and the temperatures."""
-        translation = self.scores == "translation"
-        beams = ([8] if translation else [5]) if self.beams is None else self.beams
-        temperatures = (() if translation else TEMPERATURES) if self.temperatures is None else self.temperatures
-        searches = [Decoding.greedy(), *(Decoding.beam(width) for width in beams)]
-        every = searches + [Decoding.sampling(temperature) for temperature in temperatures]
+    def chosen_decodings(self) -> list[Decoding]:
+        """Those that are named, or greedy; the beams; the temperatures. Each once."""
+        by_default = self.decodings is None
+        beams, temperatures = ([8], ()) if self.scores == "translation" else ([5], TEMPERATURES)
+        beams = (beams if by_default else ()) if self.beams is None else self.beams
+        temperatures = (temperatures if by_default else ()) if self.temperatures is None else self.temperatures
+        named = [Decoding.greedy()] if by_default else [Decoding.parse(name) for name in self.decodings]
+        every = [*named, *map(Decoding.beam, beams), *map(Decoding.sampling, temperatures)]
+        if not every:
+            raise ValueError("`decodings` names none. Name at least one, such as `greedy`, or leave it out.")
         return list({one.name: one for one in every}.values())
 
     def tokenization(self, language: str) -> str:
@@ -342,7 +350,7 @@ class EvaluationArguments:
         settings = {
             "queries": test["query"][rows],
             "references": test["responses"][rows],
-            "decodings": self.decodings(),
+            "decodings": self.chosen_decodings(),
             "tokenization": self.tokenization(data.language),
             "resamples": self.resamples,
             "seed": seed,

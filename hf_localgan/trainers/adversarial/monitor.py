@@ -13,7 +13,7 @@ from hf_localgan.metrics.embedding import Vectors, WordTable, embedding_scores
 
 
 class ResponseMonitor:
-    """Greedy answers to the same queries at each evaluation, and their diversity and relevance.
+    """Answers to the same queries at each evaluation, and their diversity and relevance.
 
     Args:
         queries: texts, each of them once.
@@ -24,6 +24,8 @@ class ResponseMonitor:
         max_new_tokens: longest answer.
         max_source_length: queries are cut there, in tokens.
         batch_size: queries at a time.
+        decoding: how the queries are answered, by default greedily. One that draws does so from the same seed at each
+            evaluation.
 
     Raises:
         ValueError: without queries, or with another number of lists of references.
@@ -41,6 +43,7 @@ class ResponseMonitor:
         max_new_tokens: int = 30,
         max_source_length: int | None = None,
         batch_size: int = 128,
+        decoding: Decoding | None = None,
     ):
         if not queries or len(queries) != len(references) or not all(references):
             raise ValueError(
@@ -48,6 +51,7 @@ class ResponseMonitor:
                 f"{sum(bool(one) for one in references)} lists of references that are not empty."
             )
         self.queries, self.tokenizer = list(queries), tokenizer
+        self.decoding = Decoding.greedy() if decoding is None else decoding
         self.tokenization, self.lowercase = tokenization, lowercase
         self.answering = {
             "max_new_tokens": max_new_tokens, "max_source_length": max_source_length, "batch_size": batch_size
@@ -65,7 +69,7 @@ class ResponseMonitor:
         return self.words is not None
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
-        """Scores of greedy answers.
+        """Scores of the answers.
 
         Returns:
             `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers), `length` (words, mean); with
@@ -74,7 +78,7 @@ class ResponseMonitor:
             queries. Ent-4 and relevance grow with the length of answers and Dist-2 falls, so that rambling wins
             nothing.
         """
-        answers = answer_queries(model, self.tokenizer, self.queries, Decoding.greedy(), **self.answering)
+        answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answering)
         tokens = [self._tokens(texts[0]) for texts in answers]
         scores = {
             "dist_1": distinct_n(tokens, 1), "dist_2": distinct_n(tokens, 2), "ent_4": entropy_n(tokens, 4),

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -11,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase, TrainerCallback
 from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
+from hf_localgan.decoding.answers import Decoding, evaluation_mode, generate_answers
 from hf_localgan.files import replacing
 
 COLUMNS = ("step", "query", "reference", "generation")
@@ -34,19 +34,21 @@ def read_samples(path: str | Path) -> list[dict]:
 
 
 class SampleTableCallback(TrainerCallback):
-    """Answers the same queries greedily at each evaluation while training.
+    """Answers the same queries at each evaluation while training.
 
     The table goes to the console, to the trackers that are on, and with all earlier ones into `samples.parquet` in the
-    output folder. Greedy decoding draws nothing, so training is the same with and without it.
+    output folder. The global random state is left as it was, so training is the same with and without it.
 
     Args:
         trainer: whose model answers, and whose tokenizer writes the text; with `track_table`.
         examples: rows of `input_ids`, `attention_mask` (where there is padding) and `labels`.
+        decoding: how the queries are answered, by default greedily.
     """
 
-    def __init__(self, trainer, examples: list[dict]):
+    def __init__(self, trainer, examples: list[dict], decoding: Decoding | None = None):
         self.trainer = trainer
         self.examples = examples
+        self.decoding = Decoding.greedy() if decoding is None else decoding
         self.rows: list[dict] = []
 
     def on_train_begin(self, args, state, control, **kwargs):
@@ -71,18 +73,17 @@ class SampleTableCallback(TrainerCallback):
             Console().print(sample_table(rows, f"step {state.global_step}"))
         self.trainer.track_table("samples", COLUMNS, rows)
 
-    @torch.no_grad()
     def answer(self, args) -> list[dict[str, str]]:
-        """Query, reference and greedy generation of each example, as text."""
+        """Query, reference and generation of each example, as text."""
         trainer, tokenizer = self.trainer, self.trainer.processing_class
         model = trainer.accelerator.unwrap_model(trainer.model)
         columns = ("input_ids", "attention_mask")
         features = [{name: row[name] for name in columns if name in row} for row in self.examples]
         batch = pad_without_fast_tokenizer_warning(tokenizer, features, return_tensors="pt").to(model.device)
-        training = model.training
-        model.eval()
-        generated = model.generate(**batch, max_new_tokens=args.sample_max_new_tokens, do_sample=False, num_beams=1)
-        model.train(training)
+        with evaluation_mode(model, args.seed):
+            generated = generate_answers(
+                self.decoding, model, batch, tokenizer=tokenizer, max_new_tokens=args.sample_max_new_tokens
+            )
         return [
             {
                 "query": decode_tokens(tokenizer, row["input_ids"]),

@@ -22,6 +22,7 @@ from transformers import (
 from transformers.trainer_pt_utils import LengthGroupedSampler
 
 from hf_localgan.data.encoding import check_tokenizer
+from hf_localgan.decoding.sampling import encoder_inputs
 from hf_localgan.functional.cross_entropy import linear_cross_entropy, linear_token_nll
 from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
@@ -37,7 +38,6 @@ from hf_localgan.trainers.base.tracking import TrackingMixin
 MAXIMUM_LIKELIHOOD = Objective(
     "maximum likelihood", "maximum-likelihood", "The log-likelihood of the references, token by token.", (SEQ2SEQ,)
 )
-TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 logger = logging.getLogger(__name__)
 
@@ -239,7 +239,7 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         labels = inputs["labels"]
         if self.args.predict_with_generate:
             # Without labels, so that the model does not compute a second loss.
-            inputs = {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
+            inputs = encoder_inputs(inputs)
         # The stock step writes all defaults of `generate` into the model's configuration, which is saved with it.
         settings = vars(self.model.generation_config)
         own = copy.copy(settings)

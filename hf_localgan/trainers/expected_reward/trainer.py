@@ -1,21 +1,15 @@
 """Regularised expected reward by policy gradient, the objective that RAML is the other direction of."""
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
-from transformers import (
-    DataCollator,
-    EvalPrediction,
-    GenerationConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-    TrainerCallback,
-)
+from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 from transformers.trainer_callback import ExportableState
 
+from hf_localgan.decoding.sampling import greedy_responses, sample_responses, token_lists, without_dropout
+from hf_localgan.decoding.special_tokens import end_tokens
 from hf_localgan.functional.policy_gradient import (
     leave_one_out_baseline,
     policy_gradient_weights,
@@ -27,7 +21,7 @@ from hf_localgan.payoff.rewards import evaluate_rewards
 from hf_localgan.trainers.base.callbacks import resumed_attributes
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
-from hf_localgan.trainers.base.token_loss import TEACHER_FORCED, TokenLossTrainer
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
 from hf_localgan.trainers.raml.config import make_reward
 
@@ -119,17 +113,17 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         repeated, finished = self.sample(inputs)
         labels = repeated["labels"]
         shape = (len(inputs["labels"]), self.args.num_samples)
-        with torch.no_grad(), _without_dropout(self.model):
+        with torch.no_grad(), without_dropout(self.model):
             log_probs = -self.example_nll(self.model, repeated)[:, 0].view(shape)
-        candidates = _token_lists(labels, self._end_tokens())
-        references = _token_lists(inputs["labels"], self._end_tokens())
+        candidates = token_lists(labels, end_tokens(self.model))
+        references = token_lists(inputs["labels"], end_tokens(self.model))
         rewards = self._rewards(candidates, references, labels.device).view(shape)
         regularised = regularised_rewards(rewards, log_probs, self.args.temperature)
         baseline = self._baseline(regularised, inputs, references)
         weights = policy_gradient_weights(rewards, log_probs, self.args.temperature, baseline).flatten()
 
         divisor = weights.numel() * self.current_gradient_accumulation_steps
-        with _without_dropout(self.model):
+        with without_dropout(self.model):
             surrogate = self.token_loss(model, repeated, divisor, weights=weights)
         self._keep_running_mean(regularised)
         lengths = (labels != -100).sum(dim=1)
@@ -143,7 +137,6 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         objective = -regularised.sum() / divisor
         return surrogate + (objective - surrogate).detach()
 
-    @torch.no_grad()
     def sample(self, inputs: dict) -> tuple[dict, Tensor]:
         """Samples of every example in one call of `generate`.
 
@@ -158,38 +151,10 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             the tokens up to and with the end token, then -100. And which samples ended, bool, `(batch * samples,)`.
         """
         self._draws.next_batch()
-        device, number = inputs["labels"].device, self.args.num_samples
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(self._draws.seed())
-            labels, finished = self._generate(inputs, do_sample=True, top_k=0, num_return_sequences=number)
-        repeated = {
-            name: value.repeat_interleave(number, dim=0) if isinstance(value, Tensor) else value
-            for name, value in _encoder_inputs(inputs).items()
-        }
-        return {**repeated, "labels": labels}, finished
-
-    def _generate(self, inputs: dict, **settings) -> tuple[Tensor, Tensor]:
-        model = self.accelerator.unwrap_model(self.model)
-        config = GenerationConfig(
-            max_new_tokens=self.args.policy_max_new_tokens, num_beams=1, eos_token_id=self._end_tokens(),
-            pad_token_id=self._token("pad_token_id"), bos_token_id=self._token("bos_token_id"),
-            decoder_start_token_id=self._token("decoder_start_token_id"), **settings,
+        return sample_responses(
+            self.accelerator.unwrap_model(self.model), inputs, num_samples=self.args.num_samples,
+            max_new_tokens=self.args.policy_max_new_tokens, seed=self._draws.seed(),
         )  # fmt: skip
-        with _without_dropout(model), _generation_config(model, config):
-            tokens = model.generate(**_encoder_inputs(inputs), generation_config=config)[:, 1:]  # behind the start
-        ends = torch.isin(tokens, torch.tensor(self._end_tokens(), device=tokens.device))
-        behind = ends.cumsum(dim=1) - ends.long() > 0  # by place: the model may draw padding as any token
-        return tokens.masked_fill(behind, -100), ends.any(dim=1)
-
-    def _token(self, name: str) -> int | None:
-        value = getattr(self.model.generation_config, name, None)
-        return getattr(self.model.config, name, None) if value is None else value
-
-    def _end_tokens(self) -> list[int]:
-        found = self._token("eos_token_id")
-        if found is None:
-            raise ValueError("The model has no `eos_token_id`, so that its samples never end. Set it in its config.")
-        return list(found) if isinstance(found, (list, tuple)) else [found]
 
     # ---- rewards and what is taken from them ----
 
@@ -204,8 +169,9 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         if self.args.baseline == "leave_one_out":
             return leave_one_out_baseline(regularised)
         if self.args.baseline == "greedy":
-            labels, _ = self._generate(inputs, do_sample=False)
-            return self._rewards(_token_lists(labels, self._end_tokens()), references, labels.device).unsqueeze(1)
+            model, longest = self.accelerator.unwrap_model(self.model), self.args.policy_max_new_tokens
+            labels = greedy_responses(model, inputs, max_new_tokens=longest).labels
+            return self._rewards(token_lists(labels, end_tokens(self.model)), references, labels.device).unsqueeze(1)
         if self.args.baseline == "mean":
             if self.running_mean.weight:
                 return regularised.new_tensor(self.running_mean.value)
@@ -250,44 +216,3 @@ class RunningMean(TrainerCallback, ExportableState):
     def on_train_begin(self, args, state, control, **kwargs):
         attributes = resumed_attributes(self, state)
         self.total, self.weight = attributes.get("total", 0.0), attributes.get("weight", 0.0)
-
-
-@contextmanager
-def _without_dropout(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, except that gradients of recurrent layers can be computed, which cuDNN does only in training."""
-    modes = [(module, module.training) for module in model.modules()]
-    recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
-    model.eval()
-    for module, _ in recurrent:
-        module.training, module.dropout = True, 0.0
-    try:
-        yield
-    finally:
-        for module, training in modes:
-            module.training = training
-        for module, dropout in recurrent:
-            module.dropout = dropout
-
-
-@contextmanager
-def _generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
-    """`generate` fills what a given configuration leaves open from the model's own, forced tokens for example."""
-    models = {id(one): one for one in (model, model.get_base_model() if hasattr(model, "get_base_model") else model)}
-    before = [(one, one.generation_config) for one in models.values()]
-    try:
-        for one, _ in before:
-            one.generation_config = config
-        yield
-    finally:
-        for one, own in before:
-            one.generation_config = own
-
-
-def _encoder_inputs(inputs: dict) -> dict:
-    return {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
-
-
-def _token_lists(labels: Tensor, ends: list[int]) -> list[list[int]]:
-    """Each row without -100 and without the end token that closes it."""
-    rows = [[token for token in row if token != -100] for row in labels.tolist()]
-    return [row[:-1] if row and row[-1] in ends else row for row in rows]

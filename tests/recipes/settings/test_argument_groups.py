@@ -167,9 +167,9 @@ def test_a_generator_that_exists_is_loaded_with_its_tokenizer(tiny_generator, ti
 
 
 def test_decodings_are_greedy_the_beams_and_the_temperatures_each_once():
-    names = [one.name for one in EvaluationArguments(beams=[3, 5, 3], temperatures=[0.5, 1.0, 1]).decodings()]
+    names = [one.name for one in EvaluationArguments(beams=[3, 5, 3], temperatures=[0.5, 1.0, 1]).chosen_decodings()]
     assert names == ["greedy", "beam 3", "beam 5", "temperature 0.5", "temperature 1"]
-    assert [one.name for one in EvaluationArguments(beams=[], temperatures=[]).decodings()] == ["greedy"]
+    assert [one.name for one in EvaluationArguments(beams=[], temperatures=[]).chosen_decodings()] == ["greedy"]
 
 
 @pytest.mark.parametrize(
@@ -194,12 +194,13 @@ def test_settings_of_the_evaluation_are_refused_before_the_training(settings, to
 
 def test_translations_are_decoded_greedily_and_by_a_beam_of_8_without_a_sweep_unless_told_otherwise():
     def names(**settings):
-        return [one.name for one in EvaluationArguments(**settings).decodings()]
+        return [one.name for one in EvaluationArguments(**settings).chosen_decodings()]
 
     assert names()[:2] == ["greedy", "beam 5"] and names()[-1] == "temperature 1.2" and len(names()) == 8
     assert names(scores="translation") == ["greedy", "beam 8"]
     assert names(scores="translation", beams=[4], temperatures=[1.0]) == ["greedy", "beam 4", "temperature 1"]
     assert names(beams=[], temperatures=[]) == ["greedy"]
+    assert names(decodings=["beam 3", "temperature 0.7"]) == ["beam 3", "temperature 0.7"]
 
 
 # ---- what is watched while training ----

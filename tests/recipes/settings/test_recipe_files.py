@@ -57,7 +57,7 @@ def test_a_recipe_file_is_read_and_builds_its_generator(path, tmp_path, monkeypa
     assert args.output_dir and not Path(args.output_dir).is_absolute()
     where = expand_path(data.dataset, "dataset")
     assert not Path(data.dataset).is_absolute() and (where == data.dataset or where.startswith(str(tmp_path)))
-    assert evaluation.decodings()
+    assert evaluation.chosen_decodings()
     # BLEU chooses a model only where it is computed
     assert evaluation.scores == (
         "translation" if "en_fr" in str(path) and path.stem != "raml_wmt14_en_fr_mle" else "dialogue"
@@ -110,7 +110,7 @@ def test_the_papers_translation_run_has_the_papers_settings(tmp_path, monkeypatc
     data, _, generator, evaluation, args = read(path, tmp_path, monkeypatch)
     assert (args.payoff, args.temperature, args.num_samples, args.edit_cost) == ("hamming", 0.85, 1, "log_vocab")
     assert (args.optim.value, args.learning_rate, args.per_device_train_batch_size) == ("sgd", 0.5, 128)
-    assert [one.name for one in evaluation.decodings()] == ["greedy", "beam 8"]
+    assert [one.name for one in evaluation.chosen_decodings()] == ["greedy", "beam 8"]
     assert (generator.cell_type, generator.encoder_layers, generator.hidden_size) == ("lstm", 3, 1024)
     assert (data.max_query, data.max_response) == (80, 80)
     # 0.5, and a tenth of it after 800,000 steps
