@@ -5,15 +5,12 @@ from pathlib import Path
 from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.commands.exits import STOPPED, told
-from hf_localgan.recipes import (
-    DataArguments,
-    EvaluationArguments,
-    RecipeParser,
-    StageArguments,
-    set_up_adversarial,
-    train_from,
-)
+from hf_localgan.recipes.adversarial import set_up_adversarial
 from hf_localgan.recipes.finish_adversarial import finish_adversarial_training
+from hf_localgan.recipes.parser import RecipeParser
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers import GanAelTrainer, LocalGanTrainer
 
 TRAINERS = {"LocalGAN": LocalGanTrainer, "GAN-AEL": GanAelTrainer}
@@ -37,19 +34,18 @@ def train(
     Returns:
         `STOPPED` if the answers collapsed; the report says so, too.
     """
-    with_energy = training == "LocalGAN"
+    part_names = ("discriminator", "energy") if training == "LocalGAN" else ("discriminator",)
     setup = set_up_adversarial(
-        data, stages, evaluation, args, folder=Path(parser.folder), training=training, with_energy=with_energy
+        data, stages, evaluation, args, folder=Path(parser.folder), training=training, part_names=part_names
     )
     if setup is None:
         return None
     trainer = TRAINERS[training](
-        setup.model, args, discriminator=setup.discriminator, monitor=setup.monitor, train_dataset=setup.train,
-        eval_dataset=setup.validation, data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model),
-        processing_class=setup.tokenizer, compute_metrics=setup.metrics,
-        **({"energy": setup.energy} if with_energy else {}),
+        setup.model, args, monitor=setup.monitor, train_dataset=setup.train, eval_dataset=setup.validation,
+        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
+        compute_metrics=setup.metrics, **setup.parts,
     )  # fmt: skip
-    train_from(trainer, setup.checkpoint)
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_adversarial_training(
         trainer, setup.test, setup.score, setup.about, start=setup.start, train_pairs=setup.pairs["train"],

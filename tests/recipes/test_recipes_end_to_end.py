@@ -184,7 +184,7 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
 
 def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place, shown):
     folder, _ = trained
-    options = ["--model", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
+    options = ["--generator", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
     recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0, "--report_to", "tensorboard")
     before, after = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, place / "more"))
     torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
@@ -279,7 +279,7 @@ def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(message, 
         (["--test_split", "exam"], "no split `exam` (found: train, validation, test)"),
         (["--streaming", "--test_split", "exam"], "no split `exam`"),
         (["--metric_vectors", "missing.txt"], "missing.txt"),
-        (["--model", "./nowhere"], "nowhere"),
+        (["--generator", "./nowhere"], "nowhere"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs evaluations"),
     ],
     ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from transformers import TrainerState
 
+from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.stored import stored_comparison, stored_evaluation
 from hf_localgan.hub import write_discriminator_card, write_energy_card, write_model_card
 from hf_localgan.hub.objectives import ENERGY, MATCHING, OBJECTIVES, Objective, find_objective, objective_of
@@ -89,7 +90,7 @@ def write_card(
     Returns:
         The file.
     """
-    progress = training_progress(vars(state))
+    progress = training_progress(vars(state), args.load_best_model_at_end)
     return _write(Path(folder), objective_of(trainer), changed_settings(args), progress, example, **told)
 
 
@@ -129,7 +130,8 @@ def card_of_folder(
         )
     objective = _objective(folder, config, saved, report)
     settings = stored_settings(saved, CONFIGS[objective.name.lower()]) if saved else []
-    progress = training_progress(_read_if_there(folder / "trainer_state.json"))
+    load_best_model = bool(saved.get("load_best_model_at_end", True))
+    progress = training_progress(_read_if_there(folder / "trainer_state.json"), load_best_model)
     told = {"license": license, "language": language, "datasets": datasets}
     told = {name: _saved_list(saved.get(f"card_{name}")) if one is None else one for name, one in told.items()}
     name = repo_id or _known(saved.get("hub_model_id"))
@@ -140,27 +142,23 @@ def card_of_folder(
     return _write(folder, objective, settings, progress, example, repo_id=name, base_model=base_model, **told)
 
 
-def training_progress(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training says of its course: steps, and the validation scores of the best or the last evaluation.
+def training_progress(state: Mapping[str, Any], load_best_model: bool) -> dict[str, Any]:
+    """What a training says of its course: steps, and the validation scores of the checkpoint that was chosen.
 
     Args:
         state: what `trainer_state.json` holds.
+        load_best_model: its `load_best_model_at_end`.
     """
     if not state.get("global_step"):
         return {}
     progress = {"steps": state["global_step"]}
     if state.get("epoch"):
         progress["epochs"] = round(state["epoch"], 2)
-    evaluations = {}
-    for entry in state.get("log_history", ()):
-        if any(name in entry for name in VALIDATION):
-            evaluations[entry["step"]] = evaluations.get(entry["step"], {}) | entry
-    best = state.get("best_global_step")
-    step = best if best in evaluations else max(evaluations, default=None)
-    if step is not None:
-        progress["best evaluation, at step" if step == best else "last evaluation, at step"] = step
-        found = evaluations[step]
-        progress |= {title: round(found[name], 4) for name, title in VALIDATION.items() if found.get(name) is not None}
+    chosen = chosen_evaluation(state, load_best_model, VALIDATION)
+    if chosen is not None:
+        progress["best evaluation, at step" if chosen.is_best else "last evaluation, at step"] = chosen.step
+        scores = {name: value for name, value in chosen.scores.items() if value is not None}
+        progress |= {title: round(scores[name], 4) for name, title in VALIDATION.items() if name in scores}
     return progress
 
 
