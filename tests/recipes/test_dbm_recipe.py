@@ -151,6 +151,16 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown
     assert (place / "whole" / "checkpoint-12").is_dir()
 
 
+def test_a_run_that_has_ended_takes_no_further_step_when_it_is_resumed(recipe, place):
+    recipe("ended", "--max_steps", 7)  # in the middle of an epoch
+    files = [place / "ended" / name for name in ("model.safetensors", "energy.json")]
+    left = [file.read_bytes() for file in files]
+    for checkpoint in ("last", place / "ended" / "checkpoint-7"):
+        files[0].unlink()
+        recipe("ended", "--max_steps", 7, "--resume_from_checkpoint", checkpoint)
+        assert [file.read_bytes() for file in files] == left
+
+
 def test_training_goes_on_from_an_energy_and_rivals_are_measured_beside_it(recipe, trained, place):
     folder, _ = trained
     options = ["--energy", folder, "--max_steps", 3, "--learning_rate", 0, "--bottom_share", 0, "--top_share", 0]

@@ -222,6 +222,22 @@ def test_a_generator_takes_the_tokenizer_of_what_is_given(recipe, trained, place
     assert list(scores(place / "lent" / "stages" / "mle")) == ["greedy", "beam 2", "temperature 0.5", "temperature 1"]
 
 
+def test_stages_that_were_killed_after_their_last_checkpoint_take_no_further_step(recipe, trained, place):
+    folder = place / "ended"
+    shutil.copytree(trained[0], folder)
+    made = {path: path.read_bytes() for path in folder.rglob("model.safetensors") if "checkpoint-" not in str(path)}
+    assert len(made) == 6
+    for path in [*folder.rglob("finished.json"), *made]:
+        path.unlink()
+    said = recipe("ended")
+    ends = {"mle": 6, "energy": 6, "discriminator": 6, "adversarial": 8}
+    assert stages(said) == {name: f"goes on from checkpoint-{step}" for name, step in ends.items()}
+    assert {path: path.read_bytes() for path in made} == made
+    assert scores(folder) == scores(trained[0])
+    steps = {int(path.name.split("-")[1]) for path in folder.rglob("checkpoint-*")}
+    assert max(steps) == 8
+
+
 def test_gan_ael_is_trained_by_the_same_stages_without_an_energy(recipe, trained, place):
     words = ["--generator", trained[0] / "stages" / "mle", "--max_steps", 9]
     said = recipe("ael", *words, script="train_gan_ael")

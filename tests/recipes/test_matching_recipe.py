@@ -130,6 +130,20 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown
     assert (place / "whole" / "checkpoint-12").is_dir()
 
 
+@pytest.mark.parametrize("best", [True, False], ids=["best", "last"])
+def test_a_run_that_was_stopped_early_takes_no_further_step_when_it_is_resumed(recipe, place, best):
+    name = f"early-{best}"
+    words = ["--max_steps", 12, "--early_stopping_patience", 1, "--early_stopping_threshold", 2]  # matching is below 1
+    words += ["--load_best_model_at_end", best]
+    recipe(name, *words)
+    left = [(place / name / file).read_bytes() for file in ("model.safetensors", "matching.json")]
+    for checkpoint in ("last", place / name / "checkpoint-6"):
+        (place / name / "model.safetensors").unlink()
+        recipe(name, *words, "--resume_from_checkpoint", checkpoint)
+        assert [(place / name / file).read_bytes() for file in ("model.safetensors", "matching.json")] == left
+    assert sorted(path.name for path in (place / name).glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
+
+
 def test_training_goes_on_from_a_discriminator(recipe, trained, place):
     folder, _ = trained
     recipe("more", "--discriminator", folder, "--max_steps", 3, "--learning_rate", 0)

@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 import os
 import shutil
 import tempfile
@@ -101,7 +102,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _init_training_state(
         self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
     ) -> tuple[int, int]:
-        stoppers = {name: state["args"] for name, state in self._exported().items()}  # as they are asked for now
+        settings = {name: state["args"] for name, state in self._exported().items()}  # as they are asked for now
         begun = super()._init_training_state(
             max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
         )
@@ -113,7 +114,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             # The Trainer saves the states of these callbacks alone that were there when the state was made.
             self.state.stateful_callbacks.setdefault(name, state)
         self._find_best_model(saved, Path(resume_from_checkpoint))
-        if is_at_end(saved, max_steps, stoppers):
+        if is_at_end(saved, max_steps, settings):
             self._ended_in = str(resume_from_checkpoint)
             self._require_best_model(saved)
             if self.is_world_process_zero():
@@ -195,24 +196,34 @@ class CheckpointMixin(PublishingMixin, Trainer):
             super()._load_rng_state(checkpoint)
 
 
-def is_at_end(saved: TrainerState, max_steps: int, stoppers: dict[str, dict[str, Any]]) -> bool:
+def is_at_end(saved: TrainerState, max_steps: int, settings: dict[str, dict[str, Any]]) -> bool:
     """Whether a training that is resumed has nothing left to do.
 
     Args:
         saved: of the checkpoint.
         max_steps: updates that are asked for now.
-        stoppers: settings of the callbacks that keep a state, as they are asked for now, by the names of their classes.
+        settings: of the callbacks that keep a state, as they are asked for now, by the names of their classes.
 
     Returns:
-        `True` if all updates have been made, or if the training was stopped before and neither more updates are asked
-        for nor another setting of what may have stopped it.
+        `True` if all updates have been made; or if a callback had stopped the training for good, has the same settings
+        now, and no more updates are asked for. A callback that keeps no state says nothing of the next run.
     """
     if saved.global_step >= max_steps:
         return True
-    settings = {name: state["args"] for name, state in saved.stateful_callbacks.items() if isinstance(state, dict)}
-    stopped = settings.pop(TrainerControl.__name__, {}).get("should_training_stop", False)
-    changed = any(args and stoppers.get(name) != args for name, args in settings.items())
-    return stopped and max_steps <= saved.max_steps and not changed
+    states = {name: state for name, state in saved.stateful_callbacks.items() if isinstance(state, dict)}
+    control = states.pop(TrainerControl.__name__, None)
+    if control is None or not control["args"]["should_training_stop"] or max_steps > saved.max_steps:
+        return False
+    return any(has_stopped(state) and settings.get(name) == state["args"] for name, state in states.items())
+
+
+def has_stopped(state: dict[str, dict[str, Any]]) -> bool:
+    """Whether the saved state of a callback says that it has stopped the training.
+
+    It does by a `reason` among its attributes, or, as transformers' early stopping, by a patience that has run out.
+    """
+    attributes, patience = state["attributes"], state["args"].get("early_stopping_patience", math.inf)
+    return attributes.get("reason") is not None or attributes.get("early_stopping_patience_counter", 0) >= patience
 
 
 @contextmanager

@@ -113,6 +113,19 @@ def test_a_command_line_with_a_config_takes_back_what_the_file_gives(tmp_path, m
     assert (stages.generator, stages.mle_config) == (None, "other.yaml")
 
 
+def test_stages_are_those_of_the_parts_that_are_asked_for(tmp_path, monkeypatch):
+    data, stages, _, args, _ = read(RECIPES / "smalltalk" / "localgan.yaml", tmp_path, monkeypatch)
+
+    def asked(*names: str) -> list[str]:
+        return list(EarlierStages(data, stages, args, RECIPES / "smalltalk", names).given)
+
+    assert asked("discriminator", "energy") == ["mle", "energy", "discriminator"]  # in the order of the stages
+    assert asked("discriminator") == ["mle", "discriminator"] and asked("energy") == ["mle", "energy"]
+    assert asked() == ["mle"]
+    with pytest.raises(ValueError, match="No stage makes the part `radar`. There are stages for energy, discriminator"):
+        asked("discriminator", "radar")
+
+
 # ---- the monitor ----
 
 

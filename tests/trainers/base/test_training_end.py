@@ -251,14 +251,22 @@ def test_why_answers_collapsed_is_known_after_a_resume(name, build):
 def test_the_rule_itself():
     def state(step: int, most: int, stopped: bool, **callbacks) -> TrainerState:
         saved = TrainerState(global_step=step, max_steps=most)
-        saved.stateful_callbacks = {"TrainerControl": {"args": {"should_training_stop": stopped}}}
-        saved.stateful_callbacks |= {name: {"args": args, "attributes": {}} for name, args in callbacks.items()}
+        control = {"args": {"should_training_stop": stopped}, "attributes": {}}
+        saved.stateful_callbacks = {"TrainerControl": control, "Tracker": {"args": {}, "attributes": {"run": "a"}}}
+        for name, (args, attributes) in callbacks.items():
+            saved.stateful_callbacks[name] = {"args": args, "attributes": attributes}
         return saved
 
-    patience = {"EarlyStopping": {"patience": 1}}
     assert is_at_end(state(6, 6, True), 6, {}) and not is_at_end(state(6, 6, True), 7, {})
     assert is_at_end(state(4, 6, False), 4, {}) and not is_at_end(state(4, 6, False), 6, {})
-    stopped = state(4, 6, True, **patience, Tracker={})
-    assert is_at_end(stopped, 6, patience) and is_at_end(stopped, 5, {**patience, "Other": {"a": 1}})
-    assert not is_at_end(stopped, 7, patience) and not is_at_end(stopped, 6, {"EarlyStopping": {"patience": 2}})
-    assert not is_at_end(stopped, 6, {})  # what stopped it is gone
+    assert not is_at_end(state(4, 6, True), 6, {"Tracker": {}})  # by a callback without a state, a time limit perhaps
+    settings = {"early_stopping_patience": 2, "early_stopping_threshold": 0.0}
+    for counted, stopped in ((1, False), (2, True)):
+        saved = state(4, 6, True, EarlyStopping=(settings, {"early_stopping_patience_counter": counted}))
+        assert is_at_end(saved, 6, {"EarlyStopping": settings, "Other": {"a": 1}}) == stopped
+    assert is_at_end(saved, 5, {"EarlyStopping": settings}) and not is_at_end(saved, 7, {"EarlyStopping": settings})
+    assert not is_at_end(saved, 6, {"EarlyStopping": {**settings, "early_stopping_threshold": 0.5}})
+    assert not is_at_end(saved, 6, {})  # what stopped it is gone
+    for reason, stopped in ((None, False), ("stopped at step 4", True)):
+        guarded = state(4, 6, True, Guard=({"share": 0.5}, {"reason": reason}))
+        assert is_at_end(guarded, 6, {"Guard": {"share": 0.5}}) == stopped
