@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from hf_localgan.models.loading import load_generator
     from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
     from hf_localgan.pipelines import Text2TextGenerationPipeline
+    from hf_localgan.recipes import load_discriminator, load_energy
     from hf_localgan.trainers import (
         DbmTrainer,
         DbmTrainingConfig,
@@ -114,6 +115,8 @@ _LATER = {
     "evaluate_energy": "evaluation",
     "evaluate_generator": "evaluation",
     "export_with_code": "hub",
+    "load_discriminator": "recipes.parts",
+    "load_energy": "recipes.parts",
     "load_generator": "models.loading",
     "load_pairs": "data",
     "load_word_vectors": "data",
@@ -176,6 +179,8 @@ __all__ = [
     "evaluate_energy",
     "evaluate_generator",
     "export_with_code",
+    "load_discriminator",
+    "load_energy",
     "load_generator",
     "load_pairs",
     "load_word_vectors",

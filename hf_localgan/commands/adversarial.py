@@ -5,15 +5,12 @@ from pathlib import Path
 from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.commands.exits import STOPPED, told
-from hf_localgan.recipes import (
-    DataArguments,
-    EvaluationArguments,
-    RecipeParser,
-    StageArguments,
-    set_up_adversarial,
-    train_from,
-)
+from hf_localgan.recipes.adversarial import set_up_adversarial
 from hf_localgan.recipes.finish_adversarial import finish_adversarial_training
+from hf_localgan.recipes.parser import RecipeParser
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
 
 
@@ -35,25 +32,18 @@ def train(
     Returns:
         `STOPPED` if the answers collapsed; the report says so, too.
     """
-    with_energy = "energy" in method.part_roles
     setup = set_up_adversarial(
-        data,
-        stages,
-        evaluation,
-        args,
-        folder=Path(parser.folder),
-        training=method.objective.name,
-        with_energy=with_energy,
+        data, stages, evaluation, args, folder=Path(parser.folder), training=method.objective.name,
+        part_names=tuple(method.part_roles),
     )  # fmt: skip
     if setup is None:
         return None
     trainer = method(
-        setup.model, args, discriminator=setup.discriminator, monitor=setup.monitor, train_dataset=setup.train,
-        eval_dataset=setup.validation, data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model),
-        processing_class=setup.tokenizer, compute_metrics=setup.metrics,
-        **({"energy": setup.energy} if with_energy else {}),
+        setup.model, args, monitor=setup.monitor, train_dataset=setup.train, eval_dataset=setup.validation,
+        data_collator=DataCollatorForSeq2Seq(setup.tokenizer, model=setup.model), processing_class=setup.tokenizer,
+        compute_metrics=setup.metrics, **setup.parts,
     )  # fmt: skip
-    train_from(trainer, setup.checkpoint)
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_adversarial_training(
         trainer, setup.test, setup.score, setup.about, start=setup.start, train_pairs=setup.pairs["train"],

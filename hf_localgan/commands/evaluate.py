@@ -13,11 +13,14 @@ from typing import ClassVar
 from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.commands.recipe import run
-from hf_localgan.evaluation import require_matplotlib
-from hf_localgan.recipes import DataArguments, EvaluationArguments, ModelArguments, RecipeParser, expand_path
+from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.finish import likelihood_about
-from hf_localgan.recipes.settings.generator import option
-from hf_localgan.trainers import MleConfig, MleTrainer
+from hf_localgan.recipes.parser import RecipeParser, expand_path
+from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import ModelArguments
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.mle.trainer import MleTrainer
 
 
 @dataclass
@@ -29,14 +32,14 @@ class OutputArguments:
     output_dir: str | None = option(
         None, "Folder of the results. By default `evaluation/DATA`, or `evaluation/DATA-SPLIT`, inside a local MODEL."
     )
-    seed: int = option(0, "Of sampling and resampling.")
-    use_cpu: bool = option(False, "Stay on the processor where there is an accelerator.")
+    seed: int = option(0, "Seed of sampling and resampling.")
+    use_cpu: bool = option(False, "Use the processor even if there is an accelerator.")
 
 
 def evaluate(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):
     require_matplotlib()  # what the end needs is looked at now
-    place = Path(expand_path(generator.model, "model"))
-    name = place.resolve().name if place.is_dir() else generator.model
+    place = Path(expand_path(generator.generator, "generator"))
+    name = place.resolve().name if place.is_dir() else generator.generator
     inside = place if place.is_dir() else Path("runs") / place.name
     split = "" if data.test_split == "test" else f"-{data.test_split}"
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
@@ -61,7 +64,7 @@ class Parser(RecipeParser):
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple:
         settings = super().read(arguments)
-        if settings[1].model is None:
+        if settings[1].generator is None:
             raise ValueError(f"Name the generator and the data: `{self.prog} MODEL DATASET`.")
         return settings
 
@@ -69,7 +72,8 @@ class Parser(RecipeParser):
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = Parser(
         DataArguments, ModelArguments, EvaluationArguments, OutputArguments,
-        positional=("model", "dataset"), description=__doc__,
+        positional=("generator", "dataset"), description=__doc__,
     )  # fmt: skip
+    parser.usage = "%(prog)s MODEL DATASET [--field value ...]"
     parser.prog = prog or parser.prog
     return run(parser, evaluate, argv)

@@ -4,8 +4,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from hf_localgan.commands.exits import STOPPED, ending, told
-from hf_localgan.recipes import RecipeParser
-from hf_localgan.trainers import DivergenceError
+from hf_localgan.recipes.parser import RecipeParser
+from hf_localgan.trainers.dbm.divergence import DivergenceError
 
 
 def default_file(name: str) -> Path:

@@ -7,26 +7,11 @@ a report: `energy.json`, `energy.md`, plots, a model card.
 from collections.abc import Sequence
 
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes import DataArguments, EnergyArguments, EnergyReportArguments, TokenizerArguments, set_up_energy
-from hf_localgan.recipes.finish_energy import finish_energy_training
-from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig
-
-
-def train(
-    data: DataArguments,
-    tokens: TokenizerArguments,
-    energy: EnergyArguments,
-    report: EnergyReportArguments,
-    args: DbmTrainingConfig,
-):
-    setup = set_up_energy(data, tokens, energy, report, args)
-    trainer = DbmTrainer(
-        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation,
-        processing_class=setup.tokenizer,
-    )  # fmt: skip
-    trainer.train(resume_from_checkpoint=setup.checkpoint)
-    trainer.save_model()
-    finish_energy_training(trainer, setup.train, setup.test, setup.about, **setup.report)
+from hf_localgan.recipes.energy import train_energy
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -34,4 +19,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         DataArguments, TokenizerArguments, EnergyArguments, EnergyReportArguments, DbmTrainingConfig,
         default="dbm", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, train, argv)
+    return run(parser, train_energy, argv)

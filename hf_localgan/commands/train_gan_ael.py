@@ -1,7 +1,7 @@
 """Trains a generator by GAN-AEL (Xu et al. 2017), the baseline nearest to LocalGAN, and shows what it has learned.
 
 Without a file: the shipped corpus. The stages are those of LocalGAN without the energy; its own ones can be given by
-`--generator RUN/stages/mle --discriminator_model RUN/stages/discriminator`. Leaves what that training leaves, without
+`--generator RUN/stages/mle --discriminator RUN/stages/discriminator`. Leaves what that training leaves, without
 `energy/`.
 """
 
@@ -10,7 +10,9 @@ from functools import partial
 
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers import GanAelConfig, GanAelTrainer
 
 

@@ -1,8 +1,8 @@
 """Trains a generator by LocalGAN from query-response pairs alone, and shows what it has learned.
 
 Without a file: the shipped corpus. First come the generator by maximum likelihood, the energy and the discriminator,
-each in a folder of `output_dir/stages` and as the file of its own recipe says, unless they are given by `generator`,
-`energy_model` and `discriminator_model`. A run that was interrupted goes on where it was when it is started again.
+each in a folder of `output_dir/stages` and as the file of its own recipe says, unless they are given by `--generator`,
+`--energy` and `--discriminator`. A run that was interrupted goes on where it was when it is started again.
 Leaves the generator with its tokenizer, `discriminator/`, `energy/`, checkpoints, scores, plots and a model card in
 `output_dir`.
 """
@@ -12,7 +12,9 @@ from functools import partial
 
 from hf_localgan.commands.adversarial import train
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes import DataArguments, EvaluationArguments, StageArguments
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers import LocalGanConfig, LocalGanTrainer
 
 

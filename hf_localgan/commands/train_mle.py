@@ -5,31 +5,16 @@ model card in `output_dir`.
 """
 
 from collections.abc import Sequence
+from functools import partial
 
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes import (
-    DataArguments,
-    EvaluationArguments,
-    GeneratorArguments,
-    TokenizerArguments,
-    set_up_training,
-)
-from hf_localgan.recipes.finish import finish_training
-from hf_localgan.trainers import MleConfig, MleTrainer
-
-
-def train(
-    data: DataArguments,
-    tokens: TokenizerArguments,
-    generator: GeneratorArguments,
-    evaluation: EvaluationArguments,
-    args: MleConfig,
-):
-    setup = set_up_training(data, tokens, generator, evaluation, args)
-    trainer = setup.trainer(MleTrainer, args)
-    trainer.train(resume_from_checkpoint=setup.checkpoint)
-    trainer.save_model()
-    finish_training(trainer, setup.test, setup.score, setup.about | {"objective": "maximum likelihood"})
+from hf_localgan.recipes.generator import train_generator
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import GeneratorArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.mle.trainer import MleTrainer
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -37,4 +22,4 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, MleConfig,
         default="mle", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, train, argv)
+    return run(parser, partial(train_generator, MleTrainer), argv)

@@ -6,18 +6,16 @@ Without a file: the shipped corpus. References are replaced by draws around them
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 from rich.console import Console
 
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes import (
-    DataArguments,
-    EvaluationArguments,
-    GeneratorArguments,
-    TokenizerArguments,
-    set_up_training,
-)
-from hf_localgan.recipes.finish import finish_training
+from hf_localgan.recipes.generator import TrainingSetup, train_generator
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import GeneratorArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.trainers.raml.config import OF_SERIES, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
 from hf_localgan.trainers.raml.trainer import RamlTrainer
@@ -31,17 +29,17 @@ def train(
     args: RamlConfig,
 ):
     args.check_weighted()  # before anything is loaded
-    setup = set_up_training(data, tokens, generator, evaluation, args)
-    trainer = setup.trainer(RamlTrainer, args)
-    draws = summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
+    train_generator(RamlTrainer, data, tokens, generator, evaluation, args, describe=describe_draws)
+
+
+def describe_draws(trainer: RamlTrainer, setup: TrainingSetup) -> dict[str, Any]:
+    """Shows how far draws lie from their references; what names the run: the payoff, its settings, these distances."""
+    args, draws = trainer.args, summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
     if trainer.is_world_process_zero():
         print(draws)
         Console().print(draws.table())
-    trainer.train(resume_from_checkpoint=setup.checkpoint)
-    trainer.save_model()
     payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
-    about = setup.about | {"objective": "raml", **payoff, **args.changed(OF_SERIES), **draws.about()}
-    finish_training(trainer, setup.test, setup.score, about)
+    return {**payoff, **args.changed(OF_SERIES), **draws.about()}
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

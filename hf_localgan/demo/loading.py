@@ -16,8 +16,8 @@ from hf_localgan.data.vocabulary import check_same_vocabulary, vocabulary_finger
 from hf_localgan.demo.references import Reader, ReferenceRadii, measure_references
 from hf_localgan.models import DbmModel
 from hf_localgan.models.loading import load_generator
-from hf_localgan.recipes import expand_path
-from hf_localgan.recipes.energy import load_energy
+from hf_localgan.recipes.parser import expand_path
+from hf_localgan.recipes.parts import load_energy
 
 ENERGY = "energy"  # folder of the energy in an output of LocalGAN's trainer
 

@@ -5,6 +5,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from rich.console import Console
+from rich.markdown import Markdown
+
 from hf_localgan.evaluation.tables import markdown_heading, markdown_row
 from hf_localgan.files import replacing
 from hf_localgan.metrics.intervals import Interval
@@ -59,6 +62,10 @@ class MatchingReport:
                 "",
             ]
         )
+
+    def print(self):
+        """Shows the table in the terminal."""
+        Console().print(Markdown(self.to_markdown()))
 
     def write(self, folder: str | Path) -> list[Path]:
         """Writes `matching.json` and `matching.md`; returns their paths."""

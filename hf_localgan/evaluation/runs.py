@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as parquet
 
+from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.dialogue import FILES
 from hf_localgan.metrics import (
     BleuStatistics,
@@ -155,9 +156,8 @@ def _dev_nats(folder: Path) -> float | None:
     if not (state.is_file() and args.is_file()):
         return None
     state, args = (json.loads(path.read_text(encoding="utf-8")) for path in (state, args))
-    losses = {entry["step"]: entry["eval_loss"] for entry in state["log_history"] if "eval_loss" in entry}
-    best = state.get("best_global_step") if args.get("load_best_model_at_end") else None
-    return losses.get(best, next(reversed(losses.values()), None))
+    chosen = chosen_evaluation(state, bool(args.get("load_best_model_at_end")), ["eval_loss"])
+    return None if chosen is None else chosen.scores["eval_loss"]
 
 
 def group_runs(folders: list[str], named: list[str] = ()) -> dict[str, list[Run]]:

@@ -1,4 +1,4 @@
-"""A normal distribution over `[q; r]`, the yardstick of every energy model over the same vectors."""
+"""A normal distribution over `[q; r]`, the baseline of every energy model over the same vectors."""
 
 from dataclasses import dataclass
 

@@ -1,47 +1,32 @@
-"""Settings of recipes: YAML files, command-line options, and the groups that recipes share."""
+"""What the commands run: settings from YAML files and the command line, the trainings, their stages and their ends."""
 
-from hf_localgan.recipes.adversarial import (
-    AdversarialSetup,
-    StageArguments,
-    check_same_tokens,
-    make_monitor,
-    set_up_adversarial,
-)
-from hf_localgan.recipes.discriminator import (
-    DiscriminatorArguments,
-    DiscriminatorSetup,
-    load_discriminator,
-    set_up_discriminator,
-)
-from hf_localgan.recipes.energy import (
-    EnergyArguments,
-    EnergyReportArguments,
-    EnergySetup,
-    load_energy,
-    make_energy,
-    set_up_energy,
-)
+from hf_localgan.recipes.adversarial import AdversarialSetup, make_monitor, set_up_adversarial
+from hf_localgan.recipes.discriminator import DiscriminatorSetup, set_up_discriminator, train_discriminator
+from hf_localgan.recipes.earlier_stages import EarlierStages, check_same_tokens
+from hf_localgan.recipes.energy import EnergySetup, set_up_energy, train_energy
 from hf_localgan.recipes.finish import finish_training, likelihood_about
 from hf_localgan.recipes.finish_adversarial import finish_adversarial_training
 from hf_localgan.recipes.finish_energy import finish_energy_training
 from hf_localgan.recipes.finish_matching import finish_matching
-from hf_localgan.recipes.generator import TrainingSetup, set_up_training
+from hf_localgan.recipes.generator import TrainingSetup, set_up_training, train_generator
 from hf_localgan.recipes.parser import RecipeParser, expand_path, read_config
-from hf_localgan.recipes.settings.generator import (
-    DataArguments,
-    EvaluationArguments,
-    GeneratorArguments,
-    ModelArguments,
-    TokenizerArguments,
-    checkpoint_to_resume,
-)
-from hf_localgan.recipes.stage import Stage, settings_of, train_from
+from hf_localgan.recipes.parts import load_discriminator, load_energy, make_energy
+from hf_localgan.recipes.resuming import checkpoint_to_resume
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.discriminator import DiscriminatorArguments
+from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import GeneratorArguments, ModelArguments
+from hf_localgan.recipes.settings.stages import StageArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.recipes.stage import Stage, settings_of
 
 __all__ = [
     "AdversarialSetup",
     "DataArguments",
     "DiscriminatorArguments",
     "DiscriminatorSetup",
+    "EarlierStages",
     "EnergyArguments",
     "EnergyReportArguments",
     "EnergySetup",
@@ -71,5 +56,7 @@ __all__ = [
     "set_up_energy",
     "set_up_training",
     "settings_of",
-    "train_from",
+    "train_discriminator",
+    "train_energy",
+    "train_generator",
 ]

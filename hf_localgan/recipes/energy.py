@@ -1,139 +1,22 @@
-"""Settings of the recipe that trains an energy model, and what they build."""
+"""Training of an energy: pairs and energy made from the settings, the training, its end."""
 
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
-from itertools import islice
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase, set_seed
+from transformers import PreTrainedTokenizerBase, set_seed
 
-from hf_localgan.data import Pairs, check_tokenizer, load_word_vectors, vocabulary_words
-from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
-from hf_localgan.evaluation import require_matplotlib
-from hf_localgan.hub.download import split_place
-from hf_localgan.models.dbm import DbmConfig, DbmModel
-from hf_localgan.models.loading import load_generator
-from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.generator import (
-    DataArguments,
-    TokenizerArguments,
-    checkpoint_to_resume,
-    name_language,
-    option,
-)
-
-
-@dataclass
-class EnergyArguments:
-    """Word vectors and shape of an energy model."""
-
-    _argument_group_name: ClassVar[str] = "energy"
-    _argument_alternatives: ClassVar[list[tuple[str, ...]]] = [("model", "generator", "word_vectors")]
-
-    model: str | None = option(
-        None,
-        "Folder or Hub id of an energy model, with its tokenizer, word vectors and scalers. Training goes on from it.",
-    )
-    generator: str | None = option(
-        None, "Folder or Hub id of a generator, whose tokenizer and input embeddings the energy takes over, frozen."
-    )
-    word_vectors: str | None = option(
-        None, "Word vectors to use: GloVe or word2vec text, or parquet of `word` and `vector`. Without any of the "
-        "three, vectors are made from the training pairs (PMI, SVD)."
-    )  # fmt: skip
-    vector_size: int = option(100, "Dimensions of the vectors that are made.")
-    vector_pairs: int = option(500_000, "Pairs from the start of the training split that they are made from.")
-    normalize_vectors: bool = option(False, "Bring every word vector to length 1, so that no word outweighs another.")
-    hidden_size: int = option(128, "Binary units joined to both vectors.")
-    top_size: int = option(128, "Binary units above them. 0 leaves a Gaussian-Bernoulli RBM.")
-    energy: str = option(
-        "dbm",
-        "`dbm`, or `rbm_pair`: the paper's authors' two RBMs. (`printed`, Eq. 8 as it stands, cannot be trained.)",
-    )
-    visible_std: str = option(
-        "unit", "Standard deviation of the vectors' dimensions given the hidden units: `unit` (the paper) or `learned`."
-    )
-    whiten: bool = option(
-        False, "Take correlations out of the vectors of either side, so that what joins the sides is learned first."
-    )
-    initializer_range: float = option(0.01, "Standard deviation of the couplings at the start.")
-
-    def __post_init__(self):
-        given = [name for name in self._argument_alternatives[0] if getattr(self, name) is not None]
-        if len(given) > 1:
-            raise ValueError(
-                f"Only one of {' and '.join(f'`{name}`' for name in given)} can say where vectors are from."
-            )
-        for name in ("vector_size", "vector_pairs"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        self.config(self.vector_size, None)  # refuses what cannot be built, before anything is loaded
-
-    def config(self, size: int, vocab_size: int | None) -> DbmConfig:
-        """The shape of a new energy over vectors of `size` dimensions."""
-        names = {one.name for one in fields(DbmConfig)}
-        shape = {name: value for name, value in asdict(self).items() if name in names}
-        return DbmConfig(query_size=size, response_size=size, vocab_size=vocab_size, **shape)
-
-    def load_or_make(
-        self, tokens: TokenizerArguments, pairs: Pairs, language: str
-    ) -> tuple[DbmModel, PreTrainedTokenizerBase]:
-        """The energy that `model` names, or a new one with word vectors; its scalers are fitted by the trainer."""
-        if self.model is not None:
-            return load_energy(expand_path(self.model, "model"))
-        if self.generator is not None:
-            generator, tokenizer = load_generator(expand_path(self.generator, "generator"))
-            table = embedding_vectors(tokenizer, generator.get_input_embeddings())
-        else:
-            tokenizer = tokens.make(pairs, language)
-            table = self._vectors(tokenizer, pairs)
-        return make_energy(table.normalized() if self.normalize_vectors else table, self.config), tokenizer
-
-    def _vectors(self, tokenizer: PreTrainedTokenizerBase, pairs: Pairs) -> TokenVectors:
-        if self.word_vectors is not None:
-            path = expand_path(self.word_vectors, "word_vectors")
-            return token_vectors(tokenizer, load_word_vectors(path, vocabulary_words(tokenizer)))
-        try:
-            return train_token_vectors(tokenizer, _texts(pairs["train"], self.vector_pairs), self.vector_size)
-        except ValueError as error:
-            raise ValueError(
-                f"No word vectors can be made of the training pairs: {error} Here `dim` is `vector_size`; or name a "
-                "file of vectors by `word_vectors`, or a generator by `generator`."
-            ) from error
-
-
-@dataclass
-class EnergyReportArguments:
-    """What the report at the end measures."""
-
-    _argument_group_name: ClassVar[str] = "report"
-
-    rivals: list[str] | None = option(
-        None, "Folders of further energy models over the same vectors, such as an RBM, that are measured beside it."
-    )
-    others: int = option(9, "Responses of other queries that each true response is held against.")
-    max_train_pairs: int = option(100_000, "Training pairs that a normal distribution is fitted on for comparison.")
-    max_test_pairs: int = option(10_000, "Pairs from the start of the test split that are measured.")
-    curvature_queries: int = option(200, "Queries whose curvature at the centre is measured.")
-    clusters: int = option(6, "Queries whose responses are plotted.")
-    resamples: int = option(1000, "Bootstrap samples of the intervals.")
-
-    def __post_init__(self):
-        for name in ("others", "max_train_pairs", "max_test_pairs", "clusters"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
-        for name in ("curvature_queries", "resamples"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
-
-    def settings(self) -> dict[str, Any]:
-        """Arguments of `evaluate_energy`; loads the rivals."""
-        settings = {one.name: getattr(self, one.name) for one in fields(self) if one.name != "rivals"}
-        paths = [expand_path(path, "rivals") for path in self.rivals or ()]
-        return {**settings, "rivals": {Path(path).resolve().name: load_energy(path)[0] for path in paths}}
+from hf_localgan.evaluation.plots import require_matplotlib
+from hf_localgan.models.dbm.modeling_dbm import DbmModel
+from hf_localgan.recipes.finish_energy import finish_energy_training
+from hf_localgan.recipes.resuming import checkpoint_to_resume
+from hf_localgan.recipes.settings.data import DataArguments, name_language
+from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
+from hf_localgan.trainers.dbm.trainer import DbmTrainer
 
 
 @dataclass(frozen=True)
@@ -157,6 +40,30 @@ class EnergySetup:
     checkpoint: str | None
     report: dict[str, Any]
     about: dict[str, Any]
+
+
+def train_energy(
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    energy: EnergyArguments,
+    report: EnergyReportArguments,
+    args: DbmTrainingConfig,
+):
+    """Trains an energy and leaves in `args.output_dir` what `finish_energy_training` writes.
+
+    To be called on every process. A training that has ended before takes no further step, see `CheckpointMixin`.
+
+    Raises:
+        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        DivergenceError: if the training diverges.
+    """
+    setup = set_up_energy(data, tokens, energy, report, args)
+    trainer = DbmTrainer(
+        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.tokenizer
+    )
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
+    trainer.save_model()
+    finish_energy_training(trainer, setup.train, setup.test, setup.about, **setup.report)
 
 
 def set_up_energy(
@@ -195,43 +102,3 @@ def set_up_energy(
         )
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return EnergySetup(model, tokenizer, train, validation, test, checkpoint, settings, about)
-
-
-def make_energy(table: TokenVectors, config) -> DbmModel:
-    """A new energy over utterances whose vectors are means of the table's.
-
-    Args:
-        table: a vector for each token that counts.
-        config: `config(size, vocab_size)`, a `DbmConfig`.
-    """
-    vocab_size, size = table.vectors.shape
-    model = DbmModel(config(size, vocab_size))
-    model.word_vectors.load(table.vectors, table.tokens)
-    return model
-
-
-def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
-    """An energy model that reads text, and its tokenizer.
-
-    Args:
-        path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/energy`.
-
-    Raises:
-        OSError: if there is none.
-        ValueError: for another kind of model, or an energy over vectors alone.
-    """
-    place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
-    if not isinstance(model, DbmModel):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model.')
-    if model.word_vectors is None:
-        raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
-    check_tokenizer(tokenizer)
-    return model, tokenizer
-
-
-def _texts(rows: Dataset | IterableDataset, pairs: int) -> Iterator[str]:
-    for row in islice(rows, pairs):
-        yield row["query"]
-        yield row["response"]

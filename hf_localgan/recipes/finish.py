@@ -1,11 +1,12 @@
 """The end of a training: likelihood and scores on the test split, files, plots, tables."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from transformers import EarlyStoppingCallback
 
+from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import plot_training
 from hf_localgan.hub.rendering import weights_digest
@@ -42,23 +43,46 @@ def score_test(trainer, test, score: Callable[..., Evaluation] | None, about: Ma
     likelihood = trainer.evaluate(test, metric_key_prefix="test")
     result = None
     if trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        folder = save_state(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         if trainer.is_fsdp_enabled:  # each process has a part of the parameters; the file has them all
             model = load_generator(folder, device=trainer.args.device)[0]
         result = score(
             model, trainer.processing_class,
-            about={**about, **chosen_evaluation(trainer), **likelihood_about(likelihood), **whose(folder)},
+            about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **whose(folder)},
         )  # fmt: skip
         files = result.write(folder)
         plot_training(trainer.state.log_history, folder / "training.png")
-        trainer.track_results([*files, folder / "training.png"])
-        result.print()
-        print(f"test perplexity {likelihood['test_perplexity']:.2f} ({likelihood['test_loss']:.3f} nats per token)")
-        print("written:", ", ".join(str(path) for path in [*files, folder / "training.png"]))
+        perplexity, nats = likelihood["test_perplexity"], likelihood["test_loss"]
+        show_report(
+            trainer, result, [*files, folder / "training.png"],
+            f"test perplexity {perplexity:.2f} ({nats:.3f} nats per token)",
+        )  # fmt: skip
     trainer.accelerator.wait_for_everyone()
     return result
+
+
+def save_state(trainer) -> Path:
+    """Writes `trainer_state.json` into the output folder, which is returned; to be called on the main process."""
+    folder = Path(trainer.args.output_dir)
+    trainer.state.save_to_json(str(folder / "trainer_state.json"))
+    return folder
+
+
+def show_report(trainer, report, files: Sequence[Path], *lines: str):
+    """Shows a report and its files to the trackers and in the terminal; to be called on the main process.
+
+    Args:
+        trainer: of this package.
+        report: has a method `print`.
+        files: that were written.
+        lines: printed after the report.
+    """
+    trainer.track_results(files)
+    report.print()
+    for line in lines:
+        print(line)
+    print("written:", ", ".join(map(str, files)))
 
 
 def publish(trainer, **told: Any):
@@ -96,15 +120,26 @@ def likelihood_about(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def chosen_evaluation(trainer) -> dict[str, float]:
-    """Step and validation scores of the model that is left: the best one where it was loaded, else the last one."""
-    evaluations = {entry["step"]: entry for entry in trainer.state.log_history if "eval_loss" in entry}
-    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    step = best if best in evaluations else max(evaluations, default=None)
-    if step is None:
+def chosen_about(trainer) -> dict[str, float]:
+    """What an evaluation tells about the checkpoint that was chosen: its step and its validation scores."""
+    chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
+    if chosen is None:
         return {}
     names = {"eval_loss": ("validation_nats_per_token", 4), "eval_bleu": ("validation_bleu", 2)}
-    scores = {
-        name: round(evaluations[step][key], digits) for key, (name, digits) in names.items() if key in evaluations[step]
-    }
-    return {"best_step" if best == step else "last_evaluated_step": step, **scores}
+    scores = {name: round(chosen.scores[key], digits) for key, (name, digits) in names.items() if key in chosen.scores}
+    return {"best_step" if chosen.is_best else "last_evaluated_step": chosen.step, **scores}
+
+
+def matching_about(trainer, best: str, last: str) -> dict[str, float]:
+    """What a report on matching tells about the checkpoint that was chosen: steps in all, its own, its matching.
+
+    Args:
+        trainer: after `train`.
+        best, last: names of its step where it is the best one, and where it is the last one.
+    """
+    steps = {"steps": trainer.state.global_step}
+    chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_matching"])
+    if chosen is None:
+        return steps
+    name = best if chosen.is_best else last
+    return {**steps, name: chosen.step, "validation_matching": round(chosen.scores["eval_matching"], 4)}

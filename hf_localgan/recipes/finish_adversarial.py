@@ -12,7 +12,7 @@ from hf_localgan.evaluation.adversarial.report import AdversarialReport
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.models.dbm import DbmModel
-from hf_localgan.recipes.finish import publish, score_test
+from hf_localgan.recipes.finish import publish, score_test, show_report
 
 START = "start"
 
@@ -69,10 +69,7 @@ def finish_adversarial_training(
             trained, evaluation_of_start(start, trained, trainer, score, about), history, objective=about["objective"],
             energy=energy, tokenizer=trainer.processing_class, training_responses=responses, permutations=permutations,
         )  # fmt: skip
-        files = report.write(folder, history)
-        trainer.track_results(files)
-        report.print()
-        print("written:", ", ".join(str(path) for path in files))
+        show_report(trainer, report, report.write(folder, history))
     trainer.accelerator.wait_for_everyone()
     publish(trainer, **(card or {}))
     return report

@@ -1,13 +1,12 @@
 """The end of an energy model's training: the report on the test split, its files and plots."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from hf_localgan.evaluation.energy.measure import evaluate_energy
 from hf_localgan.evaluation.energy.plots import plot_energy_training
 from hf_localgan.evaluation.energy.report import EnergyReport
-from hf_localgan.recipes.finish import publish, whose
+from hf_localgan.recipes.finish import matching_about, publish, save_state, show_report, whose
 
 
 def finish_energy_training(trainer, train, test, about: Mapping[str, Any], **settings) -> EnergyReport | None:
@@ -27,30 +26,16 @@ def finish_energy_training(trainer, train, test, about: Mapping[str, Any], **set
     """
     report = None
     if trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        args = trainer.args
+        folder, args = save_state(trainer), trainer.args
+        chosen = matching_about(trainer, best="best_step", last="last_evaluated_step")
         report = evaluate_energy(
             trainer.accelerator.unwrap_model(trainer.model), train, test, tokenizer=trainer.processing_class,
-            about={**about, **_chosen(trainer.state, args), **whose(folder)}, ais_chains=args.ais_chains,
+            about={**about, **chosen, **whose(folder)}, ais_chains=args.ais_chains,
             ais_temperatures=args.ais_temperatures, seed=args.seed, **settings,
         )  # fmt: skip
         files = report.write(folder)
         plot_energy_training(trainer.state.log_history, folder / "training.png")
-        trainer.track_results([*files, folder / "training.png"])
-        report.print()
-        print("written:", ", ".join(str(path) for path in [*files, folder / "training.png"]))
+        show_report(trainer, report, [*files, folder / "training.png"])
     trainer.accelerator.wait_for_everyone()
     publish(trainer)
     return report
-
-
-def _chosen(state, args) -> dict[str, float]:
-    """The step of the model that is left, and its matching on the validation split."""
-    found = {entry["step"]: entry["eval_matching"] for entry in state.log_history if "eval_matching" in entry}
-    best = state.best_global_step if args.load_best_model_at_end else None
-    step = best if best in found else max(found, default=None)
-    if step is None:
-        return {"steps": state.global_step}
-    name = "best_step" if step == best else "last_evaluated_step"
-    return {"steps": state.global_step, name: step, "validation_matching": round(found[step], 4)}

@@ -1,15 +1,11 @@
 """The end of a discriminator's training: how well it tells true responses from those of other queries."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
-
-from rich.console import Console
-from rich.markdown import Markdown
 
 from hf_localgan.evaluation.matching import MatchingReport
 from hf_localgan.metrics.energy import matching_accuracy, recall_at_one
-from hf_localgan.recipes.finish import publish, whose
+from hf_localgan.recipes.finish import matching_about, publish, save_state, show_report, whose
 
 
 def finish_matching(trainer, test, about: Mapping[str, Any], resamples: int = 1000) -> MatchingReport | None:
@@ -30,13 +26,10 @@ def finish_matching(trainer, test, about: Mapping[str, Any], resamples: int = 10
     scores, groups, metrics = trainer.predict(test)
     report = None
     if trainer.is_world_process_zero():
+        folder = save_state(trainer)
+        about = {**about, **matching_about(trainer, best="step", last="step"), **whose(folder)}
         report = _score(trainer, scores, groups, metrics, about, resamples)
-        folder = Path(trainer.args.output_dir)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
-        files = report.write(folder)
-        trainer.track_results(files)
-        Console().print(Markdown(report.to_markdown()))
-        print("written:", ", ".join(map(str, files)))
+        show_report(trainer, report, report.write(folder))
     trainer.accelerator.wait_for_everyone()
     publish(trainer)
     return report
@@ -46,7 +39,7 @@ def _score(trainer, scores, groups, metrics, about: Mapping[str, Any], resamples
     true, others = -scores[:, 0], -scores[:, 1:]  # the metrics take lower scores for better ones
     settings = {"resamples": resamples, "seed": trainer.args.seed}
     return MatchingReport(
-        {**about, **_chosen(trainer.state, trainer.args), **whose(Path(trainer.args.output_dir))},
+        dict(about),
         matching_accuracy(true, others, groups, **settings),
         recall_at_one(true, others, groups, **settings),
         scores.shape[1],
@@ -55,13 +48,3 @@ def _score(trainer, scores, groups, metrics, about: Mapping[str, Any], resamples
         len(scores),
         int(groups.max()) + 1,
     )
-
-
-def _chosen(state, args) -> dict[str, float]:
-    """The step of the model that is left, and its matching on the validation split."""
-    found = {entry["step"]: entry["eval_matching"] for entry in state.log_history if "eval_matching" in entry}
-    best = state.best_global_step if args.load_best_model_at_end else None
-    step = best if best in found else max(found, default=None)
-    if step is None:
-        return {"steps": state.global_step}
-    return {"steps": state.global_step, "step": step, "validation_matching": round(found[step], 4)}

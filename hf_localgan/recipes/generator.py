@@ -1,4 +1,4 @@
-"""What every training recipe begins with: data, tokenizer and generator, made from the settings."""
+"""Training of a generator: data, tokenizer and generator made from the settings, the training, its end."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,17 +9,16 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
-from hf_localgan.data import Pairs
-from hf_localgan.evaluation import Evaluation, require_matplotlib
-from hf_localgan.recipes.settings.generator import (
-    DataArguments,
-    EvaluationArguments,
-    GeneratorArguments,
-    TokenizerArguments,
-    checkpoint_to_resume,
-    name_language,
-)
-from hf_localgan.trainers import TokenLossTrainer
+from hf_localgan.data.pairs import Pairs
+from hf_localgan.evaluation.dialogue import Evaluation
+from hf_localgan.evaluation.plots import require_matplotlib
+from hf_localgan.recipes.finish import finish_training
+from hf_localgan.recipes.resuming import checkpoint_to_resume
+from hf_localgan.recipes.settings.data import DataArguments, name_language
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import GeneratorArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 
 
 @dataclass(frozen=True)
@@ -48,18 +47,50 @@ class TrainingSetup:
     about: dict[str, Any]
     pairs: Pairs
 
-    def trainer(self, kind: type[TokenLossTrainer], args) -> TokenLossTrainer:
+    def trainer(self, method: type[TokenLossTrainer], args) -> TokenLossTrainer:
         """A trainer of the generator on the encoded pairs.
 
         Args:
-            kind: such as `MleTrainer`.
+            method: such as `MleTrainer`.
             args: its configuration.
         """
         collator = DataCollatorForSeq2Seq(self.tokenizer, model=self.model)
-        return kind(
+        return method(
             self.model, args, train_dataset=self.train, eval_dataset=self.validation, data_collator=collator,
             processing_class=self.tokenizer, compute_metrics=self.metrics,
         )  # fmt: skip
+
+
+def train_generator(
+    method: type[TokenLossTrainer],
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    generator: GeneratorArguments,
+    evaluation: EvaluationArguments,
+    args,
+    *,
+    describe: Callable[[TokenLossTrainer, TrainingSetup], dict[str, Any]] | None = None,
+):
+    """Trains a generator and leaves in `args.output_dir` what `finish_training` writes; to be called on every process.
+
+    A training that has ended before takes no further step, see `CheckpointMixin`.
+
+    Args:
+        method: the trainer, such as `MleTrainer`.
+        args: its configuration.
+        describe: called before the training; what it returns names the run beside model, data and objective.
+
+    Raises:
+        ValueError, OSError, ImportError: for what is missing or does not fit together.
+    """
+    setup = set_up_training(data, tokens, generator, evaluation, args)
+    trainer = setup.trainer(method, args)
+    about = setup.about | {"objective": method.objective.name.lower()}
+    if describe is not None:
+        about |= describe(trainer, setup)
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
+    trainer.save_model()
+    finish_training(trainer, setup.test, setup.score, about)
 
 
 def set_up_training(

@@ -36,6 +36,9 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return action.help if action.nargs == 0 else super()._get_help_string(action)
 
 
+NOT_GIVEN = object()  # what an option holds while neither the file nor the command line has given a value
+
+
 class OrNone:
     """The conversion of an option whose value may also be `none`.
 
@@ -53,6 +56,9 @@ class OrNone:
 class RecipeParser(HfArgumentParser):
     """Reads `[CONFIG.yaml] [--field value ...]` into dataclasses.
 
+    A dataclass is made of those values alone that the file or the command line gives, so that it can tell them from its
+    defaults: a value that a user gives wins over a preset even where it equals the default.
+
     The file says what differs from the defaults of the fields, and options say what differs from the file. Unknown
     names are errors that suggest the nearest known ones. Values of the file go through the same conversions as options;
     `null` leaves the default. Where the type of a field includes `None`, `none` is that (not where the field has a
@@ -62,7 +68,8 @@ class RecipeParser(HfArgumentParser):
         dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`. Those of a
             trainer have a group for each class that declares some, the framework's last.
             `_argument_alternatives` are tuples of names of which one is given: an option of the command line takes
-            back what the file says for the others.
+            back what the file says for the others. `_argument_former_names` maps names that options have had to those
+            that they have now, for the error.
         default_config: the file read when none is named.
         positional: what the words before the first option are, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
@@ -86,6 +93,9 @@ class RecipeParser(HfArgumentParser):
         )  # fmt: skip
         self.default_config, self.positional, self.folder = default_config, positional, Path()
         self.known = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
+        self.former = {}
+        for kind in dataclass_types:
+            self.former |= getattr(kind, "_argument_former_names", {})
         self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
         hints = {name: hint for kind in dataclass_types for name, hint in get_type_hints(kind).items()}
         hints = {name: hint for name, hint in hints.items() if name in self.by_name}
@@ -122,7 +132,7 @@ class RecipeParser(HfArgumentParser):
                 self._parse_dataclass_field(group, one)
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
-        """The dataclasses, filled.
+        """The dataclasses, each made of the values that are given for its fields.
 
         Args:
             arguments: of the command line; by default those of this process.
@@ -143,13 +153,14 @@ class RecipeParser(HfArgumentParser):
                 named.append(f"--{name}={word}")
         self.folder = Path() if config is None else Path(config).parent
         from_file = [] if config is None else self._as_options(read_config(config), config)
-        parsed, unknown = self.parse_known_args(from_file + named + arguments)
+        blank = argparse.Namespace(**dict.fromkeys(self.by_name, NOT_GIVEN))
+        parsed, unknown = self.parse_known_args(from_file + named + arguments, blank)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
-        values = vars(parsed)
+        values = {name: value for name, value in vars(parsed).items() if value is not NOT_GIVEN}
         for name, value in values.items():
             if isinstance(value, list) and (name in self.one_or_several or None in value):
                 if len(value) == 1:
@@ -164,10 +175,11 @@ class RecipeParser(HfArgumentParser):
         )
 
     def _take_back(self, values: dict[str, Any], given: set[str]):
-        """Sets to their defaults the alternatives to options that were given, a choice of `none` aside."""
+        """Drops the alternatives to options that were given on the command line, a choice of `none` aside."""
         for names in self.alternatives:
             if any(name in given and values[name] is not None for name in names):
-                values.update({name: self.get_default(name) for name in names if name not in given})
+                for name in set(names) - given:
+                    values.pop(name, None)
 
     def error(self, message: str):
         # argparse would print the usage of some two hundred options first.
@@ -197,6 +209,9 @@ class RecipeParser(HfArgumentParser):
     def _suggest(self, names: Sequence[str]) -> str:
         told = []
         for name in names:
+            if name.replace("-", "_") in self.former:
+                told.append(f"`{name}` (it is called `{self.former[name.replace('-', '_')]}` now)")
+                continue
             near = difflib.get_close_matches(name, self.known, n=2, cutoff=0.6)
             told.append(f"`{name}`" + (f" (did you mean `{'` or `'.join(near)}`?)" if near else ""))
         return ", ".join(told) + ". `--help` lists every option."

@@ -4,14 +4,11 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import fields
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers import Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.files import replacing
@@ -134,33 +131,6 @@ class Stage:
             f"{'; '.join(told)}. To start anew take another `output_dir`, or remove {remove}; to keep it, ask for what "
             "it was made with."
         )
-
-
-def train_from(trainer: Trainer, checkpoint: str | None):
-    """Trains from a checkpoint, or from the start; not a step further where the checkpoint is of a training's end.
-
-    `Trainer.train` begins another step even if the checkpoint is of the last one, or of the evaluation at which the
-    training was stopped. So a run that was killed after its training would not leave what it would have left.
-
-    Args:
-        trainer: with the settings that the checkpoint was made with.
-        checkpoint: its folder, or `None`.
-    """
-    if checkpoint is not None and has_ended(checkpoint):
-        trainer._run_epoch = partial(_run_no_step, trainer, checkpoint)
-    trainer.train(resume_from_checkpoint=checkpoint)
-
-
-def has_ended(checkpoint: str) -> bool:
-    """Whether training was to stop when the checkpoint was written."""
-    path = Path(checkpoint) / TRAINER_STATE_NAME
-    control = TrainerState.load_from_json(str(path)).stateful_callbacks.get("TrainerControl")
-    return bool(control and control["args"]["should_training_stop"])
-
-
-def _run_no_step(trainer: Trainer, checkpoint: str, **kwargs):
-    trainer._load_rng_state(checkpoint)
-    trainer.control.should_training_stop = True
 
 
 def settings_of(*groups, without: Sequence[str] = ()) -> dict[str, Any]:

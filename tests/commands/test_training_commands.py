@@ -126,7 +126,7 @@ def test_a_training_whose_answers_collapse_is_stopped_with_3(monkeypatch, capsys
     finished = []
     stage = SimpleNamespace(finish=lambda: finished.append("stage"))
     setup = SimpleNamespace(
-        model=None, discriminator=None, energy="energy", monitor=None, train=None, validation=None, tokenizer=None,
+        model=None, parts={"energy": "energy"}, monitor=None, train=None, validation=None, tokenizer=None,
         metrics=None, checkpoint=None, test=None, score=None, about={}, start=None, pairs={"train": []}, stage=stage,
     )  # fmt: skip
     for reason, code in ((None, None), ("stopped at step 4: `eval_ent_4` fell from 7 to 0.1", 3)):
@@ -138,12 +138,16 @@ def test_a_training_whose_answers_collapse_is_stopped_with_3(monkeypatch, capsys
             def __init__(self, model, args, **parts):
                 made.append(parts)  # noqa: B023
 
-            save_model = train = lambda self: None
+            def train(self, resume_from_checkpoint):
+                pass
+
+            def save_model(self):
+                pass
+
             is_world_process_zero = staticmethod(lambda: True)
 
         monkeypatch.setattr(adversarial, "set_up_adversarial", lambda *args, **names: setup)
         monkeypatch.setattr(adversarial, "DataCollatorForSeq2Seq", lambda *args, **names: None)
-        monkeypatch.setattr(adversarial, "train_from", lambda trainer, checkpoint: None)
         monkeypatch.setattr(adversarial, "finish_adversarial_training", lambda *a, **n: finished.append("report"))
         monkeypatch.setitem(adversarial.TRAINERS, "LocalGAN", Trainer)
         words = SimpleNamespace(language="en")

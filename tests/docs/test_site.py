@@ -49,7 +49,7 @@ def test_settings_show_their_help_and_their_default(site):
     assert "Of relu(delta_alpha). 1 in the paper, 10 in its code." in text
     assert "metadata=" not in text
     groups = unescape(re.sub(r"<[^>]+>", "", site.text("api/recipes/")))
-    assert "Configuration of a Hub data set." in groups
+    assert "Name of the configuration of a data set on the Hub." in groups
 
 
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: path.stem)

@@ -151,9 +151,19 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown
     assert (place / "whole" / "checkpoint-12").is_dir()
 
 
+def test_a_run_that_has_ended_takes_no_further_step_when_it_is_resumed(recipe, place):
+    recipe("ended", "--max_steps", 7)  # in the middle of an epoch
+    files = [place / "ended" / name for name in ("model.safetensors", "energy.json")]
+    left = [file.read_bytes() for file in files]
+    for checkpoint in ("last", place / "ended" / "checkpoint-7"):
+        files[0].unlink()
+        recipe("ended", "--max_steps", 7, "--resume_from_checkpoint", checkpoint)
+        assert [file.read_bytes() for file in files] == left
+
+
 def test_training_goes_on_from_an_energy_and_rivals_are_measured_beside_it(recipe, trained, place):
     folder, _ = trained
-    options = ["--model", folder, "--max_steps", 3, "--learning_rate", 0, "--bottom_share", 0, "--top_share", 0]
+    options = ["--energy", folder, "--max_steps", 3, "--learning_rate", 0, "--bottom_share", 0, "--top_share", 0]
     said = recipe("more", *options, "--rivals", folder)
     before, after = (AutoModel.from_pretrained(path).state_dict() for path in (folder, place / "more"))
     torch.testing.assert_close(after, before, rtol=0, atol=0)
@@ -193,11 +203,11 @@ def message(place, recipe):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["--energy", "printed"], "Eq. 8 as printed cannot be trained"),
+        (["--energy_type", "printed"], "Eq. 8 as printed cannot be trained"),
         (["--vector_size", "500"], "Here `dim` is `vector_size`"),
         (["--word_vectors", "missing.txt"], 'no word vector file "missing.txt"'),
         (["--rivals", "./nowhere"], "nowhere"),
-        (["--model", "./nowhere"], "nowhere"),
+        (["--energy", "./nowhere"], "nowhere"),
         (["--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
         (["--test_split", "exam"], "no split `exam`"),
         (["--bottom_share", "0.7", "--top_share", "0.5"], "leave no steps for joint training"),

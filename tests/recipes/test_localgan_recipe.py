@@ -187,7 +187,7 @@ def test_a_finished_run_is_left_as_it_is(recipe, trained):
 
 def test_what_is_given_is_not_trained_and_the_result_is_the_same(recipe, trained, place, shown):
     folder, _ = trained
-    names = {"generator": "mle", "energy_model": "energy", "discriminator_model": "discriminator"}
+    names = {"generator": "mle", "energy": "energy", "discriminator": "discriminator"}
     given = [word for field, name in names.items() for word in (f"--{field}", folder / "stages" / name)]
     said = recipe("given", *given, "--report_to", "tensorboard")
     assert stages(said) == {"adversarial": "begins"}
@@ -201,7 +201,7 @@ def test_the_parts_may_be_made_of_each_other(recipe, trained, place):
     """Vectors of the energy from the generator's embeddings, a discriminator that is a copy of the energy."""
     given = ["--generator", trained[0] / "stages" / "mle", "--max_steps", 3, "--eval_steps", 3, "--save_steps", 3]
     given += ["--energy_options", "generator=ours", "normalize_vectors=true"]
-    said = recipe("copies", *given, "--discriminator_options", "energy_model=ours", "max_steps=3")
+    said = recipe("copies", *given, "--discriminator_options", "energy=ours", "max_steps=3")
     assert stages(said) == dict.fromkeys(("energy", "discriminator", "adversarial"), "begins")
     generator = AutoModelForSeq2SeqLM.from_pretrained(trained[0] / "stages" / "mle")
     embeddings = generator.get_input_embeddings().weight.detach()
@@ -213,13 +213,29 @@ def test_the_parts_may_be_made_of_each_other(recipe, trained, place):
 
 
 def test_a_generator_takes_the_tokenizer_of_what_is_given(recipe, trained, place):
-    words = ["--energy_model", trained[0] / "energy", "--discriminator_model", trained[0] / "discriminator"]
+    words = ["--energy", trained[0] / "energy", "--discriminator", trained[0] / "discriminator"]
     words += ["--max_steps", 2, "--mle_options", "max_steps=3", "min_frequency=3", "temperatures=[0.5, 1.0]"]
     said = recipe("lent", *words)
     assert stages(said) == {"mle": "begins", "adversarial": "begins"}
     tokenizers = [AutoTokenizer.from_pretrained(path) for path in (place / "lent", trained[0])]
     assert tokenizers[0].get_vocab() == tokenizers[1].get_vocab()
     assert list(scores(place / "lent" / "stages" / "mle")) == ["greedy", "beam 2", "temperature 0.5", "temperature 1"]
+
+
+def test_stages_that_were_killed_after_their_last_checkpoint_take_no_further_step(recipe, trained, place):
+    folder = place / "ended"
+    shutil.copytree(trained[0], folder)
+    made = {path: path.read_bytes() for path in folder.rglob("model.safetensors") if "checkpoint-" not in str(path)}
+    assert len(made) == 6
+    for path in [*folder.rglob("finished.json"), *made]:
+        path.unlink()
+    said = recipe("ended")
+    ends = {"mle": 6, "energy": 6, "discriminator": 6, "adversarial": 8}
+    assert stages(said) == {name: f"goes on from checkpoint-{step}" for name, step in ends.items()}
+    assert {path: path.read_bytes() for path in made} == made
+    assert scores(folder) == scores(trained[0])
+    steps = {int(path.name.split("-")[1]) for path in folder.rglob("checkpoint-*")}
+    assert max(steps) == 8
 
 
 def test_gan_ael_is_trained_by_the_same_stages_without_an_energy(recipe, trained, place):
@@ -285,7 +301,7 @@ def message(place, recipe, trained):
     ("words", "told"),
     [
         (["--mle_options", "hiden_size=9"], "Stage mle: Unknown option: `hiden_size` (did you mean `hidden_size`?)"),
-        (["--energy_options", "energy=printed"], "Stage energy: Eq. 8 as printed cannot be trained"),
+        (["--energy_options", "energy_type=printed"], "Stage energy: Eq. 8 as printed cannot be trained"),
         (["--energy_options", "top_size=-1"], "Stage energy: `top_size` must"),
         (
             ["--discriminator_options", "word_vectors=gone.txt"],
@@ -295,7 +311,7 @@ def message(place, recipe, trained):
         (["--discriminator_options", "filters"], "`discriminator_options` are written `name=value`, got 'filters'"),
         (["--discriminator_config", "none.yaml"], "Stage discriminator: There is no configuration file"),
         (["--generator", "./nowhere"], "There is no folder `./nowhere`"),
-        (["--energy_model", "./nowhere"], "nowhere"),
+        (["--energy", "./nowhere"], "nowhere"),
         (["--resume_from_checkpoint", "last"], "goes on by itself when it is started again"),
         (["--monitor_queries", "0", "--metric_for_best_model", "eval_quality"], "`monitor_queries` is 0"),
     ],
@@ -324,13 +340,13 @@ def test_a_part_of_another_tokenizer_is_refused_by_its_first_other_token(message
         tokenizer.save_pretrained(other)
         (other / "tokenizer.json").write_text(json.dumps(swapped))
         (other / "first").write_text(first)
-    told = message("--generator", trained[0], "--energy_model", other)
+    told = message("--generator", trained[0], "--energy", other)
     assert f"the token {(other / 'first').read_text()!r} has the id 9 in its own and has the id 7 in the gen" in told
     assert "--tokenizer" in told
 
 
 def test_gan_ael_has_no_energy_that_its_discriminator_could_be_a_copy_of(message):
-    told = message("--discriminator_options", "energy_model=ours", script="train_gan_ael")
+    told = message("--discriminator_options", "energy=ours", script="train_gan_ael")
     assert "this objective has no energy" in told
 
 

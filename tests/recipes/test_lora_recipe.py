@@ -35,7 +35,9 @@ disable_tqdm: true
 dataset: $HF_LOCALGAN_DATA/corpus
 """
 FILES = {
-    "mle.yaml": STEPS + SCORES + "model: base\nlora_rank: 2\nlora_dropout: 0.1\nlearning_rate: 0.05\noutput_dir: run\n",
+    "mle.yaml": STEPS
+    + SCORES
+    + "generator: base\nlora_rank: 2\nlora_dropout: 0.1\nlearning_rate: 0.05\noutput_dir: run\n",
     "matching.yaml": STEPS + "dataset: nowhere\noutput_dir: nowhere\nvector_size: 6\nembedding_size: 4\nfilters: 3\n"
     "widths: [1, 2]\n",
     "gan_ael.yaml": STEPS + SCORES + "generator: run\nlora_rank: 2\nlora_targets: [k]\noutput_dir: ael\n"
@@ -154,5 +156,7 @@ def test_adversarial_training_of_new_adapters_of_that_generator(trained, recipe,
 
 
 def test_adapters_need_a_generator_that_exists(recipe):
-    with pytest.raises(SystemExit, match="`lora_rank` trains adapters of a generator that exists. Name it by `model`"):
-        recipe("train_mle", "mle.yaml", "--model", "none")
+    with pytest.raises(
+        SystemExit, match="`lora_rank` trains adapters of a generator that exists. Name it by `generator`"
+    ):
+        recipe("train_mle", "mle.yaml", "--generator", "none")

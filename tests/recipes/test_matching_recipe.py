@@ -130,9 +130,23 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place, shown
     assert (place / "whole" / "checkpoint-12").is_dir()
 
 
+@pytest.mark.parametrize("best", [True, False], ids=["best", "last"])
+def test_a_run_that_was_stopped_early_takes_no_further_step_when_it_is_resumed(recipe, place, best):
+    name = f"early-{best}"
+    words = ["--max_steps", 12, "--early_stopping_patience", 1, "--early_stopping_threshold", 2]  # matching is below 1
+    words += ["--load_best_model_at_end", best]
+    recipe(name, *words)
+    left = [(place / name / file).read_bytes() for file in ("model.safetensors", "matching.json")]
+    for checkpoint in ("last", place / name / "checkpoint-6"):
+        (place / name / "model.safetensors").unlink()
+        recipe(name, *words, "--resume_from_checkpoint", checkpoint)
+        assert [(place / name / file).read_bytes() for file in ("model.safetensors", "matching.json")] == left
+    assert sorted(path.name for path in (place / name).glob("checkpoint-*")) == ["checkpoint-3", "checkpoint-6"]
+
+
 def test_training_goes_on_from_a_discriminator(recipe, trained, place):
     folder, _ = trained
-    recipe("more", "--model", folder, "--max_steps", 3, "--learning_rate", 0)
+    recipe("more", "--discriminator", folder, "--max_steps", 3, "--learning_rate", 0)
     before, after = (AutoModel.from_pretrained(path).state_dict() for path in (folder, place / "more"))
     torch.testing.assert_close(after, before, rtol=0, atol=0)
     found = [json.loads((path / "matching.json").read_text())["matching"] for path in (folder, place / "more")]
@@ -145,7 +159,7 @@ def test_an_energy_lends_its_body(recipe, trained, place):
     energy.word_vectors.load(torch.randn(len(tokenizer), 4), range(4, len(tokenizer)))
     energy.save_pretrained(place / "energy")
     tokenizer.save_pretrained(place / "energy")
-    said = recipe("boltzmann", "--energy_model", place / "energy", "--max_steps", 3)
+    said = recipe("boltzmann", "--energy", place / "energy", "--max_steps", 3)
     found = AutoModel.from_pretrained(place / "boltzmann")
     assert 'PairDiscriminator "dbm"' in said and torch.equal(found.body.vectors[4:], energy.word_vectors.vectors[4:])
     assert not torch.equal(found.body.visible_to_hidden, energy.visible_to_hidden)
@@ -162,7 +176,7 @@ def test_a_streamed_training_split_trains_as_well(recipe, place):
         (["--head", "linear"], "`head` must be one of"),
         (["--per_device_train_batch_size", "1"], "must be at least 2"),
         (["--word_vectors", "missing.txt"], 'no word vector file "missing.txt"'),
-        (["--energy_model", "./nowhere"], "nowhere"),
+        (["--energy", "./nowhere"], "nowhere"),
         (["--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
         (["--test_split", "exam"], "no split `exam`"),
         (["--vector_size", "500"], "`vector_size`"),

@@ -8,14 +8,18 @@ import pytest
 
 from hf_localgan.recipes import (
     DataArguments,
+    DiscriminatorArguments,
+    EnergyArguments,
     EvaluationArguments,
     GeneratorArguments,
+    ModelArguments,
     RecipeParser,
+    StageArguments,
     TokenizerArguments,
     expand_path,
     read_config,
 )
-from hf_localgan.trainers import MleConfig
+from hf_localgan.trainers import LocalGanConfig, MleConfig
 
 OWN = (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments)
 
@@ -122,6 +126,86 @@ def test_an_option_takes_back_its_alternative_of_the_file(tmp_path):
     assert read("rate: 4\npace_time: 2") == Speed(4.0, 2.0)
     assert read("", "--rate", "3", "--pace_time", "2") == Speed(3.0, 2.0)
     assert read("rate: 4", "--pace_time", "none", "--steps", "2") == Speed(4.0, None, 2)
+
+
+class Recorded:
+    """Knows which of its arguments were given."""
+
+    def __new__(cls, *args, **given):
+        self = super().__new__(cls)
+        self.given = given
+        return self
+
+
+@dataclass
+class RecordedNumbers(Recorded, Numbers):
+    """`Numbers` that knows which of them were given."""
+
+
+def test_a_dataclass_is_made_of_what_the_file_and_the_options_give_and_of_nothing_else(tmp_path):
+    path = tmp_path / "config.yaml"
+
+    def given(text: str, *options: str) -> dict:
+        path.write_text(text)
+        return RecipeParser(RecordedNumbers).read([str(path), *options])[0].given
+
+    assert given("") == {}
+    # what equals a default is given all the same, from either side
+    assert given("steps: 1\nloud: true\nwidths: [5]") == {"steps": 1, "loud": True, "widths": [5]}
+    assert given("", "--steps", "1", "--rate=0.5", "--loud") == {"steps": 1, "rate": 0.5, "loud": True}
+    assert given("steps: 3\nrate: 2", "--steps", "1") == {"steps": 1, "rate": 2.0}
+    assert given("", "--no_loud") == {"loud": False}
+    assert given("limit: 3", "--limit", "none") == {"limit": None}
+    assert given("limit: null") == {}  # the default
+    assert given("", "--trackers", "none", "--name", "none") == {"trackers": "none", "name": "none"}
+
+
+def test_a_value_beside_a_preset_reaches_the_configuration_though_it_is_the_default(tmp_path):
+    @dataclass
+    class RecordedConfig(Recorded, LocalGanConfig):
+        pass
+
+    (tmp_path / "config.yaml").write_text("preset: paper\nradial_scale: spread\noutput_dir: out\nuse_cpu: true\n")
+    words = ["--preset", "paper", "--radial_scale", "spread", "--output_dir", "out", "--use_cpu"]
+    expected = {"preset": "paper", "radial_scale": "spread", "output_dir": "out", "use_cpu": True}
+    for arguments in ([str(tmp_path / "config.yaml")], words):
+        (config,) = RecipeParser(RecordedConfig).read(arguments)
+        assert config.given == expected
+
+
+def test_an_alternative_that_was_taken_back_is_not_given(tmp_path):
+    @dataclass
+    class Source(Recorded):
+        _argument_alternatives: ClassVar = (("file", "folder"),)
+        file: str | None = field(default=None, metadata={"help": "Read this."})
+        folder: str | None = field(default=None, metadata={"help": "Read all in there."})
+
+    (tmp_path / "config.yaml").write_text("file: some.txt")
+    (source,) = RecipeParser(Source).read([str(tmp_path / "config.yaml"), "--folder", "here"])
+    assert source.given == {"folder": "here"}
+
+
+@pytest.mark.parametrize(
+    ("kinds", "old", "new"),
+    [
+        ((GeneratorArguments,), "model", "generator"),
+        ((ModelArguments,), "model_revision", "generator_revision"),
+        ((EnergyArguments,), "model", "energy"),
+        ((DiscriminatorArguments,), "model", "discriminator"),
+        ((DiscriminatorArguments,), "energy_model", "energy"),
+        ((DataArguments, StageArguments), "energy_model", "energy"),
+        ((DataArguments, StageArguments), "discriminator_model", "discriminator"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else value[-1].__name__,
+)
+def test_an_old_name_is_refused_with_the_new_one(kinds, old, new, tmp_path):
+    told = f"`{old.replace('_', '[-_]')}` .it is called `{new}` now."
+    (tmp_path / "config.yaml").write_text(f"{old}: some")
+    with pytest.raises(ValueError, match=f"Unknown option: {told}"):
+        RecipeParser(*kinds).read([f"--{old.replace('_', '-')}", "some"])
+    with pytest.raises(ValueError, match=f"Unknown key in .*: {told}"):
+        RecipeParser(*kinds).read([str(tmp_path / "config.yaml")])
+    assert new in RecipeParser(*kinds).known and old not in RecipeParser(*kinds).known
 
 
 def test_a_switch_of_the_file_can_be_turned_off_on_the_command_line(read):

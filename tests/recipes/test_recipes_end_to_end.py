@@ -182,9 +182,36 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
     assert (folder / "checkpoint-6").is_dir()
 
 
+@pytest.mark.parametrize("script", ["train_mle", "train_raml"])
+def test_a_run_that_was_stopped_early_takes_no_further_step_when_it_is_resumed(recipe, place, script):
+    folder = place / f"early-{script}"
+    words = [
+        script, "tiny.yaml", "--output_dir", folder, "--max_steps", 8, "--load_best_model_at_end",
+        "--metric_for_best_model", "eval_loss", "--early_stopping_patience", 1, "--early_stopping_threshold", 99,
+    ]  # fmt: skip
+
+    def left() -> tuple[bytes, dict]:
+        scores = json.loads((folder / "evaluation.json").read_text())
+        for decoding in scores["decodings"].values():
+            decoding.pop("seconds")
+        return (folder / "model.safetensors").read_bytes(), scores
+
+    recipe(*words)
+    whole = left()
+    assert not (folder / "checkpoint-6").exists()  # no evaluation is better by 99 nats, so the second one is the last
+    for checkpoint in ("last", folder / "checkpoint-4"):
+        (folder / "model.safetensors").unlink()
+        recipe(*words, "--resume_from_checkpoint", checkpoint)
+        assert left() == whole
+        assert json.loads((folder / "trainer_state.json").read_text())["global_step"] == 4
+    assert not (folder / "checkpoint-6").exists()
+    recipe(*words, "--resume_from_checkpoint", "last", "--early_stopping_patience", 3)
+    assert (folder / "checkpoint-8").is_dir()
+
+
 def test_training_goes_on_from_a_model_and_that_model_is_scored(recipe, trained, place, shown):
     folder, _ = trained
-    options = ["--model", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
+    options = ["--generator", folder, "--output_dir", place / "more", "--max_steps", 1, "--eval_strategy", "no"]
     recipe("train_mle", "tiny.yaml", *options, "--learning_rate", 0, "--report_to", "tensorboard")
     before, after = (AutoModelForSeq2SeqLM.from_pretrained(path) for path in (folder, place / "more"))
     torch.testing.assert_close(after.state_dict(), before.state_dict(), rtol=0, atol=0)
@@ -279,7 +306,7 @@ def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(message, 
         (["--test_split", "exam"], "no split `exam` (found: train, validation, test)"),
         (["--streaming", "--test_split", "exam"], "no split `exam`"),
         (["--metric_vectors", "missing.txt"], "missing.txt"),
-        (["--model", "./nowhere"], "nowhere"),
+        (["--generator", "./nowhere"], "nowhere"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs evaluations"),
     ],
     ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",

@@ -1,16 +1,13 @@
-"""A stage that is killed, finished, begun with other settings; a training that goes on from its end."""
+"""A stage that is killed, finished, begun with other settings."""
 
 import json
 import os
 
 import pytest
-import torch
-from datasets import Dataset
-from transformers import DataCollatorForSeq2Seq
 
-from hf_localgan import MleConfig, MleTrainer
-from hf_localgan.recipes import Stage, settings_of, train_from
-from hf_localgan.recipes.stage import fingerprints, has_ended
+from hf_localgan import MleConfig
+from hf_localgan.recipes import Stage, settings_of
+from hf_localgan.recipes.stage import fingerprints
 
 SETTINGS = {"learning_rate": 0.1, "seed": 3}
 
@@ -109,65 +106,3 @@ def test_what_decides_on_nothing_is_no_setting(tmp_path):
     found = settings_of(args, without=("seed",))
     assert found["learning_rate"] == 0.25 and {"max_steps", "eval_steps", "per_device_train_batch_size"} <= set(found)
     assert not {"output_dir", "use_cpu", "logging_steps", "hub_token", "seed", "disable_tqdm"} & set(found)
-
-
-# ---- the end of a training ----
-
-
-@pytest.fixture
-def trainer(tmp_path, tiny_generator, tiny_tokenizer):
-    """`trainer(folder, **arguments)`: of 40 rows in batches of 4, ten steps an epoch, with dropout."""
-
-    def build(folder: str, **arguments) -> MleTrainer:
-        rows = [
-            {"input_ids": [4 + i % 16, 2], "attention_mask": [1, 1], "labels": [4 + 3 * i % 16, 2]} for i in range(40)
-        ]
-        settings = {
-            "output_dir": str(tmp_path / folder), "per_device_train_batch_size": 4, "learning_rate": 0.05,
-            "eval_strategy": "steps", "eval_steps": 2, "save_strategy": "steps", "save_steps": 2, "use_cpu": True,
-            "disable_tqdm": True, "sample_rows": 0, "logging_strategy": "no", "max_steps": 25,
-        }  # fmt: skip
-        torch.manual_seed(0)
-        model = tiny_generator(output_dropout=0.5)
-        data = Dataset.from_list(rows)
-        return MleTrainer(
-            model, MleConfig(**{**settings, **arguments}), train_dataset=data, eval_dataset=data.select(range(8)),
-            data_collator=DataCollatorForSeq2Seq(tiny_tokenizer), processing_class=tiny_tokenizer,
-        )  # fmt: skip
-
-    return build
-
-
-@pytest.mark.parametrize(
-    ("arguments", "last"),
-    [
-        ({"max_steps": 6}, 6),  # in the middle of an epoch
-        ({"max_steps": 10}, 10),
-        ({"max_steps": -1, "num_train_epochs": 1, "save_strategy": "epoch", "eval_strategy": "epoch"}, 10),
-        ({"early_stopping_patience": 1, "early_stopping_threshold": 9.0}, 4),
-        ({"max_steps": 6, "load_best_model_at_end": True, "metric_for_best_model": "eval_loss"}, 6),
-    ],
-    ids=["steps", "whole epoch of steps", "epochs", "stopped early", "best"],
-)
-def test_from_the_checkpoint_of_its_end_a_training_goes_no_step_further(trainer, arguments, last):
-    whole = trainer("run", **arguments)
-    train_from(whole, None)
-    assert whole.state.global_step == last
-    end = f"{whole.args.output_dir}/checkpoint-{last}"
-    assert has_ended(end)
-    resumed = trainer("run", **arguments)
-    train_from(resumed, end)
-    assert resumed.state.global_step == last
-    torch.testing.assert_close(resumed.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)
-    assert resumed.state.best_model_checkpoint == whole.state.best_model_checkpoint
-
-
-def test_from_an_earlier_checkpoint_it_goes_on_to_the_same_end(trainer):
-    whole = trainer("run", max_steps=7, save_total_limit=5)
-    train_from(whole, None)
-    middle = f"{whole.args.output_dir}/checkpoint-4"
-    assert not has_ended(middle)
-    resumed = trainer("run", max_steps=7)
-    train_from(resumed, middle)
-    assert resumed.state.global_step == 7
-    torch.testing.assert_close(resumed.model.state_dict(), whole.model.state_dict(), rtol=0, atol=0)

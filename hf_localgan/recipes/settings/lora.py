@@ -21,14 +21,14 @@ class LoraArguments:
         },
     )
     lora_alpha: float | None = field(
-        default=None, metadata={"help": "Adapters count `lora_alpha / lora_rank` times. By default once."}
+        default=None, metadata={"help": "What adapters add is multiplied by `lora_alpha / lora_rank`, by default 1."}
     )
-    lora_dropout: float = field(default=0.0, metadata={"help": "On what the adapters read."})
+    lora_dropout: float = field(default=0.0, metadata={"help": "Dropout on the input of adapters."})
     lora_targets: list[str] | None = field(
         default=None,
         metadata={
-            "help": "Layers with an adapter: ends of their names, or `all-linear`. By default PEFT's choice for the "
-            "architecture (`q` and `v` of T5, `q_proj` and `v_proj` of BART), and `all-linear` where it has none."
+            "help": "Layers that get an adapter: ends of their names, or `all-linear`. By default PEFT's choice for "
+            "the architecture (`q` and `v` of T5, `q_proj` and `v_proj` of BART), and `all-linear` where it has none."
         },
     )
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from transformers import TrainerState
 
+from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.stored import stored_comparison, stored_evaluation
 from hf_localgan.hub.model_card import write_model_card
 from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
@@ -85,7 +86,7 @@ def write_card(
     Returns:
         The file.
     """
-    progress = training_progress(vars(state))
+    progress = training_progress(vars(state), args.load_best_model_at_end)
     return _write(Path(folder), trainer, changed_settings(args), progress, example, **described)
 
 
@@ -125,7 +126,8 @@ def card_of_folder(
         )
     trainer = _trainer(folder, config, saved, report)
     settings = stored_settings(saved, trainer.config_class) if saved else []
-    progress = training_progress(_read_if_there(folder / "trainer_state.json"))
+    load_best_model = bool(saved.get("load_best_model_at_end", True))
+    progress = training_progress(_read_if_there(folder / "trainer_state.json"), load_best_model)
     described = {"license": license, "language": language, "datasets": datasets}
     described = {
         name: _saved_list(saved.get(f"card_{name}")) if value is None else value for name, value in described.items()
@@ -138,27 +140,23 @@ def card_of_folder(
     return _write(folder, trainer, settings, progress, example, repo_id=name, base_model=base_model, **described)
 
 
-def training_progress(state: Mapping[str, Any]) -> dict[str, Any]:
-    """What a training says of its course: steps, and the validation scores of the best or the last evaluation.
+def training_progress(state: Mapping[str, Any], load_best_model: bool) -> dict[str, Any]:
+    """What a training says of its course: steps, and the validation scores of the checkpoint that was chosen.
 
     Args:
         state: what `trainer_state.json` holds.
+        load_best_model: its `load_best_model_at_end`.
     """
     if not state.get("global_step"):
         return {}
     progress = {"steps": state["global_step"]}
     if state.get("epoch"):
         progress["epochs"] = round(state["epoch"], 2)
-    evaluations = {}
-    for entry in state.get("log_history", ()):
-        if any(name in entry for name in VALIDATION):
-            evaluations[entry["step"]] = evaluations.get(entry["step"], {}) | entry
-    best = state.get("best_global_step")
-    step = best if best in evaluations else max(evaluations, default=None)
-    if step is not None:
-        progress["best evaluation, at step" if step == best else "last evaluation, at step"] = step
-        found = evaluations[step]
-        progress |= {title: round(found[name], 4) for name, title in VALIDATION.items() if found.get(name) is not None}
+    chosen = chosen_evaluation(state, load_best_model, VALIDATION)
+    if chosen is not None:
+        progress["best evaluation, at step" if chosen.is_best else "last evaluation, at step"] = chosen.step
+        scores = {name: value for name, value in chosen.scores.items() if value is not None}
+        progress |= {title: round(scores[name], 4) for name, title in VALIDATION.items() if name in scores}
     return progress
 
 

@@ -1,6 +1,8 @@
-"""Saving of trainers: checkpoints and final outputs appear whole or not at all."""
+"""Checkpoints of trainers: they appear whole or not at all, and a training that has ended stays as it is."""
 
 import json
+import logging
+import math
 import os
 import shutil
 import tempfile
@@ -9,27 +11,37 @@ from contextlib import contextmanager
 from json import JSONDecodeError
 from pathlib import Path
 from pickle import UnpicklingError
+from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
+from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_localgan.trainers.base.publishing import PublishingMixin
 
 STAGING = ".saving"
 
+logger = logging.getLogger(__name__)
+
 
 class CheckpointMixin(PublishingMixin, Trainer):
-    """Writes checkpoints under another name and renames them when they are whole.
+    """Writes checkpoints under another name and renames them when they are whole; knows the end of a training.
 
     A full disk, Ctrl-C or a kill at any moment leaves the checkpoints there were, and nothing that looks like one and
     is not. The training arguments are saved as JSON; the pickle that the Trainer writes is left out.
+
+    A training that is resumed from the checkpoint of its end takes no step, says so, and leaves what the uninterrupted
+    training has left, the best model where `load_best_model_at_end` is set. (The stock Trainer begins another step.) It
+    goes on if more is asked for: a larger `max_steps` or `num_train_epochs`, or, after it was stopped early, other
+    settings of what stopped it.
     """
 
     _staging: Path | None = None
+    _ended_in: str | None = None  # the checkpoint, if the training was resumed at its end
 
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)
@@ -87,6 +99,74 @@ class CheckpointMixin(PublishingMixin, Trainer):
             arguments = json.dumps(arguments, indent=2, sort_keys=True)
             (Path(temporary) / "training_args.json").write_text(arguments + "\n", encoding="utf-8")
             _move_all(Path(temporary), output_dir)
+
+    # ---- the end of a training ----
+
+    def _init_training_state(
+        self, max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+    ) -> tuple[int, int]:
+        settings = {name: state["args"] for name, state in self._exported().items()}  # as they are asked for now
+        begun = super()._init_training_state(
+            max_steps, num_update_steps_per_epoch, num_train_epochs, resume_from_checkpoint, trial
+        )
+        self._ended_in = None
+        if resume_from_checkpoint is None:
+            return begun
+        saved = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        for name, state in self._exported().items():
+            # The Trainer saves the states of these callbacks alone that were there when the state was made.
+            self.state.stateful_callbacks.setdefault(name, state)
+        self._find_best_model(saved, Path(resume_from_checkpoint))
+        if is_at_end(saved, max_steps, settings):
+            self._ended_in = str(resume_from_checkpoint)
+            self._require_best_model(saved)
+            if self.is_world_process_zero():
+                logger.warning(
+                    'The training had ended in "%s", so it takes no step. To go on, set a larger `max_steps` or '
+                    "`num_train_epochs`, or change the settings that stopped it.", self._ended_in,
+                )  # fmt: skip
+        return begun
+
+    def _exported(self) -> dict[str, dict[str, Any]]:
+        """What the callbacks that keep a state would save now, by the names of their classes."""
+        callbacks = [one for one in self.callback_handler.callbacks if isinstance(one, ExportableState)]
+        return {type(callback).__name__: callback.state() for callback in callbacks}
+
+    def _find_best_model(self, saved: TrainerState, checkpoint: Path):
+        """Looks for the best checkpoint beside the one that is resumed, for the output folder may have been moved."""
+        best = saved.best_model_checkpoint
+        if best is not None and not Path(best).is_dir():
+            beside = checkpoint.resolve().parent / Path(best).name
+            self.state.best_model_checkpoint = str(beside) if beside.is_dir() else None
+
+    def _require_best_model(self, saved: TrainerState):
+        if self.args.load_best_model_at_end and saved.best_model_checkpoint and not self.state.best_model_checkpoint:
+            raise ValueError(
+                f'The training had ended, and the best of its models was that of "{saved.best_model_checkpoint}", '
+                "which is gone. Put it beside the checkpoint that is resumed, or set `load_best_model_at_end` to false "
+                "to keep the last model."
+            )
+
+    def _run_epoch(self, *args, **kwargs):
+        if self._ended_in is None:
+            return super()._run_epoch(*args, **kwargs)
+        self.control.should_training_stop = True
+
+    def _finalize_training(self, *args, **kwargs):
+        if self._ended_in is not None:
+            self._load_rng_state(self._ended_in)
+            for callback in self.callback_handler.callbacks:  # why it was stopped, for example
+                saved = self.state.stateful_callbacks.get(type(callback).__name__)
+                if isinstance(callback, ExportableState) and isinstance(saved, dict):
+                    for attribute, value in saved["attributes"].items():
+                        setattr(callback, attribute, value)
+        return super()._finalize_training(*args, **kwargs)
+
+    def log(self, logs: dict[str, float], start_time: float | None = None):
+        if self._ended_in is None or "train_runtime" not in logs:  # which says nothing of a training without a step
+            super().log(logs, start_time)
+
+    # ---- saving and loading ----
 
     def _save_extra(self, folder: Path):
         """Saves what stands beside model and tokenizer, the `parts` above all; `folder` is renamed afterwards."""
@@ -154,6 +234,36 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _load_rng_state(self, checkpoint: str | None):
         with told_if_damaged(checkpoint):
             super()._load_rng_state(checkpoint)
+
+
+def is_at_end(saved: TrainerState, max_steps: int, settings: dict[str, dict[str, Any]]) -> bool:
+    """Whether a training that is resumed has nothing left to do.
+
+    Args:
+        saved: of the checkpoint.
+        max_steps: updates that are asked for now.
+        settings: of the callbacks that keep a state, as they are asked for now, by the names of their classes.
+
+    Returns:
+        `True` if all updates have been made; or if a callback had stopped the training for good, has the same settings
+        now, and no more updates are asked for. A callback that keeps no state says nothing of the next run.
+    """
+    if saved.global_step >= max_steps:
+        return True
+    states = {name: state for name, state in saved.stateful_callbacks.items() if isinstance(state, dict)}
+    control = states.pop(TrainerControl.__name__, None)
+    if control is None or not control["args"]["should_training_stop"] or max_steps > saved.max_steps:
+        return False
+    return any(has_stopped(state) and settings.get(name) == state["args"] for name, state in states.items())
+
+
+def has_stopped(state: dict[str, dict[str, Any]]) -> bool:
+    """Whether the saved state of a callback says that it has stopped the training.
+
+    It does by a `reason` among its attributes, or, as transformers' early stopping, by a patience that has run out.
+    """
+    attributes, patience = state["attributes"], state["args"].get("early_stopping_patience", math.inf)
+    return attributes.get("reason") is not None or attributes.get("early_stopping_patience_counter", 0) >= patience
 
 
 @contextmanager

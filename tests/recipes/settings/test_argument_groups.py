@@ -20,7 +20,7 @@ from hf_localgan.recipes import (
 )
 from hf_localgan.trainers import MleConfig
 
-NOT_A_SHAPE = {"model", "model_revision", "trust_remote_code", "base_model", "word_vectors"}
+NOT_A_SHAPE = {"generator", "generator_revision", "trust_remote_code", "base_model", "word_vectors"}
 NOT_A_SHAPE |= {"lora_rank", "lora_alpha", "lora_dropout", "lora_targets"}
 FROM_THE_TOKENIZER = {"vocab_size", "encoder_vocab_size", "pad_token_id", "bos_token_id", "eos_token_id"}
 FIXED = {"decoder_start_token_id", "use_cache", "is_encoder_decoder"}
@@ -157,7 +157,7 @@ def test_a_generator_that_exists_is_loaded_with_its_tokenizer(tiny_generator, ti
     tiny_generator().save_pretrained(tmp_path / "saved")
     tiny_tokenizer.save_pretrained(tmp_path / "saved")
     monkeypatch.setenv("FOLDER", str(tmp_path))
-    model, tokenizer = GeneratorArguments(model="$FOLDER/saved").load()
+    model, tokenizer = GeneratorArguments(generator="$FOLDER/saved").load()
     same, _ = load_generator(tmp_path / "saved")
     torch.testing.assert_close(model.state_dict(), same.state_dict(), rtol=0, atol=0)
     assert tokenizer.get_vocab() == tiny_tokenizer.get_vocab()

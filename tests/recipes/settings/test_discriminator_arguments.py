@@ -54,7 +54,7 @@ def made(corpus, **settings):
     ("settings", "told"),
     [
         ({"generator": "a", "word_vectors": "b"}, "Only one of `generator` and `word_vectors`"),
-        ({"model": "a", "energy_model": "b"}, "Only one of `model` and `energy_model`"),
+        ({"discriminator": "a", "energy": "b"}, "Only one of `discriminator` and `energy`"),
         ({"head": "linear"}, '`head` must be one of "mlp", "bilinear", got "linear"'),
         ({"filters": 0}, "`filters` must be at least 1, got 0"),
         ({"vector_size": -1}, "`vector_size` must not be negative, got -1"),
@@ -130,7 +130,7 @@ def test_an_energy_lends_its_body_and_its_tokenizer(corpus, tmp_path, tiny_token
     energy.word_vectors.load(torch.randn(20, 4), range(4, 20))
     energy.save_pretrained(tmp_path / "energy")
     tiny_tokenizer.save_pretrained(tmp_path / "energy")
-    model, tokenizer = made(corpus, energy_model=str(tmp_path / "energy"), mean_field_steps=3, head_size=6, dropout=0)
+    model, tokenizer = made(corpus, energy=str(tmp_path / "energy"), mean_field_steps=3, head_size=6, dropout=0)
     config = model.config
     assert (config.body, config.head, config.mean_field_steps, config.head_size) == ("dbm", "mlp", 3, 6)
     assert torch.equal(model.body.visible_to_hidden, energy.visible_to_hidden)
@@ -141,7 +141,7 @@ def test_a_discriminator_that_exists_is_loaded_with_its_tokenizer(corpus, tmp_pa
     model, tokenizer = made(corpus)
     model.save_pretrained(tmp_path / "discriminator")
     tokenizer.save_pretrained(tmp_path / "discriminator")
-    found, own = made(corpus, model=str(tmp_path / "discriminator"), filters=9)
+    found, own = made(corpus, discriminator=str(tmp_path / "discriminator"), filters=9)
     torch.testing.assert_close(found.state_dict(), model.state_dict())
     assert own.get_vocab() == tokenizer.get_vocab()
     tiny_generator().save_pretrained(tmp_path / "generator")

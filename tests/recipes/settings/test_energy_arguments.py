@@ -59,9 +59,10 @@ def made(corpus, **settings):
         ({"generator": "a", "word_vectors": "b"}, "Only one of `generator` and `word_vectors`"),
         ({"vector_size": 0}, "`vector_size` must be at least 1, got 0"),
         ({"hidden_size": 0}, "`hidden_size` must be at least 1, got 0"),
-        ({"energy": "boltzmann"}, '`energy` must be one of "dbm", "printed", "rbm_pair", got "boltzmann"'),
+        ({"energy_type": "boltzmann"}, '`energy_type` must be one of "dbm", "printed", "rbm_pair", got "boltzmann"'),
+        ({"energy": "rbm_pair"}, "is a type of energies. Set `energy_type: rbm_pair`"),
         ({"visible_std": "2"}, '`visible_std` must be one of "unit", "learned", got "2"'),
-        ({"energy": "rbm_pair", "visible_std": "learned"}, "learned"),
+        ({"energy_type": "rbm_pair", "visible_std": "learned"}, "learned"),
     ],
 )
 def test_settings_that_cannot_be_built_are_refused_before_anything_is_loaded(settings, told):
@@ -81,6 +82,7 @@ def test_names_of_one_parser_do_not_clash_and_defaults_are_the_models():
     assert len(names) == len(set(names))
     shape = {field.name: field.default for field in fields(EnergyArguments)}
     config = DbmConfig()
+    shape["energy"] = shape.pop("energy_type")
     for name in set(shape) & {field.name for field in fields(DbmConfig)}:
         assert shape[name] == getattr(config, name), name
 
@@ -143,7 +145,7 @@ def test_an_energy_that_exists_is_loaded_with_its_tokenizer(corpus, tmp_path, ti
     with pytest.raises((OSError, ValueError)):  # no tokenizer yet
         load_energy(str(tmp_path / "energy"))
     tokenizer.save_pretrained(tmp_path / "energy")
-    found, own = made(corpus, model=str(tmp_path / "energy"), vector_size=9)
+    found, own = made(corpus, energy=str(tmp_path / "energy"), vector_size=9)
     torch.testing.assert_close(found.state_dict(), model.state_dict())
     assert own.get_vocab() == tokenizer.get_vocab()
     rivals = EnergyReportArguments(rivals=[str(tmp_path / "energy")], clusters=2).settings()

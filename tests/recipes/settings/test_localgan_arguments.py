@@ -11,6 +11,7 @@ from hf_localgan import load_pairs
 from hf_localgan.data import train_tokenizer
 from hf_localgan.recipes import (
     DataArguments,
+    EarlierStages,
     EvaluationArguments,
     RecipeParser,
     StageArguments,
@@ -18,11 +19,11 @@ from hf_localgan.recipes import (
     check_same_tokens,
     make_monitor,
 )
-from hf_localgan.recipes.adversarial import EarlierStages
 from hf_localgan.trainers import GanAelConfig, LocalGanConfig
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 CONFIGS = {"train_localgan": LocalGanConfig, "train_gan_ael": GanAelConfig}
+PARTS = {LocalGanConfig: ("discriminator", "energy"), GanAelConfig: ("discriminator",)}
 FILES = sorted(
     path for path in RECIPES.glob("*/*.yaml") if re.search("recipes/train_(localgan|gan_ael).py", path.read_text())
 )
@@ -36,7 +37,7 @@ def read(path: Path, tmp_path, monkeypatch, *words: str) -> tuple:
     parser = RecipeParser(DataArguments, StageArguments, EvaluationArguments, config)
     groups = parser.read([str(path), "--use_cpu", *words])
     data, stages, _, args = groups
-    return *groups, EarlierStages(data, stages, args, parser.folder, with_energy=config is LocalGanConfig)
+    return *groups, EarlierStages(data, stages, args, parser.folder, PARTS[config])
 
 
 def test_there_is_a_file_for_every_corpus_that_the_recipe_is_meant_for():
@@ -84,8 +85,8 @@ def test_the_papers_files_say_what_the_paper_says(tmp_path, monkeypatch):
     assert (tokens.vocab_size, generator.embedding_size, generator.hidden_size) == (40_000, 200, 256)
     assert generator.word_vectors == "${HF_LOCALGAN_GLOVE}"
     _, energy, *_ = earlier.read("energy")
-    assert (energy.hidden_size, energy.top_size, energy.energy) == (128, 128, "dbm") and energy.generator
-    assert earlier.read("discriminator")[1].energy_model
+    assert (energy.hidden_size, energy.top_size, energy.energy_type) == (128, 128, "dbm") and energy.generator
+    assert earlier.read("discriminator")[1].energy
 
 
 def test_options_win_over_a_stages_file_and_the_whole_wins_over_both(tmp_path, monkeypatch):
@@ -100,7 +101,7 @@ def test_options_win_over_a_stages_file_and_the_whole_wins_over_both(tmp_path, m
 def test_a_stages_file_on_a_command_line_may_be_named_from_the_working_folder(tmp_path, monkeypatch):
     (tmp_path / "mine.yaml").write_text("hidden_size: 9\noutput_dir: out\n")
     monkeypatch.chdir(tmp_path)
-    words = ["--mle_config", "mine.yaml", "--discriminator_model", "$HOME/some"]
+    words = ["--mle_config", "mine.yaml", "--discriminator", "$HOME/some"]
     _, stages, *_, earlier = read(RECIPES / "smalltalk" / "localgan.yaml", tmp_path, monkeypatch, *words)
     assert earlier.read("mle")[1].hidden_size == 9
     assert earlier.given["discriminator"] == str(Path.home() / "some")
@@ -110,6 +111,19 @@ def test_a_command_line_with_a_config_takes_back_what_the_file_gives(tmp_path, m
     (tmp_path / "some.yaml").write_text("generator: folder\n# recipes/train_localgan.py\n")
     _, stages, *_ = read(tmp_path / "some.yaml", tmp_path, monkeypatch, "--mle_config", "other.yaml")
     assert (stages.generator, stages.mle_config) == (None, "other.yaml")
+
+
+def test_stages_are_those_of_the_parts_that_are_asked_for(tmp_path, monkeypatch):
+    data, stages, _, args, _ = read(RECIPES / "smalltalk" / "localgan.yaml", tmp_path, monkeypatch)
+
+    def asked(*names: str) -> list[str]:
+        return list(EarlierStages(data, stages, args, RECIPES / "smalltalk", names).given)
+
+    assert asked("discriminator", "energy") == ["mle", "energy", "discriminator"]  # in the order of the stages
+    assert asked("discriminator") == ["mle", "discriminator"] and asked("energy") == ["mle", "energy"]
+    assert asked() == ["mle"]
+    with pytest.raises(ValueError, match="No stage makes the part `radar`. There are stages for energy, discriminator"):
+        asked("discriminator", "radar")
 
 
 # ---- the monitor ----

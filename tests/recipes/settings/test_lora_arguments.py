@@ -43,9 +43,9 @@ def test_adapters_are_on_the_layers_that_are_asked_for(name, targets, layers, sa
     assert isinstance(model, PeftModel) and adapted_layers(model) == layers and len(tokenizer) == 20
     config = model.peft_config["default"]
     assert (config.r, config.lora_alpha, config.lora_dropout) == (3, 3, 0.1)
-    assert config.base_model_name_or_path == chosen.model
+    assert config.base_model_name_or_path == chosen.generator
     given = {"input_ids": torch.tensor([[4, 5, 2]]), "decoder_input_ids": torch.tensor([[1, 9]])}
-    plain = load_generator(chosen.model)[0]
+    plain = load_generator(chosen.generator)[0]
     torch.testing.assert_close(model.eval()(**given).logits, plain(**given).logits)  # they begin with nothing
 
 
@@ -90,7 +90,7 @@ def test_settings_that_say_nothing_are_refused(settings, told):
 
 
 def test_a_generator_from_scratch_has_no_adapters():
-    with pytest.raises(ValueError, match="Name it by `model`"):
+    with pytest.raises(ValueError, match="Name it by `generator`"):
         GeneratorArguments(lora_rank=8)
 
 
@@ -109,7 +109,7 @@ def test_recurrent_layers_cannot_have_adapters(tiny_generator):
 
 
 def test_the_settings_are_read_from_files_and_command_lines(tmp_path):
-    (tmp_path / "one.yaml").write_text("model: some/where\nlora_rank: 8\nlora_targets: [q, k]\n")
+    (tmp_path / "one.yaml").write_text("generator: some/where\nlora_rank: 8\nlora_targets: [q, k]\n")
     parser = RecipeParser(GeneratorArguments)
     (found,) = parser.read([str(tmp_path / "one.yaml"), "--lora_alpha", "16"])
     assert (found.lora_rank, found.lora_alpha, found.lora_targets) == (8, 16.0, ["q", "k"])

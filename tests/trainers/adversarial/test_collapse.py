@@ -119,8 +119,11 @@ def test_a_resumed_run_remembers_the_highest_values_and_the_first_length(family,
     assert run.guard.first_length == 3.0
     state = json.loads((tmp_path / "run" / "checkpoint-6" / "trainer_state.json").read_text())
     assert state["stateful_callbacks"]["CollapseGuard"]["attributes"]["reason"] == run.guard.reason
-    # Whoever goes on in spite of that is told again.
-    again = players(family("t5"), pairs(8), pairs(2), monitor=monitor(1.3), **settings)
+    ended = players(family("t5"), pairs(8), pairs(2), monitor=monitor(1.3), **settings)
+    ended.train(resume_from_checkpoint=True)
+    assert ended.state.global_step == 6 and ended.guard.reason == run.guard.reason
+    # Whoever goes on in spite of that, by another setting of the guard, is told again.
+    again = players(family("t5"), pairs(8), pairs(2), monitor=monitor(1.3), collapse_share=0.55, **settings)
     again.train(resume_from_checkpoint=True)
     assert again.state.global_step == 8 and again.guard.reason == "stopped at step 8: `eval_ent_4` fell from 3 to 1.3"
 

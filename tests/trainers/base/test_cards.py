@@ -54,9 +54,13 @@ def test_the_course_of_a_training_is_told():
     history = [{"step": 2, "eval_loss": 3.14159, "epoch": 1.0}, {"step": 4, "eval_loss": 3.5}, {"step": 4, "loss": 1.0}]
     state = {"global_step": 4, "epoch": 2.0, "log_history": history, "best_global_step": 2}
     told = {"steps": 4, "epochs": 2.0, "best evaluation, at step": 2, "validation loss": 3.1416}
-    assert training_progress(state) == told
-    assert "last evaluation, at step" in training_progress({**state, "best_global_step": None})
-    assert training_progress({}) == {}
+    assert training_progress(state, load_best_model=True) == told
+    assert "last evaluation, at step" in training_progress({**state, "best_global_step": None}, load_best_model=True)
+    # the weights that are left are those of the last step, whichever evaluation was the best
+    history.append({"step": 4, "eval_loss": 4.25})
+    last = {"steps": 4, "epochs": 2.0, "last evaluation, at step": 4, "validation loss": 4.25}
+    assert training_progress(state, load_best_model=False) == last
+    assert training_progress({}, load_best_model=True) == {}
 
 
 def test_scores_of_other_weights_are_not_shown(folder):

@@ -23,8 +23,7 @@ from hf_localgan.hub.upload import UploadError
 from hf_localgan.models import DbmModel, PairDiscriminator
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes import checkpoint_to_resume, finish_matching, finish_training
-from hf_localgan.recipes.discriminator import load_discriminator
-from hf_localgan.recipes.energy import load_energy
+from hf_localgan.recipes.parts import load_discriminator, load_energy
 from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig, MatchingConfig, MatchingTrainer
 from hf_localgan.trainers.base.cards import card_of_folder
 

@@ -246,7 +246,8 @@ import os, signal, sys
 from pathlib import Path
 import torch, transformers.modeling_utils
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
-from hf_localgan.trainers import MleConfig, MleTrainer, checkpoints
+from hf_localgan.trainers import MleConfig, MleTrainer
+from hf_localgan.trainers.base import checkpoints
 
 output, moment = Path(sys.argv[1]), sys.argv[2]
 

@@ -1,0 +1,40 @@
+"""Which checkpoint of a training is left at its end, and what its evaluation has measured."""
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+
+class ChosenEvaluation(NamedTuple):
+    """The evaluation of the model that a training leaves.
+
+    Attributes:
+        step: updates that the model had.
+        is_best: whether it was chosen as the best one; else it is the last one that was evaluated.
+        scores: all that was logged by the evaluation, by its keys such as `eval_loss`.
+    """
+
+    step: int
+    is_best: bool
+    scores: dict[str, Any]
+
+
+def chosen_evaluation(
+    state: Mapping[str, Any], load_best_model: bool, keys: Collection[str]
+) -> ChosenEvaluation | None:
+    """The evaluation of the best model where that is loaded at the end, else the last evaluation.
+
+    Args:
+        state: of the training, what `trainer_state.json` holds or `vars(trainer.state)`.
+        load_best_model: the training's `load_best_model_at_end`.
+        keys: what evaluations log, such as `eval_loss`; entries of the log without any of them are no evaluations.
+
+    Returns:
+        `None` if nothing was evaluated.
+    """
+    evaluations: dict[int, dict[str, Any]] = {}
+    for entry in state.get("log_history", ()):
+        if any(key in entry for key in keys):
+            evaluations[entry["step"]] = evaluations.get(entry["step"], {}) | entry
+    best = state.get("best_global_step") if load_best_model else None
+    step = best if best in evaluations else max(evaluations, default=None)
+    return None if step is None else ChosenEvaluation(step, step == best, evaluations[step])

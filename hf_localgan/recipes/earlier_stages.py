@@ -1,0 +1,269 @@
+"""The stages before an adversarial training: they make what the training starts from and is not given."""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any, ClassVar
+
+import yaml
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.hub.download import CHECKPOINT, split_place
+from hf_localgan.models.loading import load_generator
+from hf_localgan.recipes.discriminator import train_discriminator
+from hf_localgan.recipes.energy import train_energy
+from hf_localgan.recipes.generator import train_generator
+from hf_localgan.recipes.parser import RecipeParser, expand_path
+from hf_localgan.recipes.parts import LOADERS
+from hf_localgan.recipes.resuming import checkpoint_to_resume
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.discriminator import DiscriminatorArguments
+from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.generator import GeneratorArguments
+from hf_localgan.recipes.settings.stages import StageArguments
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.recipes.stage import Stage, fingerprints, settings_of
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
+from hf_localgan.trainers.matching.config import MatchingConfig
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.mle.trainer import MleTrainer
+
+
+class EarlierStages:
+    """Makes the generator by maximum likelihood, and the parts that stand beside it, each in a stage of its own.
+
+    Args:
+        data: the pairs of all stages.
+        stages: the files of the stages, and what is given instead.
+        args (`GanConfig`): of the adversarial trainer.
+        folder: to which the files of the stages are relative.
+        part_names: parts beside the generator, of "energy" and "discriminator".
+
+    Attributes:
+        given: the folder or Hub id that is given instead of each stage, `None` for a stage that is run.
+
+    Raises:
+        ValueError: for a part that no stage makes, and an environment variable that is not set.
+    """
+
+    SETTINGS: ClassVar[dict[str, tuple[type, ...]]] = {  # in the order in which the stages are run
+        "mle": (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, MleConfig),
+        "energy": (DataArguments, TokenizerArguments, EnergyArguments, EnergyReportArguments, DbmTrainingConfig),
+        "discriminator": (DataArguments, TokenizerArguments, DiscriminatorArguments, MatchingConfig),
+    }
+
+    def __init__(self, data: DataArguments, stages: StageArguments, args, folder: Path, part_names: Sequence[str]):
+        known = [name for name in self.SETTINGS if name != "mle"]
+        unknown = [name for name in part_names if name not in known]
+        if unknown:
+            raise ValueError(f"No stage makes the part `{unknown[0]}`. There are stages for {', '.join(known)}.")
+        self.data, self.stages, self.args, self.folder = data, stages, args, folder
+        self.part_names = tuple(name for name in known if name in part_names)
+        self.given = {"mle": stages.given("generator"), **{name: stages.given(name) for name in self.part_names}}
+
+    def folder_of(self, name: str) -> Path:
+        return Path(self.args.output_dir) / "stages" / name
+
+    def read(self, name: str, checkpoint: str | None = None) -> tuple:
+        """The settings of a stage, the pairs' left out."""
+        config = Path(expand_path(getattr(self.stages, f"{name}_config"), f"{name}_config"))
+        path = self.folder / config
+        if not path.is_file() and config.is_file():  # on a command line names are relative to the working folder
+            path = config
+        shared = {field: getattr(self.args, field) for field in ("seed", "use_cpu", "disable_tqdm")}
+        shared |= {"output_dir": self.folder_of(name)} | ({"resume_from_checkpoint": checkpoint} if checkpoint else {})
+        words = [word for text in getattr(self.stages, f"{name}_options") or () for word in _words(text, name)]
+        words += [f"--{field}={value}" for field, value in shared.items()]
+        parser = RecipeParser(*self.SETTINGS[name])
+        parser.prog += f": stage {name}"
+        try:
+            return parser.read([str(path), *words])[1:]
+        except ValueError as error:
+            raise ValueError(f"Stage {name}: {error}") from error
+
+    # ---- before the first stage ----
+
+    def check(self):
+        """Looks at all settings and at all that is given, and fetches what an interrupted run has left on the Hub."""
+        args, wanted = self.args, self.args.resume_from_checkpoint
+        if wanted is not None and not CHECKPOINT.fullmatch(str(wanted)):
+            raise ValueError(
+                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
+                f"`resume_from_checkpoint` (it is {wanted!r}); or let it be `last-checkpoint`, together with "
+                "`hub_model_id`, for a run that is only on the Hub."
+            )
+        if not args.monitor_queries and args.metric_for_best_model in ("quality", "eval_quality"):
+            raise ValueError(
+                "`load_best_model_at_end` chooses by `eval_quality`, which needs answers to validation queries, but "
+                "`monitor_queries` is 0. Set it, or another `metric_for_best_model`."
+            )
+        loaders = {"mle": load_generator, **LOADERS}
+        given = {name: path for name, path in self.given.items() if path is not None}
+        for name, path in given.items():
+            loaders[name](path)
+        settings = {name: self.read(name) for name in self.given if name not in given}
+        if "energy" not in self.part_names and "discriminator" in settings and settings["discriminator"][1].energy:
+            raise ValueError(
+                "Stage discriminator: its file or options name an `energy`, but this objective has no energy. Leave it "
+                "out, so that the discriminator has convolutions."
+            )
+        if "energy" in settings and settings["energy"][1].energy_type == "printed":
+            raise ValueError("Stage energy: Eq. 8 as printed cannot be trained. Leave out `energy_type: printed`.")
+        for name, (_, model, *_) in settings.items():  # what would only show after the stages before
+            vectors = getattr(model, "word_vectors", None)
+            if vectors is not None and not Path(expand_path(vectors, "word_vectors")).is_file():
+                raise ValueError(f'Stage {name}: There is no word vector file "{vectors}".')
+        generator = given.pop("mle", None) or self._tokenizer(*settings["mle"][:2])
+        if given:
+            self.check_tokenizers({"generator": generator, **given})
+        if wanted is not None:
+            self._fetch(wanted)
+
+    def _fetch(self, wanted: str):
+        """Brings a checkpoint of the Hub, and the stages before it, to where a run on this machine leaves them."""
+        args = self.args
+        checkpoint, args.resume_from_checkpoint = checkpoint_to_resume(args), None
+        last = get_last_checkpoint(args.output_dir)
+        if last is None or Path(last).resolve() != Path(checkpoint).resolve():
+            raise ValueError(
+                f"`resume_from_checkpoint` is `{wanted}`, but an interrupted run goes on from the last checkpoint of "
+                f'`output_dir`, "{last}". Take another `output_dir`, or leave out `resume_from_checkpoint`.'
+            )
+
+    def _tokenizer(self, tokens: TokenizerArguments, generator: GeneratorArguments) -> str | None:
+        """Where the tokenizer of a generator that is trained here is from; `None` if it is trained, too."""
+        if generator.generator is not None:
+            return expand_path(generator.generator, "generator")
+        if tokens.tokenizer is not None:
+            return expand_path(tokens.tokenizer, "tokenizer")
+        return next((self.given[name] for name in self.part_names if self.given[name] is not None), None)
+
+    @staticmethod
+    def check_tokenizers(paths: Mapping[str, str]):
+        """Refuses parts whose tokenizer is not the generator's.
+
+        Args:
+            paths: folder or id of every part, `generator` among them.
+        """
+        places = {name: split_place(str(path)) for name, path in paths.items()}
+        tokenizers = {
+            name: AutoTokenizer.from_pretrained(place, subfolder=inside) for name, (place, inside) in places.items()
+        }
+        for name, tokenizer in tokenizers.items():
+            check_same_tokens(name, paths[name], tokenizer, paths["generator"], tokenizers["generator"])
+
+    # ---- the stages ----
+
+    def train(self) -> dict[str, str]:
+        """Runs the stages that are neither given nor finished.
+
+        Returns:
+            The folder or id of the `generator` and of every part, all with one tokenizer.
+
+        Raises:
+            ValueError: if a stage was begun with other settings, or a part has another tokenizer.
+        """
+        made = {"generator": self.given["mle"] or self._train_generator()}
+        if "energy" in self.part_names:
+            made["energy"] = self.given["energy"] or self._train_energy(made)
+        if "discriminator" in self.part_names:
+            made["discriminator"] = self.given["discriminator"] or self._train_discriminator(made)
+        self.check_tokenizers(made)
+        return made
+
+    def _train_generator(self) -> str:
+        tokens, generator, evaluation, args = self.read("mle")
+        tokens = replace(tokens, tokenizer=self._tokenizer(tokens, generator))
+        train = partial(train_generator, MleTrainer, self.data, tokens, generator, evaluation)
+        return self._run("mle", settings_of(self.data, tokens, generator, evaluation, args), train)
+
+    def _train_energy(self, made: Mapping[str, str]) -> str:
+        _, energy, report, args = self.read("energy")
+        source = {"tokenizer": made["generator"]}
+        if energy.generator is not None:
+            energy, source = replace(energy, generator=made["generator"]), {"generator": made["generator"]}
+        elif energy.energy is not None:
+            source = {"energy": expand_path(energy.energy, "energy")}
+        settings = settings_of(self.data, energy, report, args, without=("generator", "energy"))
+        train = partial(train_energy, self.data, TokenizerArguments(tokenizer=made["generator"]), energy, report)
+        return self._run("energy", settings | made_from(source), train)
+
+    def _train_discriminator(self, made: Mapping[str, str]) -> str:
+        _, discriminator, args = self.read("discriminator")
+        source = {"tokenizer": made["generator"]}
+        for name in ("generator", "energy"):
+            if getattr(discriminator, name) is not None:
+                discriminator, source = replace(discriminator, **{name: made[name]}), {name: made[name]}
+        if discriminator.discriminator is not None:
+            source = {"discriminator": expand_path(discriminator.discriminator, "discriminator")}
+        settings = settings_of(self.data, discriminator, args, without=("generator", "energy", "discriminator"))
+        train = partial(train_discriminator, self.data, TokenizerArguments(tokenizer=made["generator"]), discriminator)
+        return self._run("discriminator", settings | made_from(source), train)
+
+    def _run(self, name: str, settings: Mapping[str, Any], train: Callable[[Any], Any]) -> str:
+        """Runs a stage unless it is finished; returns its folder."""
+        stage = Stage(name, self.folder_of(name))
+        if stage.begin(settings):
+            *_, args = self.read(name, stage.checkpoint)
+            train(args)
+            stage.finish()
+        return str(stage.output)
+
+
+def check_same_tokens(
+    name: str, path: str, tokenizer: PreTrainedTokenizerBase, generator: str, own: PreTrainedTokenizerBase
+):
+    """Refuses a part that was made with another tokenizer than the generator's.
+
+    Args:
+        name: of the part, for the error.
+        path: of the part.
+        tokenizer: of the part.
+        generator: folder or id of the generator.
+        own: its tokenizer.
+
+    Raises:
+        ValueError: with the first token, in the order of its ids, that the tokenizers do not share.
+    """
+    ours, theirs = own.get_vocab(), tokenizer.get_vocab()
+    for token in sorted({**theirs, **ours}, key=lambda token: (ours.get(token, len(ours)), theirs.get(token, 0))):
+        if ours.get(token) != theirs.get(token):
+            has = [f"has the id {known[token]} in" if token in known else "is missing in" for known in (theirs, ours)]
+            raise ValueError(
+                f'The {name} "{path}" was made with another tokenizer than the generator "{generator}": the token '
+                f"{token!r} {has[0]} its own and {has[1]} the generator's. Leave out what names it, so that one is "
+                f'trained here; or train one by its own recipe with `--tokenizer "{generator}"`.'
+            )
+
+
+def made_from(parts: dict[str, str]) -> dict[str, dict[str, str]]:
+    """What a stage is made from, for its settings: fingerprints of weights and tokens of a folder, or a Hub id."""
+    marks = {}
+    for name, path in parts.items():
+        mark: Any = path
+        if name == "tokenizer" or Path(path).is_dir():
+            tokens = vocabulary_fingerprint(AutoTokenizer.from_pretrained(path))
+            weights = {} if name == "tokenizer" else fingerprints(path)
+            mark = hashlib.sha256(json.dumps([tokens, weights], sort_keys=True).encode()).hexdigest()[:16]
+        marks[name] = mark
+    return {"made_from": marks}
+
+
+def _words(text: str, name: str) -> list[str]:
+    """`name=value` of the options of a stage as words of a command line."""
+    field, mark, value = text.partition("=")
+    field = field.strip().removeprefix("--")
+    if not mark or not field:
+        raise ValueError(f"`{name}_options` are written `name=value`, got {text!r}.")
+    if value.strip().startswith("["):
+        try:
+            return [f"--{field}", *map(str, yaml.safe_load(value))]
+        except yaml.YAMLError as error:
+            raise ValueError(f"`{name}_options`: {text!r} holds no list: {' '.join(str(error).split())}") from error
+    return [f"--{field}={value.strip()}"]

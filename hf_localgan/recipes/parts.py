@@ -1,0 +1,65 @@
+"""Energies and discriminators, loaded from folders or the Hub, or made."""
+
+from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+
+from hf_localgan.data.encoding import check_tokenizer
+from hf_localgan.data.token_vectors import TokenVectors
+from hf_localgan.hub.download import split_place
+from hf_localgan.models.dbm.modeling_dbm import DbmModel
+from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
+
+
+def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
+    """An energy model that reads text, and its tokenizer.
+
+    Args:
+        path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/energy`.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: for another kind of model, or an energy over vectors alone.
+    """
+    place, inside = split_place(path)
+    model = AutoModel.from_pretrained(place, subfolder=inside)
+    if not isinstance(model, DbmModel):
+        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model.')
+    if model.word_vectors is None:
+        raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
+    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    check_tokenizer(tokenizer)
+    return model, tokenizer
+
+
+def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
+    """A discriminator and its tokenizer.
+
+    Args:
+        path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/discriminator`.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: for another kind of model.
+    """
+    place, inside = split_place(path)
+    model = AutoModel.from_pretrained(place, subfolder=inside)
+    if not isinstance(model, PairDiscriminator):
+        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no discriminator.')
+    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    check_tokenizer(tokenizer)
+    return model, tokenizer
+
+
+def make_energy(table: TokenVectors, config) -> DbmModel:
+    """A new energy over utterances whose vectors are means of the table's.
+
+    Args:
+        table: a vector for each token that counts.
+        config: `config(size, vocab_size)`, a `DbmConfig`.
+    """
+    vocab_size, size = table.vectors.shape
+    model = DbmModel(config(size, vocab_size))
+    model.word_vectors.load(table.vectors, table.tokens)
+    return model
+
+
+LOADERS = {"energy": load_energy, "discriminator": load_discriminator}  # by the name of the part in a trainer

@@ -1,0 +1,152 @@
+"""Settings of the discriminator: what it is made of, and the pairs it is trained on."""
+
+from dataclasses import asdict, dataclass, fields
+from typing import ClassVar
+
+from datasets import DatasetDict, concatenate_datasets
+from torch import Tensor
+from transformers import PreTrainedTokenizerBase
+
+from hf_localgan.data.pairs import Pairs, load_pairs
+from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
+from hf_localgan.data.word_vectors import load_word_vectors, vocabulary_words
+from hf_localgan.models.discriminator.configuration_discriminator import PairDiscriminatorConfig
+from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
+from hf_localgan.models.loading import load_generator
+from hf_localgan.recipes.parser import expand_path
+from hf_localgan.recipes.parts import load_discriminator, load_energy
+from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+
+
+@dataclass
+class DiscriminatorArguments:
+    """What a discriminator is made of."""
+
+    _argument_group_name: ClassVar[str] = "discriminator"
+    _argument_alternatives: ClassVar[list[tuple[str, ...]]] = [("discriminator", "energy", "generator", "word_vectors")]
+    _argument_former_names: ClassVar[dict[str, str]] = {"model": "discriminator", "energy_model": "energy"}
+
+    discriminator: str | None = option(
+        None, "Folder or Hub id of a discriminator with its tokenizer. Training goes on from it."
+    )
+    energy: str | None = option(
+        None,
+        "Folder or Hub id of an energy with its tokenizer. The discriminator's body is a copy of it instead of "
+        "convolutions.",
+    )
+    generator: str | None = option(
+        None, "Folder or Hub id of a generator, whose tokenizer and input embeddings the discriminator takes over."
+    )
+    word_vectors: str | None = option(
+        None,
+        "File of word vectors to use: text as of GloVe or word2vec, or parquet with the columns `word` and `vector`.",
+    )
+    tune_vectors: bool = option(
+        False, "Start the learned embeddings from the word vectors, instead of keeping both side by side."
+    )
+    vector_size: int = option(
+        0,
+        "Dimensions of word vectors that are made from the training pairs (PMI, SVD) if none are given. 0 makes none.",
+    )
+    embedding_size: int = option(100, "Dimensions of the learned embeddings. 0 leaves them out.")
+    widths: list[int] = option([1, 2, 3, 4], "Widths of the convolutions, in tokens.")
+    filters: int = option(128, "Number of filters of each convolution.")
+    share_filters: bool = option(False, "Read queries and responses by the same convolutions.")
+    head: str = option(
+        "bilinear", "What joins query and response: `bilinear` or `mlp`. A copy of an energy always has `mlp`."
+    )
+    interaction: str = option(
+        "both", "What the MLP sees beside query and response: their `product`, their `difference`, `both` or `none`."
+    )
+    head_size: int = option(128, "Number of hidden units of the MLP.")
+    mean_field_steps: int = option(5, "Number of mean-field steps of a copy of an energy.")
+    dropout: float = option(0.2, "Dropout on the features and on the MLP's hidden units.")
+    embedding_dropout: float = option(0.2, "Dropout on word embeddings.")
+    extra_datasets: list[str] | None = option(
+        None, "Further data sets whose training pairs are added, except those with queries of the evaluated splits."
+    )
+
+    def __post_init__(self):
+        given = [name for name in self._argument_alternatives[0] if getattr(self, name) is not None]
+        if len(given) > 1:
+            raise ValueError(f"Only one of {' and '.join(f'`{name}`' for name in given)} can say what it is made of.")
+        if self.tune_vectors and not (self.generator or self.word_vectors or self.vector_size):
+            raise ValueError("`tune_vectors` needs `word_vectors`, a `generator` or a `vector_size`.")
+        if self.vector_size < 0:
+            raise ValueError(f"`vector_size` must not be negative, got {self.vector_size}.")
+        if not given or given[0] not in ("discriminator", "energy"):
+            self.config(9 if given else self.vector_size)  # refuses what cannot be built before anything is loaded
+
+    def config(self, vector_size: int, **tokens) -> PairDiscriminatorConfig:
+        """The shape of a new discriminator with convolutions, where the word vectors have so many dimensions.
+
+        Args:
+            tokens: `vocab_size` and ids of special tokens.
+        """
+        names = {item.name for item in fields(PairDiscriminatorConfig)} - {"vector_size", "embedding_size", "energy"}
+        shape = {name: value for name, value in asdict(self).items() if name in names}
+        sizes = {"embedding_size": self.embedding_size, "vector_size": vector_size}
+        if self.tune_vectors:
+            sizes = {"embedding_size": vector_size, "vector_size": 0}
+        return PairDiscriminatorConfig(**sizes, **shape, **tokens)
+
+    def load_or_make(
+        self, tokens: TokenizerArguments, pairs: Pairs, language: str
+    ) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
+        """The discriminator that `discriminator` names, a copy of an energy, or a new one; and its tokenizer."""
+        if self.discriminator is not None:
+            return load_discriminator(expand_path(self.discriminator, "discriminator"))
+        if self.energy is not None:
+            energy, tokenizer = load_energy(expand_path(self.energy, "energy"))
+            settings = {name: getattr(self, name) for name in ("head_size", "dropout", "mean_field_steps")}
+            return PairDiscriminator.from_energy(energy, **settings), tokenizer
+        if self.generator is not None:
+            generator, tokenizer = load_generator(expand_path(self.generator, "generator"))
+            table = embedding_vectors(tokenizer, generator.get_input_embeddings())
+        else:
+            tokenizer = tokens.make(pairs, language)
+            table = self._vectors(tokenizer, pairs)
+        special = {name: getattr(tokenizer, name) for name in ("pad_token_id", "bos_token_id", "eos_token_id")}
+        if table is None:
+            return PairDiscriminator(self.config(0, vocab_size=len(tokenizer), **special)), tokenizer
+        vocab_size, size = table.vectors.shape
+        config = self.config(size, vocab_size=vocab_size, **special)
+        return PairDiscriminator(config).load_vectors(_scaled(table.vectors, config.initializer_range)), tokenizer
+
+    def _vectors(self, tokenizer: PreTrainedTokenizerBase, pairs: Pairs) -> TokenVectors | None:
+        if self.word_vectors is not None:
+            path = expand_path(self.word_vectors, "word_vectors")
+            return token_vectors(tokenizer, load_word_vectors(path, vocabulary_words(tokenizer)))
+        if not self.vector_size:
+            return None
+        texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
+        try:
+            return train_token_vectors(tokenizer, texts, self.vector_size)
+        except ValueError as error:
+            raise ValueError(
+                f"No word vectors can be made of the training pairs: {error} Here `dim` is `vector_size`; or name a "
+                "file of vectors by `word_vectors`, or a generator by `generator`."
+            ) from error
+
+    def add_pairs(self, pairs: Pairs, data: DataArguments) -> Pairs:
+        """`pairs`, its training split followed by those of `extra_datasets`.
+
+        Queries of the watched splits are taken out of the training pairs.
+        """
+        if not self.extra_datasets:
+            return pairs
+        if data.streaming:
+            raise ValueError("`extra_datasets` are joined with a training split that is loaded. Leave out `streaming`.")
+        paths = [expand_path(path, "extra_datasets") for path in self.extra_datasets]
+        limits = data.limits()
+        parts = [pairs["train"], *(load_pairs(path, splits=["train"], limits=limits)["train"] for path in paths)]
+        joined = concatenate_datasets([part.select_columns(["query", "response"]) for part in parts])
+        watched = {split: pairs[split] for split in dict.fromkeys((data.eval_split, data.test_split))}
+        return load_pairs(DatasetDict({"train": joined, **watched}), on_shared="drop", on_bad=data.on_bad)
+
+
+def _scaled(vectors: Tensor, size: float) -> Tensor:
+    """The vectors with a root mean square of `size`, which learned embeddings begin with; rows of zeros stay."""
+    found = vectors[(vectors != 0).any(dim=1)]
+    return vectors * (size / found.square().mean().sqrt())

@@ -1,0 +1,163 @@
+"""Settings of the evaluation: how the generator answers the test split and what scores it."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import ClassVar
+
+from hf_localgan.data.pairs import Pairs
+from hf_localgan.data.word_vectors import load_word_vectors, train_word_vectors
+from hf_localgan.decoding.answers import Decoding
+from hf_localgan.evaluation.dialogue import evaluate_generator
+from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
+from hf_localgan.metrics.tokens import metric_tokens
+from hf_localgan.recipes.parser import expand_path
+from hf_localgan.recipes.settings.data import DataArguments, option
+
+TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
+
+
+@dataclass
+class EvaluationArguments:
+    """How the generator answers the test split and what scores it."""
+
+    _argument_group_name: ClassVar[str] = "evaluation"
+
+    scores: str = option(
+        "dialogue", "Scores of the answers: `dialogue` (diversity, relevance) or `translation` (BLEU, chrF)."
+    )
+    decodings: list[str] | None = option(
+        None,
+        "Ways of decoding by name, such as `greedy`, `beam 5`, `temperature 0.7`. `beams` and `temperatures`, where "
+        "they are given, add to them. By default greedy, the beams and the temperatures.",
+    )
+    beams: list[int] | None = option(
+        None, "Widths of the beam searches that answer beside greedy decoding. By default 5, and 8 for translation."
+    )
+    temperatures: list[float] | None = option(
+        None,
+        f"Temperatures at which answers are sampled. By default {', '.join(map(str, TEMPERATURES))}, and none for "
+        "translation.",
+    )
+    answers_per_query: int = option(
+        1, "Number of answers sampled for each query. Local coverage uses all of them, other scores the first."
+    )
+    max_new_tokens: int = option(40, "Largest number of tokens of an answer.")
+    max_test_queries: int | None = option(None, "Answer so many queries from the start of the split. By default all.")
+    metric_vectors: str | None = option(
+        None,
+        "Word vectors for the embedding scores: a file. By default they are made from the training pairs (PMI, SVD).",
+    )
+    metric_vector_size: int = option(100, "Dimensions of the word vectors that are made for the embedding scores.")
+    metric_tokenization: str | None = option(
+        None,
+        "How the scores split text: `words`, `characters`, `jieba` or `whitespace`. By default `words`, and "
+        "`characters` for Chinese.",
+    )
+    metric_lowercase: bool = option(True, "Ignore case in the scores of dialogue. BLEU of translations never does.")
+    resamples: int = option(1000, "Number of bootstrap samples for each interval.")
+    answer_batch_size: int = option(128, "Number of queries that are answered at a time.")
+
+    def __post_init__(self):
+        if self.scores not in ("dialogue", "translation"):
+            raise ValueError(f"`scores` must be `dialogue` or `translation`, got {self.scores!r}.")
+        self.chosen_decodings()  # refuses what cannot be decoded now, not after the training
+        if self.metric_tokenization not in (None, "words", "characters", "jieba", "whitespace"):
+            raise ValueError(
+                "`metric_tokenization` must be one of words, characters, jieba, whitespace, got "
+                f"{self.metric_tokenization!r}."
+            )
+        for name in ("answers_per_query", "max_new_tokens", "max_test_queries", "answer_batch_size"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.resamples < 0:
+            raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
+
+    def chosen_decodings(self) -> list[Decoding]:
+        """Those that are named, or greedy; the beams; the temperatures. Each once."""
+        by_default = self.decodings is None
+        beams, temperatures = ([8], ()) if self.scores == "translation" else ([5], TEMPERATURES)
+        beams = (beams if by_default else ()) if self.beams is None else self.beams
+        temperatures = (temperatures if by_default else ()) if self.temperatures is None else self.temperatures
+        named = [Decoding.greedy()] if by_default else [Decoding.parse(name) for name in self.decodings]
+        every = [*named, *map(Decoding.beam, beams), *map(Decoding.sampling, temperatures)]
+        if not every:
+            raise ValueError("`decodings` names none. Name at least one, such as `greedy`, or leave it out.")
+        return list({decoding.name: decoding for decoding in every}.values())
+
+    def tokenization(self, language: str) -> str:
+        return self.metric_tokenization or ("words" if language == "en" else "characters")
+
+    def vectors(self, pairs: Pairs, data: DataArguments):
+        """The vectors of the embedding scores, the same for every model that is scored on the same data."""
+        if self.metric_vectors is not None:
+            return load_word_vectors(expand_path(self.metric_vectors, "metric_vectors"))
+        if "train" not in pairs:
+            raise ValueError(
+                f"Word vectors for the embedding scores are made from the training split, and there is none (found: "
+                f"{', '.join(pairs)}). Name a file of vectors by `metric_vectors`."
+            )
+        unit = self.tokenization(data.language)
+        texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
+        tokens = (metric_tokens(text, unit, self.metric_lowercase) for text in texts)
+        try:
+            vectors = train_word_vectors(tokens, dim=self.metric_vector_size)
+        except ValueError as error:
+            raise ValueError(
+                f"No word vectors can be made of the training pairs: {error} Here `dim` is `metric_vector_size`; or "
+                "name a file of vectors by `metric_vectors`."
+            ) from error
+        vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
+        return vectors
+
+    def scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable:
+        """`scorer(...)(model, tokenizer, about=...)` answers the test split and scores the answers."""
+        test, rows = pairs.grouped[data.test_split], slice(self.max_test_queries)
+        settings = {
+            "queries": test["query"][rows],
+            "references": test["responses"][rows],
+            "decodings": self.chosen_decodings(),
+            "tokenization": self.tokenization(data.language),
+            "resamples": self.resamples,
+            "seed": seed,
+            "max_new_tokens": self.max_new_tokens,
+            "max_source_length": data.max_source_length,
+            "batch_size": self.answer_batch_size,
+        }
+        if self.scores == "translation":
+            return partial(evaluate_translations, bleu_tokenize=_bleu_tokenize(data), **settings)
+        of_dialogue = {"lowercase": self.metric_lowercase, "num_samples": self.answers_per_query}
+        return partial(evaluate_generator, vectors=self.vectors(pairs, data), **of_dialogue, **settings)
+
+    def metrics(self, args, pairs: Pairs, data: DataArguments, tokenizer) -> Callable | None:
+        """`compute_metrics` for a trainer: BLEU of the validation split where its translations are generated.
+
+        Sets in `args` what makes the trainer decode as the evaluation does: greedily unless `generation_num_beams` says
+        otherwise, and up to `max_new_tokens` unless `generation_max_length` does.
+
+        Args:
+            args: of the trainer, before it is made.
+
+        Raises:
+            ValueError: if BLEU is to choose the best model, and nothing computes it.
+        """
+        if not (self.scores == "translation" and args.predict_with_generate):
+            if (args.metric_for_best_model or "").removeprefix("eval_") == "bleu":
+                raise ValueError(
+                    "`metric_for_best_model` is BLEU, which needs `scores: translation` and `predict_with_generate: "
+                    f"true`. They are `{self.scores}` and `{str(args.predict_with_generate).lower()}`."
+                )
+            return None
+        args.include_for_metrics = sorted({*args.include_for_metrics, "inputs"})
+        args.generation_num_beams = args.generation_num_beams or 1
+        args.generation_max_length = args.generation_max_length or self.max_new_tokens + 1  # the start token counts
+        grouped = pairs.grouped[data.eval_split]
+        return translation_metrics(
+            tokenizer, grouped["query"], grouped["responses"], bleu_tokenize=_bleu_tokenize(data),
+            max_source_length=data.max_source_length if data.on_long == "truncate" else None,
+        )  # fmt: skip
+
+
+def _bleu_tokenize(data: DataArguments) -> str:
+    return "13a" if data.language == "en" else "zh"

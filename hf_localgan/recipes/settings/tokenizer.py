@@ -1,0 +1,42 @@
+"""Settings of the tokenizer: one that exists, or how to train one."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
+
+from hf_localgan.data.encoding import check_tokenizer
+from hf_localgan.data.pairs import Pairs
+from hf_localgan.data.tokenization import train_tokenizer
+from hf_localgan.recipes.parser import expand_path
+from hf_localgan.recipes.settings.data import option
+
+
+@dataclass
+class TokenizerArguments:
+    """A tokenizer that exists, or how to train one."""
+
+    _argument_group_name: ClassVar[str] = "tokenizer"
+
+    tokenizer: str | None = option(None, "Folder or Hub id of a tokenizer. By default one is trained on the pairs.")
+    tokenizer_kind: str = option("word", "Tokenizer to train: `word` (whole words) or `bpe` (pieces of words).")
+    vocab_size: int = option(
+        40_000, "Largest number of tokens to learn, special ones included. LocalGAN's paper: 40,000."
+    )
+    min_frequency: int = option(1, "Leave words out of the vocabulary that occur less often in the training split.")
+    lowercase: bool = option(False, "Turn all text into lower case.")
+
+    def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
+        """Loads the tokenizer, or trains it on the training split."""
+        if self.tokenizer is not None:
+            tokenizer = AutoTokenizer.from_pretrained(expand_path(self.tokenizer, "tokenizer"))
+            check_tokenizer(tokenizer)
+            return tokenizer
+        return train_tokenizer(
+            pairs["train"],
+            kind=self.tokenizer_kind,
+            vocab_size=self.vocab_size,
+            language=language,
+            lowercase=self.lowercase,
+            min_frequency=self.min_frequency,
+        )
