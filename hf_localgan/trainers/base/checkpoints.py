@@ -15,6 +15,7 @@ from transformers import Trainer, TrainerState
 from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.trainers.base.precision import tell_other_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
 
 STAGING = ".saving"
@@ -106,6 +107,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             )
         with told_if_damaged(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+            tell_other_precision(resume_from_checkpoint, self.args)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         with told_if_damaged(checkpoint):

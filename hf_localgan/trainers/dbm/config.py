@@ -1,12 +1,15 @@
 """Arguments of `DbmTrainer`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import torch
 from transformers import TrainingArguments
 
 from hf_localgan.trainers.base.launching import settle_launch
+from hf_localgan.trainers.base.precision import settle_precision
 from hf_localgan.trainers.base.settings import CardArguments
 
 LOWER_IS_BETTER = ("reconstruction", "free_energy", "residual", "loss")
@@ -31,6 +34,8 @@ class DbmTrainingConfig(CardArguments, TrainingArguments):
     data parallelism sends no buffers around; the best model is the one with the best matching unless
     `metric_for_best_model` names another number. `weight_decay` acts on the couplings alone.
     """
+
+    unsupported: ClassVar[Mapping[str, str]] = _UNSUPPORTED
 
     # Stages
     bottom_share: float = field(
@@ -117,6 +122,7 @@ class DbmTrainingConfig(CardArguments, TrainingArguments):
         if self.ddp_broadcast_buffers is None:
             self.ddp_broadcast_buffers = False  # scalers and word vectors are equal on all processes, and stay so
         settle_launch(self)
+        settle_precision(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":

@@ -6,6 +6,7 @@ import torch
 from transformers import TrainingArguments
 
 from hf_localgan.trainers.base.launching import settle_launch
+from hf_localgan.trainers.base.precision import settle_precision
 from hf_localgan.trainers.base.settings import CardArguments
 
 
@@ -49,6 +50,7 @@ class MatchingConfig(CardArguments, TrainingArguments):
         if self.ddp_broadcast_buffers is None:
             self.ddp_broadcast_buffers = False  # word vectors and scalers are equal on all processes, and stay so
         settle_launch(self)
+        settle_precision(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":

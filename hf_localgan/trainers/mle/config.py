@@ -6,6 +6,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments
 
 from hf_localgan.trainers.base.launching import settle_launch
+from hf_localgan.trainers.base.precision import settle_precision
 from hf_localgan.trainers.base.settings import CardArguments
 
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
@@ -58,6 +59,7 @@ class MleConfig(CardArguments, Seq2SeqTrainingArguments):
         if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("perplexity"):
             self.greater_is_better = False  # by default only names that end in `loss` count as such
         settle_launch(self)
+        settle_precision(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":
