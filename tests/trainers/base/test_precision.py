@@ -6,11 +6,13 @@ import os
 import platform
 import subprocess
 import sys
+import sysconfig
 from itertools import product
 from pathlib import Path
 
 import pytest
 import torch
+from torch._inductor import config as inductor
 
 from hf_localgan.models.rnn_seq2seq import precision_rnn_seq2seq as processor
 from hf_localgan.trainers import DbmTrainingConfig, GanAelConfig, LocalGanConfig, MatchingConfig, MleConfig, RamlConfig
@@ -215,11 +217,19 @@ def test_bfloat16_needs_its_instructions_and_leave_to_use_them(supported, instru
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="another compiler")
-def test_a_compiler_that_is_not_there_is_missed():
-    code = "from hf_localgan.trainers.base.precision import _compiler_fault; print(_compiler_fault(True))"
-    environment = {**os.environ, "CXX": "/nowhere/g++", "PYTHONPATH": str(ROOT)}
-    done = subprocess.run([sys.executable, "-c", code], env=environment, text=True, capture_output=True, timeout=300)
-    assert "there is no C++ compiler" in done.stdout, done.stderr
+def test_a_compiler_and_headers_that_are_not_there_are_missed(monkeypatch, tmp_path):
+    look = precision._compiler_fault.__wrapped__
+    compilers = tmp_path / "bin"
+    compilers.mkdir()
+    with inductor.patch({"cpp.cxx": (None, str(compilers / "g++"))}):
+        assert "there is no C++ compiler" in look(True)
+        (compilers / "g++").write_text("#!/bin/sh\n")
+        (compilers / "g++").chmod(0o755)
+        monkeypatch.setattr(sys, "platform", "linux")
+        monkeypatch.setattr(sysconfig, "get_path", lambda name: str(tmp_path))
+        assert "Python.h is missing" in look(True)
+        (tmp_path / "Python.h").touch()
+        assert look(True) == ""
 
 
 # ---- resuming ----
