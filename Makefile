@@ -1,6 +1,7 @@
 # make install   the package and what training needs, in .venv, at the versions of constraints.txt
 # make train     the main recipe on the shipped corpus
 # make test      the fast test suite (installs the test tools)
+# make test-plain   what precision and rounding touch, as processors with fewer instructions compute it
 # make lint      style checks
 # make wheel-check    builds the distributions, installs the wheel in a new environment and goes through the quick start
 # make docs      the documentation as a site, in site/
@@ -13,7 +14,7 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # PyTorch's processor-only build is "2.13.0+cpu"; where the index does not offer it, the plain one is taken.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install train test lint wheel-check docs browser-test benchmark clean
+.PHONY: install train test test-plain lint wheel-check docs browser-test benchmark clean
 
 $(VENV)/bin/pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
@@ -35,6 +36,14 @@ train: $(VENV)/.installed
 
 test: $(VENV)/.tested
 	$(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet --durations 15
+
+# As on x86-64 without AVX-512, and with nothing but what every x86-64 has: no bfloat16, and sums in another order.
+PRECISION_TESTS := tests/functional tests/models/test_rnn_seq2seq_precision.py tests/models/dbm/test_dbm_precision.py \
+	tests/trainers/base/test_precision.py tests/trainers/base/test_trainer_precision.py \
+	tests/trainers/adversarial/test_localgan_trainer.py
+test-plain: $(VENV)/.tested
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet $(PRECISION_TESTS)
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet $(PRECISION_TESTS)
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .

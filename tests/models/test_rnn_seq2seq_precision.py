@@ -57,6 +57,19 @@ def test_bfloat16_autocast_trains_and_generates(tiny_generator, fields):
     assert relative_error(total, torch.cat([gradients[name].flatten() for name in gradients])) < 2 * BF16_TOLERANCE
 
 
+@pytest.mark.parametrize("cell_type", ["lstm", "gru"])
+def test_autocast_to_what_the_processor_lacks_trains_and_generates(tiny_generator, cell_type):
+    # No processor trains an LSTM in float16, and many lack bfloat16.
+    model = tiny_generator(cell_type=cell_type)
+    expected = model(**INPUTS).logits
+    with torch.autocast("cpu", dtype=torch.float16):
+        outputs = model(**INPUTS)
+        model.generate(SOURCE, attention_mask=MASK, max_new_tokens=5)
+    outputs.loss.backward()
+    assert relative_error(outputs.logits, expected) < BF16_TOLERANCE
+    assert all(p.grad.dtype == torch.float32 and p.grad.isfinite().all() for p in model.parameters())
+
+
 def test_a_float64_model_computes_its_loss_in_float64(tiny_generator):
     outputs = tiny_generator().double()(**INPUTS)
     assert outputs.loss.dtype == torch.float64

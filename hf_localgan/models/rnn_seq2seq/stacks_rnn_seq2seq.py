@@ -16,6 +16,7 @@ from transformers.utils import can_return_tuple
 
 from .cache_rnn_seq2seq import RecurrentCache
 from .configuration_rnn_seq2seq import RnnSeq2SeqConfig
+from .precision_rnn_seq2seq import run_recurrent
 
 
 @dataclass
@@ -145,7 +146,7 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
         for number, layer in enumerate(self.layers):
             if number:
                 hidden = _dropout(self.dropout, hidden)
-            hidden, final = layer(hidden)
+            hidden, final = run_recurrent(layer, hidden)
             final_states.append(self._final_state(final))
             if keep_all:
                 hidden_states.append(packing.unpack(hidden) if packing else hidden)
@@ -380,7 +381,8 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         """All layers over all steps. Returns each layer's output `(batch, time, hidden)` and the new state."""
         outputs, states = [], []
         for number, layer in enumerate(self.layers):
-            inputs, final = layer(self.dropout(inputs) if number else inputs, self._for_cell(state[:, number]))
+            inputs = self.dropout(inputs) if number else inputs
+            inputs, final = run_recurrent(layer, inputs, self._for_cell(state[:, number]))
             outputs.append(inputs)
             states.append(torch.stack(final, dim=2) if isinstance(final, tuple) else final[:, :, None])
         return outputs, torch.cat(states).transpose(0, 1)  # from (layers, batch, ...) to batch first

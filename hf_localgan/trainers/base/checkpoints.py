@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_
 from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.trainers.base.precision import tell_other_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
 
 STAGING = ".saving"
@@ -193,6 +194,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             )
         with told_if_damaged(resume_from_checkpoint):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
+            tell_other_precision(resume_from_checkpoint, self.args)
         self._load_parts(Path(resume_from_checkpoint))
 
     def _load_best_model(self):

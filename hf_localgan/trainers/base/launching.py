@@ -31,8 +31,8 @@ def settle_launch(args: TrainingArguments):
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if several and (accelerator is None or accelerator.type == "mps"):
         args.use_cpu = True
-    on_processors = args.use_cpu or _is_set("ACCELERATE_USE_CPU")
-    if on_processors and (args.fsdp or _is_set("ACCELERATE_USE_FSDP")):
+    on_processors = args.use_cpu or is_set("ACCELERATE_USE_CPU")
+    if on_processors and (args.fsdp or is_set("ACCELERATE_USE_FSDP")):
         raise ValueError(
             "FSDP was asked for, but accelerate spreads parameters over accelerators only: on processors each process "
             f"would hold them all without a word. Leave FSDP out, as {CONFIGS}/cpu_two.yaml does, or start it where "
@@ -40,7 +40,7 @@ def settle_launch(args: TrainingArguments):
         )
     launched = "ACCELERATE_MIXED_PRECISION" in os.environ and "MASTER_PORT" in os.environ
     if launched and not several and _number("LOCAL_RANK") < 0 and not any(_number(name) > 1 for name in OF_MPI):
-        _tell(
+        tell_once(
             "`accelerate launch` was asked for several processes and has started one: this one, which trains alone. "
             "It starts more only for the `distributed_type` `MULTI_GPU` or `FSDP`, on processors, too: give "
             f"`--config_file {CONFIGS}/cpu_two.yaml` (or gpu_several.yaml), or start the script by `torchrun "
@@ -111,7 +111,7 @@ def refuse_sharding(trainer, reason: str):
 
 
 @cache
-def _tell(message: str):
+def tell_once(message: str):
     """A warning, once in a process: a recipe of several stages makes several configurations."""
     logger.warning(message)
 
@@ -122,5 +122,6 @@ def _number(name: str) -> int:
     return int(value) if value.isdigit() else -1
 
 
-def _is_set(name: str) -> bool:
+def is_set(name: str) -> bool:
+    """Whether an environment variable says yes, in the words that accelerate takes."""
     return os.environ.get(name, "").lower() in ("1", "true", "yes", "on", "y", "t")

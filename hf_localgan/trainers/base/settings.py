@@ -8,6 +8,7 @@ import torch
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from hf_localgan.trainers.base.launching import settle_launch
+from hf_localgan.trainers.base.precision import settle_precision
 
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
 
@@ -63,6 +64,7 @@ class SharedSettings(TrainingArguments):
         if self.constant_buffers and self.ddp_broadcast_buffers is None:
             self.ddp_broadcast_buffers = False
         settle_launch(self)
+        settle_precision(self)
         super().__post_init__()
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":
@@ -132,7 +134,8 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
         default="auto",
         metadata={
             "help": "Precision of the products with the output layer in the fast loss: `auto` (bfloat16 if `bf16` is "
-            "set), `float32` or `bfloat16`. bfloat16 is faster on recent processors; gradients agree within 1 %."
+            "set), `float32` or `bfloat16`, which is float32 where the processor has no instructions for it. bfloat16 is "
+            "faster; gradients agree within 1 %."
         },
     )
 

@@ -1,6 +1,7 @@
 """Arguments of `DbmTrainer`."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -30,6 +31,7 @@ class DbmTrainingConfig(SharedSettings):
     """
 
     constant_buffers: ClassVar[bool] = True
+    unsupported: ClassVar[Mapping[str, str]] = _UNSUPPORTED
 
     # Stages
     bottom_share: float = field(

@@ -34,7 +34,7 @@ class Settings:
 @pytest.fixture
 def launched(monkeypatch):
     """`launched(**variables)`: the environment of a process that a launcher has started."""
-    launching._tell.cache_clear()
+    launching.tell_once.cache_clear()
 
     def start(**variables):
         for name in NAMES:
