@@ -134,8 +134,8 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
         default="auto",
         metadata={
             "help": "Precision of the products with the output layer in the fast loss: `auto` (bfloat16 if `bf16` is "
-            "set), `float32` or `bfloat16`, which is float32 where the processor has no instructions for it. bfloat16 is "
-            "faster; gradients agree within 1 %."
+            "set), `float32`, or `bfloat16`, which is float32 where the processor has no instructions for it. bfloat16 "
+            "is faster; gradients agree within 1 %."
         },
     )
 
