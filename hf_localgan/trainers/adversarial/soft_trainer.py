@@ -8,6 +8,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 from transformers import get_scheduler
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.soft_rollout import SoftRollout, check_rollout, decoder_embeddings, soft_rollout
 from hf_localgan.functional.adversarial import accuracies
@@ -26,7 +27,7 @@ from hf_localgan.trainers.adversarial.players import (
 from hf_localgan.trainers.base.checkpoints import told_if_damaged
 from hf_localgan.trainers.base.output_head import replaced_forward
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
-from hf_localgan.trainers.matching.mismatches import PADDING, draw_mismatches
+from hf_localgan.trainers.matching.mismatches import draw_mismatches
 
 
 class GanTrainer(TokenLossTrainer):

@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from transformers import Trainer
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
 from hf_localgan.trainers.base.tracking import TrackingMixin
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.matching.mismatches import (
-    PADDING,
     ContrastedRows,
     draw_mismatches,
     matching_loss,
