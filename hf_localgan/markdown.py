@@ -6,8 +6,8 @@ from collections.abc import Iterable, Sequence
 RULES = {"<": "---", ">": "---:", "^": ":---:"}
 
 # Signs of Markdown that CommonMark and Python-Markdown both take literally behind a backslash. An underscore inside a
-# word is none.
-_ESCAPED = re.compile(r"[\\`*\[\]|]|(?<![^\W_])_|_(?![^\W_])")
+# word is none, nor are brackets that no link follows.
+_ESCAPED = re.compile(r"[\\`*|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])")
 # Python-Markdown, by which TensorBoard reads, knows no backslash before these; every reader knows the entity.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "~": "&#126;", "$": "&#36;"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")

@@ -82,9 +82,8 @@ def test_columns_stand_as_they_are_told_to(read):
 
 
 def test_plain_text_stays_legible_in_the_file_itself():
-    assert markdown_cell("it's 3 (2 to 4), tau = 0.5: dist_2 at N:20 - 5 %!") == (
-        "it's 3 (2 to 4), tau = 0.5: dist_2 at N:20 - 5 %!"
-    )
+    for text in ("it's 3 (2 to 4), tau = 0.5: dist_2 at N:20 - 5 %!", "0.455 [0.383, 0.5] #1"):
+        assert markdown_cell(text) == text
     assert markdown_cell("a | b\nc") == r"a \| b c"
     assert markdown_cell("<unk>") == "&lt;unk&gt;"
 
