@@ -25,6 +25,7 @@ import numpy as np
 import sklearn
 import torch
 from sklearn.neural_network import BernoulliRBM
+from tables import number_table, spread
 
 from hf_localgan import DbmConfig, DbmModel
 from hf_localgan.files import replacing
@@ -188,12 +189,6 @@ def measure(bench: Bench, rounds: int) -> dict[str, list[float]]:
     return times
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median, smallest and largest."""
-    shown = [format(value, form) for value in (statistics.median(values), min(values), max(values))]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
 def report(settings: list[dict]) -> str:
     versions = f"torch {torch.__version__}, scikit-learn {sklearn.__version__}, Python {platform.python_version()}"
     lines = [
@@ -208,18 +203,18 @@ def report(settings: list[dict]) -> str:
         lines += [
             f"The mean field of `free_energy` took {setting['steps']:.1f} steps on average (largest "
             f"{setting['most_steps']}) to a residual of {setting['residual']:.1e}.", "",
-            "| | milliseconds a batch | pairs a second | 5.2 million pairs |", "| --- | ---: | ---: | ---: |",
         ]  # fmt: skip
+        rows = []
         for name, values in times.items():
             pairs = [batch / value for value in values]
             minutes = f"{statistics.median(values) / batch * OPENSUBTITLES / 60:.1f} min"
-            lines.append(
-                f"| {name} | {spread([1e3 * v for v in values], '.2f')} | {spread(pairs, ',.0f')} | {minutes} |"
-            )
-        lines += ["", "| speed as a ratio | | aim |", "| --- | ---: | ---: |"]
+            rows.append((name, spread([1e3 * v for v in values], ".2f"), spread(pairs, ",.0f"), minutes))
+        lines += [number_table(("", "milliseconds a batch", "pairs a second", "5.2 million pairs"), rows), ""]
+        rows = []
         for name, (over, under) in RATIOS.items():
             ratios = [o / u for o, u in zip(times[over], times[under], strict=True)]
-            lines.append(f"| {name} | {spread(ratios, '.2f')} | {AIMS.get(name, '')} |")
+            rows.append((name, spread(ratios, ".2f"), AIMS.get(name, "")))
+        lines.append(number_table(("speed as a ratio", "", "aim"), rows))
     return "\n".join(lines) + "\n"
 
 

@@ -22,7 +22,8 @@ from pathlib import Path
 
 import torch
 from localgan_phases import DISCRIMINATOR, GENERATOR, MLE, PARTS, Setting, measure_phases
-from localgan_rollout import TOKENS, Clock, measure_rollouts, ratios, report_rollouts, spread
+from localgan_rollout import TOKENS, Clock, measure_rollouts, ratios, report_rollouts
+from tables import number_table, spread
 from transformers import logging
 from workload import BATCH_SIZE
 
@@ -37,33 +38,29 @@ def report_phases(found: dict) -> list[str]:
     fields = ", ".join(f"{steps:.0f} ({shape})" for shape, steps in found["mean_field_steps"].items())
     lines = [
         f"The energies' mean field took {fields} steps on average.", "",
-        "| trainer | rollout, steps | update of | ms | ratio to `MleTrainer` | aim |",
-        "| --- | ---: | --- | ---: | ---: | ---: |",
     ]  # fmt: skip
+    rows = []
     for name, players in whole.items():
         for player, times in players.items():
             aim = AIMS.get(player, "") if lengths.get(name) == TOKENS else ""
-            cells = [
-                str(lengths.get(name, "")), player, spread([1e3 * value for value in times["update"]], ".1f"),
-                spread(ratios(times["update"], whole[MLE][MLE]["update"]), ".2f"), str(aim),
-            ]  # fmt: skip
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+            rows.append((
+                name, lengths.get(name, ""), player, spread([1e3 * value for value in times["update"]], ".1f"),
+                spread(ratios(times["update"], whole[MLE][MLE]["update"]), ".2f"), aim,
+            ))  # fmt: skip
+    columns = ("trainer", "rollout, steps", "update of", "ms", "ratio to MleTrainer", "aim")
+    return [*lines, number_table(columns, rows, "<><>")]
 
 
 def report_parts(found: dict) -> list[str]:
     """Medians of every part, and its share of the update."""
-    lines = [
-        "| trainer | update of | " + " | ".join(f"{part}, ms" for part in PARTS) + " | sum, ms |",
-        "| --- | --- |" + " ---: |" * (len(PARTS) + 1),
-    ]
+    rows = []
     for name, players in found["parts"].items():
         for player, times in players.items():
             medians = [statistics.median(times[part]) for part in PARTS]
             whole = sum(medians)
             cells = [f"{1e3 * value:.1f} ({value / whole:.0%})" if value else "" for value in medians]
-            lines.append(f"| {name} | {player} | " + " | ".join(cells) + f" | {1e3 * whole:.1f} |")
-    return lines
+            rows.append((name, player, *cells, f"{1e3 * whole:.1f}"))
+    return [number_table(("trainer", "update of", *(f"{part}, ms" for part in PARTS), "sum, ms"), rows, "<<>")]
 
 
 def report_epochs(found: dict) -> list[str]:
@@ -75,18 +72,20 @@ def report_epochs(found: dict) -> list[str]:
         f"updates of {1e3 * statistics.median(mle):.1f} ms, loading included: "
         f"{updates * statistics.median(mle) / 3600:.1f} hours. In an adversarial epoch every other batch is the "
         "discriminator's, so that it is half as many updates of each.", "",
-        "| trainer | adversarial epoch / MLE epoch | adversarial epoch, hours | with as many updates of the generator "
-        "as the MLE epoch has, hours |",
-        "| --- | ---: | ---: | ---: |",
     ]  # fmt: skip
+    rows = []
     for name, players in found["whole"].items():
         if name == MLE:
             continue
         both = [sum(pair) for pair in zip(*(players[who]["period"] for who in AIMS), strict=True)]
         hours = updates * statistics.median(both) / 3600
         epochs = spread([value / 2 for value in ratios(both, mle)], ".2f")
-        lines.append(f"| {name} | {epochs} | {hours / 2:.1f} | {hours:.1f} |")
-    return lines
+        rows.append((name, epochs, f"{hours / 2:.1f}", f"{hours:.1f}"))
+    columns = (
+        "trainer", "adversarial epoch / MLE epoch", "adversarial epoch, hours",
+        "with as many updates of the generator as the MLE epoch has, hours",
+    )  # fmt: skip
+    return [*lines, number_table(columns, rows)]
 
 
 def report(about: dict, settings: list[dict]) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
+from tables import number_table, spread
 from torch import Tensor
 from workload import BATCH_SIZE, EOS, FIRST_WORD
 
@@ -153,28 +154,21 @@ def measure_rollouts(vocabulary: int, device: str, clock: Clock, rounds: int, ca
     return {"seconds": taken, "memory": memory}
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median, smallest and largest."""
-    shown = [format(value, form) for value in (statistics.median(values), min(values), max(values))]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
 def ratios(over: list[float], under: list[float]) -> list[float]:
     return [o / u for o, u in zip(over, under, strict=True)]
 
 
 def report_rollouts(found: dict) -> list[str]:
     times, memory = found["seconds"], found["memory"]
-    lines = [
-        f"| | ms | ms a step | ratio to {FAST} | ratio to {PLAIN} | peak, MiB | kept for the backward, MiB |",
-        "| --- | ---: | ---: | ---: | ---: | ---: | ---: |",
-    ]
+    columns = (
+        "", "ms", "ms a step", f"ratio to {FAST}", f"ratio to {PLAIN}", "peak, MiB", "kept for the backward, MiB",
+    )  # fmt: skip
+    rows = []
     for name, values in times.items():
-        cells = [
-            spread([1e3 * value for value in values], ".1f"),
+        rows.append((
+            name, spread([1e3 * value for value in values], ".1f"),
             "" if name in (FAST, PLAIN) else f"{1e3 * statistics.median(values) / TOKENS:.2f}",
             spread(ratios(values, times[FAST]), ".2f"), spread(ratios(values, times[PLAIN]), ".2f"),
             f"{memory[name]['peak'] / 2**20:,.0f}", f"{memory[name]['kept'] / 2**20:,.0f}",
-        ]  # fmt: skip
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
-    return lines
+        ))  # fmt: skip
+    return [number_table(columns, rows)]

@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from tables import number_table, spread
 from workload import FIRST_WORD, pair_lengths
 
 from hf_localgan.files import replacing
@@ -182,17 +183,6 @@ def time_growth(length: int, vocab_size: int, rounds: int) -> dict:
     return result
 
 
-def spread(values: list[float], form: str) -> str:
-    """Median, smallest and largest."""
-    shown = [format(value, form) for value in (statistics.median(values), min(values), max(values))]
-    return f"{shown[0]} ({shown[1]} to {shown[2]})"
-
-
-def table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def speed_table(setting: dict) -> str:
     rows = []
     for name, speeds in setting["speeds"].items():
@@ -201,7 +191,7 @@ def speed_table(setting: dict) -> str:
         ratios = [ours / theirs for ours, theirs in zip(speeds, loop, strict=True)]
         edits = f"{setting['edits'][kind]:.2f}" if kind in setting["edits"] else ""
         rows.append([name, edits, spread(speeds, ",.0f"), "" if speeds is loop else spread(ratios, ".1f")])
-    return table(["draw", "mean edits", "per second", "times the plain loop"], rows)
+    return number_table(["draw", "mean edits", "per second", "times the plain loop"], rows)
 
 
 def aims_table(setting: dict) -> str:
@@ -209,7 +199,7 @@ def aims_table(setting: dict) -> str:
     for kind, aim in AIMS.items():
         reached = statistics.median(setting["speeds"][f"{kind}, batch 1,024"])
         rows.append([kind, f"{reached:,.0f}", f"{aim:,}", "yes" if reached >= aim else "no"])
-    return table(["sampler, batch 1,024", "per second", "wanted at least", "reached"], rows)
+    return number_table(["sampler, batch 1,024", "per second", "wanted at least", "reached"], rows)
 
 
 def growth_table(results: list[dict]) -> str:
@@ -219,7 +209,7 @@ def growth_table(results: list[dict]) -> str:
         + [spread(one[name], ",.1f") for name in names]
         for one in results
     ]
-    return table(["m", "v", "tau (Eq. 11)", "tables (ms, once)", *(f"{name} (µs)" for name in names)], rows)
+    return number_table(["m", "v", "tau (Eq. 11)", "tables (ms, once)", *(f"{name} (µs)" for name in names)], rows)
 
 
 def markdown(result: dict) -> str:

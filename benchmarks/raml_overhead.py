@@ -21,6 +21,7 @@ from pathlib import Path
 
 import torch
 from datasets import Dataset
+from tables import number_table, spread
 from tokenizers import Tokenizer, models
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast, PrinterCallback, logging, set_seed
 from workload import BATCH_SIZE, BOS, EOS, FIRST_WORD, PAD, describe, make_batches
@@ -169,10 +170,8 @@ def measure_trainers(rounds: int, rows: list[list[dict]], tokenizer, folder: str
     return taken
 
 
-def spread(values: list[float], unit: float = 1.0, digits: int = 2) -> str:
-    shown = (statistics.median(values), min(values), max(values))
-    middle, low, high = (f"{value / unit:.{digits}f}" for value in shown)
-    return f"{middle} ({low} to {high})"
+def milliseconds(values: list[float], form: str) -> str:
+    return spread([1e3 * value for value in values], form)
 
 
 def write_report(parts: dict, trainers: dict, about: dict, path: Path):
@@ -186,20 +185,22 @@ def write_report(parts: dict, trainers: dict, about: dict, path: Path):
         f"{about['threads']} thread{'s' if about['threads'] > 1 else ''}.",
         "",
         "A maximum-likelihood step (forward, backward, clipping, AdamW; bidirectional LSTM encoder, attention): "
-        + ", ".join(f"{spread(parts[f'step {size}'], 1e-3, 1)} ms with {size} units" for size in SIZES)
-        + f". The plain collator: {spread(parts['plain'], 1e-3)} ms.",
+        + ", ".join(f"{milliseconds(parts[f'step {size}'], '.1f')} ms with {size} units" for size in SIZES)
+        + f". The plain collator: {milliseconds(parts['plain'], '.2f')} ms.",
         "",
-        "| sampler | added by the collator, ms | "
-        + " | ".join(f"share of a step, {size} units" for size in SIZES)
-        + " | examples/s of one core | hours of one core for 36 million pairs |",
-        "| --- " * (4 + len(SIZES)) + "|",
     ]
+    rows = []
     for name, values in added.items():
         middle = statistics.median(values)
         shares = (f"{100 * middle / statistics.median(parts[f'step {size}']):.2f} %" for size in SIZES)
         rate = BATCH_SIZE / middle
         hours = PAIRS_OF_WMT14 / rate / 3600
-        lines.append(f"| {name} | {spread(values, 1e-3, 3)} | {' | '.join(shares)} | {rate:,.0f} | {hours:.2f} |")
+        rows.append((name, milliseconds(values, ".3f"), *shares, f"{rate:,.0f}", f"{hours:.2f}"))
+    columns = (
+        "sampler", "added by the collator, ms", *(f"share of a step, {size} units" for size in SIZES),
+        "examples/s of one core", "hours of one core for 36 million pairs",
+    )  # fmt: skip
+    lines.append(number_table(columns, rows))
     hours = {size: PAIRS_OF_WMT14 / BATCH_SIZE * statistics.median(parts[f"step {size}"]) / 3600 for size in SIZES}
     lines += [
         "",
@@ -215,14 +216,14 @@ def write_report(parts: dict, trainers: dict, about: dict, path: Path):
         "with insertions are longer than references, so the model has more to do: see the labels of a batch, and the "
         "decoder's positions with padding.",
         "",
-        "| trainer | ms a step | ratio to MleTrainer | labels | positions |",
-        "| --- | --- | --- | --- | --- |",
     ]
+    rows = []
     for name, values in trainers.items():
         ratios = [value / plain for value, plain in zip(values, trainers["MleTrainer"], strict=True)]
         drawn = about["drawn"].get(name.removeprefix("RamlTrainer, "), about["drawn"]["plain"])
-        size = f"{drawn['labels']:.0f} | {drawn['positions']:.0f}"
-        lines.append(f"| {name} | {spread(values, 1e-3, 1)} | {spread(ratios, 1, 3)} | {size} |")
+        size = (f"{drawn['labels']:.0f}", f"{drawn['positions']:.0f}")
+        rows.append((name, milliseconds(values, ".1f"), spread(ratios, ".3f"), *size))
+    lines.append(number_table(("trainer", "ms a step", "ratio to MleTrainer", "labels", "positions"), rows))
     with replacing(path.with_suffix(".md")) as temporary:
         temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
     with replacing(path.with_suffix(".json")) as temporary:

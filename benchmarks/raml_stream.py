@@ -24,6 +24,7 @@ import torch
 from datasets import disable_progress_bars, load_dataset
 from datasets.distributed import split_dataset_by_node
 from raml_overhead import PAIRS_OF_WMT14, VOCABULARY, make_tokenizer
+from tables import number_table, spread
 from torch.utils.data import DataLoader
 from transformers import DataCollatorForSeq2Seq
 from workload import BATCH_SIZE, EOS, FIRST_WORD
@@ -107,9 +108,8 @@ def report(results: dict, pairs: int, rounds: int) -> str:
         "medians (smallest to largest). Reading, splitting and padding are in all of them; what the draws add is the "
         "difference.",
         "",
-        "| processes x workers | collator | microseconds a pair | added | added hours for 36 million pairs | draws |",
-        "| --- | --- | ---: | ---: | ---: | --- |",
     ]
+    rows = []
     for (processes, workers), by_collator in results.items():
         plain = by_collator["plain"]
         for name in COLLATORS:
@@ -118,14 +118,13 @@ def report(results: dict, pairs: int, rounds: int) -> str:
             hours = f"{statistics.median(added) * PAIRS_OF_WMT14 / 3.6e9:.2f}"
             first = results[ARRANGEMENTS[0]][name][0][2]
             same = all(hashes == first for _, _, hashes in by_collator[name])
-            extra = (f"{_spread(added)}", hours) if name != "plain" else ("", "")
-            cells = (f"{processes} x {workers}", name, _spread(each), *extra, "the same" if same else "DIFFERENT")
-            lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
-
-
-def _spread(values: list[float]) -> str:
-    return f"{statistics.median(values):.1f} ({min(values):.1f} to {max(values):.1f})"
+            extra = (spread(added, ".1f"), hours) if name != "plain" else ("", "")
+            draws = "the same" if same else "DIFFERENT"
+            rows.append((f"{processes} x {workers}", name, spread(each, ".1f"), *extra, draws))
+    columns = (
+        "processes x workers", "collator", "microseconds a pair", "added", "added hours for 36 million pairs", "draws",
+    )  # fmt: skip
+    return "\n".join([*lines, number_table(columns, rows, "<<>>><")]) + "\n"
 
 
 def main():

@@ -6,6 +6,8 @@ import statistics
 from pathlib import Path
 from typing import NamedTuple
 
+from tables import number_table
+
 from hf_localgan.files import replacing
 
 MIB = 2**20
@@ -61,11 +63,6 @@ def generation_aims(result: dict) -> list[tuple[str, Ratio | None, float]]:
     return rows
 
 
-def _table(header: list[str], rows: list[list[str]]) -> str:
-    lines = [header, ["---"] + ["--:"] * (len(header) - 1), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
 def _mib(value: float | None) -> str:
     return "" if value is None else f"{value / MIB:,.0f}"
 
@@ -86,7 +83,7 @@ def training_table(result: dict) -> str:
         speed = f"{statistics.median(speeds):,.0f}"
         parameters = f"{facts['parameters'] / 1e6:.2f}"
         rows.append([facts["title"], parameters, speed, against, _mib(facts["peak"]), _mib(grown), gradients])
-    return _table(header, rows)
+    return number_table(header, rows)
 
 
 def generation_table(result: dict) -> str:
@@ -105,7 +102,7 @@ def generation_table(result: dict) -> str:
             against = ratio(speeds, name, result["systems"][name]["reference"])
             row.append("" if against is None else f"{statistics.median(speeds[name]):,.0f} · {against}")
         rows.append(row)
-    return _table(["system", *(f"{mode}: tokens/s · against JoeyNMT" for mode in modes)], rows)
+    return number_table(["system", *(f"{mode}: tokens/s · against JoeyNMT" for mode in modes)], rows)
 
 
 def aims_table(result: dict) -> str:
@@ -114,7 +111,7 @@ def aims_table(result: dict) -> str:
         for title, reached, aim in (*training_aims(result), *generation_aims(result))
         if reached is not None
     ]
-    return _table(["aim", "median (range)", "wanted at least", "reached"], rows)
+    return number_table(["aim", "median (range)", "wanted at least", "reached"], rows)
 
 
 def markdown(settings: dict, results: list[dict]) -> str:

@@ -17,6 +17,8 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+from tables import number_table
+
 HERE = Path(__file__).parent
 PAIRS = {"opensubtitles": 5_200_000, "weibo": 2_500_000, "wmt14": 36_000_000}  # of the two papers
 TITLES = {"opensubtitles": "OpenSubtitles", "weibo": "Weibo", "wmt14": "WMT'14 English-French"}
@@ -70,11 +72,9 @@ def table(updates: dict[str, dict[str, Update]], bandwidth: float, latency: floa
         bandwidth: bytes a second that each process sends.
         latency: seconds of a message.
     """
-    hours = " | ".join(f"epoch on {number}, hours" for number in PROCESSES)
-    lines = [
-        f"| corpus | update of | batch | gradients, MB | computation, s | {hours} |",
-        "| --- | --- | ---: | ---: | ---: |" + " ---: |" * len(PROCESSES),
-    ]
+    columns = ["corpus", "update of", "batch", "gradients, MB", "computation, s"]
+    columns += [f"epoch on {number}, hours" for number in PROCESSES]
+    rows = []
     for corpus, some in updates.items():
         for name, one in some.items():
             cells = [str(one.batch), f"{one.gradient_bytes / 1e6:.1f}", f"{one.seconds:.3g}"]
@@ -82,8 +82,8 @@ def table(updates: dict[str, dict[str, Update]], bandwidth: float, latency: floa
                 sent = one.communication(number, bandwidth, latency)
                 share = f" ({sent / (one.seconds + sent):.0%})" if number > 1 else ""
                 cells.append(f"{one.epoch(PAIRS[corpus], number, bandwidth, latency) / 3600:.3g}{share}")
-            lines.append(f"| {TITLES[corpus]}, {PAIRS[corpus]:,} pairs | {name} | " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+            rows.append((f"{TITLES[corpus]}, {PAIRS[corpus]:,} pairs", name, *cells))
+    return number_table(columns, rows, "<<>")
 
 
 def main(arguments: list[str] | None = None):

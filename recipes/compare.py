@@ -16,12 +16,13 @@ import argparse
 import sys
 
 from hf_localgan.evaluation import plot_fronts, plot_stability
-from hf_localgan.evaluation.adversarial.front import front_margin
+from hf_localgan.evaluation.adversarial.front import EQUAL, front_margin
 from hf_localgan.evaluation.dialogue import SHOWN
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
+from hf_localgan.evaluation.tables import spread
 from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
 from hf_localgan.files import replacing
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import bleu_difference, stability
 
 DIGITS = {"dialogue": ".3g", "translation": ".4g"}
@@ -40,16 +41,17 @@ TESTS = {
 
 
 def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
-    lines = ["## Likelihood", ""]
     watched = any("validation_bleu" in run.about for runs in groups.values() for run in runs)
-    columns = ["dev BLEU"] if watched else []
-    lines += markdown_heading("model", "runs", *columns, "dev nats per token", "test nats per token", "test perplexity")
+    columns = ["model", "runs", *(["dev BLEU"] if watched else [])]
+    columns += ["dev nats per token", "test nats per token", "test perplexity"]
+    rows = []
     for name, runs in groups.items():
         nats = [run.about.get("nats_per_token") for run in runs]
         perplexity = [run.about.get("perplexity") for run in runs]
         dev = [spread([run.about.get("validation_bleu") for run in runs], ".2f")] if watched else []
         dev.append(spread([run.dev_nats for run in runs], ".3f"))
-        lines.append(markdown_row(name, str(len(runs)), *dev, spread(nats, ".3f"), spread(perplexity, ".2f")))
+        rows.append((name, len(runs), *dev, spread(nats, ".3f"), spread(perplexity, ".2f")))
+    lines = ["## Likelihood", "", *markdown_table(columns, rows, "<>")]
     if len({run.about.get("tokens") for runs in groups.values() for run in runs}) > 1:
         lines += ["", "The test sets differ in tokens: nats per token and perplexities cannot be compared."]
     return [*lines, ""]
@@ -57,13 +59,12 @@ def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
 
 def score_table(title: str, first: str, rows: dict[str, list[dict]], metrics: dict[str, str], digits: str) -> list[str]:
     """One line for each entry of `rows`, which holds the scores of the runs that the line is about."""
-    lines = [f"## {title}", "", *markdown_heading(first, *metrics.values())]
-    for name, scores in rows.items():
-        cells = (
-            spread([one[metric]["value"] if metric in one else None for one in scores], digits) for metric in metrics
-        )
-        lines.append(markdown_row(name, *cells))
-    return [*lines, ""]
+    values = {
+        name: [[one[metric]["value"] if metric in one else None for one in scores] for metric in metrics]
+        for name, scores in rows.items()
+    }
+    cells = [(name, *(spread(some, digits) for some in columns)) for name, columns in values.items()]
+    return [f"## {title}", "", *markdown_table((first, *metrics.values()), cells, "<>"), ""]
 
 
 def permutation_table(names, groups, decoding: str, metrics: dict[str, str], permutations: int) -> list[str]:
@@ -76,13 +77,13 @@ def permutation_table(names, groups, decoding: str, metrics: dict[str, str], per
         )
     pairs = zip(first, second, strict=True)
     tests = [compare_runs(a, b, decoding, metrics, permutations).rows for a, b in pairs]
-    lines = [f"## {names[1]} less {names[0]}: {decoding}", ""]
-    lines += markdown_heading("metric", "difference", "p, run by run")
+    rows = []
     for name in tests[0]:
         differences = [-one[name].test.difference for one in tests]
         values = ", ".join(f"{one[name].test.p_value:.3f}" for one in tests)
-        lines.append(markdown_row(metrics[name], spread(differences, "+.3g"), values))
-    return [*lines, ""]
+        rows.append((metrics[name], spread(differences, "+.3g"), values))
+    table = markdown_table(("metric", "difference", "p, run by run"), rows, "<>")
+    return [f"## {names[1]} less {names[0]}: {decoding}", "", *table, ""]
 
 
 def front_table(names, groups, decodings: list[str]) -> list[str]:
@@ -93,13 +94,13 @@ def front_table(names, groups, decodings: list[str]) -> list[str]:
 
     pairs = zip(*(groups[name] for name in names), strict=True)
     margins = [front_margin(points(run), points(rival)) for rival, run in pairs]
-    lines = [f"## {names[1]} against the front of {names[0]}", ""]
-    lines += markdown_heading("decoding", "Rel at equal Dist-2", "runs on or above")
+    rows = []
     for column, decoding in enumerate(decodings):
         known = [float(one[column]) for one in margins if one[column] == one[column]]
-        above = f"{sum(margin >= 0 for margin in known)} of {len(known)}" if known else "outside of its range"
-        lines.append(markdown_row(decoding, spread(known, "+.3f") if known else "", above))
-    return [*lines, ""]
+        above = f"{sum(margin >= -EQUAL for margin in known)} of {len(known)}" if known else "outside of its range"
+        rows.append((decoding, spread(known, "+.3f"), above))
+    table = markdown_table(("decoding", "Rel at equal Dist-2", "runs on or above"), rows, "<>")
+    return [f"## {names[1]} against the front of {names[0]}", "", *table, ""]
 
 
 def entropies(run: Run) -> list[float]:
@@ -112,14 +113,14 @@ def stability_table(groups: dict[str, list[Run]]) -> list[str]:
     watched = {name: [one for one in map(entropies, runs) if len(one) > 1] for name, runs in groups.items()}
     if not any(watched.values()):
         return []
-    lines = ["## Stability of Ent-4 on validation queries", ""]
-    lines += markdown_heading("model", "first", "last", "deviation of the steps", "largest drop")
+    rows = []
     for name, curves in watched.items():
         if curves:
             found = [stability(curve) for curve in curves]
             columns = ([one[0] for one in curves], [one[-1] for one in curves], *zip(*found, strict=True))
-            lines.append(markdown_row(name, *(spread(list(values), ".3g") for values in columns)))
-    return [*lines, ""]
+            rows.append((name, *(spread(list(values), ".3g") for values in columns)))
+    table = markdown_table(("model", "first", "last", "deviation of the steps", "largest drop"), rows, "<>")
+    return ["## Stability of Ent-4 on validation queries", "", *table, ""]
 
 
 def bootstrap_table(names, groups, decoding: str, resamples: int) -> list[str]:
@@ -133,12 +134,12 @@ def bootstrap_table(names, groups, decoding: str, resamples: int) -> list[str]:
     tests["over sentences"] = bleu_difference(first, second, resamples=resamples)
     if len(first) > 1 and len(second) > 1:
         tests["over sentences and seeds"] = bleu_difference(first, second, resamples=resamples, redraw_runs=True)
-    lines = [f"## {names[1]} less {names[0]}: {decoding}", ""]
-    lines += markdown_heading("runs", "BLEU", "95 % interval", "p")
-    for name, test in tests.items():
-        interval = f"{test.low:+.2f} to {test.high:+.2f}"
-        lines.append(markdown_row(name, f"{test.difference:+.2f}", interval, f"{test.p_value:.3f}"))
-    return [*lines, ""]
+    rows = [
+        (name, f"{test.difference:+.2f}", f"{test.low:+.2f} to {test.high:+.2f}", f"{test.p_value:.3f}")
+        for name, test in tests.items()
+    ]
+    table = markdown_table(("runs", "BLEU", "95 % interval", "p"), rows, "<>")
+    return [f"## {names[1]} less {names[0]}: {decoding}", "", *table, ""]
 
 
 def main(args: argparse.Namespace):

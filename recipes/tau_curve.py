@@ -15,8 +15,9 @@ from pathlib import Path
 
 from hf_localgan.evaluation.plots import plot_tau_curve
 from hf_localgan.evaluation.runs import Run, check_comparable
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row, spread
+from hf_localgan.evaluation.tables import spread
 from hf_localgan.files import replacing
+from hf_localgan.markdown import markdown_table
 from hf_localgan.trainers.raml.config import OF_SERIES
 
 
@@ -79,26 +80,25 @@ def main(args: argparse.Namespace):
     panels = {title: curves for title, curves in panels.items() if any(curves.values())}
     plot_tau_curve(panels, args.output, across={"edit_rate": "edits per token"}.get(args.against, args.against))
 
-    lines = markdown_heading(
+    columns = (
         "payoff", "temperature", "edits per token", "runs", "dev BLEU", f"test BLEU, {decoding}", "less the baseline"
-    )
+    )  # fmt: skip
+    rows = []
     baseline = [run.value(decoding, "bleu") for some in found[""].values() for run in some]
     for name, curve in sorted(found.items()):
         for tau, some in sorted(curve.items()):
             bleus = [run.value(decoding, "bleu") for run in some]
             gain = sum(bleus) / len(bleus) - sum(baseline) / len(baseline) if name and baseline else None
-            lines.append(
-                markdown_row(
-                    name or "maximum likelihood",
-                    f"{tau:g}" if name else "",
-                    spread([run.about.get("edit_rate") for run in some[:1]], ".4f"),
-                    str(len(some)),
-                    spread([run.about.get("validation_bleu") for run in some], ".2f"),
-                    spread(bleus, ".2f"),
-                    "" if gain is None else f"{gain:+.2f}",
-                )  # fmt: skip
-            )
-    text = "\n".join(lines) + "\n"
+            rows.append((
+                name or "maximum likelihood",
+                f"{tau:g}" if name else "",
+                spread([run.about.get("edit_rate") for run in some[:1]], ".4f"),
+                len(some),
+                spread([run.about.get("validation_bleu") for run in some], ".2f"),
+                spread(bleus, ".2f"),
+                "" if gain is None else f"{gain:+.2f}",
+            ))  # fmt: skip
+    text = "\n".join(markdown_table(columns, rows, "<>")) + "\n"
     print(text, end="")
     with replacing(Path(args.output).with_suffix(".md")) as path:
         path.write_text(text, encoding="utf-8")

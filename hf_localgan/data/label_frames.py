@@ -6,8 +6,7 @@ import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
-
-IGNORED = -100  # the label that losses skip
+from hf_localgan.data.padding import PADDING
 
 Span = tuple[int, int]
 
@@ -59,7 +58,7 @@ class LabelFrames:
         Raises:
             ValueError: for ids outside of the vocabulary, and for -100 between tokens.
         """
-        ignored = flat == IGNORED
+        ignored = flat == PADDING
         outside = (flat >= self.vocab_size) | ((flat < 0) & ~ignored)
         if outside.any():
             self._refuse(flat, outside, lengths)
@@ -97,7 +96,7 @@ class LabelFrames:
         return last, last
 
     def _is_frame(self, token: int) -> bool:
-        return token == IGNORED or bool(self._in_frame[token])
+        return token == PADDING or bool(self._in_frame[token])
 
     def _refuse(self, flat: np.ndarray, outside: np.ndarray, lengths: np.ndarray):
         found = np.unique(flat[outside])
@@ -121,7 +120,7 @@ def regular_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 def _refuse_ignored(rows: Sequence[list[int]], spans: list[list[Span]]):
     for i, (row, of_row) in enumerate(zip(rows, spans, strict=True)):
-        if any(IGNORED in row[start:stop] for start, stop in of_row):
+        if any(PADDING in row[start:stop] for start, stop in of_row):
             raise ValueError(
                 f"`labels` of example {i} of the batch hold -100 between tokens, and a draw may not keep these places. "
                 "Leave -100 to the ends of a target, or leave such examples to maximum likelihood."

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.special_tokens import end_tokens, special_token
 
-PADDING = -100
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
 

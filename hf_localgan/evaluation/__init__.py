@@ -7,12 +7,18 @@ from hf_localgan.evaluation.adversarial.plots import (
     plot_fronts,
     plot_stability,
 )
-from hf_localgan.evaluation.adversarial.report import AdversarialReport, answer_radii
+from hf_localgan.evaluation.adversarial.report import AdversarialReport
 from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.energy.features import PairFeatures, pair_features
 from hf_localgan.evaluation.energy.measure import evaluate_energy
 from hf_localgan.evaluation.energy.plots import plot_clusters, plot_energy_training, plot_gap, plot_radii
-from hf_localgan.evaluation.energy.ranking import Locality, RankedResponse, measure_locality, rank_responses
+from hf_localgan.evaluation.energy.ranking import (
+    Locality,
+    RankedResponse,
+    answer_radii,
+    measure_locality,
+    rank_responses,
+)
 from hf_localgan.evaluation.energy.report import EnergyReport
 from hf_localgan.evaluation.matching import MatchingReport
 from hf_localgan.evaluation.plots import plot_diversity_relevance, plot_tau_curve, plot_training, require_matplotlib

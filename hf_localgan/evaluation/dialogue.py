@@ -1,6 +1,5 @@
 """One generator, scored under greedy decoding, beam search and a sweep of sampling temperatures."""
 
-import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,8 +15,9 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.decoding.answers import Decoding, answer_all
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.evaluation.writing import write_report
 from hf_localgan.files import replacing
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import ScoreReport, score_references, score_responses
 
 # What the tables of dialogue show, in this order; the JSON file holds every score.
@@ -113,16 +113,16 @@ class Evaluation:
     def to_markdown(self, rows: int = 12) -> str:
         """Scores with 95 % intervals, and samples."""
         names = self._names_shown()
-        lines = ["## Scores", "", *markdown_heading("decoding", *(self.shown[name] for name in names))]
-        for title, report in self.rows():
-            lines.append(markdown_row(title, *(_cell_with_interval(report, name) for name in names)))
+        columns = ("decoding", *(self.shown[name] for name in names))
+        scores = [(title, *(_cell_with_interval(one, name) for name in names)) for title, one in self.rows()]
+        lines = ["## Scores", "", *markdown_table(columns, scores, "<>")]
         lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
         shown = self._decodings_shown()
-        lines += [f"## {self.samples.capitalize()}", "", markdown_row(*self.columns, *shown)]
-        lines.append("| --- " * (2 + len(shown)) + "|")
-        for index in self._sample_indices(rows):
-            answers = (self.answers[name][index] for name in shown)
-            lines.append(markdown_row(self.queries[index], self.references[index][0], *answers))
+        answered = [
+            (self.queries[index], self.references[index][0], *(self.answers[name][index] for name in shown))
+            for index in self._sample_indices(rows)
+        ]
+        lines += [f"## {self.samples.capitalize()}", "", *markdown_table((*self.columns, *shown), answered)]
         return "\n".join(lines) + "\n"
 
     def print(self, console: Console | None = None):
@@ -144,17 +144,12 @@ class Evaluation:
             The files.
         """
         folder = Path(folder)
-        files = [folder / name for name in FILES]
-        with replacing(files[0]) as path:
-            text = json.dumps(_plain(self.to_dict()), indent=2, ensure_ascii=False, allow_nan=False)
-            path.write_text(text + "\n", encoding="utf-8")
-        with replacing(files[1]) as path:
-            path.write_text(self.to_markdown(), encoding="utf-8")
-        with replacing(files[2]) as path:
-            columns = {"query": self.queries, "references": self.references, **self.answers}
-            pyarrow.parquet.write_table(pyarrow.table(columns), path)
-        with replacing(files[3]) as path:
-            pyarrow.parquet.write_table(self._query_scores(), path)
+        columns = {"query": self.queries, "references": self.references, **self.answers}
+        files = write_report(folder, FILES[:2], self.to_dict(), self.to_markdown())
+        for name, table in zip(FILES[2:], (pyarrow.table(columns), self._query_scores()), strict=True):
+            with replacing(folder / name) as path:
+                pyarrow.parquet.write_table(table, path)
+            files.append(folder / name)
         return files + (self._plot(folder) if plots else [])
 
     def _plot(self, folder: Path) -> list[Path]:
@@ -241,15 +236,6 @@ def _way(decoding: Decoding) -> dict[str, Any]:
     settings = decoding.settings()
     told = settings.get("temperature") == decoding.temperature
     return {"generate": settings} if told else {"generate": settings, "temperature": decoding.temperature}
-
-
-def _plain(value):
-    """The same for JSON, which knows no NaN and no infinity: they become null."""
-    if isinstance(value, dict):
-        return {key: _plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _cell(report: ScoreReport, name: str) -> str:

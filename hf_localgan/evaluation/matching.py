@@ -1,6 +1,5 @@
 """The end of a discriminator's training: how well it tells true responses from those of other queries."""
 
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -8,8 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.markdown import Markdown
 
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
-from hf_localgan.files import replacing
+from hf_localgan.evaluation.writing import write_report
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.intervals import Interval
 
 FILES = ("matching.json", "matching.md")
@@ -54,8 +53,7 @@ class MatchingReport:
             [
                 f"# Matching of {self.pairs:,} pairs of {self.queries:,} queries",
                 "",
-                *markdown_heading("", "value", "by chance"),
-                *(markdown_row(*row) for row in rows),
+                *markdown_table(("", "value", "by chance"), rows, "<>"),
                 "",
                 f"True responses against {self.candidates - 1} random ones of other queries for each pair; "
                 f"{self.matching.level:.0%} intervals by the bootstrap over queries. {about}.",
@@ -69,9 +67,4 @@ class MatchingReport:
 
     def write(self, folder: str | Path) -> list[Path]:
         """Writes `matching.json` and `matching.md`; returns their paths."""
-        paths = [Path(folder) / name for name in FILES]
-        texts = json.dumps(self.to_dict(), indent=2) + "\n", self.to_markdown()
-        for path, text in zip(paths, texts, strict=True):
-            with replacing(path) as temporary:
-                temporary.write_text(text, encoding="utf-8")
-        return paths
+        return write_report(folder, FILES, self.to_dict(), self.to_markdown())

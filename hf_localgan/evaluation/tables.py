@@ -1,14 +1,24 @@
-"""Markdown tables, and numbers in them."""
+"""Numbers in the tables of reports."""
+
+import math
+
+import numpy as np
+
+from hf_localgan.metrics.intervals import Interval
 
 
-def markdown_row(*cells: str) -> str:
-    """One line of a table; bars are escaped and line breaks become spaces."""
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+def cell(interval: Interval) -> str:
+    """`0.652 (0.641 to 0.663)`, or the value alone."""
+    if math.isnan(interval.low):
+        return number(interval.value)
+    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
 
 
-def markdown_heading(*cells: str) -> list[str]:
-    """The two lines above a table whose first column is text and whose others are numbers."""
-    return [markdown_row(*cells), "| --- " + "| ---: " * (len(cells) - 1) + "|"]
+def number(value: float) -> str:
+    """Three decimals below 1, four digits above; nothing for NaN."""
+    if math.isnan(value):
+        return ""
+    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1 else f"{value:.4g}"  # `+ 0.0`: no minus before a zero
 
 
 def spread(values: list[float | None], form: str = ".3g") -> str:
@@ -18,3 +28,14 @@ def spread(values: list[float | None], form: str = ".3g") -> str:
         return ""
     mean = f"{sum(known) / len(known):{form}}"
     return mean if len(known) == 1 else f"{mean} ({min(known):{form}} to {max(known):{form}})"
+
+
+def summary(values: np.ndarray) -> dict[str, float | int]:
+    """Count, mean, (population) standard deviation and five quantiles of the numbers that are not NaN."""
+    known = np.asarray(values, dtype=np.float64)
+    known = known[~np.isnan(known)]
+    if not len(known):
+        return {"count": 0}
+    quantiles = np.quantile(known, [0, 0.05, 0.5, 0.95, 1])
+    names = ("lowest", "quantile_05", "median", "quantile_95", "highest")
+    return {"count": len(known), "mean": known.mean(), "std": known.std(), **dict(zip(names, quantiles, strict=True))}

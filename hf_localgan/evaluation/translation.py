@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.answers import Decoding, answer_all
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.metrics import Interval, Score, ScoreReport, Signature, metric_tokens, sentence_bleu
@@ -178,7 +179,7 @@ def translation_metrics(
     require_equal_lengths(queries=queries, references=references)
     require_reference_lists(references)
     encoded = tokenizer(queries, truncation=max_source_length is not None, max_length=max_source_length)
-    padding = {-100, tokenizer.pad_token_id}
+    padding = {PADDING, tokenizer.pad_token_id}
     waiting: dict[tuple[int, ...], list[int]] = {}
     for index, ids in enumerate(encoded["input_ids"]):
         waiting.setdefault(_without(ids, padding), []).append(index)  # unknown words make different sources equal
@@ -192,7 +193,7 @@ def translation_metrics(
                 "BLEU needs generated token ids and the inputs they belong to. Set `predict_with_generate=True` and "
                 '`include_for_metrics=["inputs"]`.'
             )
-        texts = tokenizer.batch_decode(np.where(ids == -100, tokenizer.pad_token_id, ids), skip_special_tokens=True)
+        texts = tokenizer.batch_decode(np.where(ids == PADDING, tokenizer.pad_token_id, ids), skip_special_tokens=True)
         left = {key: list(some) for key, some in waiting.items()}
         generations, referred = [], []
         for row, text in zip(inputs, texts, strict=True):

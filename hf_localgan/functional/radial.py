@@ -7,8 +7,11 @@ query's responses `rc`, in nats, shape `(batch,)`. A free energy is known up to 
 import math
 from typing import NamedTuple
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from .rounding import rounding_bound
 
 SCALES = ("spread", "abs_center", "center")
 
@@ -119,19 +122,30 @@ def _check_shapes(**tensors: Tensor):
         raise ValueError(f"There must be one value for each example, shape (batch,), got {found}.")
 
 
-def radius_spread(radii: Tensor) -> float:
+def radius_spread(radii: Tensor, center_energy: Tensor | None = None) -> float:
     """Standard deviation of the references' radii in nats, the unit of `scale="spread"`.
 
     Args:
-        radii: `F(q, r) - F(q, rc)` of training references, shape `(examples,)`, at least two.
+        radii: `F(q, r) - F(q, rc)` of training references, shape `(examples,)`, at least two, in the precision that the
+            energies were computed in.
+        center_energy: `F(q, rc)` of the same examples. Energies are rounded by their own magnitude, which tells how
+            much of the spread can be rounding; without them the radii's magnitude stands for it.
 
     Raises:
-        ValueError: for fewer than two, and where all are the same or one is not finite.
+        ValueError: for fewer than two, where all are the same up to rounding, where one is not finite, and for tensors
+            of different shapes.
     """
+    energies = radii
+    if center_energy is not None:
+        _check_shapes(radii=radii, center_energy=center_energy)
+        energies = torch.cat([radii + center_energy, center_energy])  # F(q, r), F(q, rc)
     spread = float(radii.double().std()) if radii.numel() > 1 else 0.0
-    if not (spread > 0 and math.isfinite(spread)):
+    magnitude = float(energies.double().abs().max()) if energies.numel() else 0.0
+    rounding = rounding_bound(magnitude, radii.dtype if radii.is_floating_point() else torch.float64)
+    if not (spread > rounding and math.isfinite(spread)):
         raise ValueError(
-            f"The radii of {radii.numel()} references have the standard deviation {spread}; it must be above 0 and "
-            "finite. Train the energy on more than one kind of pair, and look whether it has diverged."
+            f"The radii of {radii.numel()} references have the standard deviation {spread:.3g}; it must be finite and "
+            f"above {rounding:.3g}, which rounding makes of equal radii. Train the energy on more than one kind of "
+            "pair, and look whether it has diverged."
         )
     return spread

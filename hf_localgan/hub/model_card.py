@@ -17,10 +17,10 @@ from hf_localgan.hub.rendering import (
     lowered,
     quoted,
     render_card,
-    table,
     told,
 )
 from hf_localgan.hub.settings import changed_settings
+from hf_localgan.markdown import markdown_table
 
 EXAMPLE = ("How are you?", "Fine, thanks.")
 
@@ -97,7 +97,8 @@ def write_model_card(
         about=told(about, progress), query=query, response=response,
         scores=None if evaluation is None else _scores_table(evaluation),
         sections={title: lowered(text) for title, text in (sections or {}).items()},
-        samples=table(samples or _samples(evaluation)), license=license, adapter=adapter, base_model=base_model,
+        samples=_samples_table(samples or _samples(evaluation)), license=license, adapter=adapter,
+        base_model=base_model,
         settings=settings if settings is not None else [] if args is None else changed_settings(args),
         progress=dict(progress or {}),
         parts=_parts(folder, trainer, stale),
@@ -162,6 +163,14 @@ def _samples(evaluation, rows: int = 10) -> list[dict[str, str]]:
         )
         for row in chosen
     ]
+
+
+def _samples_table(samples: Sequence[Mapping[str, str]]) -> list[str]:
+    """Lines of a table; all samples have the columns of the first one."""
+    if not samples:
+        return []
+    columns = list(samples[0])
+    return markdown_table(columns, [[sample[column] for column in columns] for sample in samples])
 
 
 def _example(evaluation, example: tuple[str, str] | None) -> list[str]:

@@ -106,14 +106,6 @@ def interval_settings(low: float | None, high: float | None, level: float, metho
     return {"interval": {"low": round(low, 6), "high": round(high, 6), "level": level, "method": method}, **more}
 
 
-def table(rows: Sequence[Mapping[str, str]]) -> list[str]:
-    """Lines of a Markdown table of texts; all rows have the same columns."""
-    if not rows:
-        return []
-    columns = list(rows[0])
-    return [_row(columns), "| --- " * len(columns) + "|", *(_row(one[column] for column in columns) for one in rows)]
-
-
 def quoted(*texts: str) -> list[str] | None:
     """Texts as Python writes them, for example code; `None` where one of them would end the code."""
     return None if any("```" in text for text in texts) else [repr(text) for text in texts]
@@ -134,12 +126,6 @@ def weights_digest(folder: str | Path) -> str | None:
         with path.open("rb") as file:
             digest.update(f"{path.name} {hashlib.file_digest(file, 'sha256').hexdigest()}\n".encode())
     return digest.hexdigest()[:16] if files else None
-
-
-def _row(cells) -> str:
-    """A line of a table of texts; what Markdown or HTML would take for a sign of its own is shown as it is."""
-    shown = (re.sub(r"([\\|`*_<>\[\]])", r"\\\1", " ".join(cell.split())) for cell in cells)
-    return "| " + " | ".join(shown) + " |"
 
 
 def _installed(library: str) -> bool:

@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from hf_localgan.functional.rounding import rounding_bound
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.checks import require_equal_lengths, require_level
 from hf_localgan.metrics.diversity import NgramCounts
 from hf_localgan.metrics.intervals import PairedTest, swap_test
@@ -45,12 +47,11 @@ class Comparison:
 
     def to_markdown(self, names: tuple[str, str] = ("A", "B")) -> str:
         """A table of both values, the difference and the p value."""
-        lines = [f"| metric | {names[0]} | {names[1]} | difference | p |", "| --- | ---: | ---: | ---: | ---: |"]
-        for name, row in self.rows.items():
-            lines.append(
-                f"| {name} | {row.a:.4g} | {row.b:.4g} | {row.test.difference:+.4g} | {row.test.p_value:.4f} |"
-            )
-        return "\n".join(lines) + "\n"
+        rows = [
+            (name, f"{row.a:.4g}", f"{row.b:.4g}", f"{row.test.difference:+.4g}", f"{row.test.p_value:.4f}")
+            for name, row in self.rows.items()
+        ]
+        return "\n".join(markdown_table(("metric", *names, "difference", "p"), rows, "<>")) + "\n"
 
 
 def compare_systems(
@@ -163,7 +164,8 @@ def bleu_difference(
 
     differences = np.array([mean_difference(rng.integers(n, size=n), redraw_runs) for _ in range(resamples)])
     low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
-    beyond = min((differences <= 0).sum(), (differences >= 0).sum())
+    equal = rounding_bound(100.0, roundings=8 + len(runs))  # means over runs are added up in another order
+    beyond = min((differences <= equal).sum(), (differences >= -equal).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (1 + resamples))
     return BootstrapTest(mean_difference(None, False), float(low), float(high), p_value, resamples, seed)
 

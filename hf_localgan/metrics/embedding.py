@@ -5,11 +5,13 @@ Words without a vector are skipped. A side that has no word left, hence no direc
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Protocol
 
 import numpy as np
 
 from hf_localgan.metrics.checks import require_equal_lengths, require_reference_lists
+from hf_localgan.metrics.directions import longest, unit_vectors
 
 Tokens = Sequence[str]
 EMBEDDING_SCORES = ("average", "greedy", "extrema", "relevance")
@@ -141,24 +143,19 @@ def _scores(words: WordTable, generation: Tokens, references: Sequence[Tokens]) 
     referred = np.concatenate([sides[index] for index in known])  # (all references' words, dim)
     lengths = np.array([len(sides[index]) for index in known])
     starts = np.cumsum(lengths) - lengths
+    unit = partial(unit_vectors, magnitude=max(longest(referred), longest(generated)))
 
     means = np.add.reduceat(referred, starts) / lengths[:, None]  # (known references, dim)
-    scores[known, 0] = _unit(means) @ _unit(generated.mean(axis=0))
+    scores[known, 0] = unit(means) @ unit(generated.mean(axis=0))
 
-    cosine = _unit(generated) @ _unit(referred).T  # (generation words, all references' words)
+    cosine = unit(generated) @ unit(referred).T  # (generation words, all references' words)
     from_generation = np.maximum.reduceat(cosine, starts, axis=1).mean(axis=0)  # (known references,)
     from_references = np.add.reduceat(cosine.max(axis=0), starts) / lengths
     scores[known, 1] = (from_generation + from_references) / 2
 
     extremes = _extreme(np.maximum.reduceat(referred, starts), np.minimum.reduceat(referred, starts))
-    scores[known, 2] = _unit(extremes) @ _unit(_extreme(generated.max(axis=0), generated.min(axis=0)))
+    scores[known, 2] = unit(extremes) @ unit(_extreme(generated.max(axis=0), generated.min(axis=0)))
     return scores
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Rows of length one; a row of zeros stays, and its cosine with anything is 0."""
-    norm = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(norm > 0, norm, 1.0)
 
 
 def _extreme(highest: np.ndarray, lowest: np.ndarray) -> np.ndarray:

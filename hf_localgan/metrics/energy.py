@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
+import torch
 
+from hf_localgan.metrics.directions import longest, unit_vectors
 from hf_localgan.metrics.intervals import Interval, bootstrap_interval, bootstrap_statistic
 
 # ---- matching ----
@@ -120,7 +122,8 @@ def center_cosine(
 ) -> CenterCosine:
     """Cosine of `rc(q)` with the mean of the true responses, and the control: with the means of other queries.
 
-    The control is exact, an average over all `queries - 1` other queries. A vector of zeros has the cosine 0.
+    The control is exact, an average over all `queries - 1` other queries. A vector of zeros, up to
+    rounding in float32, has the cosine 0.
 
     Args:
         centers: shape `(queries, dim)`, standardised, so that the cosine is one of deviations from the mean response.
@@ -133,7 +136,7 @@ def center_cosine(
             "`centers` and `means` must both have shape (queries, dim) with at least 2 queries, got "
             f"{centers.shape} and {means.shape}."
         )
-    centers, means = _unit(centers), _unit(means)
+    centers, means = (unit_vectors(one, longest(one), torch.float32) for one in (centers, means))
     true = (centers * means).sum(axis=1)
     shuffled = (centers @ means.sum(axis=0) - true) / (len(means) - 1)
     settings = dict(resamples=resamples, level=level, seed=seed)
@@ -204,8 +207,3 @@ def require_finite(**named: np.ndarray) -> None:
         bad = int((~np.isfinite(values)).sum())
         if bad:
             raise ValueError(f"`{name}` must be finite, but {bad} of {values.size} are not. Has the model diverged?")
-
-
-def _unit(vectors: np.ndarray) -> np.ndarray:
-    norm = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.where(norm > 0, norm, 1.0)

@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hf_localgan.functional.rounding import rounding_bound
 from hf_localgan.metrics.energy import check_groups, group_means, require_finite
 from hf_localgan.metrics.intervals import Interval, bootstrap_interval
 
@@ -231,7 +232,8 @@ class GapBySpread(NamedTuple):
         queries: how many.
         gap: mean of `|F(q, R_q) - F(q, rc)|`, nats.
         predicted: mean of what `second_order_gap` says, nats.
-        rank_correlation: Spearman's, of gap and spread over all queries; NaN where one of them is constant.
+        rank_correlation: Spearman's, of gap and spread over all queries; NaN where one of them is constant up to
+            rounding.
     """
 
     spread: list[float]
@@ -268,7 +270,7 @@ def gap_by_spread(
             f"{gaps.shape}, {spreads.shape} and {predicted.shape}."
         )
     known = np.flatnonzero(~np.isnan(spreads))
-    varied = len(known) > 1 and np.ptp(gaps[known]) > 0 and np.ptp(spreads[known]) > 0
+    varied = len(known) > 1 and _varies(gaps[known]) and _varies(spreads[known])
     correlation = float(spearmanr(gaps[known], spreads[known]).statistic) if varied else math.nan
     result = GapBySpread([], [], [], [], correlation)
     for some in np.array_split(known[np.argsort(spreads[known], kind="stable")], max(1, min(bins, len(known)))):
@@ -280,3 +282,8 @@ def gap_by_spread(
         result.gap.append(bootstrap_interval(gaps[some], resamples=resamples, level=level, seed=seed))
         result.predicted.append(float(expected.mean()) if len(expected) else math.nan)
     return result
+
+
+def _varies(values: np.ndarray) -> bool:
+    """Whether there is more than rounding between the values, which come from energies and vectors in float32."""
+    return bool(np.ptp(values) > rounding_bound(float(np.abs(values).max()), torch.float32))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import diversity, embedding, intervals
 from hf_localgan.metrics.checks import require_equal_lengths, require_level, require_reference_lists
 from hf_localgan.metrics.embedding import Vectors, WordTable, utterance_vectors
@@ -78,13 +79,12 @@ class ScoreReport:
 
     def to_markdown(self) -> str:
         """A table of value, interval and signature."""
-        lines = ["| metric | value | interval | signature |", "| --- | ---: | --- | --- |"]
+        rows = []
         for name, score in self.scores.items():
             low, high = score.interval.low, score.interval.high
             interval = "" if math.isnan(low) else f"{low:.4g} to {high:.4g} ({score.interval.level:.0%})"
-            signature = score.signature.replace("|", r"\|")  # a bare one would end the cell
-            lines.append(f"| {name} | {score.value:.4g} | {interval} | `{signature}` |")
-        return "\n".join(lines) + "\n"
+            rows.append((name, f"{score.value:.4g}", interval, score.signature))
+        return "\n".join(markdown_table(("metric", "value", "interval", "signature"), rows, "<><")) + "\n"
 
 
 def score_responses(

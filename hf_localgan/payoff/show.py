@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from hf_localgan.files import replacing
+from hf_localgan.markdown import markdown_table
 from hf_localgan.payoff.edit import EditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 
@@ -31,14 +32,14 @@ def edit_table(
         A Markdown table: temperature, mean number of edits, edits per token, probability of each number of edits.
     """
     edits = list(edits)
-    header = ["tau", "mean edits", "edits per token", *(f"P(e={number})" for number in edits)]
-    lines = [header, ["--:"] * len(header)]
+    columns = ["tau", "mean edits", "edits per token", *(f"P(e={number})" for number in edits)]
+    rows = []
     for temperature, probs in _distributions(payoff, length, temperatures):
         mean = float(probs @ np.arange(len(probs)))
         shown = [probs[number] if number < len(probs) else 0.0 for number in edits]
         rate = f"{mean / length:.3f}" if length else "0.000"
-        lines.append([f"{temperature:g}", f"{mean:.2f}", rate, *(f"{prob:.3f}" for prob in shown)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+        rows.append([f"{temperature:g}", f"{mean:.2f}", rate, *(f"{prob:.3f}" for prob in shown)])
+    return "\n".join(markdown_table(columns, rows, ">"))
 
 
 def plot_edit_probs(

@@ -15,6 +15,7 @@ import numpy as np
 from rapidfuzz import fuzz, process
 
 from hf_localgan.data import smalltalk_files
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import NgramCounts, metric_tokens
 
 NEAR = 85
@@ -87,5 +88,5 @@ def _words(row: dict) -> list[str]:
 
 
 if __name__ == "__main__":
-    for name, value in measure().items():
-        print(f"| {name} | {value:#.3g} |" if isinstance(value, float) else f"| {name} | {value:,} |")
+    found = [(name, f"{one:#.3g}" if isinstance(one, float) else f"{one:,}") for name, one in measure().items()]
+    print("\n".join(markdown_table(("of the corpus", ""), found, "<>")))

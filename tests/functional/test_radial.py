@@ -78,6 +78,40 @@ def test_the_spread_is_the_standard_deviation_of_the_radii():
     for radii in (torch.tensor([]), torch.tensor([1.0]), torch.ones(5), torch.tensor([1.0, float("nan")])):
         with pytest.raises(ValueError, match="standard deviation"):
             radius_spread(radii)
+    with pytest.raises(ValueError, match=r"`radii` \(2,\), `center_energy` \(1,\)"):
+        radius_spread(torch.tensor([1.0, 2.0]), torch.ones(1))
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+def test_radii_that_differ_by_rounding_alone_have_no_spread(dtype):
+    # One reference 64 times: F(q, r) is the same 512 terms, added up in another order each time, about 300 nats, as by
+    # a processor that takes other steps at the end of a batch. The centre's energy is the same sum of fewer terms.
+    generator = torch.Generator().manual_seed(0)
+    terms = torch.rand(512, generator=generator, dtype=torch.float64).mul(1.2).to(dtype)
+    orders = torch.stack([torch.randperm(512, generator=generator) for _ in range(64)])
+
+    def added_up(rows: torch.Tensor) -> torch.Tensor:
+        while rows.shape[1] > 1:
+            rows = rows[:, ::2] + rows[:, 1::2]  # in pairs, each sum rounded
+        return rows[:, 0]
+
+    centers = added_up(terms[orders % 256])
+    radii = added_up(terms[orders]) - centers
+    assert 0 < float(radii.double().std()) < 4 * float(radii.double().mean())
+    with pytest.raises(ValueError, match="above .* which rounding makes of equal radii"):
+        radius_spread(radii, centers)
+    # What differs by more than rounding keeps its spread, small as it is beside the energies.
+    different = radii + torch.linspace(-1, 1, 64).to(dtype) * 60 * torch.finfo(dtype).eps * 300
+    assert radius_spread(different, centers) == float(different.double().std())
+
+
+def test_the_rounding_is_that_of_the_energies_and_not_of_the_radii():
+    # float32 numbers about 4096 lie 2^-11 apart: radii of 1 nat that differ by this step are equal.
+    centers = torch.full((4,), 4096.0)
+    radii = torch.tensor([1.0, 1.0, 1.0, 1.0 + 2**-11])
+    with pytest.raises(ValueError, match="rounding"):
+        radius_spread(radii, centers)
+    assert radius_spread(radii, torch.ones(4)) == pytest.approx(2**-12)
 
 
 @pytest.mark.parametrize("spread", [None, 0.0, -1.0, float("nan"), float("inf")])

@@ -1,5 +1,7 @@
 """Paired bootstrap of corpus BLEU between systems with several runs each."""
 
+import itertools
+
 import numpy as np
 import pytest
 
@@ -28,6 +30,14 @@ def test_sentences_are_drawn_together_for_both_systems():
     one = system(1, 0.7)
     found = bleu_difference([one], [one], resamples=50)
     assert (found.difference, found.low, found.high, found.p_value) == (0, 0, 0, 1)
+
+
+def test_the_same_runs_in_another_order_do_not_differ():
+    # Their means are added up in another order, so that the differences are a rounding away from 0, all to one side.
+    # All resamples of a single sentence are that sentence.
+    runs = [system(seed, 0.7, sentences=1) for seed in range(4)]
+    found = [bleu_difference(runs, list(order), resamples=40) for order in itertools.permutations(runs)]
+    assert any(one.difference for one in found) and all(one.p_value == 1 for one in found)
 
 
 def test_the_interval_is_that_of_the_resampled_differences():

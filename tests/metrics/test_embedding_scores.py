@@ -60,6 +60,13 @@ def test_a_word_whose_vector_is_zero_has_no_direction(vectors):
     assert relevance(["nowhere"], ["east"], vectors) == 0.0
 
 
+def test_words_that_cancel_out_have_no_direction():
+    # 0.1 + 0.2 - 0.3 is 0 on paper and 5.6e-17 in arithmetic, whose direction would be a cosine of 1.
+    far = Vectors(a=np.array([0.1, 0.0]), b=np.array([0.2, 0.0]), c=np.array([-0.3, 0.0]))
+    assert embedding_average(["a", "b", "c"], ["a"], far) == 0.0
+    assert embedding_average(["a", "b"], ["a"], far) == pytest.approx(1)
+
+
 def test_several_references_first_mean_and_maximum(vectors):
     generations = [["east", "north"], ["west"]]
     references = [[["east"], ["zzz"], ["north", "west"]], [["west"]]]

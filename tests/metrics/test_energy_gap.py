@@ -130,6 +130,9 @@ def test_the_gap_in_groups_of_growing_spread():
 def test_a_constant_has_no_rank_correlation_and_few_queries_make_few_groups():
     found = gap_by_spread(np.ones(2), np.array([1.0, 2.0]), np.ones(2))
     assert math.isnan(found.rank_correlation) and found.queries == [1, 1]
+    rounded = np.float32(3) + np.arange(4) * np.spacing(np.float32(3)) / 2  # equal energies in float32
+    assert math.isnan(gap_by_spread(rounded, np.arange(4.0), np.ones(4)).rank_correlation)
+    assert gap_by_spread(rounded + 1e-4 * np.arange(4), np.arange(4.0), np.ones(4)).rank_correlation == 1
     assert gap_by_spread(np.ones(2), np.full(2, np.nan), np.ones(2)).gap == []
     with pytest.raises(ValueError, match="one entry per query each"):
         gap_by_spread(np.ones(2), np.ones(3), np.ones(2))

@@ -1,15 +1,10 @@
 """The recipe of an energy on a tiny corpus: what it leaves, how it goes on, what it refuses."""
 
-import contextlib
-import io
 import json
-import os
-import random
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -61,41 +56,18 @@ ais_temperatures: 20
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_dialogue):
     """A folder with a corpus of 40 queries with three responses each, `corpus`, and settings, `tiny.yaml`."""
     place = tmp_path_factory.mktemp("energy")
-    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
-    words, rng = "red blue old new big good dear small".split(), random.Random(0)
-    rows = []
-    for thing in things:
-        for verb in verbs:
-            first, second = rng.sample(words, 2)
-            responses = [f"yes , i {verb} the {first} {thing} .", f"no , the {thing} is {second} .", "i am not sure ."]
-            rows.append({"query": f"do you {verb} the {first} {thing} today ?", "responses": responses})
-    rng.shuffle(rows)
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_dialogue(place / "corpus", adjectives=True)
     (place / "tiny.yaml").write_text(TINY)
     return place
 
 
 @pytest.fixture(scope="module")
-def recipe(place, run_script):
+def recipe(place, run_here):
     """`recipe(folder, *words)`: what the recipe prints, run in this process."""
-
-    def run(folder: str, *words) -> str:
-        said, options = io.StringIO(), ["--output_dir", place / folder, *words]
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-            patch.chdir(place)
-            patch.setenv("HF_LOCALGAN_DATA", str(place))
-            patch.setenv("COLUMNS", "120")
-            patch.setattr(sys, "argv", ["train_dbm.py", "tiny.yaml", *map(str, options)])
-            run_script("train_dbm")
-        return said.getvalue()
-
-    return run
+    return lambda folder, *words: run_here(place, "train_dbm", "tiny.yaml", "--output_dir", place / folder, *words)
 
 
 @pytest.fixture(scope="module")
@@ -183,21 +155,9 @@ def test_a_streamed_training_split_trains_as_well(recipe, place):
 
 
 @pytest.fixture
-def message(place, recipe):
+def message(place, recipe, message_of):
     """`message(*words)`: what the recipe ends with; it has left nothing behind."""
-
-    def run(*words) -> str:
-        def left() -> set[Path]:
-            return {path for path in place.rglob("*") if "cache" not in path.parts}
-
-        before = left()
-        with pytest.raises(SystemExit) as end:
-            recipe("new", *words)
-        assert isinstance(end.value.code, str) and "\n" not in end.value.code
-        assert left() == before
-        return end.value.code
-
-    return run
+    return partial(message_of, place, recipe, "new")
 
 
 @pytest.mark.parametrize(
@@ -236,30 +196,17 @@ def test_without_matplotlib_a_training_ends_before_it_begins(message, monkeypatc
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_report_once(place):
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "HF_LOCALGAN_DATA": str(place), "OMP_NUM_THREADS": "1",
-        "HF_DATASETS_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "120",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += [str(ROOT / "recipes" / "train_dbm.py"), "tiny.yaml", "--output_dir", str(place / "two")]
-    done = subprocess.run(
-        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500
-    )
-    assert done.returncode == 0, done.stdout
+def test_two_processes_train_together_and_report_once(place, run_apart):
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+    said = run_apart(place, "train_dbm", "tiny.yaml", "--output_dir", place / "two", launch=launch)
     assert LEFT <= {path.name for path in (place / "two").iterdir()}
-    assert done.stdout.count("chains that count") == 1
+    assert said.count("chains that count") == 1
 
 
 @pytest.mark.slow
-def test_the_shipped_corpus_trains_and_true_responses_match(recipe, place, monkeypatch, run_script):
+def test_the_shipped_corpus_trains_and_true_responses_match(place, run_here):
     folder = place / "smalltalk"
-    monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()):
-        patch.chdir(place)
-        words = ["--output_dir", str(folder), "--use_cpu", "--disable_tqdm", "true"]
-        patch.setattr(sys, "argv", ["train_dbm.py", *words])
-        run_script("train_dbm")
+    run_here(place, "train_dbm", "--output_dir", folder, "--use_cpu", "--disable_tqdm", "true")
     found = json.loads((folder / "energy.json").read_text())
     assert found["matching"]["DBM"]["difference"]["low"] > 0.5
     assert found["center_cosine"]["DBM"]["true"]["low"] > found["center_cosine"]["DBM"]["shuffled"]["high"]

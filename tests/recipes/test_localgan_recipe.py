@@ -1,10 +1,7 @@
 """The recipes of adversarial training on a tiny corpus: stages, what they leave, how they go on, what they refuse."""
 
-import contextlib
-import io
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -12,7 +9,6 @@ import sys
 import time
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -81,21 +77,10 @@ OWN_FILES = ("model.safetensors", "discriminator/model.safetensors", "energy/mod
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_dialogue):
     """A folder with a corpus of 40 queries with three responses each, `corpus`, and the files of a tiny run."""
     place = tmp_path_factory.mktemp("localgan")
-    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
-    words, rng = "red blue old new big good dear small".split(), random.Random(0)
-    rows = []
-    for thing in things:
-        for verb in verbs:
-            first, second = rng.sample(words, 2)
-            responses = [f"yes , i {verb} the {first} {thing} .", f"no , the {thing} is {second} .", "i am not sure ."]
-            rows.append({"query": f"do you {verb} the {first} {thing} today ?", "responses": responses})
-    rng.shuffle(rows)
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_dialogue(place / "corpus", adjectives=True)
     (place / "files").mkdir()
     for name, text in FILES.items():
         (place / "files" / name).write_text(text)
@@ -103,19 +88,11 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place, run_script):
+def recipe(place, run_here):
     """`recipe(folder, *words, script=, config=)`: what the recipe prints, run in this process."""
 
     def run(folder: str, *words, script: str = "train_localgan", config: str = "files/localgan.yaml", **names) -> str:
-        said, options = io.StringIO(), ["--output_dir", place / folder, *words]
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-            patch.chdir(place)
-            for name, value in {"HF_LOCALGAN_DATA": place, "COLUMNS": "120", **names}.items():
-                patch.setenv(name, str(value))
-            patch.setattr(sys, "argv", [f"{script}.py", config, *map(str, options)])
-            run_script(script)
-        return said.getvalue()
+        return run_here(place, script, config, "--output_dir", place / folder, *words, **names)
 
     return run
 

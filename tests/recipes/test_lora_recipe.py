@@ -1,9 +1,7 @@
 """Recipes with adapters: they are all that is saved, and every later step reads them."""
 
-import contextlib
-import io
 import json
-import sys
+from functools import partial
 
 import datasets
 import pytest
@@ -49,18 +47,15 @@ SMALL = "--use_cpu --beams 2 --temperatures 1.0 --max_new_tokens 5 --metric_vect
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_rows):
     """A folder with a corpus, the files of tiny runs, and `base`: a T5 with its tokenizer."""
     place = tmp_path_factory.mktemp("lora")
-    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
     rows = [
         {"query": f"do you {verb} the {thing} ?", "responses": [f"yes , i {verb} the {thing} .", "i am not sure ."]}
-        for thing in things
-        for verb in verbs
+        for thing in "cat dog car job tea book film bus".split()
+        for verb in "like hate want need sell".split()
     ]
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_rows(place / "corpus", {"train": rows[0::2], "validation": rows[1::4], "test": rows[3::4]})
     for name, text in FILES.items():
         (place / name).write_text(text)
     with pytest.MonkeyPatch.context() as patch:
@@ -77,20 +72,9 @@ def place(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def recipe(place, run_script):
+def recipe(place, run_here):
     """`recipe(script, *words)`: what the recipe prints, run in this process in the folder `place`."""
-
-    def run(script: str, *words) -> str:
-        said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-            patch.chdir(place)
-            patch.setenv("HF_LOCALGAN_DATA", str(place))
-            patch.setattr(sys, "argv", [f"{script}.py", *map(str, words)])
-            run_script(script)
-        return said.getvalue()
-
-    return run
+    return partial(run_here, place)
 
 
 @pytest.fixture(scope="module")

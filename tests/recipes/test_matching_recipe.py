@@ -1,14 +1,8 @@
 """The recipe of a discriminator on a tiny corpus: what it leaves, how it goes on, what it refuses."""
 
-import contextlib
-import io
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 
-import datasets
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
@@ -45,41 +39,18 @@ disable_tqdm: true
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_dialogue):
     """A folder with a corpus of 40 queries with three responses each, `corpus`, and settings, `tiny.yaml`."""
     place = tmp_path_factory.mktemp("matching")
-    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
-    rows = [
-        {
-            "query": f"do you {verb} the {thing} today ?",
-            "responses": [f"yes , i {verb} the {thing} .", f"no , the {thing} is bad .", "i am not sure ."],
-        }
-        for thing in things
-        for verb in verbs
-    ]
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_dialogue(place / "corpus")
     (place / "tiny.yaml").write_text(TINY)
     return place
 
 
 @pytest.fixture(scope="module")
-def recipe(place, run_script):
+def recipe(place, run_here):
     """`recipe(folder, *words)`: what the recipe prints, run in this process."""
-
-    def run(folder: str, *words) -> str:
-        said, options = io.StringIO(), ["--output_dir", place / folder, *words]
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-            patch.chdir(place)
-            patch.setenv("HF_LOCALGAN_DATA", str(place))
-            patch.setenv("COLUMNS", "120")
-            patch.setattr(sys, "argv", ["train_matching.py", "tiny.yaml", *map(str, options)])
-            run_script("train_matching")
-        return said.getvalue()
-
-    return run
+    return lambda folder, *words: run_here(place, "train_matching", "tiny.yaml", "--output_dir", place / folder, *words)
 
 
 @pytest.fixture(scope="module")
@@ -191,16 +162,8 @@ def test_wrong_settings_end_the_recipe_before_it_begins(recipe, place, options, 
 
 
 @pytest.mark.slow
-def test_two_processes_train_together_and_report_once(place):
-    environment = {
-        **os.environ, "PYTHONPATH": str(ROOT), "HF_LOCALGAN_DATA": str(place), "OMP_NUM_THREADS": "1",
-        "HF_DATASETS_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1", "COLUMNS": "120",
-    }  # fmt: skip
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", "2"]
-    command += [str(ROOT / "recipes" / "train_matching.py"), "tiny.yaml", "--output_dir", str(place / "two")]
-    done = subprocess.run(
-        command, cwd=place, env=environment, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, timeout=500
-    )
-    assert done.returncode == 0, done.stdout
+def test_two_processes_train_together_and_report_once(place, run_apart):
+    launch = ("-m", "torch.distributed.run", "--nproc_per_node", "2")
+    said = run_apart(place, "train_matching", "tiny.yaml", "--output_dir", place / "two", launch=launch)
     assert LEFT <= {path.name for path in (place / "two").iterdir()}
-    assert done.stdout.count("Matching of 30 pairs") == 1
+    assert said.count("Matching of 30 pairs") == 1

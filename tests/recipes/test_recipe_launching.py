@@ -1,8 +1,6 @@
 """The accelerate configurations of the recipes: read all, started where processors are enough."""
 
 import json
-import os
-import random
 import subprocess
 import sys
 from pathlib import Path
@@ -68,34 +66,22 @@ RECIPES = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_dialogue):
     """A folder with a corpus of 40 queries with three responses each, and a file of settings for each recipe."""
     place = tmp_path_factory.mktemp("launched")
-    words, rng, rows = "red blue old new big good dear small".split(), random.Random(0), []
-    for thing in "cat dog car job tea book film bus".split():
-        for verb in "like hate want need sell".split():
-            first, second = rng.sample(words, 2)
-            responses = [f"yes , i {verb} the {first} {thing} .", f"no , the {thing} is {second} .", "i am not sure ."]
-            rows.append({"query": f"do you {verb} the {first} {thing} today ?", "responses": responses})
-    rng.shuffle(rows)
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_dialogue(place / "corpus", adjectives=True)
     for name, text in RECIPES.items():
         (place / f"{name}.yaml").write_text(text + f"output_dir: {place / name}\n")
     return place
 
 
 @pytest.fixture(scope="module")
-def start(place):
+def start(place, variables_of):
     """`start(config, *words)`: a process of `accelerate launch` with that configuration, running."""
 
     def run(config: str, *words) -> subprocess.Popen:
         hidden = ("WORLD_SIZE", "LOCAL_RANK", "RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_USE_CPU")
-        environment = {name: value for name, value in os.environ.items() if name not in hidden} | {
-            "PYTHONPATH": str(ROOT), "HF_LOCALGAN_DATA": str(place), "HF_DATASETS_CACHE": str(place / "cache"),
-            "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "COLUMNS": "120",
-        }  # fmt: skip
+        environment = {name: value for name, value in variables_of(place).items() if name not in hidden}
         command = [sys.executable, "-m", "accelerate.commands.launch", "--config_file", CONFIGS / f"{config}.yaml"]
         return subprocess.Popen(
             [*map(str, command), *map(str, words)], cwd=place, env=environment, text=True, stdout=subprocess.PIPE,

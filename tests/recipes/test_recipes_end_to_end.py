@@ -1,9 +1,8 @@
 """The recipes from end to end on a tiny corpus, with a tiny generator; the first run in a process of its own."""
 
 import json
-import os
-import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pyarrow.parquet as parquet
@@ -60,66 +59,24 @@ SMALL_SCORES = "--use_cpu --beams 2 --temperatures 1.0 --max_new_tokens 5 --metr
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_dialogue):
     """A folder with a corpus of 40 queries, `corpus`, and the settings of a tiny run, `tiny.yaml`."""
     place = tmp_path_factory.mktemp("recipes")
-    things, verbs = "cat dog car job tea book film bus".split(), "like hate want need sell".split()
-    rows = [
-        {
-            "query": f"do you {verb} the {thing} today ?",
-            "responses": [f"yes , i {verb} the {thing} .", f"no , the {thing} is bad .", "i am not sure ."],
-        }
-        for thing in things
-        for verb in verbs
-    ]
-    (place / "corpus").mkdir()
-    for split, some in (("train", rows[0::2]), ("validation", rows[1::4]), ("test", rows[3::4])):
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_dialogue(place / "corpus")
     (place / "tiny.yaml").write_text(f"dataset: $HF_LOCALGAN_DATA/corpus\noutput_dir: {place / 'run'}\n{TINY}")
     return place
 
 
 @pytest.fixture(scope="module")
-def process(place):
+def process(place, run_apart):
     """`process(name, *words, launch=...)`: what a recipe prints that is run in a process of its own, and ends well."""
-
-    def run(name: str, *words, launch: tuple[str, ...] = ()) -> str:
-        environment = {
-            **os.environ,
-            "PYTHONPATH": str(ROOT),
-            "HF_LOCALGAN_DATA": str(place),
-            "HF_DATASETS_CACHE": str(place / "cache"),
-            "HF_HUB_OFFLINE": "1",
-            "OMP_NUM_THREADS": "1",
-            "COLUMNS": "120",
-        }
-        command = [sys.executable, *launch, str(ROOT / "recipes" / f"{name}.py"), *map(str, words)]
-        done = subprocess.run(
-            command,
-            cwd=place,
-            env=environment,
-            text=True,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            timeout=500,
-        )
-        assert done.returncode == 0, done.stdout
-        return done.stdout
-
-    return run
+    return partial(run_apart, place)
 
 
 @pytest.fixture
-def recipe(place, monkeypatch, run_script):
-    """`recipe(name, *words)`: runs it in this process; where it does not end well `SystemExit` says why."""
-
-    def run(name: str, *words):
-        monkeypatch.chdir(place)
-        monkeypatch.setenv("HF_LOCALGAN_DATA", str(place))
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-        run_script(name)
-
-    return run
+def recipe(place, run_here):
+    """`recipe(name, *words)`: what it prints, run in this process; where it does not end well `SystemExit` says why."""
+    return partial(run_here, place)
 
 
 @pytest.fixture(scope="module")
@@ -270,18 +227,9 @@ def test_a_streamed_training_split_trains_as_well(recipe, place):
 
 
 @pytest.fixture
-def message(place, recipe):
+def message(place, recipe, message_of):
     """`message(name, *words)`: what the recipe, run in this process, ends with; it has left nothing behind."""
-
-    def run(name: str, *words) -> str:
-        before = set(place.rglob("*"))
-        with pytest.raises(SystemExit) as end:
-            recipe(name, *words)
-        assert isinstance(end.value.code, str) and "\n" not in end.value.code
-        assert set(place.rglob("*")) == before
-        return end.value.code
-
-    return run
+    return partial(message_of, place, recipe)
 
 
 def test_an_unknown_key_ends_the_recipe_in_one_line(message, place):

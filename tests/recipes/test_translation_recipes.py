@@ -1,14 +1,10 @@
 """The recipes of translation on a tiny corpus: training with and without RAML, a second test split, the comparison."""
 
-import contextlib
-import io
 import json
 import os
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
 
-import datasets
 import pyarrow.parquet as parquet
 import pytest
 
@@ -55,7 +51,7 @@ RUNS = {
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory):
+def place(tmp_path_factory, write_rows):
     """A folder with a corpus of translations of 80 pairs, `corpus`, and the settings of a tiny run, `tiny.yaml`."""
     place = tmp_path_factory.mktemp("translation")
     things = {"cat": "chat", "dog": "chien", "book": "livre", "bus": "bus", "film": "film"}
@@ -71,29 +67,15 @@ def place(tmp_path_factory):
         for who in people
     ]
     splits = {"train": rows[0::2], "validation": rows[1::8], "test_first": rows[3::8], "test_second": rows[5::8]}
-    (place / "corpus").mkdir()
-    for split, some in splits.items():
-        (place / "corpus" / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in some))
+    write_rows(place / "corpus", splits)
     (place / "tiny.yaml").write_text(TINY)
     return place
 
 
 @pytest.fixture(scope="module")
-def recipe(place, run_script):
+def recipe(place, run_here):
     """`recipe(name, *words)`: what the recipe prints, run in this process."""
-
-    def run(name: str, *words) -> str:
-        said = io.StringIO()
-        with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(said):
-            patch.setattr(datasets.config, "HF_DATASETS_CACHE", place / "cache")
-            patch.chdir(place)
-            patch.setenv("HF_LOCALGAN_DATA", str(place))
-            patch.setenv("COLUMNS", "120")
-            patch.setattr(sys, "argv", [f"{name}.py", *map(str, words)])
-            run_script(name)
-        return said.getvalue()
-
-    return run
+    return partial(run_here, place)
 
 
 @pytest.fixture(scope="module")
@@ -259,19 +241,15 @@ def test_the_papers_translation_run_takes_its_first_steps_on_a_stand_in(recipe, 
 
 
 @pytest.mark.slow
-def test_two_processes_report_the_bleu_of_one(place):
+def test_two_processes_report_the_bleu_of_one(place, run_apart):
     found = {}
     for number in (1, 2):
         folder = place / f"processes-{number}"
         # nothing moves; 10 rows in batches of 3, so that rows are repeated to fill the last batches
         options = ["--output_dir", folder, "--learning_rate", "0", "--per_device_eval_batch_size", "3"]
-        environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_LOCALGAN_DATA": str(place), "OMP_NUM_THREADS": "1"}
-        environment |= {"HF_DATASETS_CACHE": str(place / "cache"), "HF_HUB_OFFLINE": "1"}
-        launch = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node", str(number)]
-        command = [*launch, str(ROOT / "recipes" / "train_raml.py"), "tiny.yaml", *map(str, options)]
-        done = subprocess.run(command, cwd=place, env=environment, text=True, capture_output=True, timeout=500)
-        assert done.returncode == 0, done.stderr
-        assert done.stdout.count("draws of the first epoch") == 1
+        launch = ("-m", "torch.distributed.run", "--nproc_per_node", str(number))
+        said = run_apart(place, "train_raml", "tiny.yaml", *options, launch=launch)
+        assert said.count("draws of the first epoch") == 1
         found[number] = about(folder)
     for name in ("validation_bleu", "validation_nats_per_token", "nats_per_token"):
         assert found[1][name] == pytest.approx(found[2][name])

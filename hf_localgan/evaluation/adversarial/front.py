@@ -9,10 +9,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_localgan.functional.rounding import rounding_bound
 from hf_localgan.metrics import Interval, bootstrap_interval
 from hf_localgan.metrics.intervals import no_interval
 
 Point = tuple[float, float]  # diversity, relevance
+EQUAL = rounding_bound(3.0, roundings=64)  # of margins, means over queries of sums of three cosines: no difference
 
 
 class FrontPoint(NamedTuple):
@@ -74,7 +76,7 @@ def front_margin(front: Sequence[Point], rival: Sequence[Point]) -> np.ndarray:
 
     What the front is stands in `front_weights`. NaN for points that are less diverse than all of the rival's, or more:
     nothing of the rival's is there to compare with. The system lies on or above the rival's front where no margin is
-    negative.
+    below 0 by more than `EQUAL`, which is rounding.
 
     Args:
         front: pairs of diversity (Dist-2) and relevance of the system, one for each decoding.

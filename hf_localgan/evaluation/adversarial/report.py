@@ -1,6 +1,5 @@
 """What adversarial training changed: the trained generator against the one it started from, on the test split."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,19 +7,18 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.markdown import Markdown
-from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
-from hf_localgan.evaluation.adversarial.front import FrontPoint, front_points
+from hf_localgan.evaluation.adversarial.front import EQUAL, FrontPoint, front_points
 from hf_localgan.evaluation.adversarial.plots import plot_adversarial_training, plot_answer_radii, plot_fronts
 from hf_localgan.evaluation.dialogue import SHOWN
-from hf_localgan.evaluation.energy.report import cell, number, plain, summary
+from hf_localgan.evaluation.energy.ranking import answer_radii
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
-from hf_localgan.files import replacing
+from hf_localgan.evaluation.tables import cell, number, summary
+from hf_localgan.evaluation.writing import plain, write_report
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import Comparison, Stability, stability
 
 FILES = ("adversarial.json", "adversarial.md")
@@ -38,61 +36,6 @@ class Phase2(NamedTuple):
     first: float
     last: float
     mean: float
-
-
-@torch.no_grad()
-def answer_radii(
-    energy,
-    tokenizer: PreTrainedTokenizerBase,
-    queries: Sequence[str],
-    answers: Sequence[str],
-    *,
-    batch_size: int = 256,
-) -> Tensor:
-    """`F(q, r) - F(q, rc)`: how far answers lie from the centre of their query's responses.
-
-    Args:
-        energy (`DbmModel`): trained, with word vectors.
-        tokenizer: the one it was trained with.
-        queries: texts; those that stand there several times have their centre computed once.
-        answers: as many texts.
-        batch_size: texts at a time.
-
-    Returns:
-        Nats, float64 on the CPU, shape `(answers,)`; NaN where no token of the query or of the answer has a vector.
-
-    Raises:
-        ValueError: for unequal numbers, and for an energy without word vectors.
-    """
-    if len(queries) != len(answers):
-        raise ValueError(f"There must be one answer per query, got {len(queries)} queries and {len(answers)} answers.")
-    if energy.word_vectors is None:
-        raise ValueError(
-            "This energy model holds no word vectors, so it cannot read text. Use its `radius` on vectors."
-        )
-
-    def token_ids(**texts: list[str]) -> Tensor:
-        rows = tokenizer(**texts, verbose=False).input_ids
-        padded = torch.full((len(rows), max(1, *map(len, rows))), -100)
-        for row, ids in enumerate(rows):
-            padded[row, : len(ids)] = torch.tensor(ids, dtype=torch.long)
-        return padded.to(energy.device)
-
-    different = {query: index for index, query in enumerate(dict.fromkeys(queries))}
-    of_queries = []  # vectors, centres, whether a word is known
-    for start in range(0, len(different), batch_size):
-        ids = token_ids(text=[*different][start : start + batch_size])
-        vectors = energy.query_features(ids)
-        of_queries.append((vectors, energy.center(vectors), energy.word_vectors(ids)[1]))
-    of_queries = [torch.cat(parts) for parts in zip(*of_queries, strict=True)]
-    radii = []
-    for start in range(0, len(answers), batch_size):
-        rows = torch.tensor([different[query] for query in queries[start : start + batch_size]], device=energy.device)
-        query, center, asked = (values[rows] for values in of_queries)
-        ids = token_ids(text_target=list(answers[start : start + batch_size]))
-        of_texts = energy.radius(query, energy.response_features(ids), center).double()
-        radii.append(of_texts.masked_fill(~(asked & energy.word_vectors(ids)[1]), math.nan).cpu())
-    return torch.cat(radii) if radii else torch.zeros(0, dtype=torch.float64)
 
 
 @dataclass
@@ -182,9 +125,9 @@ class AdversarialReport:
 
     @property
     def on_or_above(self) -> bool | None:
-        """Whether no margin is negative, of those that there are; `None` where there is none."""
+        """Whether no margin is negative by more than rounding, of those that there are; `None` where there is none."""
         margins = [point.margin.value for point in self.front or () if not math.isnan(point.margin.value)]
-        return all(margin >= 0 for margin in margins) if margins else None
+        return all(margin >= -EQUAL for margin in margins) if margins else None
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -225,8 +168,8 @@ class AdversarialReport:
         lines = [f"# {self.objective} against its start", "", self.summary()]
         lines += [line for name in sampled for line in self._scores(name)]
         samples = self.samples(rows)
-        lines += ["## Sample responses, greedy", "", markdown_row(*samples[0]), "| --- " * len(samples[0]) + "|"]
-        lines += [markdown_row(*row.values()) for row in samples]
+        lines += ["## Sample responses, greedy", ""]
+        lines += markdown_table(samples[0], [list(row.values()) for row in samples])
         lines += ["", *(f"* {name}: {value}" for name, value in self.about.items())]
         return "\n".join(lines) + "\n"
 
@@ -257,11 +200,7 @@ class AdversarialReport:
             The files.
         """
         folder = Path(folder)
-        files = [folder / name for name in FILES]
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        for file, content in zip(files, (text, self.to_markdown()), strict=True):
-            with replacing(file) as path:
-                path.write_text(content, encoding="utf-8")
+        files = write_report(folder, FILES, self.to_dict(), self.to_markdown())
         if plots:
             drawn = [(plot_adversarial_training, history), (plot_fronts, self.systems), (plot_answer_radii, self.radii)]
             for (draw, data), name in zip(drawn, PLOTS, strict=True):
@@ -274,13 +213,14 @@ class AdversarialReport:
 
     def _scores(self, decoding: str) -> list[str]:
         test = self.tests[decoding]
-        lines = [f"## Scores: {decoding}", "", *markdown_heading("metric", *self.systems, "difference", "p")]
+        rows = []
         for name, row in test.rows.items():
             values = [cell(run.interval(decoding, name)) for run in self.systems.values()]
-            lines.append(markdown_row(SHOWN[name], *values, f"{row.test.difference:+.3g}", f"{row.test.p_value:.4f}"))
+            rows.append((SHOWN[name], *values, f"{row.test.difference:+.3g}", f"{row.test.p_value:.4f}"))
         permutations = next(iter(test.rows.values())).test.permutations
         return [
-            *lines, "",
+            f"## Scores: {decoding}", "",
+            *markdown_table(("metric", *self.systems, "difference", "p"), rows, "<>"), "",
             f"{test.queries:,} queries; 95 % intervals; p: two-sided paired permutation test over queries, "
             f"{permutations} swaps, not corrected for the number of tests.", "",
         ]  # fmt: skip
@@ -288,30 +228,31 @@ class AdversarialReport:
     def _front(self) -> list[str]:
         if self.front is None:
             return []
-        lines = ["## Front of diversity and relevance", ""]
-        lines += markdown_heading(f"{self.objective}, decoding", "Dist-2", "Rel", "Rel less the start's at this Dist-2")
+        columns = (f"{self.objective}, decoding", "Dist-2", "Rel", "Rel less the start's at this Dist-2")
+        rows = []
         for point in self.front:
             margin = "outside of its range" if math.isnan(point.margin.value) else cell(point.margin)
-            lines.append(markdown_row(point.decoding, number(point.diversity), number(point.relevance), margin))
+            rows.append((point.decoding, number(point.diversity), number(point.relevance), margin))
         margins = [point.margin for point in self.front if not math.isnan(point.margin.value)]
-        above, below = sum(one.low > 0 for one in margins), sum(one.high < 0 for one in margins)
+        above, below = sum(one.low > EQUAL for one in margins), sum(one.high < -EQUAL for one in margins)
         said = {True: "on or above", False: "not everywhere on or above", None: "nowhere comparable with"}
         return [
-            *lines, "",
+            "## Front of diversity and relevance", "", *markdown_table(columns, rows, "<>"), "",
             f"The front lies {said[self.on_or_above]} the start's: of {len(margins)} decodings inside its range "
-            f"{sum(one.value >= 0 for one in margins)} have no negative margin. By the whole 95 % interval over "
+            f"{sum(one.value >= -EQUAL for one in margins)} have no negative margin. By the whole 95 % interval over "
             f"queries {above} {'lies' if above == 1 else 'lie'} above it and {below} below.", "",
         ]  # fmt: skip
 
     def _radii(self) -> list[str]:
         if self.radii is None:
             return []
-        lines = ["## Radii: F(q, r) - F(q, rc), nats", ""]
-        lines += markdown_heading("responses", "number", "mean", "deviation", "5 %", "median", "95 %")
+        columns = ("responses", "number", "mean", "deviation", "5 %", "median", "95 %")
+        keys = ("mean", "std", "quantile_05", "median", "quantile_95")
+        rows = []
         for name, values in self.radii.items():
             found = summary(values)
-            keys = ("mean", "std", "quantile_05", "median", "quantile_95") if found["count"] else ()
-            lines.append(markdown_row(name, f"{found['count']:,}", *(number(float(found[key])) for key in keys)))
+            rows.append((name, f"{found['count']:,}", *(number(float(found.get(key, math.nan))) for key in keys)))
+        lines = ["## Radii: F(q, r) - F(q, rc), nats", "", *markdown_table(columns, rows, "<>")]
         if self.spread is not None:
             lines += ["", f"The unit of the radial term, the training references' deviation: {self.spread:.4g} nats."]
         return [*lines, ""]

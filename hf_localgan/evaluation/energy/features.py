@@ -9,10 +9,9 @@ import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
 
+from hf_localgan.data.padding import pad_columns
+from hf_localgan.data.pair_columns import TOKENS, VECTORS, check_columns
 from hf_localgan.metrics.energy import equal_rows
-
-TOKENS = ("input_ids", "labels")
-VECTORS = ("query_features", "response_features")
 
 
 class PairFeatures(NamedTuple):
@@ -53,10 +52,11 @@ def pair_features(
     Raises:
         ValueError: for rows with neither, and for no row at all.
     """
-    queries, responses, without_words = [], [], 0
+    queries, responses, keys, without_words = [], [], [], 0
     for batch in _batches(rows, batch_size, max_pairs):
         batch = {name: values.to(model.device) for name, values in _padded(batch).items()}
         if VECTORS[0] in batch:
+            keys.append(batch[VECTORS[0]])
             query, response = (
                 _standardised(name, batch[name], scaler)
                 for name, scaler in zip(VECTORS, (model.query_scaler, model.response_scaler), strict=True)
@@ -64,15 +64,19 @@ def pair_features(
         else:
             seen = batch.get("attention_mask")
             query, response = model.query_features(batch["input_ids"], seen), model.response_features(batch["labels"])
-            found = model.word_vectors(batch["input_ids"], seen)[1] & model.word_vectors(batch["labels"])[1]
-            without_words += int((~found).sum())
+            raw, known = model.word_vectors(batch["input_ids"], seen)
+            keys.append(raw)
+            without_words += int((~(known & model.word_vectors(batch["labels"])[1])).sum())
         precision = torch.promote_types(query.dtype, torch.float32)
         queries.append(query.to("cpu", precision))
         responses.append(response.to("cpu", precision))
     if not queries:
         raise ValueError("There is no pair to make vectors of: the data set is empty.")
-    query = torch.cat(queries)
-    return PairFeatures(query, torch.cat(responses), equal_rows(query.numpy()), without_words)
+    # Standardised, equal queries may differ by rounding: a product with a matrix depends on the place in the batch.
+    groups = equal_rows(
+        torch.cat([raw.to("cpu", torch.promote_types(raw.dtype, torch.float32)) for raw in keys]).numpy()
+    )
+    return PairFeatures(torch.cat(queries), torch.cat(responses), groups, without_words)
 
 
 def _standardised(name: str, vectors: Tensor, scaler) -> Tensor:
@@ -83,23 +87,10 @@ def _standardised(name: str, vectors: Tensor, scaler) -> Tensor:
 
 def _padded(batch: Mapping[str, list]) -> dict[str, Tensor]:
     """The columns that count, as tensors; -100 is padding on either side."""
+    check_columns(batch, "The pairs")
     if all(name in batch for name in VECTORS):
         return {name: torch.from_numpy(np.asarray(batch[name], dtype=np.float32)) for name in VECTORS}
-    if not all(name in batch for name in TOKENS):
-        found = ", ".join(f"`{name}`" for name in batch)
-        raise ValueError(
-            "The pairs must have `input_ids` and `labels` (see `encode_pairs`), or vectors as `query_features` and "
-            f"`response_features`; found {found or 'none'}."
-        )
-    padded = {}
-    for name in (*TOKENS, "attention_mask"):
-        if name in batch:
-            longest = max(1, *(len(one) for one in batch[name]))
-            ids = np.full((len(batch[name]), longest), 0 if name == "attention_mask" else -100, dtype=np.int64)
-            for row, tokens in enumerate(batch[name]):
-                ids[row, : len(tokens)] = tokens
-            padded[name] = torch.from_numpy(ids)
-    return padded
+    return pad_columns({name: batch[name] for name in (*TOKENS, "attention_mask") if name in batch})
 
 
 def _batches(rows, batch_size: int, limit: int | None) -> Iterator[dict[str, list]]:

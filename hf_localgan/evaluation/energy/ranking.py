@@ -1,4 +1,4 @@
-"""A trained energy model at work: ranking responses to a query, and measuring how local a set of responses is."""
+"""A trained energy model at work: ranking responses to a query, and measuring how local responses are."""
 
 import math
 from collections.abc import Sequence
@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from hf_localgan.data.padding import pad_ids
 from hf_localgan.metrics.energy_gap import cluster_spread
 
 SCORES = ("difference", "free_energy")
@@ -101,20 +102,69 @@ def measure_locality(model, tokenizer: PreTrainedTokenizerBase, query: str, resp
     return Locality(radii, float(center_energy), cosines, spread)
 
 
+@torch.no_grad()
+def answer_radii(
+    energy,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    answers: Sequence[str],
+    *,
+    batch_size: int = 256,
+) -> Tensor:
+    """`F(q, r) - F(q, rc)`: how far answers lie from the centre of their query's responses.
+
+    Args:
+        energy (`DbmModel`): trained, with word vectors.
+        tokenizer: the one it was trained with.
+        queries: texts; those that stand there several times have their centre computed once.
+        answers: as many texts.
+        batch_size: texts at a time.
+
+    Returns:
+        Nats, float64 on the CPU, shape `(answers,)`; NaN where no token of the query or of the answer has a vector.
+
+    Raises:
+        ValueError: for unequal numbers, and for an energy without word vectors.
+    """
+    if len(queries) != len(answers):
+        raise ValueError(f"There must be one answer per query, got {len(queries)} queries and {len(answers)} answers.")
+    _check_word_vectors(energy)
+
+    different = {query: index for index, query in enumerate(dict.fromkeys(queries))}
+    of_queries = []  # vectors, centres, whether a word is known
+    for start in range(0, len(different), batch_size):
+        ids = _token_ids(energy, tokenizer, text=[*different][start : start + batch_size])
+        vectors = energy.query_features(ids)
+        of_queries.append((vectors, energy.center(vectors), energy.word_vectors(ids)[1]))
+    of_queries = [torch.cat(parts) for parts in zip(*of_queries, strict=True)]
+    radii = []
+    for start in range(0, len(answers), batch_size):
+        rows = torch.tensor([different[query] for query in queries[start : start + batch_size]], device=energy.device)
+        query, center, asked = (values[rows] for values in of_queries)
+        ids = _token_ids(energy, tokenizer, text_target=list(answers[start : start + batch_size]))
+        of_texts = energy.radius(query, energy.response_features(ids), center).double()
+        radii.append(of_texts.masked_fill(~(asked & energy.word_vectors(ids)[1]), math.nan).cpu())
+    return torch.cat(radii) if radii else torch.zeros(0, dtype=torch.float64)
+
+
 def _vectors(model, tokenizer, query: str, name: str, texts: Sequence[str]) -> tuple[Tensor, Tensor, Tensor]:
     """Standardised vectors of the query, `(1, size)`, and of texts, `(texts, size)`; which texts have a known word."""
     if isinstance(texts, str) or not len(texts):
         raise ValueError(f"`{name}` must be a list of at least one text, got {texts!r}.")
-    if model.word_vectors is None:
-        raise ValueError("This energy model holds no word vectors, so it cannot read text. Use its methods on vectors.")
+    _check_word_vectors(model)
     ids = tokenizer([query], return_tensors="pt", verbose=False)
     ids = {key: ids[key].to(model.device) for key in ("input_ids", "attention_mask")}
     if not model.word_vectors(ids["input_ids"], ids["attention_mask"])[1].all():
         raise ValueError(f"No word of the query {query!r} has a vector in this energy model.")
-    rows = tokenizer(text_target=list(texts), verbose=False).input_ids
-    padded = torch.full((len(rows), max(1, *map(len, rows))), -100)
-    for row, tokens in enumerate(rows):
-        padded[row, : len(tokens)] = torch.tensor(tokens, dtype=torch.long)
-    padded = padded.to(model.device)
+    padded = _token_ids(model, tokenizer, text_target=list(texts))
     known = model.word_vectors(padded)[1]
     return model.query_features(**ids), model.response_features(padded), known
+
+
+def _check_word_vectors(model):
+    if model.word_vectors is None:
+        raise ValueError("This energy model holds no word vectors, so it cannot read text. Use its methods on vectors.")
+
+
+def _token_ids(model, tokenizer, **texts: list[str]) -> Tensor:
+    return pad_ids(tokenizer(**texts, verbose=False).input_ids).to(model.device)

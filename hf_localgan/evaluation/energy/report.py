@@ -1,9 +1,7 @@
 """The report on an energy model: numbers, tables, files."""
 
-import json
-import math
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,8 +9,9 @@ import numpy as np
 from rich.console import Console
 from rich.markdown import Markdown
 
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
-from hf_localgan.files import replacing
+from hf_localgan.evaluation.tables import cell, number, summary
+from hf_localgan.evaluation.writing import plain, write_report
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.energy import CenterCosine
 from hf_localgan.metrics.energy_gap import GapBySize, GapBySpread, SecondOrderGap
 from hf_localgan.metrics.intervals import Interval
@@ -197,11 +196,7 @@ class EnergyReport:
             The files.
         """
         folder = Path(folder)
-        text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        files = [folder / name for name in FILES]
-        for file, content in zip(files, (text, self.to_markdown()), strict=True):
-            with replacing(file) as path:
-                path.write_text(content, encoding="utf-8")
+        files = write_report(folder, FILES, self.to_dict(), self.to_markdown())
         if plots:
             from hf_localgan.evaluation.energy import plots as energy_plots
 
@@ -216,18 +211,19 @@ class EnergyReport:
 
     def _matching(self, show: Show) -> list[str]:
         candidates = next(iter(self.matching.values())).candidates
-        first = f"first of {candidates}"
-        lines = ["## Matching", "", *markdown_heading("by", "F(q, r) - F(bq, r)", "F(q, r)", first)]
-        for name, one in self.matching.items():
-            lines.append(markdown_row(name, *(show(part) for part in one[:3])))
-        return [*lines, markdown_row("chance", "0.5", "0.5", f"{1 / candidates:.3g}"), ""]
+        columns = ("by", "F(q, r) - F(bq, r)", "F(q, r)", f"first of {candidates}")
+        rows = [(name, *map(show, one[:3])) for name, one in self.matching.items()]
+        rows.append(("chance", "0.5", "0.5", f"{1 / candidates:.3g}"))
+        return ["## Matching", "", *markdown_table(columns, rows, "<>"), ""]
 
     def _centers(self, show: Show) -> list[str]:
-        lines = ["## Centres", "", *markdown_heading("centre", "cosine with the true responses' mean", "shuffled")]
-        lines += [markdown_row(name, show(one.true), show(one.shuffled)) for name, one in self.center.items()]
+        columns = ("centre", "cosine with the true responses' mean", "shuffled")
+        rows = [(name, show(one.true), show(one.shuffled)) for name, one in self.center.items()]
         low, middle, high = np.quantile(self.center_energy, [0, 0.5, 1])
         return [
-            *lines,
+            "## Centres",
+            "",
+            *markdown_table(columns, rows, "<>"),
             "",
             f"F(q, rc) > 0 for {show(self.positive_center)} of the queries; it goes from {low:.4g} to {high:.4g} nats, "
             f"median {middle:.4g}.",
@@ -237,15 +233,16 @@ class EnergyReport:
     def _gap(self, show: Show) -> list[str]:
         gap, size = self.gap, self.gap.by_size
         lines = ["## Theorem 1: the gap between a cluster's energy and its centre's, nats", ""]
-        lines += markdown_heading("responses", "queries", "gap", "change from one response")
-        for row in zip(size.sizes, size.queries, size.gap, size.change, strict=True):
-            lines.append(markdown_row(str(row[0]), str(row[1]), *map(show, row[2:])))
+        rows = zip(size.sizes, size.queries, map(show, size.gap), map(show, size.change), strict=True)
+        lines += markdown_table(("responses", "queries", "gap", "change from one response"), rows, "<>")
         lines += ["", f"With its sign, over all queries: {show(gap.signed)}.", ""]
         if gap.by_spread is not None:
             spread = gap.by_spread
-            lines += markdown_heading("spread", "queries", "gap", "by curvature and spread")
-            for row in zip(spread.spread, spread.queries, spread.gap, spread.predicted, strict=True):
-                lines.append(markdown_row(f"{row[0]:.4g}", str(row[1]), show(row[2]), number(row[3])))
+            rows = [
+                (f"{row[0]:.4g}", row[1], show(row[2]), number(row[3]))
+                for row in zip(spread.spread, spread.queries, spread.gap, spread.predicted, strict=True)
+            ]
+            lines += markdown_table(("spread", "queries", "gap", "by curvature and spread"), rows, "<>")
             lines += ["", f"Spearman's correlation of gap and spread: {number(spread.rank_correlation)}.", ""]
         if gap.second_order is not None:
             means = {name: float(values.mean()) for name, values in gap.second_order._asdict().items()}
@@ -260,6 +257,7 @@ class EnergyReport:
 
     def _likelihood(self, show: Show) -> list[str]:
         columns = (
+            "model",
             "nats per pair",
             "per dimension",
             "train",
@@ -268,7 +266,7 @@ class EnergyReport:
             "ln Z",
             "chains that count",
         )
-        lines = ["## Log-likelihood", "", *markdown_heading("model", *columns)]
+        rows = []
         for name, one in self.likelihood.items():
             cells = [show(one.test), f"{one.test.value / one.dimensions:.4f}", f"{one.train:.4g}"]
             if one.bound is None:
@@ -278,56 +276,17 @@ class EnergyReport:
                 cells += ["" if one.advantage is None else show(one.advantage), f"{one.bound:.5g}"]
                 cells.append(f"{one.log_partition:.5g} ± {one.log_partition_error:.2g}")
                 cells.append("exact" if counted is None else f"{counted:.3g} of {one.chains}")
-            lines.append(markdown_row(name, *cells))
-        return [*lines, ""]
+            rows.append((name, *cells))
+        return ["## Log-likelihood", "", *markdown_table(columns, rows, "<>"), ""]
 
     def _rest(self) -> list[str]:
-        lines = ["## Radii and reconstruction", "", *markdown_heading("response", "mean radius", "median", "deviation")]
-        for name, values in self.radii._asdict().items():
-            found = (values.mean(), np.median(values), values.std())
-            lines.append(markdown_row(name, *(f"{value:.4g}" for value in found)))
+        radii = {name: (one.mean(), np.median(one), one.std()) for name, one in self.radii._asdict().items()}
+        rows = [(name, *(f"{value:.4g}" for value in found)) for name, found in radii.items()]
+        columns = ("response", "mean radius", "median", "deviation")
+        lines = ["## Radii and reconstruction", "", *markdown_table(columns, rows, "<>")]
         lines += ["", *(f"* {name.replace('_', ' ')}: {value:.4g}" for name, value in self.reconstruction.items())]
         return [*lines, "", *(f"* {name}: {value}" for name, value in self.about.items()), ""]
 
 
-def cell(interval: Interval) -> str:
-    """`0.652 (0.641 to 0.663)`, or the value alone."""
-    if math.isnan(interval.low):
-        return number(interval.value)
-    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
-
-
-def number(value: float) -> str:
-    """Three decimals below 1, four digits above; nothing for NaN."""
-    if math.isnan(value):
-        return ""
-    return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1 else f"{value:.4g}"  # `+ 0.0`: no minus before a zero
-
-
 def _value(interval: Interval) -> str:
     return number(interval.value)
-
-
-def summary(values: np.ndarray) -> dict[str, float | int]:
-    """Count, mean, (population) standard deviation and five quantiles of the numbers that are not NaN."""
-    known = np.asarray(values, dtype=np.float64)
-    known = known[~np.isnan(known)]
-    if not len(known):
-        return {"count": 0}
-    quantiles = np.quantile(known, [0, 0.05, 0.5, 0.95, 1])
-    names = ("lowest", "quantile_05", "median", "quantile_95", "highest")
-    return {"count": len(known), "mean": known.mean(), "std": known.std(), **dict(zip(names, quantiles, strict=True))}
-
-
-def plain(value):
-    """The same for JSON, which knows no NaN, no arrays and no tuples with names."""
-    if hasattr(value, "_asdict"):
-        value = value._asdict()
-    elif is_dataclass(value):
-        value = asdict(value)
-    if isinstance(value, dict):
-        return {str(key): plain(one) for key, one in value.items()}
-    if isinstance(value, (list, tuple, np.ndarray)):
-        return [plain(one) for one in value]
-    value = value.item() if isinstance(value, np.generic) else value
-    return None if isinstance(value, float) and not math.isfinite(value) else value

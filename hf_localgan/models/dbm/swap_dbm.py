@@ -7,6 +7,8 @@ from torch import Tensor
 from .mean_field_dbm import MeanField
 from .modeling_dbm import DbmModel
 
+ROUNDING = 64  # units in the last place by which equal vectors may differ
+
 
 def swap_loss(model: DbmModel, query: Tensor, response: Tensor, *, mean_field_steps: int = 10) -> Tensor:
     """How surely the model tells two pairs from the same two with their responses exchanged: a log-loss, nats.
@@ -35,5 +37,8 @@ def swap_loss(model: DbmModel, query: Tensor, response: Tensor, *, mean_field_st
     means: MeanField = model.mean_field(queries, responses, steps=mean_field_steps, tolerance=0)
     energies = model.free_energy(queries, responses, means)
     right, wrong = energies[: 2 * half].view(2, half).sum(dim=0), energies[2 * half :].view(2, half).sum(dim=0)
-    different = (query[first] != query[second]).any(dim=1).to(right.dtype)
+    # Equal queries differ by rounding where they were multiplied by a matrix, as whitened ones.
+    distance, length = (query[first] - query[second]).norm(dim=1), query.norm(dim=1)
+    rounding = ROUNDING * torch.finfo(query.dtype).eps * torch.maximum(length[first], length[second])
+    different = (distance > rounding).to(right.dtype)
     return (F.softplus(right - wrong) * different).sum() / different.sum().clamp(min=1)

@@ -157,7 +157,9 @@ class LocalGanTrainer(SoftRolloutTrainer):
         found = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         if self.args.process_index == 0:
             radii, centers = self._radii()
-            found = torch.tensor([radius_spread(radii), wrong_sign_share(centers)], dtype=torch.float64).to(found)
+            found = torch.tensor([radius_spread(radii, centers), wrong_sign_share(centers)], dtype=torch.float64).to(
+                found
+            )
         if self.args.world_size > 1:
             found = broadcast(found, from_process=0)
         spread, wrong = found.tolist()

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.soft_rollout import SoftRollout, check_rollout, decoder_embeddings, soft_rollout
 from hf_localgan.functional.adversarial import accuracies
 from hf_localgan.models.discriminator import PairDiscriminator
@@ -17,7 +18,7 @@ from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, check_vocabularies
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
-from hf_localgan.trainers.matching.mismatches import PADDING, draw_mismatches
+from hf_localgan.trainers.matching.mismatches import draw_mismatches
 
 
 class SoftRolloutTrainer(TwoPlayerTrainer):

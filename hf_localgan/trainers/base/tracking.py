@@ -14,6 +14,7 @@ from transformers.integrations import TensorBoardCallback, TrackioCallback, Wand
 from transformers.integrations.integration_utils import default_logdir, rewrite_logs
 from transformers.trainer_callback import ExportableState
 
+from hf_localgan.markdown import markdown_table
 from hf_localgan.trainers.base.callbacks import resumed_attributes
 
 # Once per training; the Trainer's own callback leaves them out of trackio's charts as well.
@@ -178,7 +179,7 @@ class TensorBoardTracker(Tracker, TensorBoardCallback):
         return self.tb_writer
 
     def add_table(self, name, columns, rows):
-        self._writer().add_text(name, markdown_table(columns, rows), self._step)
+        self._writer().add_text(name, "\n".join(markdown_table(columns, _cells(columns, rows))), self._step)
         self.tb_writer.flush()
 
     def add_picture(self, name, path):
@@ -342,15 +343,6 @@ class WandbTracker(Tracker, WandbCallback):
 
 
 TRACKERS = {TensorBoardCallback: TensorBoardTracker, TrackioCallback: TrackioTracker, WandbCallback: WandbTracker}
-
-
-def markdown_table(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> str:
-    """A table in Markdown; line breaks become spaces."""
-    lines = ["| " + " | ".join(columns) + " |", "| --- " * len(columns) + "|"]
-    for row in rows:
-        cells = (" ".join(str(row[column]).replace("|", "\\|").split()) for column in columns)
-        lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
 
 
 def _cells(columns: Sequence[str], rows: Iterable[dict[str, Any]]) -> list[list]:

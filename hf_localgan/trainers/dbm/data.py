@@ -1,7 +1,7 @@
 """From rows of tokens or of vectors to the standardised vectors that a deep Boltzmann machine sees."""
 
-from collections.abc import Callable, Iterable
-from itertools import chain, islice
+from collections.abc import Callable
+from itertools import islice
 
 import numpy as np
 import torch
@@ -9,10 +9,10 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 from transformers import default_data_collator
 
+from hf_localgan.data.padding import pad_columns
+from hf_localgan.data.pair_columns import TOKENS, VECTORS, check_columns
 from hf_localgan.models.dbm import DbmModel
 
-VECTORS = ("query_features", "response_features")
-TOKENS = ("input_ids", "labels")
 COLUMNS = ("input_ids", "attention_mask", "labels", *VECTORS)
 
 
@@ -36,14 +36,7 @@ def collate_pairs(rows: list[dict]) -> dict[str, Tensor]:
                 raise ValueError(f"`{name}` must be vectors of one size, got {sizes[0]} and {sizes[-1]} dimensions.")
         return default_data_collator([{name: row[name] for name in VECTORS} for row in rows])
     names = [*TOKENS, *(["attention_mask"] if "attention_mask" in rows[0] else [])]
-    return {name: _pad([row[name] for row in rows], 0 if name == "attention_mask" else -100) for name in names}
-
-
-def _pad(lists: list, value: int) -> Tensor:
-    lengths = np.fromiter(map(len, lists), np.int64, len(lists))
-    padded = np.full((len(lists), max(1, int(lengths.max()))), value, dtype=np.int64)
-    padded[np.arange(padded.shape[1]) < lengths[:, None]] = np.fromiter(chain.from_iterable(lists), np.int64)
-    return torch.from_numpy(padded)
+    return pad_columns({name: [row[name] for row in rows] for name in names})
 
 
 def check_dataset(name: str, dataset):
@@ -62,22 +55,6 @@ def check_dataset(name: str, dataset):
                 "limits."
             )
         check_columns(part[0], f"Rows of `{name}`")
-
-
-def check_columns(names: Iterable[str], what: str):
-    """Refuses data without the columns of either kind.
-
-    Args:
-        names: of the columns.
-        what: the data are called in the message.
-    """
-    names = list(names)
-    if not any(set(wanted) <= set(names) for wanted in (VECTORS, TOKENS)):
-        found = ", ".join(f"`{name}`" for name in names)
-        raise ValueError(
-            f"{what} must have `input_ids` and `labels` (see `encode_pairs`), or vectors as `query_features` and "
-            f"`response_features`; found {found or 'none'}."
-        )
 
 
 def raw_vectors(model: DbmModel, batch: dict) -> tuple[tuple[Tensor, Tensor], ...]:

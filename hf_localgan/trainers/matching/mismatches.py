@@ -10,8 +10,6 @@ from torch.utils.data import Dataset
 
 from hf_localgan.metrics.energy import other_query_responses
 
-PADDING = -100
-
 
 def draw_mismatches(
     queries: Tensor, responses: Tensor, negatives: int, generator: torch.Generator | None = None

@@ -8,6 +8,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
 from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.hub.citations import CONVOLUTIONAL_CLASSIFIER, LOCALGAN
 from hf_localgan.hub.objective import Objective
@@ -19,7 +20,6 @@ from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.tracking import TrackingMixin
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.matching.mismatches import (
-    PADDING,
     ContrastedRows,
     draw_mismatches,
     matching_loss,

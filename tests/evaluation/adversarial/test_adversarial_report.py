@@ -1,4 +1,4 @@
-"""The end of adversarial training: radii of answers, the report against the start, its files and pictures."""
+"""The end of adversarial training: the report against the start, its files and pictures."""
 
 import json
 import math
@@ -8,14 +8,13 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-import torch
 from transformers import DataCollatorForSeq2Seq, TrainerState
 
 from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import (
     AdversarialReport,
-    answer_radii,
+    FrontPoint,
     evaluate_generator,
     plot_adversarial_training,
     plot_answer_radii,
@@ -23,6 +22,7 @@ from hf_localgan.evaluation import (
 )
 from hf_localgan.evaluation.runs import Run
 from hf_localgan.metrics import compare_systems
+from hf_localgan.metrics.intervals import no_interval
 from hf_localgan.models import PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.recipes import finish_adversarial_training
 from hf_localgan.recipes.finish_adversarial import evaluation_of_start
@@ -98,42 +98,16 @@ def finish(trainer, score, start, **settings) -> AdversarialReport | None:
     return finish_adversarial_training(trainer, [], score, ABOUT, start=start, permutations=19, **settings)
 
 
-# ---- radii ----
+# ---- the front ----
 
 
-def test_radii_of_texts_are_those_of_their_vectors(text_energy, tiny_tokenizer):
-    energy = text_energy()
-    queries = ["hello you", "how are you ?", "hello you"]
-    answers = ["fine thanks", "i am fine", "my name"]
-    found = answer_radii(energy, tiny_tokenizer, queries, answers, batch_size=2)
-    assert found.dtype == torch.float64 and found.shape == (3,)
-    for query, answer, radius in zip(queries, answers, found.tolist(), strict=True):
-        sides = [torch.tensor([tiny_tokenizer(text).input_ids]) for text in (query, answer)]
-        with torch.no_grad():
-            q, r = energy.query_features(sides[0]), energy.response_features(sides[1])
-            center = energy.center(q)
-            wanted = energy.free_energy(q, r) - energy.free_energy(q, center)
-        assert radius == pytest.approx(wanted.item(), abs=1e-4)
+def test_a_margin_that_is_rounding_lies_on_the_front():
+    def above(*margins: float) -> bool | None:
+        points = [FrontPoint("greedy", 0.1, 1.0, no_interval(margin)) for margin in margins]
+        return AdversarialReport.on_or_above.fget(SimpleNamespace(front=points))
 
-
-def test_radii_do_not_depend_on_the_batch(text_energy, tiny_tokenizer):
-    queries = [*QUERIES, *QUERIES[:2]]
-    answers = ["fine", "i am fine thanks you", "my name", "how are you", "you", "hello what is your name"]
-    one, all_ = (answer_radii(text_energy(), tiny_tokenizer, queries, answers, batch_size=size) for size in (1, 99))
-    torch.testing.assert_close(one, all_, atol=1e-4, rtol=1e-5)
-
-
-def test_texts_without_a_known_word_have_no_radius(text_energy, tiny_tokenizer):
-    found = answer_radii(text_energy(), tiny_tokenizer, ["hello", "hello", "?", "hello"], ["", "? !", "you", "you"])
-    assert found[:3].isnan().all() and found[3].isfinite()
-    assert answer_radii(text_energy(), tiny_tokenizer, [], []).shape == (0,)
-
-
-def test_radii_refuse_what_they_cannot_read(text_energy, tiny_energy, tiny_tokenizer):
-    with pytest.raises(ValueError, match="one answer per query, got 1 queries and 2 answers"):
-        answer_radii(text_energy(), tiny_tokenizer, ["hello"], ["you", "you"])
-    with pytest.raises(ValueError, match="holds no word vectors"):
-        answer_radii(tiny_energy(), tiny_tokenizer, ["hello"], ["you"])
+    assert above(0.0, -4e-16, 0.1) and above(math.nan, 0.0)  # 1.1 - (0.3 * 2 + 0.5) is -2e-16
+    assert above(0.1, -1e-9) is False and above(math.nan) is None
 
 
 # ---- the end of a training ----

@@ -38,6 +38,21 @@ def test_queries_with_equal_vectors_are_one_query(model):
     assert found.groups.tolist() == [0, 1, 0, 2] and found.first.tolist() == [0, 1, 3]
 
 
+def test_whitened_queries_that_differ_by_rounding_are_one_query(tiny_energy):
+    # A product with a matrix rounds by the place in the batch: here in batches of 1 to 16 rows.
+    size = 64
+    model = tiny_energy(query_size=size, response_size=size, whiten=True)
+    rng = np.random.default_rng(0)
+    for scaler in (model.query_scaler, model.response_scaler):
+        vectors = rng.normal(size=(200, size)) @ rng.normal(size=(size, size))
+        scaler.load_statistics(StandardScaler().fit(vectors), np.cov(vectors.T, bias=True))
+    rows = [{"query_features": row, "response_features": row} for row in rng.normal(size=(2, size)).tolist()] * 16
+    found = [pair_features(model, rows, batch_size=batch_size) for batch_size in (1, 3, 5, 16)]
+    assert all(one.groups.tolist() == [0, 1] * 16 for one in found)
+    joined = torch.cat([one.query for one in found])
+    torch.testing.assert_close(joined, joined[:2].repeat(64, 1), rtol=0, atol=1e-4)
+
+
 @pytest.mark.parametrize(
     "given",
     [

@@ -1,4 +1,4 @@
-"""Ranking responses to a query, and measuring how local they are."""
+"""Ranking responses to a query, measuring how local they are, and the radii of answers."""
 
 import math
 
@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from hf_localgan import measure_locality, rank_responses
+from hf_localgan.evaluation import answer_radii
 
 QUERY = "how are you"
 CANDIDATES = ["i am fine", "hello", "my name is what", "? !", "thanks you"]
@@ -89,3 +90,41 @@ def test_what_cannot_be_ranked_is_refused(energy, tiny_energy, tiny_tokenizer):
             function(tiny_energy(), tiny_tokenizer, QUERY, CANDIDATES)
     with pytest.raises(ValueError, match='`by` must be "difference" or "free_energy", got "radius"'):
         rank_responses(energy, tiny_tokenizer, QUERY, CANDIDATES, by="radius")
+
+
+# ---- radii of answers ----
+
+
+def test_radii_of_texts_are_those_of_their_vectors(text_energy, tiny_tokenizer):
+    energy = text_energy()
+    queries = ["hello you", "how are you ?", "hello you"]
+    answers = ["fine thanks", "i am fine", "my name"]
+    found = answer_radii(energy, tiny_tokenizer, queries, answers, batch_size=2)
+    assert found.dtype == torch.float64 and found.shape == (3,)
+    for query, answer, radius in zip(queries, answers, found.tolist(), strict=True):
+        sides = [torch.tensor([tiny_tokenizer(text).input_ids]) for text in (query, answer)]
+        with torch.no_grad():
+            q, r = energy.query_features(sides[0]), energy.response_features(sides[1])
+            center = energy.center(q)
+            wanted = energy.free_energy(q, r) - energy.free_energy(q, center)
+        assert radius == pytest.approx(wanted.item(), abs=1e-4)
+
+
+def test_radii_do_not_depend_on_the_batch(text_energy, tiny_tokenizer):
+    queries = ["hello", "how are you ?", "what is your name ?", "are you fine ?", "hello", "how are you ?"]
+    answers = ["fine", "i am fine thanks you", "my name", "how are you", "you", "hello what is your name"]
+    one, all_ = (answer_radii(text_energy(), tiny_tokenizer, queries, answers, batch_size=size) for size in (1, 99))
+    torch.testing.assert_close(one, all_, atol=1e-4, rtol=1e-5)
+
+
+def test_texts_without_a_known_word_have_no_radius(text_energy, tiny_tokenizer):
+    found = answer_radii(text_energy(), tiny_tokenizer, ["hello", "hello", "?", "hello"], ["", "? !", "you", "you"])
+    assert found[:3].isnan().all() and found[3].isfinite()
+    assert answer_radii(text_energy(), tiny_tokenizer, [], []).shape == (0,)
+
+
+def test_radii_refuse_what_they_cannot_read(text_energy, tiny_energy, tiny_tokenizer):
+    with pytest.raises(ValueError, match="one answer per query, got 1 queries and 2 answers"):
+        answer_radii(text_energy(), tiny_tokenizer, ["hello"], ["you", "you"])
+    with pytest.raises(ValueError, match="holds no word vectors"):
+        answer_radii(tiny_energy(), tiny_tokenizer, ["hello"], ["you"])

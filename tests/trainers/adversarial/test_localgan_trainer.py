@@ -154,7 +154,7 @@ def test_a_long_split_is_looked_at_in_evenly_spaced_rows(family, pairs, players,
 
 
 def test_references_of_one_radius_have_no_spread(family, pairs, players):
-    with pytest.raises(ValueError, match=r"radii of 8 references have the standard deviation 0\.0; it must be above 0"):
+    with pytest.raises(ValueError, match="radii of 8 references .* above .*, which rounding makes of equal radii"):
         players(family("t5"), pairs(1) * 8).train()
 
 

@@ -10,7 +10,6 @@ from datasets import DatasetDict
 from rich.console import Console
 
 from hf_localgan.trainers import SampleTableCallback, read_samples, sample_table
-from hf_localgan.trainers.base.tracking import markdown_table
 
 EVALUATED = {
     "sample_rows": 3, "sample_max_new_tokens": 5, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4,
@@ -118,12 +117,11 @@ def test_the_console_shows_the_table_where_progress_is_shown(shown, family, trai
     assert ("step 4" in output) is shown
 
 
-def test_brackets_bars_and_line_breaks_in_texts_are_shown_as_they_are():
+def test_brackets_in_texts_are_shown_as_they_are():
     row = {"query": "[/b] [red]", "reference": "a | b", "generation": "two\nlines"}
     console = Console(file=io.StringIO(), width=100)
     console.print(sample_table([row], "step 1"))
     assert "[/b] [red]" in console.file.getvalue()
-    assert markdown_table(row.keys(), [row]).splitlines()[2] == r"| [/b] [red] | a \| b | two lines |"
 
 
 def test_the_leftover_of_a_killed_process_is_removed_when_training_begins(family, trainer, pairs, rows, tmp_path):

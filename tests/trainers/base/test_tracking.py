@@ -14,10 +14,11 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from transformers import TrainerCallback
 from transformers.integrations import TensorBoardCallback, TrackioCallback
 
+from hf_localgan.markdown import markdown_table
 from hf_localgan.models import PairDiscriminator, PairDiscriminatorConfig
 from hf_localgan.trainers import MatchingConfig, MatchingTrainer, RamlConfig, RamlTrainer, read_samples
 from hf_localgan.trainers.base import tracking
-from hf_localgan.trainers.base.tracking import TensorBoardTracker, TrackioTracker, markdown_table
+from hf_localgan.trainers.base.tracking import TensorBoardTracker, TrackioTracker
 
 EVALUATED = {
     "sample_rows": 2, "sample_max_new_tokens": 4, "eval_strategy": "steps", "eval_steps": 2, "max_steps": 4,
@@ -124,7 +125,9 @@ def test_tensorboard_shows_samples_of_each_evaluation_and_pictures_after_trainin
     events = board(tmp_path / "run")
     shown, rows = text(events, "samples"), read_samples(tmp_path / "run" / "samples.parquet")
     assert [step for step, _ in shown] == [2, 4]
-    assert shown[1][1] == markdown_table(("step", "query", "reference", "generation"), rows[2:])
+    columns = ("step", "query", "reference", "generation")
+    cells = [[row[column] for column in columns] for row in rows[2:]]
+    assert shown[1][1] == "\n".join(markdown_table(columns, cells))
     assert text(events, "reports/evaluation") == [(4, "# Scores")]
     assert [step for step, _ in scalars(events, "test/loss")] == [4]
     (image,) = events.Images("pictures/front")
