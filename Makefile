@@ -2,7 +2,7 @@
 # make train     the main recipe on the shipped corpus
 # make test      the fast test suite (installs the test tools)
 # make test-plain   what precision and rounding touch, as processors with fewer instructions compute it
-# make lint      style checks
+# make lint      style checks, and types
 # make wheel-check    builds the distributions, installs the wheel in a new environment and goes through the quick start
 # make docs      the documentation as a site, in site/
 # make browser-test   the site and the demo in a headless Chromium, which must be installed
@@ -48,6 +48,7 @@ test-plain: $(VENV)/.tested
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .
 	$(VENV)/bin/ruff format --check .
+	$(VENV)/bin/mypy
 
 wheel-check: $(VENV)/.tested
 	.ci/wheel $(VENV)/bin/python
