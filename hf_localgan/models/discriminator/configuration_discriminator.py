@@ -6,7 +6,7 @@ from transformers import PreTrainedConfig
 BODIES = ("cnn", "dbm")
 ENERGIES = ("dbm", "rbm_pair")
 VISIBLE_STDS = ("unit", "learned")
-HEADS = ("mlp", "bilinear")
+HEADS = ("mlp", "bilinear", "cosine")
 INTERACTIONS = ("none", "product", "difference", "both")
 
 
@@ -31,10 +31,13 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         whiten: whether its scalers take correlations out of the vectors, as the energy's do.
         mean_field_steps: of the Boltzmann machine's mean field, all of them taken and differentiated.
         head: what makes a logit of the features: "mlp", or for the convolutional body "bilinear",
-            `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared.
+            `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared, or
+            "cosine", in [-1, 1], of `tanh` embeddings of the two sides, which compares responses to one query with
+            each other and is no logit (AIM, Zhang et al. 2018; 100 dimensions there). Filters that are shared share
+            their embedding too.
         interaction: what the MLP sees beside the features of query and response: their "product", the absolute
             "difference" of the two, "both" or "none". For the convolutional body.
-        head_size: hidden units of the MLP.
+        head_size: hidden units of the MLP; dimensions of the embeddings of the cosine.
         dropout: on the features and on the hidden units of the MLP, a probability.
         embedding_dropout: on word embeddings of the convolutional body, a probability.
         initializer_range: standard deviation of the learned word embeddings at the start.
@@ -44,7 +47,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
 
     Raises:
         ValueError: for a name that is not listed above, a size below 1 (embeddings: below 0), a body without any word
-            embeddings, and a bilinear head on a Boltzmann machine.
+            embeddings, and a bilinear or cosine head on a Boltzmann machine.
     """
 
     model_type = "query_response_discriminator"
@@ -121,7 +124,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
                 '`body="dbm"` reads frozen word vectors, and `vector_size` is 0. Set it to their dimensions, or make '
                 "the discriminator of an energy by `PairDiscriminator.from_energy`."
             )
-        if self.head == "bilinear":
-            raise ValueError('`head="bilinear"` needs features of either side, so `body="cnn"`; got `body="dbm"`.')
+        if self.head != "mlp":
+            raise ValueError(f'`head="{self.head}"` needs features of either side, so `body="cnn"`; got `body="dbm"`.')
         if self.energy == "rbm_pair" and self.visible_std != "unit":
             raise ValueError('`visible_std="learned"` needs `energy="dbm"`, got `energy="rbm_pair"`.')

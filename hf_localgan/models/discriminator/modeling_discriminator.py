@@ -4,6 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 from transformers import initialization as init
@@ -22,7 +23,8 @@ class PairDiscriminatorOutput(ModelOutput):
     """What the forward of `PairDiscriminator` returns.
 
     Args:
-        logits: of each pair; the sigmoid is the probability that the response belongs to the query. Shape `(batch,)`.
+        logits: of each pair; the sigmoid is the probability that the response belongs to the query. Cosines with the
+            head "cosine". Shape `(batch,)`.
         mismatch_logits: of each query with the responses that `mismatches` names, shape `(batch, negatives)`.
     """
 
@@ -48,6 +50,9 @@ class PairDiscriminator(PreTrainedModel):
         if config.head == "bilinear":
             self.bilinear = nn.Linear(self.body.side_size, self.body.side_size, bias=False)
             self.head = nn.Linear(2 * self.body.side_size, 1)
+        elif config.head == "cosine":
+            sides = ("both",) if config.share_filters else ("query", "response")
+            self.head = nn.ModuleDict({side: nn.Linear(self.body.side_size, config.head_size) for side in sides})
         else:
             self.head = nn.Sequential(
                 nn.Linear(self.body.size, config.head_size), nn.ReLU(), nn.Dropout(config.dropout),
@@ -156,13 +161,32 @@ class PairDiscriminator(PreTrainedModel):
             return self.body.response_features(utterances)
 
     def score(self, query: Tensor, response: Tensor) -> Tensor:
-        """Logits of pairs of features, shape `(pairs,)`, from `query_features` and `response_features`."""
+        """Logits of pairs of features, shape `(pairs,)`, from `query_features` and `response_features`.
+
+        With the head "cosine" they are the cosines `D(r, q)` of both sides' embeddings, in [-1, 1].
+        """
+        if self.config.head == "cosine":
+            return F.cosine_similarity(*self.embed(query, response), dim=1)
         if self.config.head == "bilinear":
             linear = self.head(torch.cat([query, response], dim=1)).squeeze(1)
             return linear + (self.bilinear(query) * response).sum(dim=1)
         with self._precision(query):
             joined = self.body.join(query, response)
         return self.head(joined).squeeze(1)
+
+    def embed(self, query: Tensor, response: Tensor) -> tuple[Tensor, Tensor]:
+        """Embeddings whose cosine is the score of the head "cosine", `tanh(W features)`, shape `(pairs, head_size)`.
+
+        Args:
+            query, response: from `query_features` and `response_features`.
+
+        Raises:
+            ValueError: with another head.
+        """
+        if self.config.head != "cosine":
+            raise ValueError(f'Only the head "cosine" embeds its sides, this one is "{self.config.head}".')
+        of_query, of_response = (("both", "both") if "both" in self.head else ("query", "response"))
+        return torch.tanh(self.head[of_query](query)), torch.tanh(self.head[of_response](response))
 
     @can_return_tuple
     def forward(

@@ -30,6 +30,8 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
             call) or "before" it (Bahdanau: the last state asks and the context is an input of the cell).
         input_feeding: whether the last attentional vector is an input of the cell (Luong et al. 2015, section 3.3).
         bridge: how the encoder's final states start the decoder, "copy" or "dense" (a linear layer and tanh).
+        noise_size: dimensions of a noise vector `z` that may start the decoder beside the encoder's states, `W [enc; z]`
+            (AIM, Zhang et al. 2018). Its part of `W` begins with zeros. Without a `z`, and with 0, there is none.
         share_embeddings: whether encoder and decoder have one embedding table.
         tie_word_embeddings: whether the output layer is the decoder's embedding table. The attentional vector then has
             `embedding_size` dimensions.
@@ -43,8 +45,8 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         decoder_start_token_id: first input of the decoder.
 
     Raises:
-        ValueError: for a name that is not listed above, a size below 1, an odd `hidden_size` of a bidirectional
-            encoder, and embeddings shared by vocabularies of two sizes.
+        ValueError: for a name that is not listed above, a size below 1 (of noise below 0), an odd `hidden_size` of a
+            bidirectional encoder, and embeddings shared by vocabularies of two sizes.
     """
 
     model_type = "rnn_seq2seq"
@@ -63,6 +65,7 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
     attention_position: str = "after"
     input_feeding: bool = False
     bridge: str = "dense"
+    noise_size: int = 0
     share_embeddings: bool = True
     tie_word_embeddings: bool = False
     dropout: float | int = 0.0
@@ -89,6 +92,8 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         for name in ("vocab_size", "embedding_size", "hidden_size", "encoder_layers", "decoder_layers"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.noise_size < 0:
+            raise ValueError(f"`noise_size` must be at least 0, got {self.noise_size}. 0 is a decoder without noise.")
         if self.encoder_vocab_size is not None and self.encoder_vocab_size < 1:
             raise ValueError(f"`encoder_vocab_size` must be at least 1 or None, got {self.encoder_vocab_size}.")
         for name in ("dropout", "embedding_dropout", "output_dropout"):

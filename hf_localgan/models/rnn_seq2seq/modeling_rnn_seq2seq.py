@@ -63,15 +63,21 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
         use_cache: bool | None = None,
         output_attentions: bool | None = None,
         output_hidden_states: bool | None = None,
+        noise: Tensor | None = None,
         **kwargs,
     ) -> Seq2SeqModelOutput:
-        """Encodes, unless `encoder_outputs` are given, and decodes. Arguments as in encoder and decoder."""
+        """Encodes, unless `encoder_outputs` are given, and decodes. Arguments as in encoder and decoder.
+
+        `noise` starts the decoder beside the encoder's states, shape `(batch, noise_size)`; by default that of
+        `encoder_outputs`, or none.
+        """
         if encoder_outputs is None:
             encoder_outputs = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
                 output_hidden_states=output_hidden_states,
+                noise=noise,
                 return_dict=True,
             )
         elif isinstance(encoder_outputs, tuple):
@@ -87,6 +93,7 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
             encoder_hidden_states=encoder_outputs.last_hidden_state,
             encoder_attention_mask=attention_mask,
             encoder_final_state=encoder_outputs.final_state,
+            encoder_noise=encoder_outputs.noise if noise is None else noise,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -137,6 +144,24 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         _resize_decoder(self, self.model.decoder, embeddings)
         return embeddings
 
+    def resize_noise(self, noise_size: int):
+        """Gives the decoder a place for noise of so many dimensions, in place.
+
+        The new weights are zeros: what the model computes stays the same, with noise and without, until they learn.
+        A size that the decoder has already changes nothing.
+
+        Raises:
+            ValueError: for a negative size.
+        """
+        if noise_size < 0:
+            raise ValueError(f"`noise_size` must be at least 0, got {noise_size}. 0 takes the noise away.")
+        if noise_size == self.config.noise_size:
+            return
+        decoder = self.model.decoder
+        self.config.noise_size = decoder.config.noise_size = noise_size
+        bridge = decoder.new_noise_bridge(noise_size)
+        decoder.noise_bridge = None if bridge is None else bridge.to(self.lm_head.weight)
+
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Labels of shape `(batch, time)` shifted right behind the start token; `-100` becomes padding."""
         inputs = labels.new_full(labels.shape, self.config.decoder_start_token_id)
@@ -157,6 +182,7 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         labels: Tensor | None = None,
         use_cache: bool | None = None,
         num_items_in_batch: Tensor | int | None = None,
+        noise: Tensor | None = None,
         **kwargs,
     ) -> Seq2SeqLMOutput:
         """Logits of the next tokens, and the cross-entropy where `labels` are given.
@@ -166,6 +192,8 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
                 input unless that is given.
             num_items_in_batch: what the summed cross-entropy is divided by; by default the labels of this batch. The
                 Trainer gives the labels of all accumulated batches.
+            noise: starts the decoder beside the encoder's states, shape `(batch, noise_size)`; by default that of
+                `encoder_outputs`, or none.
 
         Returns:
             `loss` in nats per token, `logits` of shape `(batch, time, vocab_size)`.
@@ -184,6 +212,7 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
             inputs_embeds=inputs_embeds,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
+            noise=noise,
             return_dict=True,
             **kwargs,
         )

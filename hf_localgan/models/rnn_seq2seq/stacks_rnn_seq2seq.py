@@ -4,6 +4,7 @@ Encoder states and decoder states both have `hidden_size` dimensions. Shapes are
 (of the decoder), `embedding`, `hidden`.
 """
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -28,12 +29,14 @@ class RnnSeq2SeqEncoderOutput(ModelOutput):
         final_state: shape `(batch, layers, state_tensors, hidden)`, the states after the last token of each sequence.
         hidden_states: on request, embeddings and the output of each layer.
         attentions: always `None`; the encoder has no attention.
+        noise: what starts the decoder beside `final_state`, shape `(batch, noise_size)`; `None` for none.
     """
 
     last_hidden_state: Tensor | None = None
     final_state: Tensor | None = None
     hidden_states: tuple[Tensor, ...] | None = None
     attentions: tuple[Tensor, ...] | None = None
+    noise: Tensor | None = None
 
 
 class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
@@ -73,6 +76,8 @@ class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
                         # Forget gates start open (Jozefowicz et al. 2015), so that early gradients reach back.
                         forget = weight[module.hidden_size : 2 * module.hidden_size]
                         _keeping_flag(init.ones_, weight, forget)
+        elif isinstance(module, NoiseBridge):
+            init.zeros_(module.weight)
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -122,6 +127,7 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
         attention_mask: Tensor | None = None,
         inputs_embeds: Tensor | None = None,
         output_hidden_states: bool | None = None,
+        noise: Tensor | None = None,
         **kwargs,
     ) -> RnnSeq2SeqEncoderOutput:
         """Encodes a batch of sources.
@@ -131,6 +137,7 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
             attention_mask: 1 for tokens, 0 for padding, anywhere. `None`: all are tokens.
             inputs_embeds: instead of `input_ids`, shape `(batch, source_time, embedding)`.
             output_hidden_states: whether to return the outputs of all layers.
+            noise: handed on to the decoder, shape `(batch, noise_size)`.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give the encoder exactly one of `input_ids` and `inputs_embeds`.")
@@ -155,6 +162,7 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
             last_hidden_state=packing.unpack(hidden) if packing else hidden,
             final_state=torch.stack(final_states, dim=1),
             hidden_states=tuple(hidden_states) if keep_all else None,
+            noise=noise,
         )
 
     def _final_state(self, final: Tensor | tuple[Tensor, Tensor]) -> Tensor:
@@ -235,6 +243,23 @@ class RnnSeq2SeqAttention(nn.Module):
         return torch.bmm(weights, memory), weights
 
 
+class NoiseBridge(nn.Linear):
+    """What noise adds to the first state of each layer: shape `(batch, noise_size)` to `(batch, *sizes)`.
+
+    It begins with zeros, so that a generator that was trained without noise stays what it was until it has learned.
+    """
+
+    def __init__(self, noise_size: int, sizes: tuple[int, int, int]):
+        self.sizes = sizes
+        super().__init__(noise_size, math.prod(sizes), bias=False)
+
+    def reset_parameters(self):
+        nn.init.zeros_(self.weight)
+
+    def forward(self, noise: Tensor) -> Tensor:
+        return super().forward(noise).unflatten(1, self.sizes)
+
+
 class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     """A stack of recurrent layers that attends to the encoder's states.
 
@@ -265,6 +290,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             if config.bridge == "dense"
             else None
         )
+        self.noise_bridge = self.new_noise_bridge(config.noise_size)
         # The attentional vector tanh(Wc [h; context]) of Luong et al. 2015, Eq. 5.
         self.readout = nn.Linear(hidden_size * (2 if attends else 1), self.readout_size, bias=False)
         self.post_init()
@@ -275,11 +301,17 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     def set_input_embeddings(self, value: nn.Embedding):
         self.embed_tokens = value
 
-    def initial_state(self, final_state: Tensor) -> Tensor:
-        """The decoder's first states from the encoder's last, top layers aligned.
+    def new_noise_bridge(self, noise_size: int) -> "NoiseBridge | None":
+        """The part of `W [enc; z]` that reads the noise, all zeros, for every layer; `None` for noise of 0 dimensions."""
+        sizes = (self.config.decoder_layers, self.config.state_tensors, self.config.hidden_size)
+        return NoiseBridge(noise_size, sizes) if noise_size else None
+
+    def initial_state(self, final_state: Tensor, noise: Tensor | None = None) -> Tensor:
+        """The decoder's first states from the encoder's last, top layers aligned, and from noise where there is any.
 
         Args:
             final_state: shape `(batch, encoder_layers, state_tensors, hidden)`.
+            noise: shape `(batch, noise_size)`. `None` is a noise of zeros.
 
         Returns:
             Shape `(batch, decoder_layers, state_tensors, hidden)`. A decoder deeper than the encoder starts its lower
@@ -288,9 +320,19 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         encoder_layers, decoder_layers = final_state.shape[1], len(self.layers)
         source = [max(0, encoder_layers - decoder_layers + layer) for layer in range(decoder_layers)]
         state = final_state[:, source]
+        sizes = state.shape[2:]
         if self.bridge is not None:
-            state = torch.tanh(self.bridge(state.flatten(2))).unflatten(2, state.shape[2:])
-        return state
+            state = self.bridge(state.flatten(2)).unflatten(2, sizes)
+        if noise is not None:
+            self._check_noise(noise, len(state))
+            state = state + self.noise_bridge(noise.to(state.dtype))
+        return state if self.bridge is None else torch.tanh(state)
+
+    def _check_noise(self, noise: Tensor, batch: int):
+        size = self.config.noise_size
+        if not size or noise.shape != (batch, size):
+            wanted = f"noise of shape {(batch, size)}" if size else "no noise, for its `noise_size` is 0: `resize_noise`"
+            raise ValueError(f"The decoder takes {wanted}, got noise of shape {tuple(noise.shape)}.")
 
     @can_return_tuple
     def forward(
@@ -300,6 +342,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         encoder_hidden_states: Tensor | None = None,
         encoder_attention_mask: Tensor | None = None,
         encoder_final_state: Tensor | None = None,
+        encoder_noise: Tensor | None = None,
         past_key_values: RecurrentCache | None = None,
         inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -315,6 +358,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             encoder_hidden_states: shape `(batch, source_time, hidden)`.
             encoder_attention_mask: shape `(batch, source_time)`.
             encoder_final_state: shape `(batch, encoder_layers, state_tensors, hidden)`.
+            encoder_noise: shape `(batch, noise_size)`; `None` for none.
             past_key_values: states to go on from.
             inputs_embeds: instead of `input_ids`, shape `(batch, time, embedding)`.
             use_cache: whether to return a cache. One that is given is brought up to date.
@@ -337,7 +381,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
 
         state, fed, keys = (cache.get(name) if cache is not None else None for name in ("state", "fed", "keys"))
         if state is None:
-            state = self.initial_state(encoder_final_state)
+            state = self.initial_state(encoder_final_state, encoder_noise)
         if keys is None and self.attention is not None:
             keys = self.attention.project_keys(encoder_hidden_states)
         memory = (
