@@ -18,6 +18,8 @@ KINDS = {
     "both": {"embedding_size": 2, "vector_size": 3, "interaction": "product"},
     "shared": {"share_filters": True, "interaction": "difference"},
     "bilinear": {"head": "bilinear"},
+    "cosine": {"head": "cosine"},
+    "cosine shared": {"head": "cosine", "share_filters": True},
     "plain": {"interaction": "none"},
     "dbm": None,
     "dbm learned": {"visible_std": "learned"},
@@ -404,3 +406,31 @@ def test_word_vectors_that_do_not_fit_are_refused():
     untrained = PairDiscriminator(PairDiscriminatorConfig(body="dbm", vocab_size=VOCABULARY, vector_size=3))
     with pytest.raises(ValueError, match="no word vectors yet.*from_energy"):
         untrained(utterances(2)[0], None, utterances(2)[0])
+
+
+# ---- the cosine ----
+
+
+@pytest.mark.parametrize("kind", ["cosine", "cosine shared"])
+def test_a_cosine_compares_embeddings_of_the_two_sides(kind):
+    model = discriminator(kind)
+    query, response = model.query_features(*utterances(3, 5)), model.response_features(utterances(4, 2, seed=2)[0])
+    embeddings = model.embed(query, response)
+    assert [tuple(one.shape) for one in embeddings] == [(2, 6), (2, 6)]
+    assert all(one.abs().max() < 1 for one in embeddings)
+    expected = (embeddings[0] * embeddings[1]).sum(1) / (embeddings[0].norm(dim=1) * embeddings[1].norm(dim=1))
+    torch.testing.assert_close(model.score(query, response), expected)
+    assert expected.abs().max() <= 1
+
+
+def test_shared_filters_give_equal_utterances_the_cosine_one():
+    ids, mask = utterances(3, 5)
+    assert discriminator("cosine shared")(ids, mask, ids).logits.tolist() == pytest.approx([1.0, 1.0])
+    assert discriminator("cosine")(ids, mask, ids).logits.abs().max() < 0.999
+
+
+def test_other_heads_have_no_embeddings():
+    model = discriminator("bilinear")
+    features = model.query_features(*utterances(3, 5))
+    with pytest.raises(ValueError, match='Only the head "cosine" embeds its sides, this one is "bilinear"'):
+        model.embed(features, features)

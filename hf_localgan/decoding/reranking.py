@@ -1,0 +1,565 @@
+"""Answers chosen among many candidates: by the energy, by the discriminator, or by any score of a subclass.
+
+Candidates are beams and samples together: beams are likely and alike, samples differ. Whatever is chosen was said by
+the generator itself, so that this changes which of its answers is heard, and trains nothing.
+"""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any, ClassVar, NamedTuple
+
+import pyarrow
+import pyarrow.parquet
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import tqdm
+
+from hf_localgan.data.vocabulary import check_same_vocabulary
+from hf_localgan.decoding.answers import Decoding, evaluation_mode, number_in_name, register_decoding
+from hf_localgan.decoding.likelihood import PADDING, response_log_probs
+from hf_localgan.decoding.special_tokens import end_tokens, special_token
+from hf_localgan.files import replacing
+from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores
+from hf_localgan.models.dbm import DbmModel
+from hf_localgan.models.discriminator import PairDiscriminator
+
+OF_THE_SEARCH = ("num_beams", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "num_beam_groups")
+ENERGY_SCORES = ("difference", "radius", "free_energy")
+
+
+class Candidates(NamedTuple):
+    """Different responses to the queries of a batch; those to one query stand together, beams before samples.
+
+    Attributes:
+        labels: tokens up to and with the end token, then -100, shape `(candidates, time)`.
+        groups: the query of each, shape `(candidates,)`, in ascending order.
+        finished: which have an end token, bool, shape `(candidates,)`.
+    """
+
+    labels: Tensor
+    groups: Tensor
+    finished: Tensor
+
+    @property
+    def lengths(self) -> Tensor:
+        """Tokens, the end token included, shape `(candidates,)`."""
+        return (self.labels != PADDING).sum(dim=1)
+
+
+def draw_candidates(
+    model: PreTrainedModel,
+    batch: Mapping[str, Tensor],
+    *,
+    beams: int = 20,
+    samples: int = 30,
+    max_new_tokens: int,
+    **more,
+) -> Candidates:
+    """Candidates to each query: the hypotheses of one beam search and samples, each different response once.
+
+    Args:
+        model: an encoder-decoder in evaluation mode.
+        batch: `input_ids` and `attention_mask`, shape `(batch, source_time)`.
+        beams: hypotheses; 1 is the greedy answer, 0 none.
+        samples: of the plain distribution of the model, at temperature 1, drawn by torch's global random numbers.
+        max_new_tokens: longest response, in tokens. What reaches it without an end token was cut.
+        more: further arguments of `generate`. Those that say how to search have no effect.
+
+    Raises:
+        ValueError: for negative numbers, and for none of both.
+    """
+    if min(beams, samples) < 0 or beams + samples < 1:
+        raise ValueError(f"`beams` and `samples` must be at least 0 and one of them more, got {beams} and {samples}.")
+    more = {name: value for name, value in more.items() if name not in OF_THE_SEARCH}
+    ends, queries, drawn = end_tokens(model), len(batch["input_ids"]), []
+    if beams:
+        search = {"num_beams": beams, "num_return_sequences": beams, "do_sample": False}
+        drawn.append(model.generate(**batch, **search, max_new_tokens=max_new_tokens, **more).view(queries, beams, -1))
+    if samples:
+        search = {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        ids = model.generate(
+            **batch, **search, num_return_sequences=samples, max_new_tokens=max_new_tokens, **more
+        )  # (queries * samples, time)
+        drawn.append(ids.view(queries, samples, -1))
+    labels, groups, finished = [], [], []
+    for query in range(queries):
+        seen = set()
+        for part in drawn:
+            for row in part[query, :, 1:].tolist():  # behind the start token
+                end = next((place for place, token in enumerate(row) if token in ends), None)
+                tokens = tuple(row if end is None else row[: end + 1])
+                if tokens not in seen:
+                    seen.add(tokens)
+                    labels.append(torch.tensor(tokens, dtype=torch.long))
+                    groups.append(query)
+                    finished.append(end is not None)
+    device = batch["input_ids"].device
+    labels = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=PADDING).to(device)
+    return Candidates(labels, torch.tensor(groups, device=device), torch.tensor(finished, device=device))
+
+
+@dataclass(frozen=True)
+class Reranker(Decoding):
+    """Draws candidates, and answers with those of the largest score; a subclass says what that is.
+
+    A subclass gives `parts`, numbers of each candidate that cost a model's pass, and `combine`, the score that is made
+    of them and of its own settings. So the settings can be tuned from stored parts (`tabulate_candidates`,
+    `tune_reranker`).
+
+    Candidates without an end token are heard only where no other is left. Where more answers are asked for than there
+    are different candidates, they come again from the best on.
+
+    Attributes:
+        beams, samples: candidates, see `draw_candidates`.
+    """
+
+    name: str = ""
+    arguments: dict = field(default_factory=dict, hash=False)
+    beams: int = 20
+    samples: int = 30
+    _loaded: dict = field(default_factory=dict, repr=False, compare=False, hash=False)
+
+    title: ClassVar[str] = "rerank"
+
+    def __post_init__(self):
+        if min(self.beams, self.samples) < 0 or self.beams + self.samples < 1:
+            raise ValueError(
+                f"`beams` and `samples` must be at least 0 and one of them more, got {self.beams} and {self.samples}."
+            )
+        # The search behind the candidates; an evaluation's files and plots ask for these two names.
+        object.__setattr__(self, "arguments", {"do_sample": False, "num_beams": max(1, self.beams)})
+        if not self.name:
+            object.__setattr__(self, "name", self.default_name())
+
+    def default_name(self) -> str:
+        """A name for tables, with the settings that are not the default."""
+        changed = []
+        for entry in fields(self):
+            value = getattr(self, entry.name)
+            if entry.name in _OF_EVERY_DECODING or value == entry.default:
+                continue
+            shown = value if isinstance(value, str) else f"{value:g}" if isinstance(value, (int, float)) else None
+            changed += [] if shown is None else [f"{entry.name} {shown}"]
+        return ", ".join([self.title, *changed])
+
+    @property
+    def most_answers(self) -> int | None:
+        return self.beams + self.samples
+
+    def settings(self) -> dict[str, Any]:
+        """The numbers and names of this decoding, and of models the place they came from."""
+        told = {**self.arguments, "decoding": self.title}
+        for entry in fields(self):
+            if entry.name in _OF_EVERY_DECODING:
+                continue
+            value = getattr(self, entry.name)
+            told[entry.name] = getattr(value, "name_or_path", None) if isinstance(value, nn.Module) else value
+        return told
+
+    def generate(
+        self, model, batch, *, tokenizer, num_return_sequences: int = 1, max_new_tokens: int, **more
+    ) -> Tensor:
+        batch = {name: batch[name] for name in ("input_ids", "attention_mask") if batch.get(name) is not None}
+        candidates = draw_candidates(
+            model, batch, beams=self.beams, samples=self.samples, max_new_tokens=max_new_tokens, **more
+        )
+        scores = self.combine(self.parts(model, batch, tokenizer, candidates))
+        ranked = best_rows(scores, candidates.groups, candidates.finished)
+        chosen = []
+        for query in range(len(batch["input_ids"])):
+            of_query = ranked[candidates.groups[ranked] == query].tolist()
+            ended = [row for row in of_query if candidates.finished[row]] or of_query
+            chosen += [ended[place % len(ended)] for place in range(num_return_sequences)]
+        return _as_generated(model, candidates.labels[chosen])
+
+    def parts(
+        self, model: PreTrainedModel, batch: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerBase,
+        candidates: Candidates,
+    ) -> dict[str, Tensor]:  # fmt: skip
+        """Named numbers of the candidates, each of shape `(candidates,)` or `(candidates, time)`.
+
+        The settings that a tuning may change have no part in them.
+        """
+        raise NotImplementedError
+
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
+        """Scores, the larger the better, shape `(candidates,)`; NaN comes last."""
+        raise NotImplementedError
+
+    def companion(self, given: Any, model: PreTrainedModel, subfolder: str, load: Callable[[str], nn.Module]):
+        """The model that stands beside the generator: the one that was given, or what the generator's own folder has.
+
+        It is loaded once, and moved to the generator's device.
+
+        Raises:
+            ValueError: if none was given and the generator's folder has none.
+        """
+        if given is None or isinstance(given, (str, os.PathLike)):
+            place = model.name_or_path if given is None else os.fspath(given)
+            key = (place, subfolder, given is None)
+            if key not in self._loaded:
+                if given is None and (not place or Path(place).is_dir() and not (Path(place) / subfolder).is_dir()):
+                    raise ValueError(
+                        f"The decoding `{self.name}` needs a model beside the generator. `{place or 'the model'}` has "
+                        f"no folder `{subfolder}`: give it by `{subfolder}=`, or take a checkpoint that has one."
+                    )
+                self._loaded[key] = load(place)
+            given = self._loaded[key]
+        return given.to(model.device).eval()
+
+
+_OF_EVERY_DECODING = {entry.name for entry in fields(Decoding)} | {"_loaded"}
+
+
+def _as_generated(model: nn.Module, labels: Tensor) -> Tensor:
+    """Labels as `generate` returns them: behind the start token, padding behind the end."""
+    start, pad = special_token(model, "decoder_start_token_id"), special_token(model, "pad_token_id")
+    start = special_token(model, "bos_token_id") if start is None else start
+    fill = end_tokens(model)[0] if pad is None else pad
+    return nn.functional.pad(labels.masked_fill(labels == PADDING, fill), (1, 0), value=start)
+
+
+def _mixed(forward: Tensor, lengths: Tensor, companion: Tensor, weight: float) -> Tensor:
+    """`(1 - weight) log p(y | q) / |y| + weight * companion`."""
+    return companion if weight == 1 else (1 - weight) * forward / lengths.clamp(min=1) + weight * companion
+
+
+def _check_weight(weight: float):
+    if not 0 <= weight <= 1:
+        raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the other model alone), got {weight}.")
+
+
+def _within(labels: Tensor, vocab_size: int) -> Tensor:
+    """Without tokens that a companion does not have: T5 has more logits than its tokenizer has tokens."""
+    return labels.masked_fill(labels >= vocab_size, PADDING)
+
+
+@dataclass(frozen=True)
+class EnergyReranker(Reranker):
+    """Answers with the candidate that the energy of a LocalGAN checkpoint prefers.
+
+    The score is `(1 - weight) log p(y | q) / |y| + weight * e(q, y)`, with `e` in nats
+
+    * "difference": `F(bq, y) - F(q, y)`, how much likelier the response is because of this query. Up to a constant of
+      the query it is `ln p(y | q) - ln p(y)` under the energy: mutual information as in MMI.
+    * "radius": `-|F(q, y) - F(q, rc) - target|`. Responses near the centre are the safe ones, so the target should be
+      the radius that references have (`reference_radius`); without one the nearest to the centre wins.
+    * "free_energy": `-F(q, y)`, high also for what is common after any query.
+
+    Candidates without a word that the energy knows come last.
+
+    Attributes:
+        energy: a `DbmModel` with word vectors; by default what stands in `energy/` of the generator's folder.
+        by: one of the three.
+        target: nats, for "radius".
+        weight: 0 to 1.
+    """
+
+    energy: DbmModel | None = field(default=None, compare=False)
+    by: str = "difference"
+    target: float | None = None
+    weight: float = 1.0
+
+    title: ClassVar[str] = "rerank energy"
+
+    def __post_init__(self):
+        if self.by not in ENERGY_SCORES:
+            raise ValueError(f"`by` must be one of {', '.join(ENERGY_SCORES)}, got {self.by!r}.")
+        if self.target is not None and self.by != "radius":
+            raise ValueError(f'`target` is a radius: it needs `by="radius"`, got `by="{self.by}"`.')
+        _check_weight(self.weight)
+        super().__post_init__()
+
+    def parts(self, model, batch, tokenizer, candidates):
+        energy = self.companion(
+            self.energy, model, "energy",
+            lambda place: DbmModel.from_pretrained(place, subfolder="energy", use_safetensors=True),
+        )  # fmt: skip
+        check_same_vocabulary("energy", energy.config, model.get_input_embeddings().num_embeddings, tokenizer)
+        labels, groups = _within(candidates.labels, energy.config.vocab_size), candidates.groups
+        with torch.no_grad():
+            query = energy.query_features(batch["input_ids"], batch.get("attention_mask"))
+            response, known = energy.response_features(labels), energy.word_vectors(labels)[1]
+            free = energy.free_energy(query[groups], response)
+            bias = energy.visible_bias[: energy.config.query_size].to(query)
+            alone = energy.free_energy(bias.expand(len(response), -1), response)
+            center = energy.free_energy(query, energy.center(query))[groups]
+        unknown = {
+            name: value.masked_fill(~known, float("nan"))
+            for name, value in (("free_energy", free), ("difference", free - alone), ("radius", free - center))
+        }
+        forward = response_log_probs(model, batch, candidates.labels, groups).sum(dim=1)
+        return {"forward": forward, "length": candidates.lengths, **unknown}
+
+    def combine(self, parts):
+        value = parts[self.by]
+        if self.by == "radius" and self.target is not None:
+            value = (value - self.target).abs()
+        return _mixed(parts["forward"], parts["length"], -value.to(parts["forward"]), self.weight)
+
+
+@torch.no_grad()
+def reference_radius(
+    energy: DbmModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    references: Sequence[str],
+    batch_size: int = 256,
+) -> float:
+    """Mean radius of references, nats: where people's own responses lie, the `target` of `EnergyReranker`.
+
+    Args:
+        energy: a trained `DbmModel` with word vectors.
+        tokenizer: the one it was trained with.
+        queries, references: texts, one reference for each query, of the training or validation split.
+        batch_size: pairs at a time.
+
+    Raises:
+        ValueError: without a pair, and for lists of different lengths.
+    """
+    if not queries or len(queries) != len(references):
+        raise ValueError(f"There must be a reference for each query, got {len(references)} and {len(queries)}.")
+    total = 0.0
+    for start in range(0, len(queries), batch_size):
+        part = slice(start, start + batch_size)
+        ids = tokenizer(list(queries[part]), padding=True, return_tensors="pt", verbose=False).to(energy.device)
+        rows = [torch.tensor(row) for row in tokenizer(text_target=list(references[part]), verbose=False).input_ids]
+        labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(energy.device)
+        query = energy.query_features(ids["input_ids"], ids["attention_mask"])
+        total += energy.radius(query, energy.response_features(labels.long())).double().sum().item()
+    return total / len(queries)
+
+
+@dataclass(frozen=True)
+class DiscriminatorReranker(Reranker):
+    """Answers with the candidate that the discriminator takes for a person's, or for the one that fits the query.
+
+    The score is `(1 - weight) log p(y | q) / |y| + weight * s`, `s` the discriminator's logit in nats, or its cosine
+    with the head "cosine".
+
+    Attributes:
+        discriminator: a `PairDiscriminator`; by default what stands in `discriminator/` of the generator's folder.
+        weight: 0 to 1.
+    """
+
+    discriminator: PairDiscriminator | None = field(default=None, compare=False)
+    weight: float = 1.0
+
+    title: ClassVar[str] = "rerank discriminator"
+
+    def __post_init__(self):
+        _check_weight(self.weight)
+        super().__post_init__()
+
+    def parts(self, model, batch, tokenizer, candidates):
+        discriminator = self.companion(
+            self.discriminator, model, "discriminator",
+            lambda place: PairDiscriminator.from_pretrained(place, subfolder="discriminator", use_safetensors=True),
+        )  # fmt: skip
+        generator_size = model.get_input_embeddings().num_embeddings
+        check_same_vocabulary("discriminator", discriminator.config, generator_size, tokenizer)
+        labels = _within(candidates.labels, discriminator.config.vocab_size)
+        with torch.no_grad():
+            query = discriminator.query_features(batch["input_ids"], batch.get("attention_mask"))
+            logits = discriminator.score(query[candidates.groups], discriminator.response_features(labels))
+        forward = response_log_probs(model, batch, candidates.labels, candidates.groups).sum(dim=1)
+        return {"forward": forward, "length": candidates.lengths, "logit": logits.float()}
+
+    def combine(self, parts):
+        return _mixed(parts["forward"], parts["length"], parts["logit"].to(parts["forward"]), self.weight)
+
+
+# ---- tables of candidates, and tuning ----
+
+
+@dataclass(frozen=True)
+class CandidateTable:
+    """Candidates of many queries with their parts, so that a reranker can be tuned without decoding again.
+
+    Attributes:
+        queries: texts.
+        texts: of the candidates.
+        groups: the query of each candidate, shape `(candidates,)`.
+        finished: which have an end token, shape `(candidates,)`.
+        parts: numbers of each candidate, see `Reranker.parts`; where they have a second dimension, zeros fill it up.
+        settings: of the reranker that made them, for the file.
+    """
+
+    queries: list[str]
+    texts: list[str]
+    groups: Tensor
+    finished: Tensor
+    parts: dict[str, Tensor]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def best(self, scores: Tensor) -> list[str]:
+        """The answer of each query under these scores."""
+        return [self.texts[row] for row in self._first(scores)]
+
+    def _first(self, scores: Tensor) -> list[int]:
+        ranked = best_rows(scores, self.groups, self.finished).tolist()
+        first: dict[int, int] = {}
+        for row in ranked:
+            first.setdefault(int(self.groups[row]), row)
+        return [first[query] for query in range(len(self.queries))]
+
+    def variety(self) -> dict[str, float]:
+        """How different the candidates of one query are, means over queries.
+
+        Returns:
+            `candidates`: their number. `unique`: share of different texts. `distinct_starts`: share of different first
+            three words; beams are often one sentence with other endings.
+        """
+        sums = {"candidates": 0.0, "unique": 0.0, "distinct_starts": 0.0}
+        for query in range(len(self.queries)):
+            texts = [self.texts[row] for row in (self.groups == query).nonzero()[:, 0].tolist()]
+            sums["candidates"] += len(texts)
+            sums["unique"] += len(set(texts)) / len(texts)
+            sums["distinct_starts"] += len({tuple(text.split()[:3]) for text in texts}) / len(texts)
+        return {name: value / len(self.queries) for name, value in sums.items()}
+
+    def save(self, path: str | os.PathLike):
+        """Writes a parquet file, one row a candidate."""
+        columns: dict[str, Any] = {
+            "group": self.groups.tolist(), "query": [self.queries[group] for group in self.groups.tolist()],
+            "candidate": self.texts, "finished": self.finished.tolist(),
+        }  # fmt: skip
+        columns |= {f"part.{name}": value.tolist() for name, value in self.parts.items()}
+        about = json.dumps({"settings": self.settings, "types": {k: str(v.dtype) for k, v in self.parts.items()}})
+        table = pyarrow.table(columns).replace_schema_metadata({"hf_localgan": about})
+        with replacing(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "CandidateTable":
+        """Reads what `save` wrote.
+
+        Raises:
+            OSError: if there is no such file.
+            ValueError: for a file that is damaged or something else.
+        """
+        try:
+            table = pyarrow.parquet.read_table(path)
+            about = json.loads((table.schema.metadata or {})[b"hf_localgan"])
+            columns = table.to_pydict()
+            parts = {
+                name: torch.tensor(columns[f"part.{name}"], dtype=getattr(torch, kind.removeprefix("torch.")))
+                for name, kind in about["types"].items()
+            }
+            groups = torch.tensor(columns["group"], dtype=torch.long)
+            queries = list(dict(zip(columns["group"], columns["query"], strict=True)).values())
+            finished = torch.tensor(columns["finished"], dtype=torch.bool)
+        except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'"{path}" is no table of candidates ({type(error).__name__}: {error}). Make it by '
+                "`tabulate_candidates(...).save(path)`."
+            ) from error
+        return cls(queries, columns["candidate"], groups, finished, parts, about["settings"])
+
+
+def tabulate_candidates(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    reranker: Reranker,
+    *,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> CandidateTable:
+    """Draws candidates for queries, of the validation split, and computes their parts once.
+
+    Args:
+        model, tokenizer: the generator.
+        queries: texts.
+        reranker: whose candidates and parts they are.
+        max_new_tokens, max_source_length, seed: as in `answer_queries`.
+        batch_size: queries at a time; each has `beams + samples` candidates.
+
+    Raises:
+        ValueError: without a query.
+    """
+    if not queries:
+        raise ValueError("There is no query to answer: the split is empty.")
+    texts, groups, finished, parts = [], [], [], []
+    with evaluation_mode(model, seed):
+        for start in tqdm(range(0, len(queries), batch_size), desc=reranker.name, leave=False):
+            encoded = tokenizer(
+                list(queries[start : start + batch_size]), truncation=True, max_length=max_source_length, padding=True,
+                return_tensors="pt",
+            ).to(model.device)  # fmt: skip
+            batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+            candidates = draw_candidates(
+                model, batch, beams=reranker.beams, samples=reranker.samples, max_new_tokens=max_new_tokens
+            )
+            parts.append({
+                name: value.cpu() for name, value in reranker.parts(model, batch, tokenizer, candidates).items()
+            })  # fmt: skip
+            tokens = [[token for token in row if token != PADDING] for row in candidates.labels.tolist()]
+            texts += [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+            groups.append(candidates.groups.cpu() + start)
+            finished.append(candidates.finished.cpu())
+    joined = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    return CandidateTable(
+        list(queries), texts, torch.cat(groups), torch.cat(finished), joined, reranker.settings()
+    )
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Rows one after the other; a second dimension is filled up with zeros."""
+    if parts[0].dim() == 1:
+        return torch.cat(parts)
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+
+
+def tune_reranker(
+    reranker: Reranker,
+    table: CandidateTable,
+    quality: Callable[[list[str]], float],
+    grid: Iterable[dict],
+) -> tuple[Reranker, Tuned]:
+    """The reranker with the settings that answer the validation queries best.
+
+    Args:
+        reranker: whose other settings stay.
+        table: of the validation split, made by it or by one with the same parts. The test split is for one look at the
+            result.
+        quality: of one answer to each query, in their order; larger is better. Such as the `quality` that a
+            `ResponseMonitor` measures.
+        grid: settings, see `functional.mutual_information.settings_grid`.
+
+    Raises:
+        ValueError: as `tune_scores`, and for settings that the reranker does not have.
+    """
+    own = {entry.name for entry in fields(reranker)} - _OF_EVERY_DECODING - {"beams", "samples"}
+    grid = [dict(point) for point in grid]
+    for point in grid:
+        if unknown := sorted(point.keys() - own):
+            raise ValueError(f"{type(reranker).__name__} has no setting `{unknown[0]}` to tune; it has {sorted(own)}.")
+
+    def score(**point) -> Tensor:
+        return replace(reranker, name="", **point).combine(table.parts)
+
+    tuned = tune_scores(
+        score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), grid, table.finished
+    )
+    return replace(reranker, name="", **tuned.settings), tuned
+
+
+def _named(what: str, value: str | None = None) -> Reranker:
+    """`rerank energy`, `rerank radius 40`, `rerank discriminator`."""
+    if what == "radius":
+        return EnergyReranker(by="radius", target=None if value is None else number_in_name(value))
+    makers = {"energy": EnergyReranker, "discriminator": DiscriminatorReranker}
+    if what not in makers:
+        raise ValueError(f"`rerank` goes by `energy`, `radius` or `discriminator`, got {what!r}.")
+    return makers[what]() if value is None else makers[what](weight=number_in_name(value))
+
+
+register_decoding("rerank", _named, "rerank energy")
