@@ -7,18 +7,42 @@ from hf_localgan.decoding.answers import (
     generate_answers,
     register_decoding,
 )
+from hf_localgan.decoding.latent_noise import LatentNoise, encode_with_noise
+from hf_localgan.decoding.mmi import AntiLm, AntiLmProcessor, AntiLmReranker, MutualInformationReranker
+from hf_localgan.decoding.reranking import (
+    CandidateTable,
+    DiscriminatorReranker,
+    EnergyReranker,
+    Reranker,
+    reference_radius,
+    tabulate_candidates,
+    tune_reranker,
+)
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
 
 __all__ = [
+    "AntiLm",
+    "AntiLmProcessor",
+    "AntiLmReranker",
+    "CandidateTable",
     "Decoding",
+    "DiscriminatorReranker",
+    "EnergyReranker",
+    "LatentNoise",
+    "MutualInformationReranker",
+    "Reranker",
     "Responses",
     "SoftRollout",
     "answer_all",
     "answer_queries",
+    "encode_with_noise",
     "generate_answers",
     "greedy_responses",
+    "reference_radius",
     "register_decoding",
     "sample_responses",
     "soft_rollout",
+    "tabulate_candidates",
+    "tune_reranker",
 ]

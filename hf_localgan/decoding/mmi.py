@@ -239,11 +239,17 @@ class MutualInformationReranker(Reranker):
 
     def __post_init__(self):
         if not 0 <= self.weight <= 1:
-            raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the backward one), got {self.weight}.")
+            raise ValueError(
+                f"`weight` must be from 0 (the generator alone) to 1 (the backward one), got {self.weight}."
+            )
         if self.normalise not in NORMALISATIONS:
             raise ValueError(f'`normalise` must be "sum" or "token", got "{self.normalise}".')
         check_mmi(0.0, None, self.length_reward)
         super().__post_init__()
+
+    def short_name(self):
+        place = f" {self.backward}" if isinstance(self.backward, str) else ""
+        return f"bidi {self.weight:g}{place}", {"weight", "backward"}
 
     def parts(self, model, batch, tokenizer, candidates):
         backward = self.companion(self.backward, model, "backward", lambda place: self._load(place, tokenizer))

@@ -136,15 +136,20 @@ class Reranker(Decoding):
             object.__setattr__(self, "name", self.default_name())
 
     def default_name(self) -> str:
-        """A name for tables, with the settings that are not the default."""
+        """A name for tables: that of the command line, and the settings that this one cannot say."""
+        head, said = self.short_name()
         changed = []
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if entry.name in _OF_EVERY_DECODING or value == entry.default:
+            if entry.name in _OF_EVERY_DECODING or entry.name in said or value == entry.default:
                 continue
             shown = value if isinstance(value, str) else f"{value:g}" if isinstance(value, (int, float)) else None
             changed += [] if shown is None else [f"{entry.name} {shown}"]
-        return ", ".join([self.title, *changed])
+        return ", ".join([head, *changed])
+
+    def short_name(self) -> tuple[str, set[str]]:
+        """What `Decoding.parse` reads, and the settings that it says."""
+        return self.title, set()
 
     @property
     def most_answers(self) -> int | None:
@@ -274,6 +279,14 @@ class EnergyReranker(Reranker):
         _check_weight(self.weight)
         super().__post_init__()
 
+    def short_name(self):
+        if self.by == "radius" and self.target is not None and self.weight == 1:
+            return f"rerank radius {self.target:g}", {"by", "target"}
+        if self.by == "radius":
+            return "rerank radius", {"by"}
+        value = "" if self.weight == 1 or self.by != "difference" else f" {self.weight:g}"
+        return f"rerank energy{value}", {"weight"} if value else set()
+
     def parts(self, model, batch, tokenizer, candidates):
         energy = self.companion(
             self.energy, model, "energy",
@@ -354,6 +367,9 @@ class DiscriminatorReranker(Reranker):
     def __post_init__(self):
         _check_weight(self.weight)
         super().__post_init__()
+
+    def short_name(self):
+        return "rerank discriminator" + ("" if self.weight == 1 else f" {self.weight:g}"), {"weight"}
 
     def parts(self, model, batch, tokenizer, candidates):
         discriminator = self.companion(
@@ -505,9 +521,7 @@ def tabulate_candidates(
             groups.append(candidates.groups.cpu() + start)
             finished.append(candidates.finished.cpu())
     joined = {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    return CandidateTable(
-        list(queries), texts, torch.cat(groups), torch.cat(finished), joined, reranker.settings()
-    )
+    return CandidateTable(list(queries), texts, torch.cat(groups), torch.cat(finished), joined, reranker.settings())
 
 
 def _joined(parts: list[Tensor]) -> Tensor:

@@ -119,7 +119,9 @@ def query_nll(logits: Tensor, labels: Tensor) -> Tensor:
         ValueError: for shapes that do not fit.
     """
     if logits.shape[:-1] != labels.shape:
-        raise ValueError(f"`logits` {tuple(logits.shape)} must have the shape of `labels` {tuple(labels.shape)} + vocab.")
+        raise ValueError(
+            f"`logits` {tuple(logits.shape)} must have the shape of `labels` {tuple(labels.shape)} + vocab."
+        )
     wide = logits.to(torch.promote_types(logits.dtype, torch.float32))
     nll = F.cross_entropy(wide.transpose(1, 2), labels, ignore_index=-100, reduction="none")
     return nll.sum(dim=1) / (labels != -100).sum(dim=1).clamp(min=1)
@@ -254,7 +256,7 @@ def dual_loss(
     information_weight: float = 0.1,
     convex: bool = False,
 ) -> DualLoss:
-    """`L_AIM(theta; q -> r) + 0.5 L_AIM(phi; r -> q)`, each generator being the other's reader (DAIM, Zhang et al. 2018).
+    """`L_AIM(theta; q -> r) + 0.5 L_AIM(phi; r -> q)`, each generator the other's reader (DAIM, Zhang et al. 2018).
 
     `theta` stands in the second summand too: there it reads `r` from `q~`, a query that `phi` generated. So its phase
     minimises `L_AIM(theta)` and `0.5 l NLL_theta(r | q~)`, and the phase of `phi` the mirror image. No term is lost,

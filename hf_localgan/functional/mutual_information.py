@@ -129,7 +129,9 @@ def bidirectional_scores(
     """
     _check_shapes(forward=forward, backward=backward, lengths=lengths, query_lengths=query_lengths)
     if not 0 <= weight <= 1:
-        raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the backward model alone), got {weight}.")
+        raise ValueError(
+            f"`weight` must be from 0 (the generator alone) to 1 (the backward model alone), got {weight}."
+        )
     if normalise not in NORMALISATIONS:
         raise ValueError(f'`normalise` must be "sum" or "token", got "{normalise}".')
     reward = length_reward * lengths.to(forward.dtype)
@@ -185,7 +187,7 @@ class Tuned(NamedTuple):
 
 
 def settings_grid(**values: Iterable) -> Iterator[dict]:
-    """Every combination of values, the last name moving fastest: `settings_grid(weight=(0, 0.5), length_reward=(0,))`."""
+    """Every combination of values, the last name moving fastest: `settings_grid(weight=(0, 1), length_reward=(0,))`."""
     names = list(values)
     for point in product(*values.values()):
         yield dict(zip(names, point, strict=True))

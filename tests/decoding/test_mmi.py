@@ -65,7 +65,9 @@ def test_the_search_finds_the_response_that_enumeration_finds(build, tiny_tokeni
     unconditional = language_model_log_probs(model, EmptySource(model), labels)
     best = set()
     for penalty, steps, reward in SETTINGS:
-        decoding = AntiLm(penalty=penalty, steps=steps, length_reward=reward, beams=200)  # more than there are responses
+        decoding = AntiLm(
+            penalty=penalty, steps=steps, length_reward=reward, beams=200
+        )  # more than there are responses
         with torch.no_grad():
             actual = decoding.generate(model, BATCH, tokenizer=tiny_tokenizer, max_new_tokens=LONGEST)
         for query in range(2):
@@ -160,7 +162,9 @@ def test_an_empty_source_says_the_same_whatever_was_asked(build):
 # ---- candidates ----
 
 
-def test_candidates_are_different_and_their_log_probabilities_those_of_single_passes(build, tiny_tokenizer, monkeypatch):
+def test_candidates_are_different_and_their_log_probabilities_those_of_single_passes(
+    build, tiny_tokenizer, monkeypatch
+):
     model = build()
     batch = dict(tiny_tokenizer(QUERIES, padding=True, return_tensors="pt"))
     batch.pop("token_type_ids", None)
@@ -188,7 +192,9 @@ def test_bidi_is_what_both_models_say(build, tiny_tokenizer):
     batch = dict(tiny_tokenizer(QUERIES[:2], padding=True, return_tensors="pt"))
     batch.pop("token_type_ids", None)
     # Three candidates to the first query, one of which says nothing at all, and two to the second.
-    labels = torch.tensor([[4, 5, END, -100], [END, -100, -100, -100], [7, 8, 9, 4], [5, END, -100, -100], [4, 5, END, -100]])
+    labels = torch.tensor(
+        [[4, 5, END, -100], [END, -100, -100, -100], [7, 8, 9, 4], [5, END, -100, -100], [4, 5, END, -100]]
+    )
     candidates = Candidates(labels, torch.tensor([0, 0, 0, 1, 1]), torch.tensor([True, True, False, True, True]))
     parts = MutualInformationReranker(backward=backward).parts(model, batch, tiny_tokenizer, candidates)
     for row, group in enumerate([0, 0, 0, 1, 1]):
@@ -262,7 +268,19 @@ def test_names():
     assert Decoding.parse("antilm 0.4 all 0 9").name == "antilm 0.4 all 0 9"
     assert Decoding.parse("bidi 0.3") == MutualInformationReranker(weight=0.3)
     assert Decoding.parse("bidi 0.3 runs/backward").backward == "runs/backward"
-    assert MutualInformationReranker(weight=0.3, beams=7).name == "bidi, beams 7, weight 0.3"
+    assert MutualInformationReranker(weight=0.3, beams=7).name == "bidi 0.3, beams 7"
+    for name in (
+        "antilm 0.4 all 0 9",
+        "bidi 0.5",
+        "bidi 0.3 runs/backward",
+        "noise 2",
+        "rerank energy",
+        "rerank energy 0.5",
+        "rerank radius 40",
+        "rerank radius",
+        "rerank discriminator 0.7",
+    ):
+        assert Decoding.parse(name).name == name
     assert Decoding.parse("antilm 0.5").settings()["penalty"] == 0.5
 
 

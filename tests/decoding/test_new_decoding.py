@@ -261,7 +261,7 @@ def test_a_name_gives_the_decoding_back(decoding):
     [
         (
             "warm",
-            "There is no decoding 'warm'. Name one such as `greedy`, `beam 5`, `temperature 0.7`, `without hello`",
+            "There is no decoding 'warm'. Name one such as `greedy`, `beam 5`, `temperature 0.7`, .*`without hello`",
         ),
         ("", "There is no decoding ''"),
         ("beam", "'beam' has 0 values behind `beam`. Write it as in `beam 5`"),

@@ -1,4 +1,4 @@
-"""Answers by the energy and the discriminator, from models and from checkpoints, and tables of candidates for tuning."""
+"""Answers by the energy and the discriminator, given or from a checkpoint, and tables of candidates for tuning."""
 
 import json
 
@@ -61,9 +61,7 @@ def test_the_answer_is_the_candidate_that_the_energy_ranks_first(tiny_generator,
         ranked = rank_responses(
             energy, tiny_tokenizer, QUERIES[query], candidates, by="difference" if by == "difference" else "free_energy"
         )  # the radius is the free energy up to a constant of the query
-        assert getattr(ranked[0], by) == pytest.approx(
-            {one.text: getattr(one, by) for one in ranked}[answer], abs=1e-4
-        )
+        assert getattr(ranked[0], by) == pytest.approx({one.text: getattr(one, by) for one in ranked}[answer], abs=1e-4)
 
 
 def test_a_target_is_the_radius_that_answers_should_have(tiny_generator, tiny_tokenizer, energy):
@@ -206,12 +204,19 @@ def test_the_scores_of_a_subclass_are_enough(tiny_generator, tiny_tokenizer):
 # ---- everywhere ----
 
 
-def test_it_answers_in_the_evaluation_the_chat_and_the_pipeline(tiny_generator, tiny_tokenizer, discriminator, tmp_path):
+def test_it_answers_in_the_evaluation_the_chat_and_the_pipeline(
+    tiny_generator, tiny_tokenizer, discriminator, tmp_path
+):
     model, decoding = tiny_generator(), DiscriminatorReranker(discriminator=discriminator, **FEW)
     expected = [row[0] for row in answer_queries(model, tiny_tokenizer, QUERIES, decoding, max_new_tokens=5)]
     assert all(isinstance(text, str) for text in expected)
     evaluation = evaluate_generator(
-        model, tiny_tokenizer, QUERIES, [["i am fine"]] * 4, decodings=[Decoding.greedy(), decoding], max_new_tokens=5,
+        model,
+        tiny_tokenizer,
+        QUERIES,
+        [["i am fine"]] * 4,
+        decodings=[Decoding.greedy(), decoding],
+        max_new_tokens=5,
     )
     evaluation.write(tmp_path)
     assert "rerank discriminator" in (tmp_path / "evaluation.json").read_text()

@@ -70,6 +70,7 @@ EQUATIONS = {
     "raml": ["3", "4", "5", "7", "8", "9", "10", "11", "Prop. 2", "Sec. 2.2, end"],
     "localgan": ["7, 8", "Theorem 1", "16", "17", "18"],
     "dbm": ["7", "8", "16", "Theorem 1"],
+    "baselines": ["MMI-antiLM", "MMI-bidi", "REGS, gradient", "AIM, log-odds", "AIM, bound", "DAIM"],
 }
 
 

@@ -1,4 +1,4 @@
-"""AIM and DAIM: the bounded log-odds, the bound on mutual information by enumeration, gradients by finite differences."""
+"""AIM and DAIM: the bounded log-odds, the bound on information by enumeration, gradients by finite differences."""
 
 import math
 

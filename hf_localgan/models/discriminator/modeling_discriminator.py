@@ -185,7 +185,7 @@ class PairDiscriminator(PreTrainedModel):
         """
         if self.config.head != "cosine":
             raise ValueError(f'Only the head "cosine" embeds its sides, this one is "{self.config.head}".')
-        of_query, of_response = (("both", "both") if "both" in self.head else ("query", "response"))
+        of_query, of_response = ("both", "both") if "both" in self.head else ("query", "response")
         return torch.tanh(self.head[of_query](query)), torch.tanh(self.head[of_response](response))
 
     @can_return_tuple

@@ -30,8 +30,9 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
             call) or "before" it (Bahdanau: the last state asks and the context is an input of the cell).
         input_feeding: whether the last attentional vector is an input of the cell (Luong et al. 2015, section 3.3).
         bridge: how the encoder's final states start the decoder, "copy" or "dense" (a linear layer and tanh).
-        noise_size: dimensions of a noise vector `z` that may start the decoder beside the encoder's states, `W [enc; z]`
-            (AIM, Zhang et al. 2018). Its part of `W` begins with zeros. Without a `z`, and with 0, there is none.
+        noise_size: dimensions of a noise vector `z` that may start the decoder beside the encoder's states,
+            `W [enc; z]` (AIM, Zhang et al. 2018). Its part of `W` begins with zeros. Without a `z`, and with 0, there
+            is none.
         share_embeddings: whether encoder and decoder have one embedding table.
         tie_word_embeddings: whether the output layer is the decoder's embedding table. The attentional vector then has
             `embedding_size` dimensions.

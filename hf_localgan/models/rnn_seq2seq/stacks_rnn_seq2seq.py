@@ -302,7 +302,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         self.embed_tokens = value
 
     def new_noise_bridge(self, noise_size: int) -> "NoiseBridge | None":
-        """The part of `W [enc; z]` that reads the noise, all zeros, for every layer; `None` for noise of 0 dimensions."""
+        """The part of `W [enc; z]` that reads the noise, for every layer; `None` for noise of 0 dimensions."""
         sizes = (self.config.decoder_layers, self.config.state_tensors, self.config.hidden_size)
         return NoiseBridge(noise_size, sizes) if noise_size else None
 
@@ -331,7 +331,9 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     def _check_noise(self, noise: Tensor, batch: int):
         size = self.config.noise_size
         if not size or noise.shape != (batch, size):
-            wanted = f"noise of shape {(batch, size)}" if size else "no noise, for its `noise_size` is 0: `resize_noise`"
+            wanted = (
+                f"noise of shape {(batch, size)}" if size else "no noise, for its `noise_size` is 0: `resize_noise`"
+            )
             raise ValueError(f"The decoder takes {wanted}, got noise of shape {tuple(noise.shape)}.")
 
     @can_return_tuple
