@@ -140,8 +140,9 @@ class AntiLm(Decoding):
             end_tokens=ends,
         )  # fmt: skip
         processors = LogitsProcessorList([*(more.pop("logits_processor", None) or []), processor])
-        # All hypotheses are looked at: those that were cut make room for others.
-        search = {**more, **self.arguments, "num_return_sequences": self.beams}
+        # All hypotheses are looked at: those that were cut make room for others. BART's own settings force an end at
+        # no cost, which would be the same mistake.
+        search = {**more, **self.arguments, "num_return_sequences": self.beams, "forced_eos_token_id": None}
         ids = model.generate(**batch, **search, max_new_tokens=max_new_tokens, logits_processor=processors)
         return _ended_first(ids.view(len(batch["input_ids"]), self.beams, -1), ends, num_return_sequences, model)
 

@@ -75,6 +75,7 @@ def draw_candidates(
     if min(beams, samples) < 0 or beams + samples < 1:
         raise ValueError(f"`beams` and `samples` must be at least 0 and one of them more, got {beams} and {samples}.")
     more = {name: value for name, value in more.items() if name not in OF_THE_SEARCH}
+    more["forced_eos_token_id"] = None  # BART's, which would make a response that was cut look like one that ended
     ends, queries, drawn = end_tokens(model), len(batch["input_ids"]), []
     if beams:
         search = {"num_beams": beams, "num_return_sequences": beams, "do_sample": False}

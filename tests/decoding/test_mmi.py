@@ -93,6 +93,24 @@ def test_a_cut_response_would_win_and_is_not_heard(build, tiny_tokenizer):
     assert len(ours) == 6 and all(tokens_of(row)[-1] == END for row in ours.tolist())
 
 
+def test_an_end_that_a_model_forces_is_not_for_free(tiny_bart, tiny_tokenizer):
+    model = tiny_bart(vocab_size=VOCAB)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=torch.Generator().manual_seed(0)), alpha=0.3)
+        expected = AntiLm(length_reward=2.0, beams=8).generate(
+            model, BATCH, tokenizer=tiny_tokenizer, max_new_tokens=3, num_return_sequences=8
+        )
+        plain = draw_candidates(model, BATCH, beams=0, samples=40, max_new_tokens=2)
+        model.generation_config.forced_eos_token_id = END
+        actual = AntiLm(length_reward=2.0, beams=8).generate(
+            model, BATCH, tokenizer=tiny_tokenizer, max_new_tokens=3, num_return_sequences=8
+        )
+        candidates = draw_candidates(model, BATCH, beams=0, samples=40, max_new_tokens=2)
+    assert actual.tolist() == expected.tolist()
+    assert not plain.finished.all() and not candidates.finished.all()
+
+
 def test_without_penalty_and_reward_it_is_beam_search_of_what_ends(build, tiny_tokenizer):
     model = build(vocab_size=VOCAB)
     with torch.no_grad():
