@@ -7,25 +7,20 @@ from hf_localgan.decoding.answers import (
     generate_answers,
     register_decoding,
 )
+from hf_localgan.decoding.candidates import Candidates, draw_candidates
 from hf_localgan.decoding.latent_noise import LatentNoise, encode_with_noise
 from hf_localgan.decoding.mmi import AntiLm, AntiLmProcessor, AntiLmReranker, MutualInformationReranker
-from hf_localgan.decoding.reranking import (
-    CandidateTable,
-    DiscriminatorReranker,
-    EnergyReranker,
-    Reranker,
-    reference_radius,
-    tabulate_candidates,
-    tune_reranker,
-)
+from hf_localgan.decoding.reranking import DiscriminatorReranker, EnergyReranker, Reranker, reference_radius
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
+from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_reranker
 
 __all__ = [
     "AntiLm",
     "AntiLmProcessor",
     "AntiLmReranker",
     "CandidateTable",
+    "Candidates",
     "Decoding",
     "DiscriminatorReranker",
     "EnergyReranker",
@@ -36,6 +31,7 @@ __all__ = [
     "SoftRollout",
     "answer_all",
     "answer_queries",
+    "draw_candidates",
     "encode_with_noise",
     "generate_answers",
     "greedy_responses",

@@ -4,103 +4,26 @@ Candidates are beams and samples together: beams are likely and alike, samples d
 the generator itself, so that this changes which of its answers is heard, and trains nothing.
 """
 
-import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, fields, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar, NamedTuple
+from typing import Any, ClassVar
 
-import pyarrow
-import pyarrow.parquet
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
-from transformers.utils.logging import tqdm
 
 from hf_localgan.data.vocabulary import check_same_vocabulary
-from hf_localgan.decoding.answers import Decoding, evaluation_mode, number_in_name, register_decoding
+from hf_localgan.decoding.answers import Decoding, number_in_name, register_decoding
+from hf_localgan.decoding.candidates import Candidates, draw_candidates
 from hf_localgan.decoding.likelihood import PADDING, response_log_probs
 from hf_localgan.decoding.special_tokens import end_tokens, special_token
-from hf_localgan.files import replacing
-from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores
+from hf_localgan.functional.mutual_information import best_rows
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 
-OF_THE_SEARCH = ("num_beams", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "num_beam_groups")
 ENERGY_SCORES = ("difference", "radius", "free_energy")
-
-
-class Candidates(NamedTuple):
-    """Different responses to the queries of a batch; those to one query stand together, beams before samples.
-
-    Attributes:
-        labels: tokens up to and with the end token, then -100, shape `(candidates, time)`.
-        groups: the query of each, shape `(candidates,)`, in ascending order.
-        finished: which have an end token, bool, shape `(candidates,)`.
-    """
-
-    labels: Tensor
-    groups: Tensor
-    finished: Tensor
-
-    @property
-    def lengths(self) -> Tensor:
-        """Tokens, the end token included, shape `(candidates,)`."""
-        return (self.labels != PADDING).sum(dim=1)
-
-
-def draw_candidates(
-    model: PreTrainedModel,
-    batch: Mapping[str, Tensor],
-    *,
-    beams: int = 20,
-    samples: int = 30,
-    max_new_tokens: int,
-    **more,
-) -> Candidates:
-    """Candidates to each query: the hypotheses of one beam search and samples, each different response once.
-
-    Args:
-        model: an encoder-decoder in evaluation mode.
-        batch: `input_ids` and `attention_mask`, shape `(batch, source_time)`.
-        beams: hypotheses; 1 is the greedy answer, 0 none.
-        samples: of the plain distribution of the model, at temperature 1, drawn by torch's global random numbers.
-        max_new_tokens: longest response, in tokens. What reaches it without an end token was cut.
-        more: further arguments of `generate`. Those that say how to search have no effect.
-
-    Raises:
-        ValueError: for negative numbers, and for none of both.
-    """
-    if min(beams, samples) < 0 or beams + samples < 1:
-        raise ValueError(f"`beams` and `samples` must be at least 0 and one of them more, got {beams} and {samples}.")
-    more = {name: value for name, value in more.items() if name not in OF_THE_SEARCH}
-    more["forced_eos_token_id"] = None  # BART's, which would make a response that was cut look like one that ended
-    ends, queries, drawn = end_tokens(model), len(batch["input_ids"]), []
-    if beams:
-        search = {"num_beams": beams, "num_return_sequences": beams, "do_sample": False}
-        drawn.append(model.generate(**batch, **search, max_new_tokens=max_new_tokens, **more).view(queries, beams, -1))
-    if samples:
-        search = {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        ids = model.generate(
-            **batch, **search, num_return_sequences=samples, max_new_tokens=max_new_tokens, **more
-        )  # (queries * samples, time)
-        drawn.append(ids.view(queries, samples, -1))
-    labels, groups, finished = [], [], []
-    for query in range(queries):
-        seen = set()
-        for part in drawn:
-            for row in part[query, :, 1:].tolist():  # behind the start token
-                end = next((place for place, token in enumerate(row) if token in ends), None)
-                tokens = tuple(row if end is None else row[: end + 1])
-                if tokens not in seen:
-                    seen.add(tokens)
-                    labels.append(torch.tensor(tokens, dtype=torch.long))
-                    groups.append(query)
-                    finished.append(end is not None)
-    device = batch["input_ids"].device
-    labels = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=PADDING).to(device)
-    return Candidates(labels, torch.tensor(groups, device=device), torch.tensor(finished, device=device))
 
 
 @dataclass(frozen=True)
@@ -142,7 +65,7 @@ class Reranker(Decoding):
         changed = []
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if entry.name in _OF_EVERY_DECODING or entry.name in said or value == entry.default:
+            if entry.name in OF_EVERY_DECODING or entry.name in said or value == entry.default:
                 continue
             shown = value if isinstance(value, str) else f"{value:g}" if isinstance(value, (int, float)) else None
             changed += [] if shown is None else [f"{entry.name} {shown}"]
@@ -160,7 +83,7 @@ class Reranker(Decoding):
         """The numbers and names of this decoding, and of models the place they came from."""
         told = {**self.arguments, "decoding": self.title}
         for entry in fields(self):
-            if entry.name in _OF_EVERY_DECODING:
+            if entry.name in OF_EVERY_DECODING:
                 continue
             value = getattr(self, entry.name)
             told[entry.name] = getattr(value, "name_or_path", None) if isinstance(value, nn.Module) else value
@@ -218,7 +141,7 @@ class Reranker(Decoding):
         return given.to(model.device).eval()
 
 
-_OF_EVERY_DECODING = {entry.name for entry in fields(Decoding)} | {"_loaded"}
+OF_EVERY_DECODING = {entry.name for entry in fields(Decoding)} | {"_loaded"}
 
 
 def _as_generated(model: nn.Module, labels: Tensor) -> Tensor:
@@ -388,183 +311,6 @@ class DiscriminatorReranker(Reranker):
 
     def combine(self, parts):
         return _mixed(parts["forward"], parts["length"], parts["logit"].to(parts["forward"]), self.weight)
-
-
-# ---- tables of candidates, and tuning ----
-
-
-@dataclass(frozen=True)
-class CandidateTable:
-    """Candidates of many queries with their parts, so that a reranker can be tuned without decoding again.
-
-    Attributes:
-        queries: texts.
-        texts: of the candidates.
-        groups: the query of each candidate, shape `(candidates,)`.
-        finished: which have an end token, shape `(candidates,)`.
-        parts: numbers of each candidate, see `Reranker.parts`; where they have a second dimension, zeros fill it up.
-        settings: of the reranker that made them, for the file.
-    """
-
-    queries: list[str]
-    texts: list[str]
-    groups: Tensor
-    finished: Tensor
-    parts: dict[str, Tensor]
-    settings: dict[str, Any] = field(default_factory=dict)
-
-    def best(self, scores: Tensor) -> list[str]:
-        """The answer of each query under these scores."""
-        return [self.texts[row] for row in self._first(scores)]
-
-    def _first(self, scores: Tensor) -> list[int]:
-        ranked = best_rows(scores, self.groups, self.finished).tolist()
-        first: dict[int, int] = {}
-        for row in ranked:
-            first.setdefault(int(self.groups[row]), row)
-        return [first[query] for query in range(len(self.queries))]
-
-    def variety(self) -> dict[str, float]:
-        """How different the candidates of one query are, means over queries.
-
-        Returns:
-            `candidates`: their number. `unique`: share of different texts. `distinct_starts`: share of different first
-            three words; beams are often one sentence with other endings.
-        """
-        sums = {"candidates": 0.0, "unique": 0.0, "distinct_starts": 0.0}
-        for query in range(len(self.queries)):
-            texts = [self.texts[row] for row in (self.groups == query).nonzero()[:, 0].tolist()]
-            sums["candidates"] += len(texts)
-            sums["unique"] += len(set(texts)) / len(texts)
-            sums["distinct_starts"] += len({tuple(text.split()[:3]) for text in texts}) / len(texts)
-        return {name: value / len(self.queries) for name, value in sums.items()}
-
-    def save(self, path: str | os.PathLike):
-        """Writes a parquet file, one row a candidate."""
-        columns: dict[str, Any] = {
-            "group": self.groups.tolist(), "query": [self.queries[group] for group in self.groups.tolist()],
-            "candidate": self.texts, "finished": self.finished.tolist(),
-        }  # fmt: skip
-        columns |= {f"part.{name}": value.tolist() for name, value in self.parts.items()}
-        about = json.dumps({"settings": self.settings, "types": {k: str(v.dtype) for k, v in self.parts.items()}})
-        table = pyarrow.table(columns).replace_schema_metadata({"hf_localgan": about})
-        with replacing(path) as temporary:
-            pyarrow.parquet.write_table(table, temporary)
-
-    @classmethod
-    def load(cls, path: str | os.PathLike) -> "CandidateTable":
-        """Reads what `save` wrote.
-
-        Raises:
-            OSError: if there is no such file.
-            ValueError: for a file that is damaged or something else.
-        """
-        try:
-            table = pyarrow.parquet.read_table(path)
-            about = json.loads((table.schema.metadata or {})[b"hf_localgan"])
-            columns = table.to_pydict()
-            parts = {
-                name: torch.tensor(columns[f"part.{name}"], dtype=getattr(torch, kind.removeprefix("torch.")))
-                for name, kind in about["types"].items()
-            }
-            groups = torch.tensor(columns["group"], dtype=torch.long)
-            queries = list(dict(zip(columns["group"], columns["query"], strict=True)).values())
-            finished = torch.tensor(columns["finished"], dtype=torch.bool)
-        except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
-            raise ValueError(
-                f'"{path}" is no table of candidates ({type(error).__name__}: {error}). Make it by '
-                "`tabulate_candidates(...).save(path)`."
-            ) from error
-        return cls(queries, columns["candidate"], groups, finished, parts, about["settings"])
-
-
-def tabulate_candidates(
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    queries: Sequence[str],
-    reranker: Reranker,
-    *,
-    max_new_tokens: int = 40,
-    max_source_length: int | None = None,
-    batch_size: int = 16,
-    seed: int = 0,
-) -> CandidateTable:
-    """Draws candidates for queries, of the validation split, and computes their parts once.
-
-    Args:
-        model, tokenizer: the generator.
-        queries: texts.
-        reranker: whose candidates and parts they are.
-        max_new_tokens, max_source_length, seed: as in `answer_queries`.
-        batch_size: queries at a time; each has `beams + samples` candidates.
-
-    Raises:
-        ValueError: without a query.
-    """
-    if not queries:
-        raise ValueError("There is no query to answer: the split is empty.")
-    texts, groups, finished, parts = [], [], [], []
-    with evaluation_mode(model, seed):
-        for start in tqdm(range(0, len(queries), batch_size), desc=reranker.name, leave=False):
-            encoded = tokenizer(
-                list(queries[start : start + batch_size]), truncation=True, max_length=max_source_length, padding=True,
-                return_tensors="pt",
-            ).to(model.device)  # fmt: skip
-            batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
-            candidates = draw_candidates(
-                model, batch, beams=reranker.beams, samples=reranker.samples, max_new_tokens=max_new_tokens
-            )
-            parts.append({
-                name: value.cpu() for name, value in reranker.parts(model, batch, tokenizer, candidates).items()
-            })  # fmt: skip
-            tokens = [[token for token in row if token != PADDING] for row in candidates.labels.tolist()]
-            texts += [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
-            groups.append(candidates.groups.cpu() + start)
-            finished.append(candidates.finished.cpu())
-    joined = {name: _joined([part[name] for part in parts]) for name in parts[0]}
-    return CandidateTable(list(queries), texts, torch.cat(groups), torch.cat(finished), joined, reranker.settings())
-
-
-def _joined(parts: list[Tensor]) -> Tensor:
-    """Rows one after the other; a second dimension is filled up with zeros."""
-    if parts[0].dim() == 1:
-        return torch.cat(parts)
-    width = max(part.shape[1] for part in parts)
-    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
-
-
-def tune_reranker(
-    reranker: Reranker,
-    table: CandidateTable,
-    quality: Callable[[list[str]], float],
-    grid: Iterable[dict],
-) -> tuple[Reranker, Tuned]:
-    """The reranker with the settings that answer the validation queries best.
-
-    Args:
-        reranker: whose other settings stay.
-        table: of the validation split, made by it or by one with the same parts. The test split is for one look at the
-            result.
-        quality: of one answer to each query, in their order; larger is better. Such as the `quality` that a
-            `ResponseMonitor` measures.
-        grid: settings, see `functional.mutual_information.settings_grid`.
-
-    Raises:
-        ValueError: as `tune_scores`, and for settings that the reranker does not have.
-    """
-    own = {entry.name for entry in fields(reranker)} - _OF_EVERY_DECODING - {"beams", "samples"}
-    grid = [dict(point) for point in grid]
-    for point in grid:
-        if unknown := sorted(point.keys() - own):
-            raise ValueError(f"{type(reranker).__name__} has no setting `{unknown[0]}` to tune; it has {sorted(own)}.")
-
-    def score(**point) -> Tensor:
-        return replace(reranker, name="", **point).combine(table.parts)
-
-    tuned = tune_scores(
-        score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), grid, table.finished
-    )
-    return replace(reranker, name="", **tuned.settings), tuned
 
 
 def _named(what: str, value: str | None = None) -> Reranker:

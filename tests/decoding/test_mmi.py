@@ -15,8 +15,8 @@ from hf_localgan.decoding import (
     MutualInformationReranker,
     answer_queries,
 )
+from hf_localgan.decoding.candidates import Candidates, draw_candidates
 from hf_localgan.decoding.likelihood import EmptySource, language_model_log_probs, response_log_probs
-from hf_localgan.decoding.reranking import Candidates, draw_candidates
 from hf_localgan.functional.mutual_information import anti_lm_scores
 
 VOCAB, LONGEST, END = 6, 4, 2

@@ -1,0 +1,195 @@
+"""Tables of candidates with what their scores are made of, so that a re-ranker is tuned without decoding again."""
+
+import json
+import os
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Any
+
+import pyarrow
+import pyarrow.parquet
+import torch
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers.utils.logging import tqdm
+
+from hf_localgan.decoding.answers import evaluation_mode
+from hf_localgan.decoding.candidates import draw_candidates
+from hf_localgan.decoding.likelihood import PADDING
+from hf_localgan.decoding.reranking import OF_EVERY_DECODING, Reranker
+from hf_localgan.files import replacing
+from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores
+
+
+@dataclass(frozen=True)
+class CandidateTable:
+    """Candidates of many queries with their parts, so that a reranker can be tuned without decoding again.
+
+    Attributes:
+        queries: texts.
+        texts: of the candidates.
+        groups: the query of each candidate, shape `(candidates,)`.
+        finished: which have an end token, shape `(candidates,)`.
+        parts: numbers of each candidate, see `Reranker.parts`; where they have a second dimension, zeros fill it up.
+        settings: of the reranker that made them, for the file.
+    """
+
+    queries: list[str]
+    texts: list[str]
+    groups: Tensor
+    finished: Tensor
+    parts: dict[str, Tensor]
+    settings: dict[str, Any] = field(default_factory=dict)
+
+    def best(self, scores: Tensor) -> list[str]:
+        """The answer of each query under these scores."""
+        return [self.texts[row] for row in self._first(scores)]
+
+    def _first(self, scores: Tensor) -> list[int]:
+        ranked = best_rows(scores, self.groups, self.finished).tolist()
+        first: dict[int, int] = {}
+        for row in ranked:
+            first.setdefault(int(self.groups[row]), row)
+        return [first[query] for query in range(len(self.queries))]
+
+    def variety(self) -> dict[str, float]:
+        """How different the candidates of one query are, means over queries.
+
+        Returns:
+            `candidates`: their number. `unique`: share of different texts. `distinct_starts`: share of different first
+            three words; beams are often one sentence with other endings.
+        """
+        sums = {"candidates": 0.0, "unique": 0.0, "distinct_starts": 0.0}
+        for query in range(len(self.queries)):
+            texts = [self.texts[row] for row in (self.groups == query).nonzero()[:, 0].tolist()]
+            sums["candidates"] += len(texts)
+            sums["unique"] += len(set(texts)) / len(texts)
+            sums["distinct_starts"] += len({tuple(text.split()[:3]) for text in texts}) / len(texts)
+        return {name: value / len(self.queries) for name, value in sums.items()}
+
+    def save(self, path: str | os.PathLike):
+        """Writes a parquet file, one row a candidate."""
+        columns: dict[str, Any] = {
+            "group": self.groups.tolist(), "query": [self.queries[group] for group in self.groups.tolist()],
+            "candidate": self.texts, "finished": self.finished.tolist(),
+        }  # fmt: skip
+        columns |= {f"part.{name}": value.tolist() for name, value in self.parts.items()}
+        about = json.dumps({"settings": self.settings, "types": {k: str(v.dtype) for k, v in self.parts.items()}})
+        table = pyarrow.table(columns).replace_schema_metadata({"hf_localgan": about})
+        with replacing(path) as temporary:
+            pyarrow.parquet.write_table(table, temporary)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike) -> "CandidateTable":
+        """Reads what `save` wrote.
+
+        Raises:
+            OSError: if there is no such file.
+            ValueError: for a file that is damaged or something else.
+        """
+        try:
+            table = pyarrow.parquet.read_table(path)
+            about = json.loads((table.schema.metadata or {})[b"hf_localgan"])
+            columns = table.to_pydict()
+            parts = {
+                name: torch.tensor(columns[f"part.{name}"], dtype=getattr(torch, kind.removeprefix("torch.")))
+                for name, kind in about["types"].items()
+            }
+            groups = torch.tensor(columns["group"], dtype=torch.long)
+            queries = list(dict(zip(columns["group"], columns["query"], strict=True)).values())
+            finished = torch.tensor(columns["finished"], dtype=torch.bool)
+        except (pyarrow.ArrowInvalid, KeyError, TypeError, ValueError) as error:
+            raise ValueError(
+                f'"{path}" is no table of candidates ({type(error).__name__}: {error}). Make it by '
+                "`tabulate_candidates(...).save(path)`."
+            ) from error
+        return cls(queries, columns["candidate"], groups, finished, parts, about["settings"])
+
+
+def tabulate_candidates(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    reranker: Reranker,
+    *,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    batch_size: int = 16,
+    seed: int = 0,
+) -> CandidateTable:
+    """Draws candidates for queries, of the validation split, and computes their parts once.
+
+    Args:
+        model, tokenizer: the generator.
+        queries: texts.
+        reranker: whose candidates and parts they are.
+        max_new_tokens, max_source_length, seed: as in `answer_queries`.
+        batch_size: queries at a time; each has `beams + samples` candidates.
+
+    Raises:
+        ValueError: without a query.
+    """
+    if not queries:
+        raise ValueError("There is no query to answer: the split is empty.")
+    texts, groups, finished, parts = [], [], [], []
+    with evaluation_mode(model, seed):
+        for start in tqdm(range(0, len(queries), batch_size), desc=reranker.name, leave=False):
+            encoded = tokenizer(
+                list(queries[start : start + batch_size]), truncation=True, max_length=max_source_length, padding=True,
+                return_tensors="pt",
+            ).to(model.device)  # fmt: skip
+            batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
+            candidates = draw_candidates(
+                model, batch, beams=reranker.beams, samples=reranker.samples, max_new_tokens=max_new_tokens
+            )
+            parts.append({
+                name: value.cpu() for name, value in reranker.parts(model, batch, tokenizer, candidates).items()
+            })  # fmt: skip
+            tokens = [[token for token in row if token != PADDING] for row in candidates.labels.tolist()]
+            texts += [text.strip() for text in tokenizer.batch_decode(tokens, skip_special_tokens=True)]
+            groups.append(candidates.groups.cpu() + start)
+            finished.append(candidates.finished.cpu())
+    joined = {name: _joined([part[name] for part in parts]) for name in parts[0]}
+    return CandidateTable(list(queries), texts, torch.cat(groups), torch.cat(finished), joined, reranker.settings())
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    """Rows one after the other; a second dimension is filled up with zeros."""
+    if parts[0].dim() == 1:
+        return torch.cat(parts)
+    width = max(part.shape[1] for part in parts)
+    return torch.cat([nn.functional.pad(part, (0, width - part.shape[1])) for part in parts])
+
+
+def tune_reranker(
+    reranker: Reranker,
+    table: CandidateTable,
+    quality: Callable[[list[str]], float],
+    grid: Iterable[dict],
+) -> tuple[Reranker, Tuned]:
+    """The reranker with the settings that answer the validation queries best.
+
+    Args:
+        reranker: whose other settings stay.
+        table: of the validation split, made by it or by one with the same parts. The test split is for one look at the
+            result.
+        quality: of one answer to each query, in their order; larger is better. Such as the `quality` that a
+            `ResponseMonitor` measures.
+        grid: settings, see `functional.mutual_information.settings_grid`.
+
+    Raises:
+        ValueError: as `tune_scores`, and for settings that the reranker does not have.
+    """
+    own = {entry.name for entry in fields(reranker)} - OF_EVERY_DECODING - {"beams", "samples"}
+    grid = [dict(point) for point in grid]
+    for point in grid:
+        if unknown := sorted(point.keys() - own):
+            raise ValueError(f"{type(reranker).__name__} has no setting `{unknown[0]}` to tune; it has {sorted(own)}.")
+
+    def score(**point) -> Tensor:
+        return replace(reranker, name="", **point).combine(table.parts)
+
+    tuned = tune_scores(
+        score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), grid, table.finished
+    )
+    return replace(reranker, name="", **tuned.settings), tuned
