@@ -22,7 +22,7 @@ from hf_localgan.evaluation import evaluate_generator
 from hf_localgan.evaluation.runs import Run
 from hf_localgan.evaluation.stored import stored_evaluation
 from hf_localgan.pipelines import register_pipeline
-from hf_localgan.recipes.settings.generator import EvaluationArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.trainers import ResponseMonitor, SampleTableCallback
 
 QUERIES = ["hello how are you ?", "what is your name", "fine"]
