@@ -23,6 +23,7 @@ from hf_localgan.functional.mutual_information import best_rows
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 
+HALF = 0.5  # the other half of a score is the generator's own: the other models do not mind broken sentences
 ENERGY_SCORES = ("difference", "radius", "free_energy")
 
 
@@ -191,7 +192,7 @@ class EnergyReranker(Reranker):
     energy: DbmModel | None = field(default=None, compare=False)
     by: str = "difference"
     target: float | None = None
-    weight: float = 1.0
+    weight: float = HALF
 
     title: ClassVar[str] = "rerank energy"
 
@@ -204,11 +205,11 @@ class EnergyReranker(Reranker):
         super().__post_init__()
 
     def short_name(self):
-        if self.by == "radius" and self.target is not None and self.weight == 1:
+        if self.by == "radius" and self.target is not None:
             return f"rerank radius {self.target:g}", {"by", "target"}
         if self.by == "radius":
             return "rerank radius", {"by"}
-        value = "" if self.weight == 1 or self.by != "difference" else f" {self.weight:g}"
+        value = "" if self.weight == HALF or self.by != "difference" else f" {self.weight:g}"
         return f"rerank energy{value}", {"weight"} if value else set()
 
     def parts(self, model, batch, tokenizer, candidates):
@@ -284,7 +285,7 @@ class DiscriminatorReranker(Reranker):
     """
 
     discriminator: PairDiscriminator | None = field(default=None, compare=False)
-    weight: float = 1.0
+    weight: float = HALF
 
     title: ClassVar[str] = "rerank discriminator"
 
@@ -293,7 +294,7 @@ class DiscriminatorReranker(Reranker):
         super().__post_init__()
 
     def short_name(self):
-        return "rerank discriminator" + ("" if self.weight == 1 else f" {self.weight:g}"), {"weight"}
+        return "rerank discriminator" + ("" if self.weight == HALF else f" {self.weight:g}"), {"weight"}
 
     def parts(self, model, batch, tokenizer, candidates):
         discriminator = self.companion(

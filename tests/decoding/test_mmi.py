@@ -293,7 +293,7 @@ def test_names():
         "bidi 0.3 runs/backward",
         "noise 2",
         "rerank energy",
-        "rerank energy 0.5",
+        "rerank energy 0.8",
         "rerank radius 40",
         "rerank radius",
         "rerank discriminator 0.7",

@@ -52,7 +52,7 @@ def discriminator() -> PairDiscriminator:
 
 @pytest.mark.parametrize("by", ["difference", "free_energy", "radius"])
 def test_the_answer_is_the_candidate_that_the_energy_ranks_first(tiny_generator, tiny_tokenizer, energy, by):
-    model, decoding = tiny_generator(), EnergyReranker(energy=energy, by=by, **FEW)
+    model, decoding = tiny_generator(), EnergyReranker(energy=energy, by=by, weight=1.0, **FEW)
     table = tabulate_candidates(model, tiny_tokenizer, QUERIES, decoding, max_new_tokens=6, batch_size=4, seed=3)
     assert not table.finished.all() and table.finished.any()
     for query, answer in enumerate(table.best(decoding.combine(table.parts))):
@@ -69,7 +69,7 @@ def test_a_target_is_the_radius_that_answers_should_have(tiny_generator, tiny_to
     target = reference_radius(energy, tiny_tokenizer, QUERIES, references, batch_size=3)
     radii = [rank_responses(energy, tiny_tokenizer, q, [r])[0].radius for q, r in zip(QUERIES, references, strict=True)]
     assert target == pytest.approx(sum(radii) / 4, abs=1e-4)
-    decoding = EnergyReranker(energy=energy, by="radius", target=target, **FEW)
+    decoding = EnergyReranker(energy=energy, by="radius", target=target, weight=1.0, **FEW)
     table = tabulate_candidates(model, tiny_tokenizer, QUERIES, decoding, max_new_tokens=6)
     distance = (table.parts["radius"] - target).abs().nan_to_num(nan=1e9)
     for query in range(4):
@@ -92,7 +92,7 @@ def test_the_answer_is_the_candidate_that_the_discriminator_scores_highest(
     if head == "cosine":
         torch.manual_seed(1)
         discriminator = PairDiscriminator(type(discriminator.config)(**discriminator.config.to_dict() | {"head": head}))
-    model, decoding = tiny_generator(), DiscriminatorReranker(discriminator=discriminator, **FEW)
+    model, decoding = tiny_generator(), DiscriminatorReranker(discriminator=discriminator, weight=1.0, **FEW)
     table = tabulate_candidates(model, tiny_tokenizer, QUERIES, decoding, max_new_tokens=6)
     best = table.best(decoding.combine(table.parts))
     discriminator.eval()
