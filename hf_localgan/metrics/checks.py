@@ -98,8 +98,8 @@ def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None
     if share > UNSPACED_SHARE:
         warnings.warn(
             f"{share:.0%} of the letters belong to scripts that are written without spaces (Chinese, Japanese, Thai, "
-            f'Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces for words: whole '
-            f"clauses are counted as one. {advice}",
+            f'Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces for words: '
+            f"whole clauses are counted as one. {advice}",
             stacklevel=3,
         )
 
