@@ -137,6 +137,8 @@ def compare_splits(
     marked: dict[str, Dataset], keep: dict[str, np.ndarray], report: PairsReport, on_shared: str
 ) -> None:
     """Finds queries that two splits share and reports them; "drop" takes those of training splits out of `keep`."""
+    if len(marked) < 2:
+        return
     keys = {split: _query_keys(data.data.column("query")) for split, data in marked.items()}
     distinct = {split: pc.unique(keys[split].filter(pa.array(keep[split]))) for split in keys}
     for first, second in combinations(marked, 2):

@@ -9,6 +9,18 @@ from hf_localgan.data.rows import Row, shown
 JSON_SETTINGS = ("field", "encoding", "encoding_errors")
 
 
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name `{repeated}` stands twice in one object")
+    return values
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
 def json_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str, Any]) -> Iterator[Row]:
     """The objects of a file, each with its line, or its place in the list.
 
@@ -47,11 +59,11 @@ def _is_whole(text: str) -> bool:
 
 def _concatenated(path: str, start: int, text: str) -> Iterator[Row]:
     """Objects one after another that take up several lines each."""
-    decoder, at = json.JSONDecoder(object_pairs_hook=_unique), 0
+    at = 0
     while at < len(text):
         line = start + text.count("\n", 0, at)
         try:
-            value, end = decoder.raw_decode(text, at)
+            value, end = DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
             raise ValueError(_broken_json(path, line, error)) from error
         yield Row(_object(path, f"line {line}", value), line)
@@ -84,7 +96,7 @@ def _object(path: str, place: str, value) -> dict[str, Any]:
 
 def _load(path: str, line: int, text: str):
     try:
-        return json.loads(text, object_pairs_hook=_unique)
+        return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise ValueError(_broken_json(path, line, error)) from error
 
@@ -95,15 +107,6 @@ def _broken_json(path: str, line: int, error: Exception) -> str:
     elif isinstance(error, RecursionError):
         error = "too many brackets inside each other"
     return f"{path} cannot be read as JSON, line {line}: {error}. It is damaged, or cut off."
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    values = dict(pairs)
-    if len(values) < len(pairs):
-        names = [name for name, _ in pairs]
-        repeated = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the name `{repeated}` stands twice in one object")
-    return values
 
 
 def texts_at(value: Any, path: Sequence[str]) -> Any:

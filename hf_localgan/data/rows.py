@@ -31,7 +31,8 @@ class Row(NamedTuple):
 @contextmanager
 def open_bytes(path: str) -> Iterator[Any]:
     """A local file or a URL as bytes, unpacked by its ending."""
-    ending = path.split("?")[0].rsplit(".", 1)[-1].lower() if "." in path else ""
+    name = path.split("?")[0] if "://" in path else path
+    ending = name.rsplit(".", 1)[-1].lower()
     if "://" in path:
         import fsspec
 

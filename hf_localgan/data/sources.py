@@ -11,15 +11,13 @@ import datasets
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
-from datasets.data_files import DataFilesDict, DataFilesList
-from datasets.exceptions import DatasetGenerationError
-from datasets.packaged_modules.parquet.parquet import Parquet
 
 from hf_localgan.data.columns import column_path
 from hf_localgan.data.json_rows import JSON_SETTINGS
+from hf_localgan.data.parquet_files import damaged, read_parquet_files
 from hf_localgan.data.smalltalk import smalltalk_files
 from hf_localgan.data.table_rows import TABLE_SETTINGS
-from hf_localgan.data.text_files import as_value_error, file_stamp, read_text_files
+from hf_localgan.data.text_files import read_text_files
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 PACKED = (".gz", ".zst", ".xz", ".bz2")
@@ -31,19 +29,6 @@ SPLIT_NAME = re.compile(
 )
 FILE_OPTIONS = ("cache_dir", "download_mode", "keep_in_memory", "num_proc")
 FindColumns = Callable[[str, Sequence[str]], tuple[str, str]]  # of a split, among names
-
-
-class ParquetFiles(Parquet):
-    """What damaged files raise is an error of the value here, when they are streamed too."""
-
-    def _generate_tables(self, *args, **kwargs):
-        try:
-            yield from super()._generate_tables(*args, **kwargs)
-        except (OSError, pa.ArrowException) as error:
-            raise ValueError(
-                f"{', '.join(self.config.data_files['train'])} cannot be read as parquet: {error} It is damaged, or "
-                "cut off."
-            ) from error
 
 
 @contextmanager
@@ -119,7 +104,8 @@ def _told(source) -> str:
 
 
 def _open_folder(folder: Path, name: str | None, find, streaming: bool, options: dict):
-    configurations = {path.name: path for place in (folder, folder / "data") for path in _folders(place)}
+    inside = {path.name: path for place in (folder, folder / "data") for path in _folders(place)}
+    configurations = {name: path for name, path in inside.items() if not _split_match(path) and _split_files(path)}
     if name is not None:
         if name not in configurations:
             there = ", ".join(sorted(configurations)) or "none"
@@ -135,11 +121,11 @@ def _open_folder(folder: Path, name: str | None, find, streaming: bool, options:
             return loads(_load_from_disk(folder))
     found = _split_files(folder)
     if not found:
-        inside = sorted(name for name, path in configurations.items() if _split_files(path))
-        if inside:
+        if configurations:
+            first, there = min(configurations), ", ".join(sorted(configurations))
             raise ValueError(
-                f'The folder "{folder}" has a folder for each of several configurations: {", ".join(inside)}. Say '
-                f'which by name="{inside[0]}", on the command line by `--dataset_config {inside[0]}`.'
+                f'The folder "{folder}" has a folder for each of several configurations: {there}. Say which by '
+                f'name="{first}", on the command line by `--dataset_config {first}`.'
             )
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
         raise ValueError(
@@ -272,7 +258,7 @@ def _open_parquet(split: str, paths: list[str], find, streaming: bool, options: 
         try:
             file = pq.ParquetFile(path)
         except (OSError, pa.ArrowException) as error:
-            raise ValueError(f"{path} cannot be read as parquet: {error} It is damaged, or cut off.") from error
+            raise damaged(path, error) from error
         with file:
             names, rows = file.schema_arrow.names, rows + file.metadata.num_rows
         read = sorted({column_path(names, name)[0] for name in find(split, names)})
@@ -283,19 +269,7 @@ def _open_parquet(split: str, paths: list[str], find, streaming: bool, options: 
         return None
     if columns is None:  # at an address
         return load_dataset("parquet", data_files={"train": paths}, split="train", streaming=streaming, **options)
-    builder = ParquetFiles(
-        cache_dir=options.get("cache_dir"), dataset_name="parquet_files", hash="1", columns=columns,
-        data_files=DataFilesDict({"train": DataFilesList(paths, [file_stamp(path) for path in paths])}),
-    )  # fmt: skip
-    if streaming:
-        return builder.as_streaming_dataset(split="train")
-    try:
-        builder.download_and_prepare(
-            download_mode=options.get("download_mode"), num_proc=options.get("num_proc"), verification_mode="no_checks"
-        )
-    except DatasetGenerationError as error:
-        raise as_value_error(error, paths) from error
-    return builder.as_dataset(split="train", in_memory=options.get("keep_in_memory") or False)
+    return read_parquet_files(paths, columns, streaming, options)
 
 
 def _suffix(path: Path) -> str:

@@ -57,6 +57,8 @@ def _text(value: Any) -> tuple[str | None, str | None]:
     """The text, or why there is none."""
     if not isinstance(value, str):
         return None, None if value is None else f"{shown(value)} is no text"
+    if value.isascii():
+        return value, None
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
@@ -124,30 +126,32 @@ def _table(batch: list[tuple]) -> pa.Table:
 
 
 def _read(path: str, row: Row, config: TextFilesConfig, told: bool) -> tuple:
-    where = f'"{_file_name(path)}", ' + (f"line {row.line}" if config.suffix != ".json" else f"entry {row.line}")
     lines = row.lines if told and row.lines > 1 else None
-    if row.wrong is not None:
-        return None, [], lines, f'"{_file_name(path)}", {row.wrong}'
-    names = list(row.values)
-    if config.suffix in TABLES and not {config.query, config.response} <= row.values.keys():
-        joined = f", {row.lines} lines that a quotation mark joins. {QUOTES_ARE_TEXT[:-1]}" if row.lines > 1 else ""
-        return None, [], lines, f"{where}, has only {len(names)} cells{joined}"
-    query, wrong = _text(_at(row.values, names, config.query))
-    value = _at(row.values, names, config.response)
-    responses, reasons = zip(*map(_text, value), strict=True) if isinstance(value, list) and value else ((), ())
-    if not isinstance(value, list):
-        (response, reason) = _text(value)
-        responses, reasons = [response], [reason]
-    wrong = next((reason for reason in (wrong, *reasons) if reason is not None), None)
-    return query, list(responses), lines, None if wrong is None else f"{where}: {wrong}"
+    values, wrong = row.values, row.wrong
+    if wrong is None and config.suffix in TABLES and not (config.query in values and config.response in values):
+        joined = f", on {row.lines} lines that a quotation mark joins. {QUOTES_ARE_TEXT[:-1]}" * (row.lines > 1)
+        wrong = f"line {row.line} has only {len(values)} cells{joined}"
+    if wrong is not None:
+        return None, [], lines, f'"{_file_name(path)}", {wrong}'
+    query, wrong = _text(_at(values, config.query))
+    value = _at(values, config.response)
+    responses = []
+    for one in value if isinstance(value, list) else [value]:
+        response, reason = _text(one)
+        responses.append(response)
+        wrong = wrong or reason
+    if wrong is not None:
+        place = "entry" if config.suffix == ".json" else "line"
+        wrong = f'"{_file_name(path)}", {place} {row.line}: {wrong}'
+    return query, responses, lines, wrong
 
 
 def _file_name(path: str) -> str:
     return re.split(r"[\\/]", path)[-1]
 
 
-def _at(values: dict[str, Any], names: list[str], name: str) -> Any:
-    return values.get(name) if name in values else texts_at(values, name.split("."))
+def _at(values: dict[str, Any], name: str) -> Any:
+    return values[name] if name in values else texts_at(values, name.split(".")) if "." in name else None
 
 
 def read_text_files(
