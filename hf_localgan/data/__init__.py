@@ -8,6 +8,7 @@ from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
 from hf_localgan.data.tokenization import (
     keep_language,
+    kept_language,
     report_unknown,
     tokenizer_language,
     train_tokenizer,
@@ -37,6 +38,7 @@ __all__ = [
     "group_pairs",
     "initialize_embeddings",
     "keep_language",
+    "kept_language",
     "load_pairs",
     "load_smalltalk",
     "load_word_vectors",

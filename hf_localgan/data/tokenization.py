@@ -11,6 +11,7 @@ import numpy as np
 from datasets import Dataset, IterableDataset
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
@@ -138,6 +139,19 @@ def _warn_of_script(texts: list[str], kind: str, language: str) -> None:
 def tokenizer_language(tokenizer: PreTrainedTokenizerBase) -> str | None:
     """The language, one of `LANGUAGES`, that a tokenizer's configuration keeps; `None` where it keeps none of them."""
     kept = tokenizer.init_kwargs.get(LANGUAGE)
+    return kept if kept in LANGUAGES else None
+
+
+def kept_language(model: str) -> str | None:
+    """The language that is kept with a model or a tokenizer; `None` where there is none, or nothing to be read.
+
+    Args:
+        model: folder or Hub id; only the tokenizer's configuration is read.
+    """
+    try:
+        kept = get_tokenizer_config(model).get(LANGUAGE)
+    except (OSError, ValueError):
+        return None  # whoever loads the model says what is wrong with it
     return kept if kept in LANGUAGES else None
 
 
