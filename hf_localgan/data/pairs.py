@@ -142,7 +142,7 @@ def load_pairs(
         revision: branch, tag or commit of a Hub data set.
         options: of a data set on the Hub, further arguments of `datasets.load_dataset`, such as `cache_dir` or `token`.
             Of files `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc`; of CSV and TSV also `sep`, `quoting`
-            (0 or `"minimal"`: quotation marks enclose cells; 3 or `"none"`: they are text), `quotechar`,
+            (0 or `"minimal"`: quotation marks enclose cells; 3 or `"literal"`: they are text), `quotechar`,
             `doublequote`, `escapechar`, `skipinitialspace`, `names` (of the columns of a file without a header),
             `encoding` and `encoding_errors`; of JSON `field`, `encoding` and `encoding_errors`.
 

@@ -7,15 +7,15 @@ from typing import Any
 from hf_localgan.data.rows import Row
 
 QUOTING = {
-    "minimal": csv.QUOTE_MINIMAL, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC, "none": csv.QUOTE_NONE,
+    "minimal": csv.QUOTE_MINIMAL, "literal": csv.QUOTE_NONE, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC,
 }  # fmt: skip
 TABLE_SETTINGS = (
     "sep", "delimiter", "quoting", "quotechar", "doublequote", "escapechar", "skipinitialspace", "names",
     "column_names", "encoding", "encoding_errors",
 )  # fmt: skip
 HEADER = "(header)"  # the only value of the first row of a table that names its columns
-QUOTES_ARE_TEXT = 'If the quotation marks are text and enclose no cells, pass quoting=3 (on the command line "none").'
-QUOTES_ENCLOSE = 'If such cells are meant, pass quoting=0 ("minimal").'
+QUOTES_ARE_TEXT = 'If the quotation marks are text and enclose no cells, pass quoting=3 (or "literal").'
+QUOTES_ENCLOSE = 'If such cells are meant, pass quoting=0 (or "minimal").'
 
 
 def dialect(suffix: str, settings: dict[str, Any]) -> dict[str, Any]:

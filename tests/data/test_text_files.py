@@ -45,7 +45,7 @@ def test_lines_that_a_stray_quotation_mark_joins_are_told_with_the_remedy(tmp_pa
     for _ in range(2):  # the second time from the cache
         with pytest.warns(UserWarning, match=r"1 row was read from 3 lines .* row 0 \(3 lines\): 'Wait.*quoting=3"):
             assert rows(load_pairs(path, streaming=streaming)) == [("Wait\tb1\na2\tb2\na3", "b3")]
-    for quoting in (3, "none"):
+    for quoting in (3, "literal"):
         assert rows(load_pairs(path, quoting=quoting, streaming=streaming)) == [
             ('"Wait', "b1"),
             ("a2", "b2"),

@@ -141,8 +141,8 @@ class DataArguments:
         if share > UNSPACED_SHARE:
             warnings.warn(
                 f"{share:.0%} of the letters belong to scripts that are written without spaces, and `language` is "
-                "`en`: lengths, word vectors and scores would count clauses as words. Set `language: zh` for Chinese and "
-                "Japanese; for others `metric_tokenization: characters` and `tokenizer_kind: bpe`.",
+                "`en`: lengths, word vectors and scores would count clauses as words. Set `language: zh` for Chinese "
+                "and Japanese; for others `metric_tokenization: characters` and `tokenizer_kind: bpe`.",
                 stacklevel=3,
             )
 
