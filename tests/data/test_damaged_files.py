@@ -92,6 +92,12 @@ def read(path: Path, streaming: bool, **options) -> tuple[list[tuple[str, str]] 
     return None, message
 
 
+def named_once(pairs: list) -> dict:
+    if len(dict(pairs)) < len(pairs):
+        raise ValueError("a name stands twice")
+    return dict(pairs)
+
+
 def truth(form: str, content: bytes) -> list | None:
     """The pairs that damaged bytes hold, `None` where they hold something else beside or instead.
 
@@ -104,10 +110,12 @@ def truth(form: str, content: bytes) -> list | None:
             header, *lines = [line.split(mark) for line in text.replace("\r\n", "\n").split("\n") if line]
             ok = header == ["query", "response"] and all(len(line) == 2 and all(line) for line in lines)
             rows = [dict(zip(header, line, strict=True)) for line in lines] if ok else None
-        elif form == "json":
-            rows = json.loads(text)
+        elif form == "json" or text.lstrip().startswith("["):
+            rows = json.loads(text, object_pairs_hook=named_once)
+            rows = [rows] if isinstance(rows, dict) else rows
         else:
-            rows = [json.loads(line) for line in io.StringIO(text, newline="") if line.strip()]
+            lines = [line for line in io.StringIO(text, newline="") if line.strip()]
+            rows = [json.loads(line, object_pairs_hook=named_once) for line in lines]
         if not rows or not all(isinstance(row, dict) for row in rows):
             return None
         pairs = [(row["query"], row["response"]) for row in rows]
