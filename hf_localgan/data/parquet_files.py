@@ -52,10 +52,16 @@ class ParquetFiles(datasets.ArrowBasedBuilder):
 
 def _tables(path: str, columns: tuple[str, ...], features: Features) -> Iterator[pa.Table]:
     try:
+        rows = 0
         with pq.ParquetFile(path) as file:
             for batch in file.iter_batches(columns=list(columns)):
-                yield table_cast(_decoded(pa.Table.from_batches([batch])), features.arrow_schema)
-    except (OSError, pa.ArrowException, TypeError, datasets.table.CastError) as error:
+                rows += len(batch)
+                table = pa.Table.from_batches([batch])
+                table.validate(full=True)  # bytes of texts, too
+                yield table_cast(_decoded(table), features.arrow_schema)
+            if rows != file.metadata.num_rows:
+                raise OSError(f"it names {file.metadata.num_rows:,} rows and has {rows:,}")
+    except (OSError, pa.ArrowException, TypeError, ValueError) as error:
         raise damaged(path, error) from error
 
 
@@ -90,7 +96,7 @@ def read_parquet_files(
         schema = pq.read_schema(paths[0])
         empty = _decoded(pa.schema([schema.field(name) for name in columns]).empty_table())
         features = Features.from_arrow_schema(empty.schema)
-    except (OSError, pa.ArrowException, ValueError) as error:
+    except (OSError, pa.ArrowException, ValueError) as error:  # a name that is no text, too
         raise damaged(paths[0], error) from error
     builder = ParquetFiles(
         cache_dir=options.get("cache_dir"), dataset_name="parquet_files", hash=READER, columns=tuple(columns),

@@ -256,11 +256,10 @@ def _open_parquet(split: str, paths: list[str], find, streaming: bool, options: 
         if "://" in path:
             continue
         try:
-            file = pq.ParquetFile(path)
-        except (OSError, pa.ArrowException) as error:
+            with pq.ParquetFile(path) as file:
+                names, rows = file.schema_arrow.names, rows + file.metadata.num_rows
+        except (OSError, pa.ArrowException, ValueError) as error:
             raise damaged(path, error) from error
-        with file:
-            names, rows = file.schema_arrow.names, rows + file.metadata.num_rows
         read = sorted({column_path(names, name)[0] for name in find(split, names)})
         if columns is not None and read != columns:
             raise ValueError(f"The files of split `{split}` must hold the same columns, got {columns} and {read}.")

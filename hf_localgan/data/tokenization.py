@@ -170,11 +170,13 @@ def report_unknown(tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, Data
         splits: rows of `input_ids` and `labels`, as `encode_pairs` makes them. Streams are left out.
 
     Returns:
-        Such as `unknown tokens: train 0.4%, test 2.1%`; empty where nothing is counted or the tokenizer knows all.
+        Such as `unknown tokens: train 0.4%, test 2.1%`.
     """
     counted = {split: data for split, data in splits.items() if isinstance(data, Dataset)}
-    if tokenizer.unk_token_id is None or not counted:
-        return ""
+    if tokenizer.unk_token_id is None:
+        return "unknown tokens: none, the tokenizer has no token for them"
+    if not counted:
+        return "unknown tokens: not counted in a stream"
     shares = {split: _unknown_share(tokenizer, data) for split, data in counted.items()}
     high = [f"`{split}` {share:.0%}" for split, share in shares.items() if share > UNKNOWN_SHARE]
     if high:

@@ -264,7 +264,7 @@ def test_unknown_tokens_are_reported_by_split_and_warned_of_above_a_tenth():
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert report_unknown(tokenizer, {"train": splits["train"]}) == "unknown tokens: train 8.3%"
-        assert report_unknown(tokenizer, {"train": splits["test"].to_iterable_dataset()}) == ""
+        assert report_unknown(tokenizer, {"train": splits["test"].to_iterable_dataset()}).endswith("in a stream")
 
 
 @pytest.mark.corpora
