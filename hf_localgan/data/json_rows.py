@@ -102,11 +102,12 @@ def _load(path: str, line: int, text: str):
 
 
 def _broken_json(path: str, line: int, error: Exception) -> str:
+    cause = str(error)
     if isinstance(error, json.JSONDecodeError):
-        line, error = line + error.lineno - 1, f"{error.msg} (character {error.colno})"
+        line, cause = line + error.lineno - 1, f"{error.msg} (character {error.colno})"
     elif isinstance(error, RecursionError):
-        error = "too many brackets inside each other"
-    return f"{path} cannot be read as JSON, line {line}: {error}. It is damaged, or cut off."
+        cause = "too many brackets inside each other"
+    return f"{path} cannot be read as JSON, line {line}: {cause}. It is damaged, or cut off."
 
 
 def texts_at(value: Any, path: Sequence[str]) -> Any:

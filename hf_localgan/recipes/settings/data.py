@@ -148,9 +148,9 @@ class DataArguments:
 
     def _reader_options(self) -> dict[str, Any]:
         """What `load_pairs` takes of how files are read."""
-        quoting = self.quoting
-        if quoting is not None:
-            quoting = QUOTING.get(quoting, quoting)
+        quoting = None
+        if self.quoting is not None:
+            quoting = QUOTING.get(self.quoting, self.quoting)
             if str(quoting) not in {str(int(number)) for number in QUOTING.values()}:
                 raise ValueError(f"`quoting` must be `minimal` (0) or `none` (3), got {self.quoting!r}.")
             quoting = int(quoting)
