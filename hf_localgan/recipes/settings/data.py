@@ -152,7 +152,7 @@ class DataArguments:
         if self.quoting is not None:
             quoting = QUOTING.get(self.quoting, self.quoting)
             if str(quoting) not in {str(int(number)) for number in QUOTING.values()}:
-                raise ValueError(f"`quoting` must be `minimal` (0) or `none` (3), got {self.quoting!r}.")
+                raise ValueError(f"`quoting` must be `minimal` (0) or `literal` (3), got {self.quoting!r}.")
             quoting = int(quoting)
         options = {
             "encoding": self.encoding, "quoting": quoting, "sep": self.separator, "names": self.column_names,
