@@ -26,7 +26,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import earlier ones, and modules of one room each other, but never in a circle.
 ROOMS = [
-    {"functional", "files", "markdown", "version"},
+    {"functional", "files", "markdown", "text", "version"},
     {"payoff", "models"},
     {"data", "metrics"},
     {"decoding", "pipelines"},
@@ -111,6 +111,25 @@ def test_a_model_imports_only_torch_transformers_and_its_siblings(path):
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.ImportFrom) and node.level:
             assert node.level == 1 and node.module, "a sibling is imported by `from .x import y`"
+
+
+def test_everything_that_is_imported_is_declared():
+    # What comes with another package today may not come with it tomorrow.
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [
+        *project["dependencies"],
+        *(line for name in extras if name not in ("test", "docs") for line in extras[name]),
+    ]
+    declared = {canonicalize_name(re.split(r"[<>=\[ ]", line)[0]) for line in wanted}
+    unpacking = {"zstandard"}  # whoever packs files by it has it
+    distributions = importlib.metadata.packages_distributions()
+    top = {name.split(".")[0] for path in MODULES for name in imported(path)}
+    others = top - sys.stdlib_module_names - {"hf_localgan"} - unpacking
+    missing = {
+        name for name in others if not declared & {canonicalize_name(one) for one in distributions.get(name, [])}
+    }
+    assert not missing
 
 
 def python(code: str, *options: str, cwd=ROOT, executable=sys.executable, **environment) -> str:

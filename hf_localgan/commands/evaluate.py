@@ -13,6 +13,7 @@ from typing import ClassVar
 from transformers import DataCollatorForSeq2Seq
 
 from hf_localgan.commands.recipe import run
+from hf_localgan.data.tokenization import report_unknown
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.finish import likelihood_about
 from hf_localgan.recipes.parser import RecipeParser, expand_path
@@ -43,6 +44,7 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
     inside = place if place.is_dir() else Path("runs") / place.name
     split = "" if data.test_split == "test" else f"-{data.test_split}"
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
+    data.adopt_language(expand_path(generator.generator, "generator"))
     pairs = data.load(data.test_split)
     score = evaluation.scorer(pairs, data, output.seed)
     model, tokenizer = generator.load()
@@ -51,7 +53,9 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
         str(folder), per_device_eval_batch_size=64, sample_rows=0, use_cpu=output.use_cpu, seed=output.seed
     )
     trainer = MleTrainer(model, args, data_collator=DataCollatorForSeq2Seq(tokenizer, model=model))
-    likelihood = trainer.evaluate(data.encode(pairs[data.test_split], tokenizer), metric_key_prefix="test")
+    encoded = data.encode(pairs[data.test_split], tokenizer)
+    print(report_unknown(tokenizer, {data.test_split: encoded}))
+    likelihood = trainer.evaluate(encoded, metric_key_prefix="test")
 
     about = {"model": name, "dataset": data.dataset, "split": data.test_split, "seed": output.seed}
     result = score(model, tokenizer, about={**about, **likelihood_about(likelihood)})

@@ -6,7 +6,14 @@ from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
-from hf_localgan.data.tokenization import train_tokenizer, unknown_rate
+from hf_localgan.data.tokenization import (
+    keep_language,
+    kept_language,
+    report_unknown,
+    tokenizer_language,
+    train_tokenizer,
+    unknown_rate,
+)
 from hf_localgan.data.word_vectors import (
     VectorCoverage,
     WordVectors,
@@ -30,12 +37,16 @@ __all__ = [
     "encode_pairs",
     "group_pairs",
     "initialize_embeddings",
+    "keep_language",
+    "kept_language",
     "load_pairs",
     "load_smalltalk",
     "load_word_vectors",
     "regular_tokens",
+    "report_unknown",
     "smalltalk_files",
     "token_vectors",
+    "tokenizer_language",
     "train_token_vectors",
     "train_tokenizer",
     "train_word_vectors",

@@ -10,6 +10,11 @@ import pyarrow.compute as pc
 from datasets import Dataset
 
 from hf_localgan.data.report import VERDICTS, PairsReport, SharedQueries, SplitReport
+from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
+from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
+from hf_localgan.text import equality_key
+
+SHOWN = 3  # rows that messages tell of at length
 
 
 def marks(marked: Dataset, name: str) -> np.ndarray:
@@ -31,8 +36,25 @@ def bad_rows(verdict: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarr
     return tuple(np.unique(row[verdict == VERDICTS.index(name)]) for name in ("bad query", "bad response"))
 
 
-def report_bad_rows(split: str, verdict: np.ndarray, row: np.ndarray, on_bad: str, columns: Mapping | None = None):
-    """Raises, or with "drop" warns, if there are bad rows; `columns` are the source's, with their types."""
+def report_bad_rows(
+    split: str,
+    verdict: np.ndarray,
+    row: np.ndarray,
+    on_bad: str,
+    columns: Mapping | None = None,
+    reasons: pa.ChunkedArray | None = None,
+    first: int = 0,
+):
+    """Raises, or with "drop" warns, if there are bad rows.
+
+    Args:
+        split: for messages.
+        verdict, row: of each pair, as marked.
+        on_bad: `"error"` or `"drop"`.
+        columns: the source's, with their types.
+        reasons: for each row why it is bad, where the reader knows; null elsewhere.
+        first: number of the row that the first reason is of.
+    """
     told = [
         f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} a {side} that is empty or not text "
         f"({_first(rows)})"
@@ -42,6 +64,12 @@ def report_bad_rows(split: str, verdict: np.ndarray, row: np.ndarray, on_bad: st
     if not told:
         return
     message = f"Split `{split}`: {' and '.join(told)}; rows are counted from 0."
+    if reasons is not None:
+        bad = np.unique(np.concatenate(bad_rows(verdict, row))) - first
+        known = [reason for reason in reasons.take(pa.array(bad)).to_pylist() if reason is not None]
+        if known:
+            more = f"; and {len(known) - SHOWN:,} more" if len(known) > SHOWN else ""
+            message += f" {'; '.join(known[:SHOWN])}{more}."
     if on_bad == "drop":
         warnings.warn(f"{message} Their pairs are left out.", stacklevel=4)
         return
@@ -50,6 +78,35 @@ def report_bad_rows(split: str, verdict: np.ndarray, row: np.ndarray, on_bad: st
         f"{message}{f' Columns as read: {types}.' if types else ''} Correct them, or leave their pairs out by "
         'on_bad="drop".'
     )
+
+
+def report_joined_lines(split: str, table: pa.Table, first: int = 0):
+    """Warns of rows of a table that take up several lines of their file, joined by quotation marks.
+
+    Args:
+        split: for the message.
+        table: rows of `text_files.FEATURES`.
+        first: number of the first row.
+    """
+    lines = pc.fill_null(table[LINES], 0).to_numpy()
+    joined = np.flatnonzero(lines > 1)
+    if not len(joined):
+        return
+    shown = [
+        f"row {first + index} ({lines[index]} lines): {_beginning(table, int(index))!r}" for index in joined[:SHOWN]
+    ]
+    warnings.warn(
+        f"Split `{split}`: {len(joined):,} {'row was' if len(joined) == 1 else 'rows were'} read from "
+        f"{lines[joined].sum():,} lines that quotation marks join; {'; '.join(shown)}"
+        f"{', ...' if len(joined) > SHOWN else ''}. {QUOTES_ARE_TEXT} {QUOTES_ENCLOSE}",
+        stacklevel=4,
+    )
+
+
+def _beginning(table: pa.Table, index: int) -> str:
+    cells = [table[QUERY][index].as_py(), *(table[RESPONSES][index].as_py() or [])]
+    text = next((cell for cell in cells if cell and "\n" in cell), cells[0] or "")
+    return text if len(text) <= 70 else f"{text[:67]}..."
 
 
 def check_sizes(report: PairsReport, keep: dict[str, np.ndarray]) -> None:
@@ -61,10 +118,18 @@ def check_sizes(report: PairsReport, keep: dict[str, np.ndarray]) -> None:
         reasons = [f"{count:,} because of {reason}" for reason, count in counts.removed.items()]
         reasons += [f"{counts.bad_rows:,} rows for cells that are empty or not text"] * bool(counts.bad_rows)
         reasons += [f"{counts.shared_dropped:,} because another split has the query"] * bool(counts.shared_dropped)
-        limits = f" Limits: {report.limits}." if report.limits is not None else ""
+        advice = []
+        if counts.removed:
+            advice.append(
+                f'Limits: {report.limits}. Widen them (text without spaces between words needs unit="characters").'
+            )
+        if counts.bad_rows:
+            advice.append("Check that `columns` names the columns that hold the texts.")
+        if counts.shared_dropped:
+            advice.append('With on_shared="warn" they are kept.')
         raise ValueError(
-            f"Split `{split}` has no pair left of {counts.rows:,} rows; taken out: {'; '.join(reasons)}.{limits} Widen "
-            'the limits (Chinese without spaces needs unit="characters"), or choose other splits by `splits`.'
+            f"Split `{split}` has no pair left of {counts.rows:,} rows; taken out: {'; '.join(reasons)}. "
+            f"{' '.join(advice)} Or choose other splits by `splits`."
         )
 
 
@@ -72,6 +137,8 @@ def compare_splits(
     marked: dict[str, Dataset], keep: dict[str, np.ndarray], report: PairsReport, on_shared: str
 ) -> None:
     """Finds queries that two splits share and reports them; "drop" takes those of training splits out of `keep`."""
+    if len(marked) < 2:
+        return
     keys = {split: _query_keys(data.data.column("query")) for split, data in marked.items()}
     distinct = {split: pc.unique(keys[split].filter(pa.array(keep[split]))) for split in keys}
     for first, second in combinations(marked, 2):
@@ -91,7 +158,7 @@ def compare_splits(
         f"{', ...' if s.queries > len(s.rows) else ''})"
         for s in shared
     )
-    told += ". Case, spacing and punctuation are ignored, rows are counted from 0."
+    told += ". Case, spacing, punctuation and how letters are coded are ignored, rows are counted from 0."
     if on_shared == "error":
         raise ValueError(f'{told} on_shared="drop" takes them out of the training split.')
     advice = "" if on_shared == "drop" else ' on_shared="drop" takes them out of the training split.'
@@ -116,9 +183,9 @@ def _first(rows) -> str:
 
 
 def _query_keys(queries: pa.ChunkedArray) -> pa.Array:
-    """Queries without case, spacing and punctuation; one of nothing but signs is kept as it is, without spaces."""
+    """Queries as `equality_key` has them."""
     coded = pa.array(queries.combine_chunks()).dictionary_encode()  # each distinct query is folded once
-    folded = pa.array([None if text is None else text.casefold() for text in coded.dictionary.to_pylist()], pa.string())
-    bare = pc.replace_substring_regex(folded, pattern=r"[^\pL\pN\pM]+", replacement="")
-    signs = pc.replace_substring_regex(folded, pattern=r"[\s\pZ]+", replacement="")
-    return pc.if_else(pc.equal(bare, ""), signs, bare).take(coded.indices)
+    keys = pa.array(
+        [None if text is None else equality_key(text) for text in coded.dictionary.to_pylist()], pa.string()
+    )
+    return keys.take(coded.indices)

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
@@ -40,7 +41,8 @@ def encode_pairs(
     """Tokenizes pairs for an encoder-decoder.
 
     Queries and responses are encoded as `tokenizer(query)` and `tokenizer(text_target=response)`, so each model keeps
-    its convention (BART's `<s>` at the start, T5's bare text); labels that it does not close get `eos`.
+    its convention (BART's `<s>` at the start, T5's bare text); labels that it does not close get `eos`. Texts that hold
+    the names of the padding, start or end token are warned of, counted: the tokenizer reads them as these tokens.
 
     Args:
         dataset: rows of `query` and `response`, such as `load_pairs(...)["train"]`.
@@ -73,9 +75,12 @@ def encode_pairs(
                 f"The data set has no `{name}` column (found: {found}). Run `load_pairs` first, or name the column."
             )
     kept = (query, response) if keep_text else ()
+    special = _frame_tokens(tokenizer)
+    if not streamed:
+        _warn_of_frame_tokens(dataset, (query, response), special)
     encode = partial(
         _encode_batch, tokenizer=tokenizer, query=query, response=response, limits=limits, closes=_closes(tokenizer),
-        truncate=on_long == "truncate", on_long=on_long if streamed else None,
+        truncate=on_long == "truncate", on_long=on_long if streamed else None, special=special if streamed else (),
     )  # fmt: skip
     remove = [name for name in names if name not in kept]
     if streamed:
@@ -86,12 +91,57 @@ def encode_pairs(
     return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
 
 
+def _frame_tokens(tokenizer) -> tuple[str, ...]:
+    """What, written into a text, becomes the padding, the start or the end of a sequence."""
+    tokens = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token)
+    written = dict.fromkeys(token for token in tokens if token is not None and token != tokenizer.unk_token)
+    return tuple(
+        token
+        for token in written
+        if tokenizer.convert_tokens_to_ids(token) in tokenizer(f"a{token}a", add_special_tokens=False).input_ids
+    )
+
+
+def _warn_of_frame_tokens(dataset: Dataset, names: tuple[str, str], special: tuple[str, ...]):
+    for name in names:
+        columns = dataset.select_columns([name]).with_format("arrow")
+        rows: dict[str, list[int]] = {token: [] for token in special}
+        for number, table in enumerate(columns.iter(batch_size=10_000)):
+            _find_frame_tokens(table[name], 10_000 * number, rows)
+        _tell_frame_tokens(name, rows)
+
+
+def _find_frame_tokens(texts, first: int, rows: dict[str, list[int]]):
+    for token, found in rows.items():
+        there = pc.fill_null(pc.match_substring(texts, token), False).to_numpy(zero_copy_only=False)
+        found += (first + np.flatnonzero(there)).tolist()
+
+
+def _tell_frame_tokens(name: str, rows: dict[str, list[int]]):
+    told = [
+        f"{len(found):,} hold `{token}` ({', '.join(map(str, found[:10]))}{', ...' if len(found) > 10 else ''})"
+        for token, found in rows.items()
+        if found
+    ]
+    if told:
+        warnings.warn(
+            f"Of the texts in `{name}` {' and '.join(told)}; rows are counted from 0. The tokenizer reads what is "
+            "written so as its token for the padding, the start or the end of a sequence, so that a model learns to "
+            "stop or to skip there. Take it out of the text, unless it stands there to separate turns.",
+            stacklevel=4,
+        )
+
+
 def _closes(tokenizer) -> bool:
     return tokenizer(text_target="a").input_ids[-1:] == [tokenizer.eos_token_id]
 
 
-def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncate, closes, on_long):
+def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncate, closes, on_long, special):
     source_limit, target_limit = limits
+    for name in (query, response) if special else ():
+        rows: dict[str, list[int]] = {token: [] for token in special}
+        _find_frame_tokens(pa.array(batch[name], pa.string()), indices[0], rows)
+        _tell_frame_tokens(name, rows)
     if target_limit is not None and not closes:
         target_limit -= 1  # room for the end of sequence
 

@@ -10,18 +10,24 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset, Features, IterableDataset, Value
 
-from hf_localgan.data.checks import check_sizes, compare_splits, count_split, marks, report_bad_rows
+from hf_localgan.data.checks import (
+    check_sizes,
+    compare_splits,
+    count_split,
+    marks,
+    report_bad_rows,
+    report_joined_lines,
+)
+from hf_localgan.data.columns import RESPONSE_NAMES, column_path, find_columns
+from hf_localgan.data.json_rows import texts_at
 from hf_localgan.data.report import VERDICTS, LengthLimits, PairsReport
 from hf_localgan.data.sources import open_splits
+from hf_localgan.data.text_files import LINES, QUERY, RESPONSES, WRONG
+from hf_localgan.text import INVISIBLE
 
-QUERY_NAMES = ("query", "source")
-RESPONSE_NAMES = ("responses", "response", "target")
-ACCEPTED_COLUMNS = (
-    "Accepted are `query` with `response` or `responses` (a list), or `source` with `target`; other names are mapped "
-    'by `columns`, such as columns={"query": "post", "response": "reply"}, and a field inside a struct is named with a '
-    'dot, such as columns={"source": "translation.en", "target": "translation.fr"}'
-)
 JSON = pa.json_(pa.utf8())
+# Lists written as text, as a table of Python or NumPy lists holds them: ['hello', 'hey'], ["hello"], ['a' 'b'].
+WRITTEN_LIST = r"""^\s*\[\s*('.*'|".*")\s*,?\s*\]\s*$"""
 MARKED = Features(
     {"query": Value("string"), "response": Value("string"), "row": Value("int64"), "verdict": Value("int8")}
 )
@@ -77,6 +83,8 @@ class GroupedPairs(Mapping):
 def group_pairs(pairs: Dataset) -> Dataset:
     """One row per distinct query, in the order met, with its distinct responses in the order met.
 
+    Texts that differ in the coding of their letters alone (NFC) are one, in the form met first.
+
     Args:
         pairs: rows of `query`, `response`. A streamed data set is refused, for equal queries may stand anywhere in it.
 
@@ -89,12 +97,15 @@ def group_pairs(pairs: Dataset) -> Dataset:
             'split that you evaluate on without streaming: load_pairs(..., splits=["test"], streaming=False).'
         )
     table = pairs.select_columns(["query", "response"]).with_format("arrow")[:]
+    # Texts are equal to a reader and to every tokenizer however their letters are coded.
+    for name in ("query", "response"):
+        table = table.append_column(f"{name} key", pc.utf8_normalize(table[name], form="NFC"))
     # Groups come out in the order of their hashes, so the rows are numbered and sorted by number.
     table = table.append_column("row", pa.array(range(len(table))))
-    distinct = table.group_by(["query", "response"], use_threads=False).aggregate([("row", "min")])
-    grouped = distinct.sort_by("row_min").group_by("query", use_threads=False)
-    grouped = grouped.aggregate([("response", "list"), ("row_min", "min")]).sort_by("row_min_min")
-    return Dataset(grouped.select(["query", "response_list"]).rename_columns(["query", "responses"]))
+    distinct = table.group_by(["query key", "response key"], use_threads=False).aggregate([("row", "min")])
+    grouped = table.take(distinct.sort_by("row_min")["row_min"]).group_by("query key", use_threads=False)
+    grouped = grouped.aggregate([("query", "first"), ("response", "list"), ("row", "min")]).sort_by("row_min")
+    return Dataset(grouped.select(["query_first", "response_list"]).rename_columns(["query", "responses"]))
 
 
 def load_pairs(
@@ -114,32 +125,41 @@ def load_pairs(
 
     Args:
         source: `"smalltalk"` (the shipped corpus), the id of a data set on the Hub, a folder with files named for their
-            splits (`train.jsonl`, `test_multi.parquet`, `validation-00000-of-00002.csv`, ...) or saved by
-            `save_to_disk`, one file, a dict of split to file or files, or a `DatasetDict`, `Dataset` or their streamed
-            counterparts. Files are parquet, JSON lines, JSON, CSV or TSV.
-        name: configuration of a Hub data set.
+            splits (`train.jsonl`, `test_multi.parquet`, `validation-00000-of-00002.csv`, `test/0000.parquet`, ...) or
+            saved by `save_to_disk`, one file, a dict of split to file or files, or a `DatasetDict`, `Dataset` or their
+            streamed counterparts. Files are parquet, JSON lines, JSON, CSV or TSV.
+        name: configuration of a Hub data set, or of a folder that has a folder for each.
         columns: which column holds what, such as `{"query": "post", "response": "reply"}`. By default `query` with
             `responses` or `response`, or `source` with `target`. A column of lists holds several responses.
         splits: which splits to take, or a mapping of their new names to their names in the source, such as
             `{"train": "train", "test": "test_2016_flickr"}`. By default all.
         limits: lengths outside of which a pair is left out, in every split.
-        on_bad: a cell that is empty or not text is an error, or its pairs are dropped with a counted warning.
-        on_shared: queries that two splits share (ignoring case, spacing and punctuation) are warned of, taken out of
-            the training split, or an error. A streamed source is not compared.
+        on_bad: a cell in which nothing is visible or that is not text, and a row of a table with more cells than the
+            header, are an error, or their pairs are dropped with a counted warning.
+        on_shared: queries that two splits share (ignoring case, spacing, punctuation and how letters are coded) are
+            warned of, taken out of the training split, or an error. A streamed source is not compared.
         streaming: read as an `IterableDataset`; nothing is counted or compared in advance, bad cells raise when met.
         revision: branch, tag or commit of a Hub data set.
-        options: further arguments of `datasets.load_dataset`, such as `cache_dir`, `token`, or `quoting=3` for a TSV
-            file whose quotation marks are text.
+        options: of a data set on the Hub, further arguments of `datasets.load_dataset`, such as `cache_dir` or `token`.
+            Of files `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc`; of CSV and TSV also `sep`, `quoting`
+            (0 or `"minimal"`: quotation marks enclose cells; 3 or `"literal"`: they are text), `quotechar`,
+            `doublequote`, `escapechar`, `skipinitialspace`, `names` (of the columns of a file without a header),
+            `encoding` and `encoding_errors`; of JSON `field`, `encoding` and `encoding_errors`.
+
+    Every cell of a CSV or TSV file is text, and so is every text in JSON, whatever it looks like. A row whose quotation
+    marks join several lines is warned of, unless `quoting` says that they are meant.
 
     Raises:
         ValueError: columns that are missing, bad cells, shared queries where they are an error, a split that is empty,
-            before or after filtering, and a source that cannot be found.
+            before or after filtering, a source that cannot be found, and files that are damaged or do not fit.
     """
     if on_bad not in ("error", "drop"):
         raise ValueError(f'`on_bad` must be "error" or "drop", got {on_bad!r}.')
     if on_shared not in ("warn", "drop", "error"):
         raise ValueError(f'`on_shared` must be "warn", "drop" or "error", got {on_shared!r}.')
-    opened = _choose(open_splits(source, name, streaming=streaming, revision=revision, **options), splits)
+    find = partial(_find, columns=columns)
+    opened = open_splits(source, find, name, streaming=streaming, revision=revision, **options)
+    opened = _choose(opened, splits)
     marked = {split: _mark(data, split, columns, limits, on_bad, streaming) for split, data in opened.items()}
     streamed = [split for split, data in marked.items() if isinstance(data, IterableDataset)]
     if streamed:
@@ -153,7 +173,15 @@ def _checked(marked, opened, limits, on_bad, on_shared) -> Pairs:
     counts = {split: count_split(data, len(opened[split])) for split, data in marked.items()}
     report = PairsReport(counts, limits=limits)
     for split, data in marked.items():
-        report_bad_rows(split, marks(data, "verdict"), marks(data, "row"), on_bad, columns=opened[split].features)
+        source = opened[split]
+        told = WRONG in source.column_names  # a text file, whose rows say what is wrong with them
+        reasons = source.data.column(WRONG) if told else None
+        report_bad_rows(
+            split, marks(data, "verdict"), marks(data, "row"), on_bad,
+            columns=None if told else source.features, reasons=reasons,
+        )  # fmt: skip
+        if told:
+            report_joined_lines(split, source.data.table)
     keep = {split: marks(data, "verdict") == 0 for split, data in marked.items()}
     check_sizes(report, keep)
     compare_splits(marked, keep, report, on_shared)
@@ -186,6 +214,10 @@ def _pick(splits: Mapping[str, Any], split: str):
     return splits[split]
 
 
+def _find(split: str, names: Sequence[str], columns: Mapping[str, str] | None) -> tuple[str, str]:
+    return find_columns(names, split, columns)
+
+
 # Reading one split
 
 
@@ -199,10 +231,15 @@ def _mark(data, split, columns, limits, on_bad, streaming) -> Dataset | Iterable
         names = [] if first is None else list(first)
     if not names or (isinstance(data, Dataset) and not len(data)):
         raise ValueError(f"Split `{split}` has no rows.")
-    query, response = _find_columns(names, split, columns)
-    # only the columns that are read, so that audio or images beside them are not touched
-    data = data.select_columns(sorted({name if name in names else name.split(".")[0] for name in (query, response)}))
-    mark = partial(_mark_batch, query=query, response=response, limits=limits)
+    if WRONG in names:
+        query, response, plural = QUERY, RESPONSES, _is_plural(data.info.description)
+        data = data.select_columns([QUERY, RESPONSES, LINES, WRONG])
+    else:
+        query, response = find_columns(names, split, columns)
+        plural = _is_plural(response)
+        # only the columns that are read, so that audio or images beside them are not touched
+        data = data.select_columns(sorted({column_path(names, name)[0] for name in (query, response)}))
+    mark = partial(_mark_batch, query=query, response=response, plural=plural, limits=limits)
     if isinstance(data, Dataset):
         settings = {"batch_size": 10_000, "remove_columns": data.column_names, "features": MARKED}
         settings["desc"] = f"Reading {split} pairs"
@@ -215,30 +252,8 @@ def _mark(data, split, columns, limits, on_bad, streaming) -> Dataset | Iterable
     return data.with_format("arrow").map(mark, batched=True, with_indices=True, **settings).with_format(None)
 
 
-def _find_columns(names: list[str], split: str, columns: Mapping[str, str] | None) -> tuple[str, str]:
-    """The names of the query's and the response's column."""
-    found = ", ".join(f"`{name}`" for name in names)
-    if columns is not None:
-        roles = [("query", QUERY_NAMES), ("response", RESPONSE_NAMES)]
-        mapped = [[columns[key] for key in accepted if key in columns] for _, accepted in roles]
-        if any(len(values) != 1 for values in mapped) or len(columns) != 2:
-            raise ValueError(
-                f"`columns` must map one query and one response, got {dict(columns)!r}. {ACCEPTED_COLUMNS}."
-            )
-        for value in (values[0] for values in mapped):
-            if value not in names and value.split(".")[0] not in names:
-                raise ValueError(f"Split `{split}` has no `{value}` column (found: {found}).")
-        return mapped[0][0], mapped[1][0]
-    if "query" in names and ("responses" in names or "response" in names):
-        return "query", "responses" if "responses" in names else "response"
-    if "source" in names and "target" in names:
-        return "source", "target"
-    missing = "`response` or `responses`" if "query" in names else "`target`" if "source" in names else "`query`"
-    raise ValueError(f"Split `{split}` has no {missing} column (found: {found}). {ACCEPTED_COLUMNS}.")
-
-
 def _mark_batch(
-    table: pa.Table, rows: list[int], *, query: str, response: str, limits: LengthLimits | None
+    table: pa.Table, rows: list[int], *, query: str, response: str, plural: bool, limits: LengthLimits | None
 ) -> pa.Table:
     """A row per pair, with a verdict; a row without any response gets one row that says so."""
     queries, responses = _texts(table, query, lists=False), _texts(table, response, lists=True)
@@ -255,7 +270,8 @@ def _mark_batch(
         verdict[pc.fill_null(where, False).to_numpy(False) & (verdict == 0)] = VERDICTS.index(name)
 
     for name, texts in (("bad query", queries), ("bad response", responses)):
-        judge(pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(texts)), 0), True), name)
+        judge(pc.fill_null(pc.match_substring_regex(texts, f"^{INVISIBLE}*$"), True), name)
+    _refuse_written_lists(responses, rows, plural)
     if limits is not None:
         for side, texts in (("query", queries), ("response", responses)):
             low, high = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
@@ -269,26 +285,53 @@ def _mark_batch(
 
 def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:
     """A column as text, or as lists of texts where it holds lists and `lists` allows; null for what is not text."""
-    parent, *fields = [name] if name in table.column_names else name.split(".")
+    parent, *fields = column_path(table.column_names, name)
     column = table[parent]
-    for field in fields:
-        if pa.types.is_struct(column.type) and column.type.get_field_index(field) < 0:
+    while fields and pa.types.is_struct(column.type):
+        if column.type.get_field_index(fields[0]) < 0:
             found = ", ".join(f"`{parent}.{child.name}`" for child in column.type)
             raise ValueError(f"There is no `{name}` column (found: {found}).")
-        column = pc.struct_field(column, field)
+        parent, column = f"{parent}.{fields[0]}", pc.struct_field(column, fields.pop(0))
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
     kind = array.type
-    if _is_text(kind):
+    if not fields and _is_text(kind):
         return array.cast(pa.string())
-    if lists and _is_list(kind) and _is_text(kind.value_type):
+    if not fields and lists and _is_list(kind) and _is_text(kind.value_type):
         return array.cast(pa.list_(pa.string()))
     values = array.to_pylist()
     if JSON in (kind, getattr(kind, "value_type", None)):  # what JSON lines with cells of several kinds are read as
         values = [_from_json(value) for value in values]
+    if fields:  # what remains leads through lists of objects
+        values = [texts_at(value, fields) for value in values]
+        if not lists and any(isinstance(value, list) for value in values):
+            raise ValueError(
+                f"`{name}` holds a list in each row, and a query is one text. Make one column of it first, such as by "
+                "`Dataset.map`."
+            )
+        if all(
+            value is None or value == [None] * len(value) for value in values if not isinstance(value, str)
+        ) and not any(isinstance(value, str) for value in values):
+            raise ValueError(f"There is no text at `{name}`; the column `{parent}` is {kind}.")
     if lists and any(isinstance(value, list) for value in values):
         values = [value if isinstance(value, list) else [value] for value in values]
         return pa.array([[v if isinstance(v, str) else None for v in value] for value in values], pa.list_(pa.string()))
     return pa.array([value if isinstance(value, str) else None for value in values], pa.string())
+
+
+def _is_plural(name: str) -> bool:
+    return name.split(".")[-1] == RESPONSE_NAMES[0]
+
+
+def _refuse_written_lists(responses: pa.Array, rows: pa.Array, plural: bool):
+    """Raises for lists that stand as text in a cell. Elsewhere than in `responses` one may be meant; all are not."""
+    written = pc.fill_null(pc.match_substring_regex(responses, WRITTEN_LIST), False)
+    at = np.flatnonzero(written.to_numpy(zero_copy_only=False))
+    if len(at) and (plural or (len(at) > 1 and pc.all(pc.or_(written, pc.is_null(responses))).as_py())):
+        raise ValueError(
+            f"The responses are lists written as text, such as {responses[int(at[0])].as_py()!r:.60} in row "
+            f"{rows[int(at[0])]} (rows counted from 0): each would be learnt as one response. Write them as lists, "
+            "which JSON lines and parquet can hold, or one row for each response."
+        )
 
 
 def _from_json(value: str | list[str] | None) -> Any:
@@ -307,6 +350,9 @@ def _is_list(kind: pa.DataType) -> bool:
 
 def _stream_batch(table: pa.Table, rows: list[int], *, mark, split: str, on_bad: str) -> pa.Table:
     marked = mark(table, rows)
-    verdict = marked["verdict"].to_numpy()
-    report_bad_rows(split, verdict, marked["row"].to_numpy(), on_bad)
+    verdict, first = marked["verdict"].to_numpy(), rows[0] if rows else 0
+    reasons = table[WRONG] if WRONG in table.column_names else None
+    report_bad_rows(split, verdict, marked["row"].to_numpy(), on_bad, reasons=reasons, first=first)
+    if reasons is not None:
+        report_joined_lines(split, table, first)
     return marked.select(["query", "response"]).filter(pa.array(verdict == 0))

@@ -4,9 +4,10 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import pyarrow as pa
-import pyarrow.compute as pc
 from rich.console import Console
 from rich.table import Table
+
+from hf_localgan.text import characters, spaced_words
 
 # What became of a pair. Stored as a number in a column while pairs are read; the position is the number.
 VERDICTS = (
@@ -26,7 +27,8 @@ class LengthLimits:
 
     Args:
         min_query, max_query, min_response, max_response: in `unit`s.
-        unit: `"words"` are white-space tokens, `"characters"` are characters other than white space (Chinese).
+        unit: `"words"` are what white space separates, `"characters"` are user-perceived characters other than white
+            space (Chinese): the metrics' tokenizations `"whitespace"` and `"characters"`.
     """
 
     min_query: int | None = None
@@ -55,13 +57,8 @@ class LengthLimits:
 
     def lengths(self, texts: pa.Array) -> pa.Array:
         """Length of each text in `unit`s, null for null. Arrow arrays, shape `(n,)`."""
-        words = pc.utf8_split_whitespace(pc.utf8_trim_whitespace(texts))
-        if self.unit == "words":
-            # splitting an empty text gives one empty word
-            return pc.if_else(
-                pc.equal(pc.binary_length(pc.utf8_trim_whitespace(texts)), 0), 0, pc.list_value_length(words)
-            )
-        return pc.utf8_length(pc.binary_join(words, ""))
+        count = spaced_words if self.unit == "words" else characters
+        return pa.array([None if text is None else len(count(text)) for text in texts.to_pylist()], pa.int64())
 
     def __str__(self):
         def span(low, high):
@@ -84,7 +81,7 @@ class SplitReport:
 
 @dataclass
 class SharedQueries:
-    """Queries that two splits have in common, case, spacing and punctuation aside.
+    """Queries that two splits have in common, case, spacing, punctuation and the coding of letters aside.
 
     `rows` are the first ten rows of split `second` that hold one, counted from 0.
     """

@@ -1,22 +1,34 @@
 """Finding the splits of a data set: on the Hub, in a folder, in files, or in memory."""
 
+import glob
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import datasets
 import pyarrow as pa
+import pyarrow.parquet as pq
 from datasets import Dataset, DatasetDict, IterableDataset, IterableDatasetDict, load_dataset, load_from_disk
-from datasets.exceptions import DatasetGenerationError
 
+from hf_localgan.data.columns import column_path
+from hf_localgan.data.json_rows import JSON_SETTINGS
+from hf_localgan.data.parquet_files import damaged, read_parquet_files
 from hf_localgan.data.smalltalk import smalltalk_files
+from hf_localgan.data.table_rows import TABLE_SETTINGS
+from hf_localgan.data.text_files import read_text_files
 
-BUILDERS = {".parquet": "parquet", ".jsonl": "json", ".json": "json", ".csv": "csv", ".tsv": "csv"}
-ACCEPTED_FILES = "parquet, jsonl, json, csv or tsv, the last four also as .gz"
-ALIASES = {"valid": "validation", "val": "validation", "dev": "validation"}
-SPLIT_NAME = re.compile(r"(train|validation|valid|val|dev|test)([_-]\w+?)?(?:-\d{5}-of-\d{5})?")
+SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
+PACKED = (".gz", ".zst", ".xz", ".bz2")
+ACCEPTED_FILES = "parquet, jsonl, json, csv or tsv, the last four also as .gz, .bz2, .xz or .zst"
+ALIASES = {"training": "train", "valid": "validation", "val": "validation", "dev": "validation", "testing": "test"}
+SHARD = r"-(?P<shard>\d{1,6})-of-(?P<shards>\d{1,6})(?:-[0-9a-zA-Z]+)?"
+SPLIT_NAME = re.compile(
+    rf"(?P<split>training|train|validation|valid|val|dev|testing|test)(?P<more>[_-]\w+?)?(?:{SHARD})?", re.IGNORECASE
+)
+FILE_OPTIONS = ("cache_dir", "download_mode", "keep_in_memory", "num_proc")
+FindColumns = Callable[[str, Sequence[str]], tuple[str, str]]  # of a split, among names
 
 
 @contextmanager
@@ -32,102 +44,233 @@ def _uncounted() -> Iterator[None]:
 
 @_uncounted()
 def open_splits(
-    source, name=None, *, streaming=False, revision=None, **options
+    source, find: FindColumns, name=None, *, streaming=False, revision=None, **options
 ) -> dict[str, Dataset | IterableDataset]:
-    """The splits of `source` by name, with the columns they have; the arguments are those of `load_pairs`."""
-    if isinstance(source, (Dataset, IterableDataset)):
-        return {"train": source}
-    if isinstance(source, (DatasetDict, IterableDatasetDict)):
-        return dict(source)
+    """The splits of `source` by name; the arguments are those of `load_pairs`.
+
+    Args:
+        find: gives the query's and the response's column of a split among all its names.
+
+    Returns:
+        Data sets with the columns they have; of text files with those of `text_files.FEATURES`.
+    """
+    if isinstance(source, str) and source == "smalltalk":
+        source = smalltalk_files()
+    path = _path(source)
+    at_hand = path is None or path.exists()
+    if at_hand and revision is not None:
+        raise ValueError(f"`revision` is for data sets of the Hub; {_told(source)} has none, got {revision!r}.")
+    if at_hand and name is not None and (path is None or not path.is_dir()):
+        raise ValueError(
+            f"`name` is a configuration of a Hub data set or of a folder; {_told(source)} has none, got {name!r}."
+        )
+    if isinstance(source, (Dataset, IterableDataset, DatasetDict, IterableDatasetDict)):
+        if options:
+            raise ValueError(
+                f"Options are for files and the Hub; {_told(source)} is read as it is, got "
+                f"{', '.join(f'`{option}`' for option in options)}."
+            )
+        return dict(source) if isinstance(source, Mapping) else {"train": source}
     if isinstance(source, Mapping):
-        return {split: _open_files(split, files, streaming, options) for split, files in source.items()}
-    if not isinstance(source, (str, os.PathLike)):
+        return {split: _open_files(split, files, find, streaming, options) for split, files in source.items()}
+    if path is None:
         raise ValueError(
             f"`source` must be a name, a path, a dict of files or datasets, or a Dataset, got {type(source).__name__}."
         )
-    if source == "smalltalk":
-        return {split: _open_files(split, path, streaming, options) for split, path in smalltalk_files().items()}
-    path = Path(source).expanduser()
     if path.is_file():
-        match = SPLIT_NAME.fullmatch(path.name.split(".")[0])
-        split = _split_name(match) if match else "train"
-        return {split: _open_files(split, path, streaming, options)}
+        match = _split_match(path)
+        return {split: _open_files(split, path, find, streaming, options) for split in [_split_name(match)]}
     if path.is_dir():
-        return _open_folder(path, streaming, options)
+        return _open_folder(path, name, find, streaming, options)
     if (
         not isinstance(source, str)
         or not re.fullmatch(r"[\w-][\w.-]*(/[\w-][\w.-]*)?", source)
-        or path.suffix in BUILDERS
+        or path.suffix.lower() in SUFFIXES
     ):
         raise ValueError(f'There is no file or folder "{source}", and it is not the form of a Hub dataset id.')
     loaded = load_dataset(source, name, revision=revision, streaming=streaming, **options)
     return dict(loaded) if isinstance(loaded, (DatasetDict, IterableDatasetDict)) else {"train": loaded}
 
 
-def _open_folder(folder: Path, streaming: bool, options: dict) -> dict[str, Dataset | IterableDataset]:
-    if (folder / "dataset_dict.json").is_file():
-        return dict(load_from_disk(str(folder)))
-    if (folder / "dataset_info.json").is_file() and (folder / "state.json").is_file():
-        return {"train": load_from_disk(str(folder))}
-    found: dict[str, list[Path]] = {}
-    for place in (folder, folder / "data"):  # a clone of a Hub repository often keeps its files in data/
-        for path in sorted(place.iterdir()) if place.is_dir() and not found else ():
-            match = SPLIT_NAME.fullmatch(path.name.split(".")[0])
-            if match and path.is_file() and _suffix(path) in BUILDERS:
-                found.setdefault(_split_name(match), []).append(path)
+def _path(source) -> Path | None:
+    return Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
+
+
+def _told(source) -> str:
+    return f'"{source}"' if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__}"
+
+
+# Folders
+
+
+def _open_folder(folder: Path, name: str | None, find, streaming: bool, options: dict):
+    inside = {path.name: path for place in (folder, folder / "data") for path in _folders(place)}
+    configurations = {name: path for name, path in inside.items() if not _split_match(path) and _split_files(path)}
+    if name is not None:
+        if name not in configurations:
+            there = ", ".join(sorted(configurations)) or "none"
+            raise ValueError(f'The folder "{folder}" has no configuration, a folder inside, `{name}` (found: {there}).')
+        folder = configurations[name]
+    for file, loads in (("dataset_dict.json", dict), ("state.json", lambda data: {"train": data})):
+        if (folder / file).is_file():
+            if options:
+                raise ValueError(
+                    f'"{folder}" was written by `save_to_disk` and takes no options, got '
+                    f"{', '.join(f'`{option}`' for option in options)}."
+                )
+            return loads(_load_from_disk(folder))
+    found = _split_files(folder)
     if not found:
+        if configurations:
+            first, there = min(configurations), ", ".join(sorted(configurations))
+            raise ValueError(
+                f'The folder "{folder}" has a folder for each of several configurations: {there}. Say which by '
+                f'name="{first}", on the command line by `--dataset_config {first}`.'
+            )
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
         raise ValueError(
             f'The folder "{folder}" has no train, validation or test file (found: {names}). Accepted are names such as '
-            f"train.jsonl, validation.parquet or test_multi.csv ({ACCEPTED_FILES}); for other names pass a dict of "
-            'split to file, such as {"train": "my-file.csv"}.'
+            f"train.jsonl, validation.parquet or test_multi.csv ({ACCEPTED_FILES}), in the folder, in `data` or in a "
+            "folder of the split's name; for other names pass a dict of split to file, such as "
+            '{"train": "my-file.csv"}.'
         )
     for split, paths in found.items():
-        stems = {re.sub(r"-\d{5}-of-\d{5}", "", path.name) for path in paths}
-        if len(stems) > 1:
-            raise ValueError(
-                f'Several files in "{folder}" are named for the split `{split}`: {", ".join(sorted(stems))}. Pass a '
-                "dict of split to file to say which is meant."
-            )
+        _check_shards(folder, split, paths)
     ordered = sorted(
         found, key=lambda split: (["train", "validation", "test"].index(split.split("_")[0].split("-")[0]), split)
     )
-    return {split: _open_files(split, found[split], streaming, options) for split in ordered}
+    return {split: _open_files(split, found[split], find, streaming, options) for split in ordered}
 
 
-def _open_files(split: str, files, streaming: bool, options: dict) -> Dataset | IterableDataset:
+def _load_from_disk(folder: Path):
+    try:
+        return load_from_disk(str(folder))
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException) as error:
+        raise ValueError(f'"{folder}" cannot be read as what `save_to_disk` writes: {error}.') from error
+
+
+def _folders(place: Path) -> list[Path]:
+    return sorted(path for path in place.iterdir() if path.is_dir()) if place.is_dir() else []
+
+
+def _split_files(folder: Path) -> dict[str, list[Path]]:
+    """Files by split: named for it, or inside a folder that is; in the folder or, as a clone of the Hub, in `data`."""
+    found: dict[str, list[Path]] = {}
+    for place in (folder, folder / "data"):
+        for path in sorted(place.iterdir()) if place.is_dir() and not found else ():
+            match = _split_match(path)
+            if match and path.is_file() and _suffix(path) in SUFFIXES:
+                found.setdefault(_split_name(match), []).append(path)
+            elif match and path.is_dir():
+                files = [file for file in sorted(path.iterdir()) if file.is_file() and _suffix(file) in SUFFIXES]
+                found.setdefault(_split_name(match), []).extend(files)
+        found = {split: paths for split, paths in found.items() if paths}
+    return found
+
+
+def _check_shards(folder: Path, split: str, paths: list[Path]):
+    """Refuses files of one split that are not the shards of one set, all of them."""
+    inside = {path.parent for path in paths}
+    if len(inside) == 1 and not _split_match(paths[0]):
+        return  # the files of a folder that is named for the split
+    matches = {path: _split_match(path) for path in paths}
+    numbers = {match["shards"] for match in matches.values() if match}
+    if len(paths) == 1 and numbers == {None}:
+        return
+    if len(inside) > 1 or None in numbers or len(numbers) > 1 or len({_suffix(path) for path in paths}) > 1:
+        raise ValueError(
+            f'Several files in "{folder}" are named for the split `{split}`: '
+            f"{', '.join(sorted(str(path.relative_to(folder)) for path in paths))}. Pass a dict of split to file to "
+            "say which is meant."
+        )
+    shards, count = [int(match["shard"]) for match in matches.values()], int(numbers.pop())
+    missing = [str(shard) for shard in range(count) if shard not in shards]
+    if missing or len(shards) != count:
+        raise ValueError(
+            f'Split `{split}` in "{folder}" must have one file for each of {count} shards, numbered from 0; found: '
+            f"{', '.join(path.name for path in paths)}; missing: {', '.join(missing) or 'none'}."
+        )
+
+
+def _split_match(path: Path) -> re.Match | None:
+    return SPLIT_NAME.fullmatch(path.name.split(".")[0])
+
+
+def _split_name(match: re.Match | None) -> str:
+    if match is None:
+        return "train"
+    split = match["split"].lower()
+    return ALIASES.get(split, split) + (match["more"] or "")
+
+
+# Files
+
+
+def _open_files(split: str, files, find: FindColumns, streaming: bool, options: dict) -> Dataset | IterableDataset:
     if isinstance(files, (Dataset, IterableDataset)):
         return files
-    paths = [str(files)] if isinstance(files, (str, os.PathLike)) else [str(file) for file in files]
+    listed = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    paths = [path for file in listed for path in _there(split, str(file))]
     suffixes = {_suffix(Path(path)) for path in paths}
-    if len(suffixes) != 1 or not suffixes <= set(BUILDERS):
+    if len(suffixes) != 1 or not suffixes <= set(SUFFIXES):
         raise ValueError(
-            f"Files of split `{split}` must all be of one kind ({ACCEPTED_FILES}), got {', '.join(paths)}."
+            f"Files of split `{split}` must all be of one kind ({ACCEPTED_FILES}), got {', '.join(paths) or 'none'}."
         )
-    for path in paths:
-        if "://" not in path and "*" not in path and not Path(path).expanduser().is_file():
-            raise ValueError(f'The file "{path}" of split `{split}` does not exist.')
     suffix = suffixes.pop()
-    if BUILDERS[suffix] == "csv":
-        # "None" or "NA" can be a reply; an empty cell is still found, as an empty text
-        options = {"keep_default_na": False, "sep": "\t" if suffix == ".tsv" else ",", **options}
-    paths = [path if "://" in path else str(Path(path).expanduser()) for path in paths]
-    files = {"data_files": {"train": paths}, "split": "train"}
-    try:
-        return load_dataset(BUILDERS[suffix], **files, streaming=streaming, **options)
-    except (DatasetGenerationError, pa.ArrowInvalid) as error:
-        cause = error.__cause__ or error
-        raise ValueError(f"{', '.join(paths)} cannot be read as {suffix[1:]}: {cause}") from error
-    except (StopIteration, ValueError) as error:  # what the readers of JSON and CSV make of a file without rows
-        if isinstance(error, ValueError) and "no data" not in str(error):
-            raise
-        raise ValueError(f"Split `{split}` has no rows ({', '.join(paths)}).") from error
+    if suffix == ".parquet":
+        data = _open_parquet(split, paths, find, streaming, options)
+    else:
+        names = {*TABLE_SETTINGS, *JSON_SETTINGS}
+        settings = {name: value for name, value in options.items() if name in names and value is not None}
+        further = {name: value for name, value in options.items() if name not in names}
+        data = read_text_files(
+            paths, suffix, settings, lambda found: find(split, found), streaming=streaming, **further
+        )
+    if data is None:
+        raise ValueError(f"Split `{split}` has no rows ({', '.join(paths)}).")
+    return data
 
 
-def _split_name(match: re.Match) -> str:
-    return ALIASES.get(match[1], match[1]) + (match[2] or "")
+def _there(split: str, file: str) -> list[str]:
+    """The files that a path names: the one of this very name, or those that a pattern fits."""
+    if "://" in file:
+        return [file]
+    path = Path(file).expanduser()
+    if path.is_file():
+        return [str(path.absolute())]
+    found = sorted(one for one in glob.glob(str(path)) if Path(one).is_file()) if glob.has_magic(file) else []
+    if not found:
+        raise ValueError(f'The file "{file}" of split `{split}` does not exist.')
+    return [str(Path(one).absolute()) for one in found]
+
+
+def _open_parquet(split: str, paths: list[str], find, streaming: bool, options: dict):
+    unknown = sorted({*options} - {*FILE_OPTIONS})
+    if unknown:
+        raise ValueError(
+            f"Options that are not known for parquet files: {', '.join(f'`{name}`' for name in unknown)}. Accepted are "
+            f"{', '.join(FILE_OPTIONS)}."
+        )
+    columns, rows = None, 0
+    for path in paths:
+        if "://" in path:
+            continue
+        try:
+            with pq.ParquetFile(path) as file:
+                names, rows = file.schema_arrow.names, rows + file.metadata.num_rows
+        except (OSError, pa.ArrowException, ValueError) as error:
+            raise damaged(path, error) from error
+        read = sorted({column_path(names, name)[0] for name in find(split, names)})
+        if columns is not None and read != columns:
+            raise ValueError(f"The files of split `{split}` must hold the same columns, got {columns} and {read}.")
+        columns = read
+    if columns is not None and not rows:
+        return None
+    if columns is None:  # at an address
+        return load_dataset("parquet", data_files={"train": paths}, split="train", streaming=streaming, **options)
+    return read_parquet_files(paths, columns, streaming, options)
 
 
 def _suffix(path: Path) -> str:
-    suffixes = path.suffixes
-    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in (".gz", ".zst", ".xz", ".bz2") else path.suffix
+    suffixes = [suffix.lower() for suffix in path.suffixes]
+    return suffixes[-2] if len(suffixes) > 1 and suffixes[-1] in PACKED else path.suffix.lower()

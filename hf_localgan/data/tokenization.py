@@ -1,24 +1,35 @@
 """Tokenizers made from the training text itself, for models that start from nothing."""
 
 import math
+import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Literal
 
+import numpy as np
 from datasets import Dataset, IterableDataset
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+from transformers.models.auto.tokenization_auto import get_tokenizer_config
+
+from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0, 1, 2, 3
 LANGUAGES = ("en", "zh", "zh-words")
+LANGUAGE = "language"  # under this name a tokenizer's configuration keeps what its text was cut as
+UNKNOWN_SHARE = 0.1  # of a split's tokens; above, a tokenizer does not know the text
+CHINESE_SHARE = 0.05  # of the letters; below, cutting Chinese characters cuts next to nothing
 SPACE = "▁"
 # A word, a number, an apostrophe with what follows it inside a word ("don" + "'t"), or one sign; each keeps the mark of
 # a space before it, which is what lets decoding give back "yes." and "yes ." alike. A mark alone is a literal "▁".
-ENGLISH_UNITS = rf"{SPACE}?(?:[\p{{L}}\p{{M}}]+|\p{{N}}+|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|[^{SPACE}])|{SPACE}"
+# Joiners (U+200C, U+200D) belong to the word they stand in, and one sign is what is seen as one: an emoji may have
+# several code points.
+LETTERS = r"[\p{L}\p{M}]+(?:[\x{200c}\x{200d}][\p{L}\p{M}]+)*"
+ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|\p{{N}}+|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
 # Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
 IDEOGRAPHS = r"\p{Han}\p{Hiragana}\p{Katakana}"
-CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|\p{{N}}+|\.\.\.|."
+CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|\p{{N}}+|\.\.\.|(?!{SPACE})\X|."
 # The same signs for Python, whose `re` knows no scripts.
 HAN = (("\u3400", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"))
 CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"
@@ -49,20 +60,27 @@ def train_tokenizer(
         language: `"en"`, for languages that write spaces; `"zh"`: each Chinese character is a token, words in other
             scripts and numbers are whole; `"zh-words"`: words as jieba cuts them (needs the `chinese` extra, for
             training only).
-        lowercase: fold case before everything else.
+        lowercase: fold case before everything else; a sigma at the end of a word becomes a final one.
         min_frequency: leave out what is rarer, single characters of `"zh-words"` included.
+
+    Warns where `language` cannot be meant for the script that the texts are written in. The tokenizer's configuration
+    keeps the language (see `tokenizer_language`).
 
     For `"zh-words"` jieba cuts the training text and its words with their frequencies become a unigram model, which
     takes the most probable cut, as jieba itself does with its own dictionary. So a saved tokenizer is plain data that
     `AutoTokenizer` loads where jieba is missing. Words outside the vocabulary fall back to characters.
     """
     _check_settings(kind, vocab_size, language, min_frequency)
+    remaining = _iterate(texts)
+    first = list(islice(remaining, SAMPLED_TEXTS))
+    _warn_of_script(first, kind, language)
+    texts = chain(first, remaining)
     if kind == "bpe":
-        tokenizer = _train_pieces(_iterate(texts), language, vocab_size, lowercase, min_frequency)
+        tokenizer = _train_pieces(texts, language, vocab_size, lowercase, min_frequency)
     elif language == "zh-words":
-        tokenizer = _train_chinese_words(_iterate(texts), vocab_size, lowercase, min_frequency)
+        tokenizer = _train_chinese_words(texts, vocab_size, lowercase, min_frequency)
     else:
-        tokenizer = _train_words(_iterate(texts), language, vocab_size, lowercase, min_frequency)
+        tokenizer = _train_words(texts, language, vocab_size, lowercase, min_frequency)
     if kind == "word" and tokenizer.get_vocab_size() <= len(SPECIAL_TOKENS):
         raise ValueError(
             f"No word of `texts` occurs {min_frequency} times or more: there is nothing to make a vocabulary of."
@@ -76,6 +94,7 @@ def train_tokenizer(
         clean_up_tokenization_spaces=False,  # it would take the space out of "yes ."
         model_input_names=["input_ids", "attention_mask"],
         padding_side="right",
+        **{LANGUAGE: language},
         **SPECIAL_TOKENS,
     )
 
@@ -92,6 +111,94 @@ def _check_settings(kind: str, vocab_size: int, language: str, min_frequency: in
         raise ValueError(f'`vocab_size` must be at least {smallest} for `kind="{kind}"`, got {vocab_size}.')
     if min_frequency < 1:
         raise ValueError(f"`min_frequency` must be at least 1, got {min_frequency}.")
+
+
+def _warn_of_script(texts: list[str], kind: str, language: str) -> None:
+    shares = script_shares(texts)
+    if kind != "word" or not shares.letters:
+        return  # pieces of bytes are cut in every script
+    chinese = shares.chinese + shares.kana
+    if language == "en" and shares.unsegmented > UNSPACED_SHARE:
+        advice = 'language="zh" for Chinese and Japanese, or ' if chinese > UNSPACED_SHARE else ""
+        warnings.warn(
+            f"{shares.unsegmented:.0%} of the letters belong to scripts that are written without spaces, and "
+            'language="en" takes what stands between spaces for words: each clause becomes a token, and most '
+            f'clauses of other texts will be unknown. Choose {advice}kind="bpe", which knows every text.',
+            stacklevel=3,
+        )
+    elif language != "en" and chinese < CHINESE_SHARE:
+        other = "en" if shares.unsegmented <= UNSPACED_SHARE else None
+        advice = f'language="{other}"' if other else 'kind="bpe", which knows every text'
+        warnings.warn(
+            f'Only {chinese:.1%} of the letters are Chinese or Japanese, so language="{language}" cannot be meant. '
+            f"Choose {advice}.",
+            stacklevel=3,
+        )
+
+
+def tokenizer_language(tokenizer: PreTrainedTokenizerBase) -> str | None:
+    """The language, one of `LANGUAGES`, that a tokenizer's configuration keeps; `None` where it keeps none of them."""
+    kept = tokenizer.init_kwargs.get(LANGUAGE)
+    return kept if kept in LANGUAGES else None
+
+
+def kept_language(model: str) -> str | None:
+    """The language that is kept with a model or a tokenizer; `None` where there is none, or nothing to be read.
+
+    Args:
+        model: folder or Hub id; only the tokenizer's configuration is read.
+    """
+    try:
+        kept = get_tokenizer_config(model).get(LANGUAGE)
+    except (OSError, ValueError):
+        return None  # whoever loads the model says what is wrong with it
+    return kept if kept in LANGUAGES else None
+
+
+def keep_language(tokenizer: PreTrainedTokenizerBase, language: str) -> None:
+    """Writes the language into a tokenizer's configuration, to be saved with it and with its model."""
+    if language not in LANGUAGES:
+        raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {language!r}.")
+    tokenizer.init_kwargs[LANGUAGE] = language
+
+
+def report_unknown(tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, Dataset]) -> str:
+    """The share of unknown tokens in each split in one line; warns of splits above `UNKNOWN_SHARE`.
+
+    Args:
+        tokenizer: that encoded the splits.
+        splits: rows of `input_ids` and `labels`, as `encode_pairs` makes them. Streams are left out.
+
+    Returns:
+        Such as `unknown tokens: train 0.4%, test 2.1%`.
+    """
+    counted = {split: data for split, data in splits.items() if isinstance(data, Dataset)}
+    if tokenizer.unk_token_id is None:
+        return "unknown tokens: none, the tokenizer has no token for them"
+    if not counted:
+        return "unknown tokens: not counted in a stream"
+    shares = {split: _unknown_share(tokenizer, data) for split, data in counted.items()}
+    high = [f"`{split}` {share:.0%}" for split, share in shares.items() if share > UNKNOWN_SHARE]
+    if high:
+        warnings.warn(
+            f"The tokenizer does not know many tokens of {', '.join(high)} (a warning from {UNKNOWN_SHARE:.0%} on): a "
+            "model can neither read nor write them. Raise `vocab_size`, train on text like it, choose the `language` "
+            'of its script, or take pieces of words (`tokenizer_kind="bpe"`).',
+            stacklevel=2,
+        )
+    return "unknown tokens: " + ", ".join(f"{split} {share:.1%}" for split, share in shares.items())
+
+
+def _unknown_share(tokenizer: PreTrainedTokenizerBase, data: Dataset) -> float:
+    added = [token for token in (tokenizer.pad_token_id, tokenizer.bos_token_id, tokenizer.eos_token_id)
+             if token is not None and token != tokenizer.unk_token_id]  # fmt: skip
+    unknown = total = 0
+    for batch in data.select_columns(["input_ids", "labels"]).with_format("arrow").iter(batch_size=10_000):
+        for name in ("input_ids", "labels"):
+            ids = batch[name].combine_chunks().flatten().to_numpy(zero_copy_only=False)
+            total += int((~np.isin(ids, added)).sum())
+            unknown += int((ids == tokenizer.unk_token_id).sum())
+    return unknown / total if total else 0.0
 
 
 def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts) -> float:
@@ -132,7 +239,9 @@ def _iterate(texts) -> Iterator[str]:
 
 def _normalizer(lowercase: bool) -> normalizers.Normalizer:
     steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
-    return normalizers.Sequence(steps + [normalizers.Lowercase()] if lowercase else steps)
+    # as `text.lower_cased`
+    final = normalizers.Replace(Regex(r"(?<=[\p{L}\p{M}])σ(?!\p{M}*\p{L})"), "ς")
+    return normalizers.Sequence(steps + [normalizers.Lowercase(), final] if lowercase else steps)
 
 
 def _units(pattern: str, spaced: bool) -> pre_tokenizers.PreTokenizer:

@@ -271,7 +271,14 @@ def train_word_vectors(
     for name, value in (("dim", dim), ("window", window), ("min_count", min_count)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
-    texts = [list(text) for text in tokenised_texts]
+    texts = []
+    for text in tokenised_texts:
+        if isinstance(text, (str, bytes)):
+            raise TypeError(
+                f"`tokenised_texts` must hold lists of words, got {type(text).__name__}: {text!r:.60}. Cut text by "
+                "`metric_tokens` first; its letters would be taken for words."
+            )
+        texts.append(list(text))
     counts = Counter(word for text in texts for word in text)
     ranked = sorted((-count, word) for word, count in counts.items() if count >= min_count)
     words = [word for _, word in ranked[:max_words]]

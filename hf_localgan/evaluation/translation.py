@@ -111,7 +111,8 @@ def _score(result, metric, name: str, resamples: int) -> Score:
         return Score(no_interval(result.score), signature)
     seed = int(metric.seed) if metric.seed.isdigit() else None
     mean, half = float(result._mean), float(result._ci)  # what sacrebleu prints as "μ = ... ± ..."
-    return Score(Interval(result.score, mean - half, mean + half, 0.95, "bootstrap", resamples, seed), signature)
+    low, high = max(mean - half, 0.0), min(mean + half, 100.0)  # BLEU and chrF lie between these
+    return Score(Interval(result.score, low, high, 0.95, "bootstrap", resamples, seed), signature)
 
 
 def evaluate_translations(

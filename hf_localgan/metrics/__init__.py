@@ -1,5 +1,6 @@
 """Metrics of generated responses: plain functions, `evaluate` modules on top (`load`), reports and paired tests."""
 
+from hf_localgan.metrics.checks import warn_of_script
 from hf_localgan.metrics.comparison import BootstrapTest, Comparison, bleu_difference, compare_systems
 from hf_localgan.metrics.diversity import (
     NgramCounts,
@@ -140,5 +141,6 @@ __all__ = [
     "utterance_vectors",
     "vector_coverage",
     "vector_extrema",
+    "warn_of_script",
     "word_error_rate",
 ]

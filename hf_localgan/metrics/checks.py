@@ -1,6 +1,12 @@
 """Checks of what the metrics are given, so that every one of them refuses the same mistakes in the same words."""
 
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterable, Sequence
+
+from hf_localgan.text import UNSPACED_SHARE, script_shares
+
+# The tokenizations of `metric_tokens`, and those of sacrebleu, that take what white space separates for words.
+SPACED_TOKENIZATIONS = ("words", "whitespace", "13a", "intl", "none")
 
 
 def require_equal_lengths(**named: Sequence) -> int:
@@ -25,14 +31,77 @@ def require_reference_lists(references: Sequence[Sequence], *, allow_empty: bool
     Raises:
         ValueError: naming the first such query.
     """
+    if isinstance(references, (str, bytes)):
+        raise ValueError(f"`references` must hold a list of references per query, got the text {references!r:.60}.")
     for index, one_query in enumerate(references):
-        if isinstance(one_query, str):
+        if isinstance(one_query, (str, bytes)):
             raise ValueError(
                 f"`references` must hold a list of references per query, got the string {one_query[:40]!r} at query "
                 f"{index}. With one reference per query write [[reference], ...]."
             )
         if not one_query and not allow_empty:
             raise ValueError(f"Query {index} has no reference. Leave it out, on the side of the generations too.")
+
+
+def require_tokens(name: str, tokens: Sequence[str]) -> None:
+    """Refuses text where the tokens of one utterance are expected; tokens may be strings or ids.
+
+    Raises:
+        TypeError: naming the value.
+    """
+    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Iterable):
+        raise TypeError(
+            f"`{name}` must hold tokens, a list per utterance, got {type(tokens).__name__}: {tokens!r:.60}. "
+            "Cut text by `metric_tokens` first; its letters would be counted as words."
+        )
+
+
+def require_token_lists(name: str, utterances: Sequence[Sequence[str]]) -> None:
+    """Refuses text, or a list of texts, where a list of utterances is expected of which each is a list of tokens.
+
+    Raises:
+        TypeError: naming the first value that is wrong.
+    """
+    if isinstance(utterances, (str, bytes)) or not isinstance(utterances, Iterable):
+        raise TypeError(
+            f"`{name}` must be a list of utterances, each a list of tokens, got {type(utterances).__name__}: "
+            f"{utterances!r:.60}."
+        )
+    for tokens in utterances:
+        require_tokens(name, tokens)
+
+
+def require_texts(name: str, texts: Sequence[str]) -> None:
+    """Refuses one text where a list of texts, one per query, is expected: its letters would be scored one by one.
+
+    Raises:
+        TypeError: naming the value.
+    """
+    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+        raise TypeError(
+            f"`{name}` must be a list with one entry per query, got {type(texts).__name__}: {texts!r:.60}. Put it into "
+            "a list."
+        )
+
+
+def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None:
+    """Warns where white space is to separate words, and the texts' scripts put none between words.
+
+    Args:
+        tokenization: of `metric_tokens`, or sacrebleu's.
+        texts: what is to be cut; some of them are looked at.
+        advice: which settings there are instead.
+    """
+    if tokenization not in SPACED_TOKENIZATIONS:
+        return
+    share = script_shares(texts).unsegmented
+    if share > UNSPACED_SHARE:
+        warnings.warn(
+            f"{share:.0%} of the letters belong to scripts that are written without spaces (Chinese, Japanese, Thai, "
+            f'Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces for words: '
+            f"whole clauses are counted as one. {advice}",
+            stacklevel=3,
+        )
 
 
 def require_level(level: float) -> None:

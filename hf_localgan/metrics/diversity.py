@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from hf_localgan.metrics.checks import require_token_lists
+
 Tokens = Sequence[str]
 
 
@@ -27,6 +29,7 @@ class NgramCounts:
     def __init__(self, generations: Sequence[Tokens], n: int):
         if n < 1:
             raise ValueError(f"`n` must be at least 1, got {n}.")
+        require_token_lists("generations", generations)
         lengths = np.fromiter((len(tokens) for tokens in generations), dtype=np.int64, count=len(generations))
         vocabulary: dict[str, int] = {}
         tokens = [vocabulary.setdefault(token, len(vocabulary)) for one in generations for token in one]
@@ -46,6 +49,7 @@ class NgramCounts:
     @classmethod
     def of_responses(cls, generations: Sequence[Tokens]) -> "NgramCounts":
         """Counts whole responses: each generation is one token, so that `distinct` is the share of distinct ones."""
+        require_token_lists("generations", generations)
         return cls([[" ".join(tokens)] for tokens in generations], 1)
 
     def counts(self, indices: np.ndarray | None = None) -> np.ndarray:
@@ -154,4 +158,5 @@ def distinct_response_share(generations: Sequence[Tokens]) -> float:
 
 def mean_length(generations: Sequence[Tokens]) -> float:
     """Mean number of tokens; 0 for an empty list."""
+    require_token_lists("generations", generations)
     return float(np.mean([len(tokens) for tokens in generations])) if len(generations) else 0.0

@@ -10,7 +10,12 @@ from typing import Protocol
 
 import numpy as np
 
-from hf_localgan.metrics.checks import require_equal_lengths, require_reference_lists
+from hf_localgan.metrics.checks import (
+    require_equal_lengths,
+    require_reference_lists,
+    require_token_lists,
+    require_tokens,
+)
 from hf_localgan.metrics.directions import longest, unit_vectors
 
 Tokens = Sequence[str]
@@ -72,6 +77,9 @@ def embedding_scores(
     """
     queries = require_equal_lengths(generations=generations, references=references)
     require_reference_lists(references)
+    require_token_lists("generations", generations)
+    for one_query in references:
+        require_token_lists("references", one_query)
     words = WordTable.of(vectors)
     pooled = np.zeros((queries, len(EMBEDDING_SCORES), len(POOLS)))
     for index, (generation, one_query) in enumerate(zip(generations, references, strict=True)):
@@ -85,6 +93,7 @@ def embedding_scores(
 
 def utterance_vectors(utterances: Sequence[Tokens], vectors: Vectors) -> np.ndarray:
     """The mean word vector of each utterance that has a known word; the others are left out. Shape `(known, dim)`."""
+    require_token_lists("utterances", utterances)
     words = WordTable.of(vectors)
     means = [matrix.mean(axis=0) for matrix in map(words.matrix, utterances) if len(matrix)]
     return np.stack(means) if means else np.zeros((0, words.dim))
@@ -92,6 +101,7 @@ def utterance_vectors(utterances: Sequence[Tokens], vectors: Vectors) -> np.ndar
 
 def vector_coverage(utterances: Sequence[Tokens], vectors: Vectors) -> float:
     """The share of tokens that have a vector; 0 where there is no token."""
+    require_token_lists("utterances", utterances)
     known = [word in vectors for utterance in utterances for word in utterance]
     return sum(known) / len(known) if known else 0.0
 
@@ -118,6 +128,7 @@ class WordTable:
 
     def matrix(self, tokens: Tokens) -> np.ndarray:
         """Vectors of the known words, shape `(known, dim)`."""
+        require_tokens("tokens", tokens)
         rows = [row for row in map(self._row, tokens) if row is not None]
         return np.stack(rows) if rows else np.zeros((0, self.dim))
 
@@ -128,6 +139,8 @@ class WordTable:
 
 
 def _scores_of_one(generation: Tokens, reference: Tokens, vectors: Vectors) -> tuple[float, float, float]:
+    require_tokens("generation", generation)
+    require_tokens("reference", reference)
     average, greedy, extrema = _scores(WordTable.of(vectors), generation, [reference])[0]
     return float(average), float(greedy), float(extrema)
 

@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from hf_localgan.metrics.checks import require_equal_lengths, require_reference_lists
+from hf_localgan.metrics.checks import (
+    require_equal_lengths,
+    require_reference_lists,
+    require_texts,
+    warn_of_script,
+)
 from hf_localgan.metrics.signature import Signature, references_setting
 from hf_localgan.metrics.tokens import metric_tokens
 
@@ -86,8 +91,9 @@ def bleu(
     """
     from sacrebleu.metrics import BLEU
 
-    if not require_equal_lengths(generations=generations, references=references):
+    if not _check_texts(generations, references):
         raise ValueError("`generations` is empty: BLEU needs at least one query.")
+    _check_tokenize(tokenize, generations, references)
     settings = dict(tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
     sentences = _sentence_scores(generations, references, BLEU(effective_order=True, **settings))
     statistics = BleuStatistics(
@@ -116,13 +122,38 @@ def sentence_bleu(
     """
     from sacrebleu.metrics import BLEU
 
+    _check_texts(generations, references)
+    _check_tokenize(tokenize, generations, references)
     metric = BLEU(effective_order=True, tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
     return np.array([score.score for score in _sentence_scores(generations, references, metric)])
 
 
-def _sentence_scores(generations, references, metric) -> list:
-    require_equal_lengths(generations=generations, references=references)
+def _check_texts(generations, references) -> int:
+    """The number of queries; refuses what is no list of texts and lists of references."""
+    require_texts("generations", generations)
+    queries = require_equal_lengths(generations=generations, references=references)
     require_reference_lists(references)
+    for name, texts in (("generations", generations), ("references", (one for refs in references for one in refs))):
+        for text in texts:
+            if not isinstance(text, str):
+                raise TypeError(f"`{name}` must hold strings, got {type(text).__name__}: {text!r:.60}.")
+    return queries
+
+
+def _check_tokenize(tokenize: str, generations, references) -> None:
+    from sacrebleu.metrics import BLEU
+
+    if tokenize not in BLEU.TOKENIZERS:
+        raise ValueError(
+            f"`tokenize` must be one of sacrebleu's tokenizers, {', '.join(sorted(BLEU.TOKENIZERS))}, got {tokenize!r}."
+        )
+    if tokenize != "none":  # tokens that somebody has cut
+        advice = 'Choose tokenize="zh" for Chinese, "ja-mecab" for Japanese, "char" for the others.'
+        texts = [*generations, *(one for refs in references for one in refs)]
+        warn_of_script(tokenize, texts, advice)
+
+
+def _sentence_scores(generations, references, metric) -> list:
     return [metric.sentence_score(one, list(refs)) for one, refs in zip(generations, references, strict=True)]
 
 
@@ -179,6 +210,10 @@ def word_error_rate(
         ValueError: as `phone_error_rate`.
     """
     case = "lower" if lowercase else "mixed"
+    require_texts("generations", generations)
+    require_texts("references", references)
+    if tokenization != "none":
+        warn_of_script(tokenization, [*generations, *references], 'Choose tokenization="characters".')
     signature = Signature("wer", {"tok": tokenization, "case": case, "N": len(references)})
     left, right = ([metric_tokens(one, tokenization, lowercase) for one in side] for side in (generations, references))
     return _error_rate(left, right, signature)
@@ -187,6 +222,8 @@ def word_error_rate(
 def _error_rate(generations, references, signature: Signature) -> ErrorRate:
     import jiwer
 
+    require_texts("generations", generations)
+    require_texts("references", references)
     require_equal_lengths(generations=generations, references=references)
     generations, references = ([_joined(one) for one in side] for side in (generations, references))
     lengths = np.array([len(one.split()) for one in references], dtype=np.int64)
@@ -215,6 +252,6 @@ def _joined(sequence: str | Sequence[str]) -> str:
     """The form jiwer reads: tokens separated by single spaces."""
     tokens = sequence.split() if isinstance(sequence, str) else list(sequence)
     for token in tokens:
-        if token.split() != [token]:
+        if not isinstance(token, str) or token.split() != [token]:
             raise ValueError(f"A token must be non-empty and free of white space, got {token!r}.")
     return " ".join(tokens)

@@ -10,7 +10,13 @@ import numpy as np
 
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import diversity, embedding, intervals
-from hf_localgan.metrics.checks import require_equal_lengths, require_level, require_reference_lists
+from hf_localgan.metrics.checks import (
+    require_equal_lengths,
+    require_level,
+    require_reference_lists,
+    require_texts,
+    warn_of_script,
+)
 from hf_localgan.metrics.embedding import Vectors, WordTable, utterance_vectors
 from hf_localgan.metrics.intervals import Interval
 from hf_localgan.metrics.locality import local_coverage, reference_radius
@@ -119,13 +125,17 @@ def score_responses(
     Raises:
         ValueError: for unequal numbers of queries, no query at all, or a query without references.
     """
+    require_texts("generations", generations)
     if references is not None:
         require_equal_lengths(generations=generations, references=references)
         require_reference_lists(references)
+    for index, one_query in enumerate(() if samples is None else samples):
+        require_texts(f"samples[{index}]", one_query)
     for name, other in (("queries", queries), ("samples", samples)):
         if other is not None:
             require_equal_lengths(**{"generations": generations, name: other})
     scorer = _Scorer(tokenization, lowercase, resamples, level, seed)
+    scorer.check_script([*generations, *(one for one_query in references or () for one in one_query)])
     tokens = scorer.tokens(generations)
     report = scorer.diversity(tokens)
     report.query_texts = list(queries) if queries is not None else None
@@ -163,6 +173,7 @@ def score_references(
     scorer = _Scorer(
         **{"tokenization": "words", "lowercase": True, "resamples": 1000, "level": 0.95, "seed": 0, **settings}
     )
+    scorer.check_script([one for one_query in references for one in one_query])
     tokens = scorer.tokens(generations)
     report = scorer.diversity(tokens)
     report.notes["references"] = f"one reference per query, drawn with seed {seed}, against the others"
@@ -190,6 +201,11 @@ class _Scorer:
     def __post_init__(self):
         require_level(self.level)
 
+    def check_script(self, texts: Sequence[str]) -> None:
+        if self.tokenization == "none" or not all(isinstance(text, str) for text in texts):
+            return  # what is no text is refused where it is cut
+        warn_of_script(self.tokenization, texts, 'Choose tokenization="characters", or "jieba" for Chinese.')
+
     def tokens(self, texts: Sequence[str]) -> list[Tokens]:
         return [metric_tokens(text, self.tokenization, self.lowercase) for text in texts]
 
@@ -212,7 +228,8 @@ class _Scorer:
         for name, (n, statistic) in DIVERSITY.items():
             table = diversity.NgramCounts(tokens, n) if n else diversity.NgramCounts.of_responses(tokens)
             value, without_one = getattr(table, statistic)(), getattr(table, f"leave_one_out_{statistic}")()
-            interval = intervals.jackknife_interval(value, without_one, level=self.level)
+            bounds = (0.0, math.inf if statistic == "entropy" else 1.0)
+            interval = intervals.jackknife_interval(value, without_one, level=self.level, bounds=bounds)
             order = {"n": n} if n else {"unit": "response"}
             log = {"log": "e"} if statistic == "entropy" else {}
             report.scores[name] = Score(interval, self.signature(statistic, len(tokens), **order, **log))

@@ -1,18 +1,24 @@
 """How the metrics cut text into tokens: five ways, each with a name that goes into the signature."""
 
-import re
 import unicodedata
 from collections.abc import Sequence
 from functools import cache
 
+import regex
+
+from hf_localgan.metrics.checks import require_tokens
+from hf_localgan.text import CHARACTER, WORD, characters, lower_cased, spaced_words
+
 TOKENIZATIONS = ("words", "characters", "jieba", "whitespace", "none")
 
-_CLITIC = r"(?:s|m|d|t|re|ve|ll)(?![^\W_])"
-_APART = re.compile(rf"(?<=[^\W_])\s*['’]\s*(?={_CLITIC})", re.IGNORECASE)  # I ' m, don ’ t, I 'm
-_TREEBANK = re.compile(r"(?<=[^\W_])\s+(?=n't(?![^\W_]))", re.IGNORECASE)  # do n't
-_WORD = re.compile(
-    rf"<\w+>|(?<=[^\W_])'{_CLITIC}|\d+(?:[.,:]\d+)+|[^\W_]+|\S",  # <unk>, 'm, 3.50, word, one punctuation mark
-    re.IGNORECASE,
+_INSIDE = r"[\p{L}\p{M}\p{N}]"  # a word
+_CLITIC = rf"(?:s|m|d|t|re|ve|ll)(?!{_INSIDE})"
+_APART = regex.compile(rf"(?<={_INSIDE})\s*['’]\s*(?={_CLITIC})", regex.IGNORECASE)  # I ' m, don ’ t, I 'm
+_TREEBANK = regex.compile(rf"(?<={_INSIDE})\s+(?=n't(?!{_INSIDE}))", regex.IGNORECASE)  # do n't
+_WORD = regex.compile(
+    # <unk>, 'm, 3.50, word, one punctuation mark or other sign
+    rf"<\w+>|(?<={_INSIDE})'{_CLITIC}|\p{{Nd}}+(?:[.,:]\p{{Nd}}+)+|{WORD}|{CHARACTER}",
+    regex.IGNORECASE,
 )
 
 
@@ -23,8 +29,10 @@ def metric_tokens(text: str | Sequence[str], tokenization: str = "words", lowerc
       give the same tokens (`well-known` and `well - known`, `...` and `. . .`). English clitics are split off with
       their apostrophe: `don't`, `don ' t`, `don’t` and `do n't` all give `don` and `'t`; `I'm` and `I ' m` give `I` and
       `'m`. Only s, m, d, t, re, ve and ll count as clitics, other apostrophes are marks of their own. Numbers
-      keep their inner marks (`3.50`, `10:30`), words their digits (`mp3`), and `<unk>` stays whole.
-    * `"characters"`: every character that is no white space, letters of Latin words included. For Chinese.
+      keep their inner marks (`3.50`, `10:30`), words their digits (`mp3`) and, in every script, the marks on their
+      letters; `<unk>` stays whole, and so does an emoji of several code points.
+    * `"characters"`: every user-perceived character (`text.characters`), letters of Latin words included. For Chinese
+      and other scripts without spaces.
     * `"jieba"`: Chinese words as jieba cuts them (needs the extra `chinese`).
     * `"whitespace"`: what white space separates.
     * `"none"`: `text` is a sequence of tokens already, and is taken as it is.
@@ -32,14 +40,14 @@ def metric_tokens(text: str | Sequence[str], tokenization: str = "words", lowerc
     Args:
         text: the utterance; a string, or for `"none"` a sequence of tokens.
         tokenization: one of the names above.
-        lowercase: lower-case the tokens.
+        lowercase: lower-case the tokens (`text.lower_cased`).
 
     Returns:
         The tokens; an empty list for an empty utterance. Text is brought to NFC form first, except for `"none"`.
 
     Raises:
         ValueError: for an unknown `tokenization`.
-        TypeError: for a string with `"none"`, or anything but a string with the others.
+        TypeError: for a string with `"none"` or a token that is none, or anything but a string with the others.
     """
     if tokenization not in TOKENIZATIONS:
         raise ValueError(f"`tokenization` must be one of {', '.join(TOKENIZATIONS)}, got {tokenization!r}.")
@@ -47,16 +55,19 @@ def metric_tokens(text: str | Sequence[str], tokenization: str = "words", lowerc
         expected = "a sequence of tokens" if tokenization == "none" else "a string"
         raise TypeError(f'tokenization "{tokenization}" takes {expected}, got {type(text).__name__}: {text!r:.60}.')
     if tokenization == "none":
-        return [token.lower() for token in text] if lowercase else list(text)
-    text = unicodedata.normalize("NFC", text)
-    text = text.lower() if lowercase else text
+        require_tokens("text", text)
+        for token in text:
+            if not isinstance(token, str):
+                raise TypeError(f"A token must be a string, got {type(token).__name__}: {token!r:.60}.")
+        return [lower_cased(token) for token in text] if lowercase else list(text)
+    text = lower_cased(text) if lowercase else unicodedata.normalize("NFC", text)
     if tokenization == "words":
         return _WORD.findall(_TREEBANK.sub("", _APART.sub("'", text)))
     if tokenization == "characters":
-        return [character for character in text if not character.isspace()]
+        return characters(text)
     if tokenization == "jieba":
         return [word for word in _jieba_cut()(text) if not word.isspace()]
-    return text.split()
+    return spaced_words(text)
 
 
 @cache

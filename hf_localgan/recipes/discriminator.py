@@ -8,8 +8,10 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, set_seed
 
+from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.recipes.finish_matching import finish_matching
+from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.discriminator import DiscriminatorArguments
@@ -71,17 +73,22 @@ def set_up_discriminator(
         ValueError, OSError, ImportError: for what is missing or does not fit together.
     """
     set_seed(args.seed)
+    existing = (discriminator.discriminator, discriminator.energy, discriminator.generator)
+    data.adopt_language(*(name and expand_path(name, "model") for name in existing), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
         pairs = discriminator.add_pairs(data.load(*splits), data)
         model, tokenizer = discriminator.load_or_make(tokens, pairs, data.language)
+        if data.language_given:
+            keep_language(tokenizer, data.language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
         print(pairs.report)
         learned = model.num_parameters(only_trainable=True)
         print(f'{type(model).__name__} "{model.config.body}": {learned:,} parameters, {len(tokenizer):,} tokens')
+        print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     if discriminator.extra_datasets:
         about["extra_datasets"] = ", ".join(discriminator.extra_datasets)

@@ -8,9 +8,11 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase, set_seed
 
+from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.recipes.finish_energy import finish_energy_training
+from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
@@ -80,6 +82,8 @@ def set_up_energy(
     require_matplotlib()  # what only the end needs is looked at now
     settings = report.settings()
     set_seed(args.seed)
+    existing = (energy.energy, energy.generator)
+    data.adopt_language(*(name and expand_path(name, "model") for name in existing), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
@@ -91,6 +95,8 @@ def set_up_energy(
                 "Name another split by `test_split`."
             )
         model, tokenizer = energy.load_or_make(tokens, pairs, data.language)
+        if data.language_given:
+            keep_language(tokenizer, data.language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
         print(pairs.report)
@@ -100,5 +106,6 @@ def set_up_energy(
             f"{config.response_size}, {config.hidden_size} and {config.top_size} units; {counted:,} of "
             f"{len(tokenizer):,} tokens have a vector"
         )
+        print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return EnergySetup(model, tokenizer, train, validation, test, checkpoint, settings, about)

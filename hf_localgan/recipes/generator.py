@@ -10,9 +10,11 @@ from datasets import Dataset, IterableDataset
 from transformers import DataCollatorForSeq2Seq, PreTrainedModel, PreTrainedTokenizerBase, set_seed
 
 from hf_localgan.data.pairs import Pairs
+from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.finish import finish_training
+from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
@@ -112,6 +114,7 @@ def set_up_training(
     """
     require_matplotlib()
     set_seed(args.seed)
+    data.adopt_language(generator.generator and expand_path(generator.generator, "generator"), tokens.path())
     if evaluation.scores == "dialogue":  # a translator has two languages, of which the data name none
         name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
@@ -119,6 +122,8 @@ def set_up_training(
     with PartialState().main_process_first():
         pairs = data.load(*splits)
         model, tokenizer = generator.load_or_make(tokens, pairs, data.language)
+        if data.language_given:
+            keep_language(tokenizer, data.language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     metrics, score = evaluation.metrics(args, pairs, data, tokenizer), None
     if PartialState().is_main_process:
@@ -127,5 +132,6 @@ def set_up_training(
         learned = model.num_parameters(only_trainable=True)
         of_all = "" if learned == model.num_parameters() else f", {learned:,} of them trained"
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters{of_all}, {len(tokenizer):,} tokens")
+        print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
     about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about, pairs)

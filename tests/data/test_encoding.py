@@ -1,3 +1,6 @@
+import re
+import warnings
+
 import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
@@ -113,3 +116,19 @@ def test_a_tokenizer_without_pad_or_eos_is_refused_with_the_remedy():
 def test_settings_that_make_no_sense_are_refused(tokenizer, wrong):
     with pytest.raises(ValueError, match="`on_long`|`max_"):
         encode_pairs(PAIRS, tokenizer, **wrong)
+
+
+def test_names_of_special_tokens_in_texts_are_counted(tmp_path):
+    tokenizer = train_tokenizer(["a b c"])
+    data = Dataset.from_dict({"query": ["a", "b </s> c", "c"], "response": ["a </s> b", "<pad>", "<s> c </s>"]})
+    message = r"Of the texts in `response` 1 hold `<pad>` \(1\) and 1 hold `<s>` \(2\) and 2 hold `</s>` \(0, 2\)"
+    for rows in (data, data.to_iterable_dataset()):
+        with pytest.warns(UserWarning) as told:
+            encoded = list(encode_pairs(rows, tokenizer))
+        messages = [str(warning.message) for warning in told]
+        assert any(re.search(message, text) for text in messages)
+        assert any(re.search(r"Of the texts in `query` 1 hold `</s>` \(1\)", text) for text in messages)
+        assert encoded[0]["labels"].count(tokenizer.eos_token_id) == 2  # why it matters
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        encode_pairs(Dataset.from_dict({"query": ["<unk> a"], "response": ["b"]}), tokenizer)

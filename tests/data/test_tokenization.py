@@ -3,12 +3,22 @@ import json
 import os
 import random
 import sys
+import warnings
 
 import pytest
 from datasets import Dataset
 from transformers import AutoTokenizer
 
-from hf_localgan.data import load_pairs, train_tokenizer, unknown_rate
+from hf_localgan.data import (
+    encode_pairs,
+    keep_language,
+    kept_language,
+    load_pairs,
+    report_unknown,
+    tokenizer_language,
+    train_tokenizer,
+    unknown_rate,
+)
 
 ENGLISH = [
     "I'm here, yes.",
@@ -199,6 +209,62 @@ def test_a_saved_tokenizer_holds_no_code_of_the_package(tmp_path):
     train_tokenizer(CHINESE, language="zh").save_pretrained(tmp_path)
     config = json.loads((tmp_path / "tokenizer_config.json").read_text())
     assert "auto_map" not in config and "hf_localgan" not in json.dumps(config)
+
+
+THAI = ["สวัสดีครับ ผมชื่อสมชาย", "ฉันชอบดื่มชา"]
+JAPANESE = ["こんにちは世界", "お茶が好きです"]
+
+
+@pytest.mark.parametrize(
+    "texts, language, advice",
+    [
+        (CHINESE, "en", 'language="zh"'),
+        (JAPANESE, "en", 'language="zh"'),
+        (THAI, "en", 'Choose kind="bpe"'),
+        (THAI, "zh", 'Choose kind="bpe"'),
+        (ENGLISH, "zh", 'language="en"'),
+    ],
+)
+def test_a_language_that_cannot_be_meant_for_the_script_is_warned_of(texts, language, advice):
+    with pytest.warns(UserWarning, match=advice):
+        train_tokenizer(iter(texts), language=language)
+
+
+@pytest.mark.parametrize("kind, language, texts", EVERY)
+def test_a_language_that_fits_is_no_warning_and_is_kept(kind, language, texts, tmp_path):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        tokenizer = train_tokenizer(texts, **settings(kind, language))
+        train_tokenizer(["안녕하세요 세상", "हिन्दी भाषा", "我 喜欢 喝茶"])  # with spaces between the words
+    assert tokenizer_language(tokenizer) == language
+    tokenizer.save_pretrained(tmp_path)
+    assert tokenizer_language(AutoTokenizer.from_pretrained(tmp_path)) == kept_language(str(tmp_path)) == language
+
+
+def test_a_language_is_kept_with_a_tokenizer_that_had_none(tmp_path):
+    tokenizer = train_tokenizer(ENGLISH)
+    del tokenizer.init_kwargs["language"]
+    tokenizer.save_pretrained(tmp_path / "none")
+    assert tokenizer_language(tokenizer) is kept_language(str(tmp_path / "none")) is kept_language("/no/such") is None
+    keep_language(tokenizer, "zh")
+    tokenizer.save_pretrained(tmp_path / "zh")
+    assert kept_language(str(tmp_path / "zh")) == "zh"
+    with pytest.raises(ValueError, match="`language` must be one of"):
+        keep_language(tokenizer, "th")
+
+
+def test_unknown_tokens_are_reported_by_split_and_warned_of_above_a_tenth():
+    tokenizer = train_tokenizer(["a b c d e f g h i j k"])
+    # 12 tokens with one unknown are 8.3 %; 10 with two are 20 %; ends of sequence do not count
+    known = Dataset.from_dict({"query": ["a b c d e f"], "response": ["g h i j k z"]})
+    strange = Dataset.from_dict({"query": ["a b c d x"], "response": ["a b c d y"]})
+    splits = {"train": encode_pairs(known, tokenizer), "test": encode_pairs(strange, tokenizer)}
+    with pytest.warns(UserWarning, match=r"many tokens of `test` 20% \(a warning from 10% on\)"):
+        assert report_unknown(tokenizer, splits) == "unknown tokens: train 8.3%, test 20.0%"
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert report_unknown(tokenizer, {"train": splits["train"]}) == "unknown tokens: train 8.3%"
+        assert report_unknown(tokenizer, {"train": splits["test"].to_iterable_dataset()}).endswith("in a stream")
 
 
 @pytest.mark.corpora

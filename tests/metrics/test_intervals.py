@@ -11,9 +11,9 @@ from hf_localgan.metrics import (
     jackknife_interval,
     paired_bootstrap,
     paired_permutation_test,
+    score_responses,
     subsample_interval,
 )
-from hf_localgan.metrics.intervals import _student_quantile
 
 
 def leave_one_out_means(values):
@@ -24,7 +24,7 @@ def test_the_jackknife_of_a_mean_is_the_textbook_standard_error():
     # values 1 2 3 6: mean 3, s^2 = (4 + 1 + 0 + 9) / 3, standard error sqrt(s^2 / 4) = sqrt(14 / 12)
     values = np.array([1.0, 2.0, 3.0, 6.0])
     actual = jackknife_interval(3.0, leave_one_out_means(values))
-    half = 1.959964 * math.sqrt(14 / 12)
+    half = 3.182446 * math.sqrt(14 / 12)  # t with 3 degrees of freedom at 97.5 %
     assert (actual.low, actual.high) == pytest.approx((3 - half, 3 + half), abs=1e-5)
     assert (actual.value, actual.method, actual.seed) == (3.0, "jackknife", None)
 
@@ -33,12 +33,33 @@ def test_groups_of_one_with_students_t_are_the_delete_one_jackknife():
     # t with 3 degrees of freedom at 97.5 % is 3.182
     values = np.array([1.0, 2.0, 3.0, 6.0])
     actual = group_jackknife_interval(lambda indices: values[indices].mean(), 4)
-    assert actual.high - 3 == pytest.approx(3.182 * math.sqrt(14 / 12), rel=0.02)
+    assert actual.high - 3 == pytest.approx(3.182446 * math.sqrt(14 / 12))
 
 
-def test_students_quantile_against_tables():
-    assert _student_quantile(0.975, 10) == pytest.approx(2.228, abs=0.002)
-    assert _student_quantile(0.975, 49) == pytest.approx(2.0096, abs=0.0005)
+@pytest.mark.parametrize("degrees, level, quantile", [(1, 0.95, 12.7062), (2, 0.95, 4.3027), (10, 0.99, 3.1693)])
+def test_intervals_of_few_values_take_students_t_from_the_table(degrees, level, quantile):
+    values = np.arange(degrees + 1.0)
+    half = quantile * values.std(ddof=1) / math.sqrt(len(values))
+    jackknife = jackknife_interval(values.mean(), leave_one_out_means(values), level=level)
+    groups = group_jackknife_interval(lambda indices: values[indices].mean(), len(values), level=level)
+    for actual in (jackknife, groups):
+        assert actual.high - values.mean() == pytest.approx(half, rel=1e-4)
+
+
+def test_the_interval_of_a_share_ends_where_shares_end():
+    # Dist-1 of three responses of which two are alike is 2/3, without each in turn 1, 1 and 1/2
+    table = NgramCounts([["a"], ["a"], ["b"]], 1)
+    free = jackknife_interval(table.distinct(), table.leave_one_out_distinct())
+    assert free.low < 0 and free.high > 1
+    for actual in (
+        jackknife_interval(table.distinct(), table.leave_one_out_distinct(), bounds=(0, 1)),
+        group_jackknife_interval(table.distinct, 3, bounds=(0, 1)),
+    ):
+        assert (actual.low, actual.high) == (0, 1)
+    few = subsample_interval(table.distinct, 3, 0.7, bounds=(0.6, 0.7))
+    assert 0.6 <= few.low <= few.high <= 0.7
+    for name, score in score_responses(["a a", "a", "b b b"], [["a"], ["b"], ["b"]]).scores.items():
+        assert score.interval.low >= 0 and (name.startswith(("ent", "bleu", "mean_l")) or score.interval.high <= 1)
 
 
 @pytest.mark.parametrize("fraction", [0.3, 0.5, 0.9])

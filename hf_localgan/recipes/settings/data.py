@@ -1,8 +1,9 @@
 """Settings of the data: where the pairs come from and which of them are used."""
 
 import json
+import warnings
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase
@@ -10,8 +11,10 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.data.encoding import encode_pairs
 from hf_localgan.data.pairs import Pairs, load_pairs
 from hf_localgan.data.report import LengthLimits
-from hf_localgan.data.tokenization import LANGUAGES
+from hf_localgan.data.table_rows import QUOTING
+from hf_localgan.data.tokenization import LANGUAGES, kept_language
 from hf_localgan.recipes.parser import expand_path
+from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
@@ -41,10 +44,19 @@ class DataArguments:
         'Columns that hold queries and responses, as JSON: `{"query": "post", "response": "reply"}`. By default they '
         "are found by their names.",
     )
-    language: str = option(
-        "en",
+    encoding: str | None = option(None, "Encoding of CSV, TSV and JSON files. By default UTF-8.")
+    quoting: str | None = option(
+        None,
+        "Quotation marks in CSV and TSV files: `minimal` (or 0), they enclose cells; `literal` (or 3), they are text. "
+        "By default as `minimal`, with a warning where they join lines.",
+    )
+    separator: str | None = option(None, "Sign between the cells of CSV and TSV files. By default a comma or a tab.")
+    column_names: list[str] | None = option(None, "Columns of CSV and TSV files that have no header.")
+    json_field: str | None = option(None, "Field of JSON files that holds the list of rows. By default the whole file.")
+    language: str | None = option(
+        None,
         "Language of the pairs: `en` (words between spaces), `zh` (every character is a word) or `zh-words` (words "
-        "that jieba finds).",
+        "that jieba finds). By default the one that is kept with a model that exists, or `en`.",
     )
     streaming: bool = option(False, "Stream the training split instead of loading it.")
     eval_split: str = option("validation", "Split that the training is evaluated on while it runs.")
@@ -68,9 +80,24 @@ class DataArguments:
     )
 
     def __post_init__(self):
+        self.language_given = self.language is not None
+        self.language = self.language or "en"
         if self.language not in LANGUAGES:
             raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
         self._columns()
+        self._reader_options()
+
+    def adopt_language(self, *models: str | None):
+        """Takes the language that is kept with the first of some models that keeps one, unless another was given.
+
+        Args:
+            models: folders or Hub ids of what has a tokenizer; `None` is passed over.
+        """
+        for model in filter(None, models):
+            kept = None if self.language_given else kept_language(model)
+            if kept is not None:
+                self.language = kept
+                return
 
     def load(self, *needed: str) -> Pairs:
         """The pairs of all splits.
@@ -87,6 +114,7 @@ class DataArguments:
             on_shared=self.on_shared,
             streaming=self.streaming,
             revision=self.dataset_revision,
+            **self._reader_options(),
         )
         missing = [f"`{split}`" for split in needed if split not in pairs]
         if missing:
@@ -95,10 +123,42 @@ class DataArguments:
                 "Needed are `train` for training and what `eval_split` and `test_split` name."
             )
         if not self.streaming:
+            self._warn_of_script(pairs)
             return pairs
         watched = {self.eval_split, self.test_split}  # answered and scored as a whole
         splits = {name: Dataset.from_list(list(some)) if name in watched else some for name, some in pairs.items()}
-        return Pairs(splits, pairs.report)
+        pairs = Pairs(splits, pairs.report)
+        self._warn_of_script(pairs)
+        return pairs
+
+    def _warn_of_script(self, pairs: Pairs):
+        """Warns where lengths and scores would count clauses as words."""
+        held = next((data for data in pairs.values() if isinstance(data, Dataset)), None)
+        if held is None or self.language != "en":
+            return
+        rows = held.select(range(min(len(held), SAMPLED_TEXTS)))
+        share = script_shares([*rows["query"], *rows["response"]], 2 * SAMPLED_TEXTS).unsegmented
+        if share > UNSPACED_SHARE:
+            warnings.warn(
+                f"{share:.0%} of the letters belong to scripts that are written without spaces, and `language` is "
+                "`en`: lengths, word vectors and scores would count clauses as words. Set `language: zh` for Chinese "
+                "and Japanese; for others `metric_tokenization: characters` and `tokenizer_kind: bpe`.",
+                stacklevel=3,
+            )
+
+    def _reader_options(self) -> dict[str, Any]:
+        """What `load_pairs` takes of how files are read."""
+        quoting = None
+        if self.quoting is not None:
+            quoting = QUOTING.get(self.quoting, self.quoting)
+            if str(quoting) not in {str(int(number)) for number in QUOTING.values()}:
+                raise ValueError(f"`quoting` must be `minimal` (0) or `literal` (3), got {self.quoting!r}.")
+            quoting = int(quoting)
+        options = {
+            "encoding": self.encoding, "quoting": quoting, "sep": self.separator, "names": self.column_names,
+            "field": self.json_field,
+        }  # fmt: skip
+        return {name: value for name, value in options.items() if value is not None}
 
     def limits(self) -> LengthLimits | None:
         """The lengths outside of which a pair is left out, where there are any."""

@@ -26,6 +26,10 @@ class TokenizerArguments:
     min_frequency: int = option(1, "Leave words out of the vocabulary that occur less often in the training split.")
     lowercase: bool = option(False, "Turn all text into lower case.")
 
+    def path(self) -> str | None:
+        """Folder or Hub id of a tokenizer that exists."""
+        return None if self.tokenizer is None else expand_path(self.tokenizer, "tokenizer")
+
     def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
         """Loads the tokenizer, or trains it on the training split."""
         if self.tokenizer is not None:

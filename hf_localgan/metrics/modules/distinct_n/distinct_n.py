@@ -18,6 +18,7 @@ class DistinctN(evaluate.Metric):
         )
 
     def _compute(self, predictions, n=2, tokenization="words", lowercase=True):
+        metrics.warn_of_script(tokenization, predictions, 'Choose tokenization="characters".')
         tokens = [metrics.metric_tokens(text, tokenization, lowercase) for text in predictions]
         settings = {"n": n, "tok": tokenization, "case": "lower" if lowercase else "mixed", "N": len(tokens)}
         return {

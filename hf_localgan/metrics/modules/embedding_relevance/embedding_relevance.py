@@ -20,6 +20,11 @@ class EmbeddingRelevance(evaluate.Metric):
         )
 
     def _compute(self, predictions, references, vectors, tokenization="words", lowercase=True):
+        metrics.warn_of_script(
+            tokenization,
+            [*predictions, *(text for one in references for text in one)],
+            'Choose tokenization="characters".',
+        )
         tokens = [metrics.metric_tokens(text, tokenization, lowercase) for text in predictions]
         referred = [[metrics.metric_tokens(text, tokenization, lowercase) for text in one] for one in references]
         scores = metrics.embedding_scores(tokens, referred, vectors)

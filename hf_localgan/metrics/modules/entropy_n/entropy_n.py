@@ -20,6 +20,7 @@ class EntropyN(evaluate.Metric):
         )
 
     def _compute(self, predictions, n=4, base=math.e, tokenization="words", lowercase=True):
+        metrics.warn_of_script(tokenization, predictions, 'Choose tokenization="characters".')
         tokens = [metrics.metric_tokens(text, tokenization, lowercase) for text in predictions]
         settings = {"n": n, "tok": tokenization, "case": "lower" if lowercase else "mixed"}
         settings |= {"log": "e" if base == math.e else base, "N": len(tokens)}

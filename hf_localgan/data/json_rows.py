@@ -1,0 +1,119 @@
+"""Rows of JSON lines and of JSON: a list of objects, or objects one after another."""
+
+import json
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from hf_localgan.data.rows import Row, shown
+
+JSON_SETTINGS = ("field", "encoding", "encoding_errors")
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    values = dict(pairs)
+    if len(values) < len(pairs):
+        names = [name for name, _ in pairs]
+        repeated = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the name `{repeated}` stands twice in one object")
+    return values
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=_unique)
+
+
+def json_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str, Any]) -> Iterator[Row]:
+    """The objects of a file, each with its line, or its place in the list.
+
+    Raises:
+        ValueError: for what is no JSON or no object, and for a name that stands twice in one.
+    """
+    if settings.get("field") is not None:
+        yield from _objects(path, _of_field(path, _load(path, 1, "".join(lines)), settings["field"]))
+        return
+    before, first = [], ""
+    for first in lines:
+        before.append(first)
+        if first.strip():
+            break
+    start = len(before)
+    if not first.strip():
+        return
+    if first.lstrip().startswith("["):
+        yield from _objects(path, _load(path, start, "".join([first, *lines])))
+    elif suffix == ".json" and not _is_whole(first):
+        yield from _concatenated(path, start, "".join([first, *lines]))
+    else:
+        yield Row(_object(path, f"line {start}", _load(path, start, first)), start)
+        for number, line in enumerate(lines, start=start + 1):
+            if line.strip():
+                yield Row(_object(path, f"line {number}", _load(path, number, line)), number)
+
+
+def _is_whole(text: str) -> bool:
+    try:
+        json.loads(text)
+    except (ValueError, RecursionError):
+        return False
+    return True
+
+
+def _concatenated(path: str, start: int, text: str) -> Iterator[Row]:
+    """Objects one after another that take up several lines each."""
+    at = 0
+    while at < len(text):
+        line = start + text.count("\n", 0, at)
+        try:
+            value, end = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            raise ValueError(_broken_json(path, line, error)) from error
+        yield Row(_object(path, f"line {line}", value), line)
+        at = end
+        while at < len(text) and text[at].isspace():
+            at += 1
+
+
+def _objects(path: str, values) -> Iterator[Row]:
+    if not isinstance(values, list):
+        raise ValueError(f'"{path}" must hold a list of objects, one per row, got {shown(values)}.')
+    for index, value in enumerate(values):
+        yield Row(_object(path, f"entry {index}", value), index)
+
+
+def _of_field(path: str, whole, name: str):
+    for part in [name] if isinstance(whole, dict) and name in whole else str(name).split("."):
+        if not isinstance(whole, dict) or part not in whole:
+            found = ", ".join(f"`{key}`" for key in whole) if isinstance(whole, dict) else shown(whole)
+            raise ValueError(f'"{path}" has no field `{name}` (found: {found}).')
+        whole = whole[part]
+    return whole
+
+
+def _object(path: str, place: str, value) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise ValueError(f'"{path}", {place}: each row must be an object such as {{"query": ...}}, got {shown(value)}.')
+    return value
+
+
+def _load(path: str, line: int, text: str):
+    try:
+        return DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise ValueError(_broken_json(path, line, error)) from error
+
+
+def _broken_json(path: str, line: int, error: Exception) -> str:
+    cause = str(error)
+    if isinstance(error, json.JSONDecodeError):
+        line, cause = line + error.lineno - 1, f"{error.msg} (character {error.colno})"
+    elif isinstance(error, RecursionError):
+        cause = "too many brackets inside each other"
+    return f"{path} cannot be read as JSON, line {line}: {cause}. It is damaged, or cut off."
+
+
+def texts_at(value: Any, path: Sequence[str]) -> Any:
+    """What stands at a path of names, through objects and lists of objects; a list where the path leads through one."""
+    for position, name in enumerate(path):
+        if isinstance(value, list):
+            return [texts_at(one, path[position:]) for one in value]
+        value = value.get(name) if isinstance(value, dict) else None
+    return value

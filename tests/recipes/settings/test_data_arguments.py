@@ -1,0 +1,59 @@
+"""How files are read and which language is kept, from the command line and from settings files to the pairs."""
+
+import json
+import warnings
+
+import pytest
+
+from hf_localgan.data import train_tokenizer
+from hf_localgan.recipes import DataArguments, RecipeParser
+
+STRAY = 'query\tresponse\n"Wait\tb1\na2\tb2\na3"\tb3\n'
+
+
+@pytest.mark.parametrize("quoting", ["literal", "3", 3])
+def test_options_of_readers_reach_the_files_from_both_sides(tmp_path, quoting):
+    (tmp_path / "train.tsv").write_bytes(STRAY.replace("b1", "café").encode("latin-1"))
+    settings = tmp_path / "settings.yaml"
+    settings.write_text(json.dumps({"dataset": str(tmp_path), "quoting": quoting, "encoding": "latin-1"}))
+    words = ["--dataset", str(tmp_path), "--quoting", str(quoting), "--encoding", "latin-1"]
+    for arguments in ([str(settings)], words):
+        (data,) = RecipeParser(DataArguments).read(arguments)
+        assert data.load("train")["train"]["response"][:] == ["café", "b2", "b3"]
+
+
+def test_files_without_a_header_and_rows_inside_a_field(tmp_path):
+    (tmp_path / "train.csv").write_text("a;b\nc;d\n")
+    words = ["--dataset", str(tmp_path), "--separator", ";", "--column_names", "query", "response"]
+    (data,) = RecipeParser(DataArguments).read(words)
+    assert data.load("train")["train"]["query"][:] == ["a", "c"]
+    path = tmp_path / "train.json"
+    path.write_text(json.dumps({"rows": [{"query": "a", "response": "b"}]}))
+    assert len(DataArguments(dataset=str(path), json_field="rows").load("train")["train"]) == 1
+
+
+@pytest.mark.parametrize("quoting", ["some", "7", "True"])
+def test_quoting_that_is_not_known_is_refused_before_anything_is_read(quoting):
+    with pytest.raises(ValueError, match="`quoting` must be `minimal`"):
+        DataArguments(quoting=quoting)
+
+
+def test_the_language_kept_with_a_model_is_taken_unless_one_is_given(tmp_path):
+    train_tokenizer(["我喜欢喝茶。"], language="zh").save_pretrained(tmp_path)
+    data = DataArguments()
+    data.adopt_language(None, "/no/such/folder", str(tmp_path))
+    assert data.language == "zh" and data.limits() is None
+    given = DataArguments(language="en")
+    given.adopt_language(str(tmp_path))
+    assert given.language == "en"
+    assert DataArguments().language == "en"
+
+
+def test_clauses_that_would_be_counted_as_words_are_warned_of_when_the_data_are_read(tmp_path):
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps({"query": "你好吗", "response": "我很好"}) + "\n")
+    with pytest.warns(UserWarning, match="`language: zh`"):
+        DataArguments(dataset=str(path)).load()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", UserWarning)
+        DataArguments(dataset=str(path), language="zh").load()
