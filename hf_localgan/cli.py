@@ -26,6 +26,8 @@ COMMANDS = {
         "chat": "ask a generator, in a terminal or from a pipe",
         "evaluate": "answer a test split and score the answers",
         "demo": "compare generators on a local page",
+        "annotate": "have people judge answers: sheets, a page, scores and tests",
+        "metrics-against-people": "correlate the metrics with people's scores",
     },
     "publishing": {
         "card": "write the model card of a finished output folder anew",

@@ -32,7 +32,7 @@ ROOMS = [
     {"decoding", "pipelines"},
     {"hub", "registration"},
     {"evaluation"},
-    {"trainers"},
+    {"trainers", "annotation"},
     {"recipes", "chat"},
     {"demo"},
     {"commands"},

@@ -1,0 +1,527 @@
+"""What metrics are worth: how they agree with people's scores of the same responses, by response and by system."""
+
+import json
+import math
+import warnings
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+
+from hf_localgan.evaluation.plots import new_figure, save_figure
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.files import replacing
+from hf_localgan.metrics import (
+    metric_tokens,
+    reference_radius,
+    score_responses,
+    sentence_bleu,
+    utterance_vectors,
+    word_error_rate,
+)
+from hf_localgan.metrics.embedding import Vectors, WordTable
+
+FILES = ("metrics_against_people.json", "metrics_against_people.md", "metrics_against_people.png")
+METHODS = ("pearson", "spearman", "kendall")
+LOWER_IS_BETTER = ("word_error_rate_min",)
+ALIKE = 90.0  # percent of equal characters from which a reference counts as the response itself
+DRAWN_SHARE = 0.5  # of a system's responses that stand among the references, from which it is people's own
+
+
+@dataclass
+class JudgedResponses:
+    """Responses of several systems to the same contexts, with people's scores.
+
+    Attributes:
+        contexts: what each response answers, an id or a text.
+        references: of each context.
+        systems: names.
+        responses: shape `(systems, contexts)`, as nested lists.
+        human: scores by name, shape `(systems, contexts)`.
+        left_out: contexts that were dropped, with the reason.
+    """
+
+    contexts: list[str]
+    references: list[list[str]]
+    systems: list[str]
+    responses: list[list[str]]
+    human: dict[str, np.ndarray]
+    left_out: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Agreement of one metric with one score of people.
+
+    Attributes:
+        metric: its name.
+        human: name of the people's score.
+        level: `response` or `system`.
+        systems: `generators`, or `all` with those that draw from the references.
+        method: `pearson`, `spearman` or `kendall` (tau-b).
+        value: the correlation; NaN where either side is constant.
+        low: lower end of the 95 % interval: by bootstrap over contexts by response, over systems by system.
+        high: upper end.
+        count: responses or systems.
+    """
+
+    metric: str
+    human: str
+    level: str
+    systems: str
+    method: str
+    value: float
+    low: float
+    high: float
+    count: int
+
+
+@dataclass
+class MetricWorth:
+    """All correlations, and each system's means.
+
+    Attributes:
+        correlations: one per metric, score, level, set of systems and method.
+        values: by system, each metric and each people's score.
+        drawn: systems whose responses stand among the references.
+        contexts: how many were used.
+        notes: settings and what was left out.
+    """
+
+    correlations: list[Correlation]
+    values: dict[str, dict[str, float]]
+    drawn: list[str]
+    contexts: int
+    notes: dict[str, Any]
+
+    def find(self, metric: str, human: str, level: str, method: str, systems: str = "generators") -> Correlation | None:
+        """One correlation; `None` where the metric has no value at that level."""
+        wanted = (metric, human, level, systems, method)
+        for found in self.correlations:
+            if (found.metric, found.human, found.level, found.systems, found.method) == wanted:
+                return found
+        return None
+
+    @property
+    def human(self) -> list[str]:
+        """Names of the people's scores."""
+        return list(dict.fromkeys(found.human for found in self.correlations))
+
+    def ranking(self, human: str) -> list[str]:
+        """Metrics by rank agreement with people over generators (Kendall's tau by system), best first.
+
+        The sign of a metric that is better when lower is turned. Ties go by Spearman's correlation by response.
+        """
+
+        def worth(metric: str) -> tuple[float, float]:
+            sign = -1 if metric in LOWER_IS_BETTER else 1
+            found = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
+            values = [-2.0 if one is None or math.isnan(one.value) else sign * one.value for one in found]
+            return -values[0], -values[1]
+
+        metrics = dict.fromkeys(found.metric for found in self.correlations if found.human == human)
+        return sorted(metrics, key=worth)
+
+    def leading(self, human: str) -> list[str]:
+        """Metrics that a page of results may lead with, best first.
+
+        Those whose intervals lie above 0 (below, where lower is better) at both levels: Kendall's tau by system and
+        Spearman's correlation by response. A metric of whole sets of responses has no value by response, and does
+        not lead.
+        """
+        chosen = []
+        for metric in self.ranking(human):
+            found = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
+            if metric in LOWER_IS_BETTER:
+                clear = all(one is not None and one.high < 0 for one in found)
+            else:
+                clear = all(one is not None and one.low > 0 for one in found)
+            chosen += [metric] if clear else []
+        return chosen
+
+    def to_dict(self) -> dict[str, Any]:
+        """For JSON; NaN becomes null."""
+        correlations = [
+            {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
+            for row in map(asdict, self.correlations)
+        ]
+        return {
+            "contexts": self.contexts, "drawn_from_references": self.drawn, "notes": self.notes,
+            "leading": {human: self.leading(human) for human in self.human}, "systems": self.values,
+            "correlations": correlations,
+        }  # fmt: skip
+
+    def to_markdown(self) -> str:
+        """A table per people's score, the metric that ranks generators most as people do first."""
+        generators = len(self.values) - len(self.drawn)
+        lines = [
+            "# Metrics against people", "",
+            f"{self.contexts} contexts, {generators} generators"
+            + (f", and {', '.join(self.drawn)}, who draw from the references" if self.drawn else "")
+            + ". In parentheses 95 % intervals, by bootstrap over contexts (by response) and over systems (by "
+            "system). Ordered by Kendall's tau by system.",
+        ]  # fmt: skip
+        for human in self.human:
+            lead = self.leading(human)
+            lines += ["", f"## {human}", ""]
+            lines += [
+                f"Both intervals lie above 0 (below, where lower is better) for {', '.join(lead)}."
+                if lead
+                else "No metric has both intervals above 0."
+            ]
+            lines += ["", *self.table(human)]
+        return "\n".join(lines) + "\n"
+
+    def table(self, human: str) -> list[str]:
+        """Lines of the table of one people's score."""
+        columns = [
+            ("response", "spearman", "generators", "by response: Spearman", True),
+            ("response", "pearson", "generators", "Pearson", False),
+            ("response", "kendall", "generators", "Kendall", False),
+            ("system", "kendall", "generators", "by system: Kendall", True),
+            ("system", "spearman", "generators", "Spearman", False),
+            ("system", "pearson", "generators", "Pearson", False),
+        ]
+        if self.drawn:
+            columns.append(("system", "kendall", "all", f"Kendall with {', '.join(self.drawn)}", False))
+        lines = markdown_heading("metric", *(heading for *_, heading, _ in columns))
+        for metric in self.ranking(human):
+            cells = []
+            for level, method, systems, _, with_ends in columns:
+                found = self.find(metric, human, level, method, systems)
+                cells.append(_cell(found, with_ends))
+            lines.append(markdown_row(metric, *cells))
+        return lines
+
+    def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
+        """Writes `metrics_against_people.json`, `.md` and, with matplotlib, `.png`."""
+        folder = Path(folder)
+        files = [folder / name for name in FILES]
+        with replacing(files[0]) as path:
+            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+            path.write_text(text + "\n", encoding="utf-8")
+        with replacing(files[1]) as path:
+            path.write_text(self.to_markdown(), encoding="utf-8")
+        if plots:
+            self.plot(files[2])
+        return files if plots else files[:2]
+
+    def plot(self, path: str | Path, human: str | None = None):
+        """A panel per level: every metric's correlation with one people's score, with its interval.
+
+        Args:
+            path: where the picture goes.
+            human: name of the score; the first without.
+        """
+        human = self.human[0] if human is None else human
+        metrics = self.ranking(human)[::-1]
+        figure, axes = new_figure(columns=2)
+        figure.set_size_inches(11, 1.2 + 0.26 * len(metrics))
+        panels = (("response", "spearman", "Spearman, by response"), ("system", "kendall", "Kendall, by system"))
+        for axis, (level, method, title) in zip(axes, panels, strict=True):
+            for height, metric in enumerate(metrics):
+                found = self.find(metric, human, level, method)
+                if found is None or math.isnan(found.value):
+                    continue
+                axis.plot(found.value, height, "o", color="C0")
+                if not math.isnan(found.low):
+                    axis.plot([found.low, found.high], [height, height], color="C0")
+            axis.axvline(0, color="grey", linewidth=0.8)
+            axis.set_yticks(range(len(metrics)), metrics if level == "response" else [])
+            axis.set_ylim(-0.7, len(metrics) - 0.3)
+            axis.set_xlabel(f"{title}, with {human}")
+            axis.grid(alpha=0.3)
+        save_figure(figure, path)
+
+
+def read_judged_responses(
+    path: str | Path, contexts: str | Path | None = None, human: Sequence[str] | None = None
+) -> JudgedResponses:
+    """Reads parquet files of judged responses.
+
+    Args:
+        path: a row per response, with the columns `system`, `response`, the context as `id` or `query`, the people's
+            scores as numbers, and, without `contexts`, `references` (a list of texts).
+        contexts: a row per context, with `id` (or `query`) and `references`.
+        human: names of the people's scores; without, every column of floating-point numbers.
+
+    Returns:
+        The contexts that every system answered and that have a reference and all scores; the others are counted.
+
+    Raises:
+        ValueError: for a missing file or column, a score that is no number, a system that answers a context twice, or
+            where no context is left.
+    """
+    table = _read(path)
+    key = next((name for name in ("id", "query") if name in table.column_names), None)
+    _require(table, path, "system", "response", *([] if key else ["id"]))
+    if contexts is not None:
+        own = _read(contexts)
+        _require(own, contexts, key, "references")
+        references = dict(zip(own[key].to_pylist(), own["references"].to_pylist(), strict=True))
+    else:
+        _require(table, path, "references")
+        references = dict(zip(table[key].to_pylist(), table["references"].to_pylist(), strict=True))
+    if human is None:
+        human = [column.name for column in table.schema if pyarrow.types.is_floating(column.type)]
+        if not human:
+            raise ValueError(f'"{path}" has no column of floating-point numbers. Name the people\'s scores.')
+    _require(table, path, *human)
+    for name in human:
+        kind = table.schema.field(name).type
+        if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)):
+            raise ValueError(f'`{name}` of "{path}" must hold numbers, not {kind}.')
+    rows: dict[tuple[str, Any], dict[str, Any]] = {}
+    for row in table.select([key, "system", "response", *human]).to_pylist():
+        at = (row["system"], row[key])
+        if at in rows:
+            raise ValueError(f'"{path}" has two responses of {at[0]} to {str(at[1])[:60]!r}.')
+        rows[at] = row
+    systems = list(dict.fromkeys(system for system, _ in rows))
+    kept, left_out = [], {"without a reference": 0, "not answered or not judged for every system": 0}
+    for context in dict.fromkeys(context for _, context in rows):
+        some = [rows.get((system, context)) for system in systems]
+        if not references.get(context):
+            left_out["without a reference"] += 1
+        elif any(row is None or row["response"] is None or any(row[name] is None for name in human) for row in some):
+            left_out["not answered or not judged for every system"] += 1
+        else:
+            kept.append(context)
+    if not kept:
+        raise ValueError(f'"{path}" has no context that every system answered, with references and scores.')
+    scores = {
+        name: np.array([[rows[system, context][name] for context in kept] for system in systems], dtype=float)
+        for name in human
+    }
+    return JudgedResponses(
+        [str(context) for context in kept], [list(references[context]) for context in kept], systems,
+        [[rows[system, context]["response"] for context in kept] for system in systems], scores, left_out,
+    )  # fmt: skip
+
+
+def correlate_metrics(
+    judged: JudgedResponses,
+    *,
+    vectors: Vectors | None = None,
+    tokenization: str = "words",
+    lowercase: bool = True,
+    resamples: int = 200,
+    seed: int = 0,
+) -> MetricWorth:
+    """Scores every response and every system by all metrics of responses, and correlates them with people's scores.
+
+    By response: BLEU of the sentence, the smallest word error rate over the references, length, the response's own
+    distinct bigrams, and with vectors the embedding scores, local coverage and precision. By system: the value that
+    `score_responses` gives the whole set, Dist-n and Ent-n too, and people's mean. Every set has the same contexts.
+
+    A system of which half of the responses stand among the references is people's own: there the reference that is
+    the response itself is left out, and contexts with no other reference are dropped for all systems.
+
+    Args:
+        judged: responses and scores.
+        vectors: word vectors, for the embedding scores.
+        tokenization: how the metrics cut texts, as in `metric_tokens`.
+        lowercase: whether the metrics ignore case.
+        resamples: bootstrap samples behind every interval.
+        seed: seed of the bootstrap.
+
+    Raises:
+        ValueError: for fewer than three systems, or where no context is left.
+    """
+    if len(judged.systems) < 3:
+        raise ValueError(f"A correlation over systems needs at least 3, got {len(judged.systems)}.")
+    references, drawn = _own_references_left_out(judged)
+    kept = [at for at in range(len(judged.contexts)) if all(one_system[at] for one_system in references)]
+    if not kept:
+        raise ValueError("No context has a reference besides the judged responses themselves.")
+    words = WordTable.of(vectors) if vectors is not None else None
+    radius = _radius(judged, kept, words, tokenization, lowercase)
+    by_response: dict[str, list[np.ndarray]] = {}
+    by_system: dict[str, list[float]] = {}
+    for index, one_system in enumerate(references):
+        answers = [judged.responses[index][at] for at in kept]
+        referred = [one_system[at] for at in kept]
+        report = score_responses(
+            answers, referred, vectors=words, radius=radius, tokenization=tokenization, lowercase=lowercase,
+            resamples=0,
+        )  # fmt: skip
+        own = {**report.per_query, **_sentence_scores(answers, referred, tokenization, lowercase)}
+        values = {name: score.value for name, score in report.scores.items()}
+        values["word_error_rate_min"] = float(own["word_error_rate_min"].mean())
+        for name, some in own.items():
+            by_response.setdefault(name, []).append(some)
+        for name, value in values.items():
+            by_system.setdefault(name, []).append(value)
+    human = {name: scores[:, kept] for name, scores in judged.human.items()}
+    generators = [at for at, name in enumerate(judged.systems) if name not in drawn]
+    correlations = []
+    for name, people in human.items():
+        for metric, rows in by_response.items():
+            found = _by_response(np.stack(rows)[generators], people[generators], resamples, seed)
+            correlations += [Correlation(metric, name, "response", "generators", *some) for some in found]
+        sets = {"generators": generators, **({"all": list(range(len(judged.systems)))} if drawn else {})}
+        for which, some_systems in sets.items():
+            means = people[some_systems].mean(axis=1)
+            for metric, values in by_system.items():
+                found = _by_system(np.array(values)[some_systems], means, resamples, seed)
+                correlations += [Correlation(metric, name, "system", which, *some) for some in found]
+    values = {
+        system: {
+            **{name: float(people[at].mean()) for name, people in human.items()},
+            **{metric: float(some[at]) for metric, some in by_system.items()},
+        }
+        for at, system in enumerate(judged.systems)
+    }
+    left_out = {**judged.left_out, "with no reference but the judged response": len(judged.contexts) - len(kept)}
+    notes = {
+        "tokenization": tokenization, "lowercase": lowercase, "resamples": resamples, "seed": seed,
+        "vectors": None if words is None else words.name, "contexts_left_out": left_out,
+    }  # fmt: skip
+    return MetricWorth(correlations, values, drawn, len(kept), notes)
+
+
+def _read(path: str | Path) -> pyarrow.Table:
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f'There is no file "{path}".')
+    try:
+        return pyarrow.parquet.read_table(path)
+    except pyarrow.ArrowException as error:
+        raise ValueError(f'"{path}" cannot be read as parquet: {error}') from error
+
+
+def _require(table: pyarrow.Table, path: str | Path, *names: str):
+    missing = [name for name in names if name not in table.column_names]
+    if missing:
+        raise ValueError(
+            f'"{path}" has no column {", ".join(f"`{name}`" for name in missing)} (found: '
+            f"{', '.join(f'`{name}`' for name in table.column_names)})."
+        )
+
+
+def _own_references_left_out(judged: JudgedResponses) -> tuple[list[list[list[str]]], list[str]]:
+    """References for each system, and the systems whose responses are drawn from them."""
+    from rapidfuzz import fuzz, process
+
+    letters = [[_letters(reference) for reference in some] for some in judged.references]
+    references, drawn = [], []
+    for name, answers in zip(judged.systems, judged.responses, strict=True):
+        own = [_letters(answer) for answer in answers]
+        equal = np.mean([answer in some for answer, some in zip(own, letters, strict=True)])
+        if equal < DRAWN_SHARE:
+            references.append(judged.references)
+            continue
+        drawn.append(name)
+        left = []
+        for answer, some, texts in zip(own, letters, judged.references, strict=True):
+            alike = process.cdist([answer], some, scorer=fuzz.ratio)[0]
+            left.append([text for text, ratio in zip(texts, alike, strict=True) if ratio < ALIKE])
+        references.append(left)
+    return references, drawn
+
+
+def _letters(text: str) -> str:
+    return "".join(character for character in text.lower() if character.isalnum())
+
+
+def _radius(judged, kept: list[int], words, tokenization: str, lowercase: bool) -> float | None:
+    if words is None:
+        return None
+    vectors = [
+        utterance_vectors([metric_tokens(text, tokenization, lowercase) for text in judged.references[at]], words)
+        for at in kept
+    ]
+    return reference_radius(vectors) if any(len(one) > 1 for one in vectors) else None
+
+
+def _sentence_scores(
+    answers: list[str], references: list[list[str]], tokenization: str, lowercase: bool
+) -> dict[str, np.ndarray]:
+    def cut(text: str) -> str:
+        return " ".join(metric_tokens(text, tokenization, lowercase))
+
+    texts, referred = [cut(text) for text in answers], [[cut(text) for text in some] for some in references]
+    scores = {f"bleu_{order}": sentence_bleu(texts, referred, tokenize="none", max_order=order) for order in (2, 4)}
+    owners = np.repeat(np.arange(len(texts)), [len(some) for some in referred])
+    rates = word_error_rate([texts[at] for at in owners], [text for some in referred for text in some])
+    starts = np.flatnonzero(np.diff(owners, prepend=-1))
+    scores["word_error_rate_min"] = np.minimum.reduceat(rates.edits / np.maximum(rates.reference_tokens, 1), starts)
+    return scores
+
+
+def _by_response(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int):
+    """Method, value, interval and count; arguments of shape `(systems, contexts)`. Whole contexts are drawn."""
+    contexts = metric.shape[1]
+    value = _correlations(metric.ravel(), human.ravel())
+    rng = np.random.default_rng(seed)
+    drawn = []
+    for _ in range(resamples):
+        some = rng.integers(contexts, size=contexts)
+        drawn.append(_correlations(metric[:, some].ravel(), human[:, some].ravel()))
+    return _with_intervals(value, np.array(drawn), int((~np.isnan(metric)).sum()))
+
+
+def _by_system(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int):
+    """Likewise for one value per system. Draws with fewer than three different systems say nothing and are left out."""
+    systems = len(metric)
+    value = _correlations(metric, human)
+    rng = np.random.default_rng(seed)
+    drawn = rng.integers(systems, size=(10 * resamples, systems))  # cheap, and the ends are ragged with fewer
+    drawn = drawn[[len(np.unique(some)) > 2 for some in drawn]]
+    return _with_intervals(value, _correlations_of_rows(metric[drawn], human[drawn]), systems)
+
+
+def _correlations_of_rows(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
+    """As `_correlations` of each row on its own, all at once; arguments `(draws, systems)`, result `(draws, 3)`.
+
+    Each coefficient is the cosine of two vectors: of deviations from the mean, of those of the ranks, and, for tau-b,
+    of the signs of all differences between two systems.
+    """
+    from scipy.stats import rankdata
+
+    def cosine(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):  # a constant row has no correlation
+            return (left * right).sum(axis=1) / np.sqrt((left**2).sum(axis=1) * (right**2).sum(axis=1))
+
+    def centred(values: np.ndarray) -> np.ndarray:
+        deviations = values - values.mean(axis=1, keepdims=True)
+        return np.where(np.ptp(values, axis=1, keepdims=True) > 0, deviations, 0.0)
+
+    def signs(values: np.ndarray) -> np.ndarray:
+        return np.sign(values[:, :, None] - values[:, None, :]).reshape(len(values), -1)
+
+    forms = (centred, lambda values: centred(rankdata(values, axis=1)), signs)
+    return np.stack([cosine(form(metric), form(human)) for form in forms], axis=1)
+
+
+def _with_intervals(value: np.ndarray, drawn: np.ndarray, count: int):
+    ends = np.full((2, len(METHODS)), np.nan)
+    if len(drawn):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # a constant metric has no interval
+            ends = np.nanquantile(drawn, [0.025, 0.975], axis=0)
+    return [
+        (method, float(value[at]), float(ends[0, at]), float(ends[1, at]), count) for at, method in enumerate(METHODS)
+    ]
+
+
+def _correlations(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
+    """Pearson, Spearman and Kendall's tau-b; NaN where either side is constant. Rows without a value are left out."""
+    from scipy.stats import kendalltau, pearsonr, spearmanr
+
+    known = ~np.isnan(metric)
+    metric, human = metric[known], human[known]
+    if len(metric) < 2 or np.ptp(metric) == 0 or np.ptp(human) == 0:
+        return np.full(len(METHODS), np.nan)
+    return np.array([function(metric, human).statistic for function in (pearsonr, spearmanr, kendalltau)])
+
+
+def _cell(found: Correlation | None, with_ends: bool) -> str:
+    if found is None or math.isnan(found.value):
+        return ""
+    text = f"{found.value:.2f}"
+    return text if not with_ends or math.isnan(found.low) else f"{text} ({found.low:.2f} to {found.high:.2f})"
