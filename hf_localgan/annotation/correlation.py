@@ -309,6 +309,7 @@ def correlate_metrics(
     vectors: Vectors | None = None,
     tokenization: str = "words",
     lowercase: bool = True,
+    drawn: Sequence[str] | None = None,
     resamples: int = 200,
     seed: int = 0,
 ) -> MetricWorth:
@@ -318,23 +319,34 @@ def correlate_metrics(
     distinct bigrams, and with vectors the embedding scores, local coverage and precision. By system: the value that
     `score_responses` gives the whole set, Dist-n and Ent-n too, and people's mean. Every set has the same contexts.
 
-    A system of which half of the responses stand among the references is people's own: there the reference that is
-    the response itself is left out, and contexts with no other reference are dropped for all systems.
+    Some systems draw their responses from the references, such as people beside machines: there the reference that
+    is the response itself is left out, and contexts with no other reference are dropped for all systems. The other
+    systems are the generators.
 
     Args:
         judged: responses and scores.
         vectors: word vectors, for the embedding scores.
         tokenization: how the metrics cut texts, as in `metric_tokens`.
         lowercase: whether the metrics ignore case.
+        drawn: systems that draw from the references; without, those of which at least half of the responses stand
+            there.
         resamples: bootstrap samples behind every interval.
         seed: seed of the bootstrap.
 
     Raises:
-        ValueError: for fewer than three systems, or where no context is left.
+        ValueError: for fewer than three generators, an unknown system in `drawn`, or where no context is left.
     """
-    if len(judged.systems) < 3:
-        raise ValueError(f"A correlation over systems needs at least 3, got {len(judged.systems)}.")
-    references, drawn = _own_references_left_out(judged)
+    unknown = next((name for name in drawn or () if name not in judged.systems), None)
+    if unknown is not None:
+        raise ValueError(f"`drawn` must be among {', '.join(judged.systems)}, got {unknown!r}.")
+    drawn = _drawn_systems(judged) if drawn is None else list(drawn)
+    if len(judged.systems) - len(drawn) < 3:
+        besides = f" besides {', '.join(drawn)}, who draw from the references" if drawn else ""
+        raise ValueError(
+            f"A correlation over systems needs at least 3, got {len(judged.systems) - len(drawn)}{besides}. If one of "
+            "these is a generator, name those that are none."
+        )
+    references = _own_references_left_out(judged, drawn)
     kept = [at for at in range(len(judged.contexts)) if all(one_system[at] for one_system in references)]
     if not kept:
         raise ValueError("No context has a reference besides the judged responses themselves.")
@@ -403,25 +415,32 @@ def _require(table: pyarrow.Table, path: str | Path, *names: str):
         )
 
 
-def _own_references_left_out(judged: JudgedResponses) -> tuple[list[list[list[str]]], list[str]]:
-    """References for each system, and the systems whose responses are drawn from them."""
-    from rapidfuzz import fuzz, process
+def _drawn_systems(judged: JudgedResponses) -> list[str]:
+    """Systems of which `DRAWN_SHARE` of the responses stand among the references, letter by letter."""
+    letters = [{_letters(reference) for reference in some} for some in judged.references]
 
-    letters = [[_letters(reference) for reference in some] for some in judged.references]
-    references, drawn = [], []
-    for name, answers in zip(judged.systems, judged.responses, strict=True):
-        own = [_letters(answer) for answer in answers]
-        equal = np.mean([answer in some for answer, some in zip(own, letters, strict=True)])
-        if equal < DRAWN_SHARE:
-            references.append(judged.references)
-            continue
-        drawn.append(name)
-        left = []
-        for answer, some, texts in zip(own, letters, judged.references, strict=True):
-            alike = process.cdist([answer], some, scorer=fuzz.ratio)[0]
-            left.append([text for text, ratio in zip(texts, alike, strict=True) if ratio < ALIKE])
-        references.append(left)
-    return references, drawn
+    def share(answers: list[str]) -> float:
+        return float(np.mean([_letters(answer) in some for answer, some in zip(answers, letters, strict=True)]))
+
+    return [
+        name for name, answers in zip(judged.systems, judged.responses, strict=True) if share(answers) >= DRAWN_SHARE
+    ]
+
+
+def _own_references_left_out(judged: JudgedResponses, drawn: Sequence[str]) -> list[list[list[str]]]:
+    """The references of each system; for one in `drawn` without those that are the response itself, or nearly."""
+    from rapidfuzz import fuzz
+
+    def others(answer: str, some: list[str]) -> list[str]:
+        own = _letters(answer)
+        return [reference for reference in some if fuzz.ratio(own, _letters(reference)) < ALIKE]
+
+    return [
+        [others(answer, some) for answer, some in zip(answers, judged.references, strict=True)]
+        if name in drawn
+        else judged.references
+        for name, answers in zip(judged.systems, judged.responses, strict=True)
+    ]
 
 
 def _letters(text: str) -> str:

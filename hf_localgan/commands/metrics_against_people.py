@@ -22,6 +22,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     data.add_argument(
         "--human", metavar="COLUMN", nargs="+", help="people's scores (default: every column of decimal numbers)"
     )
+    data.add_argument(
+        "--drawn", metavar="SYSTEM", nargs="+",
+        help="systems that draw from the references (default: those that repeat one in half of their responses)",
+    )  # fmt: skip
     metrics = parser.add_argument_group("metrics")
     metrics.add_argument("--word-vectors", metavar="FILE", help="word vectors for the embedding scores, none without")
     metrics.add_argument(
@@ -54,8 +58,8 @@ def _correlate(args: argparse.Namespace):
     judged = read_judged_responses(args.responses, args.contexts, args.human)
     vectors = load_word_vectors(args.word_vectors) if args.word_vectors else None
     worth = correlate_metrics(
-        judged, vectors=vectors, tokenization=args.tokenization, lowercase=not args.cased, resamples=args.resamples,
-        seed=args.seed,
+        judged, vectors=vectors, tokenization=args.tokenization, lowercase=not args.cased, drawn=args.drawn,
+        resamples=args.resamples, seed=args.seed,
     )  # fmt: skip
     files = worth.write(args.output, plots=not args.no_plots)
     print(worth.to_markdown())

@@ -72,7 +72,12 @@ def test_the_reference_that_is_the_response_is_left_out(worth):
     # random words share little with the two other references; with its own a response would reach 100
     assert worth.values["people"]["bleu_4"] < 20 and worth.values["people"]["relevance_max"] < 2.9
     assert worth.find("bleu_2", "score", "system", "kendall", "all").count == 5
-    assert correlate_metrics(judged(), resamples=2).drawn == []
+    named = correlate_metrics(judged(people=True), drawn=[], resamples=2)
+    assert named.drawn == [] and named.values["people"]["bleu_4"] > 50
+    with pytest.raises(ValueError, match="`drawn` must be among a, b, c, d, people, got 'human'"):
+        correlate_metrics(judged(people=True), drawn=["human"])
+    with pytest.raises(ValueError, match="needs at least 3, got 2 besides a, b, people, who draw"):
+        correlate_metrics(judged(people=True), drawn=["a", "b", "people"])
 
 
 def test_all_draws_at_once_are_each_draw_by_scipy():

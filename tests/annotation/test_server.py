@@ -3,6 +3,7 @@
 import http.client
 import json
 import os
+import re
 from urllib.parse import urlsplit
 
 import pytest
@@ -139,7 +140,7 @@ def test_keys_answer_save_and_go_on_where_a_person_stopped(browser, served, path
     total = 2 * len(study.sheets["sheet_1"])
 
     def count(number):
-        page.wait_for_function(f"document.getElementById('count').textContent === '{number} of {total} answers'")
+        page.locator("#count", has_text=re.compile(f"^{number} of {total} answers$")).wait_for()
 
     count(0)
     rows = read_sheet(path).rows
