@@ -69,6 +69,7 @@ def test_version_is_the_packages(capsys):
         (["demo"], 2),
         (["card", "--help"], 0),
         (["export", "one"], 2),
+        (["annotate", "power", "2", "0.5"], 2),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

@@ -1,6 +1,5 @@
 """What metrics are worth: how they agree with people's scores of the same responses, by response and by system."""
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -13,8 +12,8 @@ import pyarrow
 import pyarrow.parquet
 
 from hf_localgan.evaluation.plots import new_figure, save_figure
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
-from hf_localgan.files import replacing
+from hf_localgan.evaluation.writing import write_report
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import (
     metric_tokens,
     reference_radius,
@@ -144,15 +143,11 @@ class MetricWorth:
         return chosen
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; NaN becomes null."""
-        correlations = [
-            {key: None if isinstance(value, float) and math.isnan(value) else value for key, value in row.items()}
-            for row in map(asdict, self.correlations)
-        ]
+        """For JSON, see `write_report`."""
         return {
             "contexts": self.contexts, "drawn_from_references": self.drawn, "notes": self.notes,
             "leading": {human: self.leading(human) for human in self.human}, "systems": self.values,
-            "correlations": correlations,
+            "correlations": [asdict(found) for found in self.correlations],
         }  # fmt: skip
 
     def to_markdown(self) -> str:
@@ -188,27 +183,21 @@ class MetricWorth:
         ]
         if self.drawn:
             columns.append(("system", "kendall", "all", f"Kendall with {', '.join(self.drawn)}", False))
-        lines = markdown_heading("metric", *(heading for *_, heading, _ in columns))
+        rows = []
         for metric in self.ranking(human):
-            cells = []
-            for level, method, systems, _, with_ends in columns:
-                found = self.find(metric, human, level, method, systems)
-                cells.append(_cell(found, with_ends))
-            lines.append(markdown_row(metric, *cells))
-        return lines
+            found = [
+                (self.find(metric, human, level, method, systems), ends) for level, method, systems, _, ends in columns
+            ]
+            rows.append([metric, *(_cell(one, ends) for one, ends in found)])
+        return markdown_table(["metric", *(heading for *_, heading, _ in columns)], rows, "<>")
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
         """Writes `metrics_against_people.json`, `.md` and, with matplotlib, `.png`."""
-        folder = Path(folder)
-        files = [folder / name for name in FILES]
-        with replacing(files[0]) as path:
-            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-            path.write_text(text + "\n", encoding="utf-8")
-        with replacing(files[1]) as path:
-            path.write_text(self.to_markdown(), encoding="utf-8")
+        files = write_report(folder, FILES[:2], self.to_dict(), self.to_markdown())
         if plots:
-            self.plot(files[2])
-        return files if plots else files[:2]
+            files.append(Path(folder) / FILES[2])
+            self.plot(files[-1])
+        return files
 
     def plot(self, path: str | Path, human: str | None = None):
         """A panel per level: every metric's correlation with one people's score, with its interval.
@@ -257,8 +246,8 @@ def read_judged_responses(
             where no context is left.
     """
     table = _read(path)
-    key = next((name for name in ("id", "query") if name in table.column_names), None)
-    _require(table, path, "system", "response", *([] if key else ["id"]))
+    key = "query" if "query" in table.column_names and "id" not in table.column_names else "id"
+    _require(table, path, "system", "response", key)
     if contexts is not None:
         own = _read(contexts)
         _require(own, contexts, key, "references")
@@ -362,11 +351,11 @@ def correlate_metrics(
             resamples=0,
         )  # fmt: skip
         own = {**report.per_query, **_sentence_scores(answers, referred, tokenization, lowercase)}
-        values = {name: score.value for name, score in report.scores.items()}
-        values["word_error_rate_min"] = float(own["word_error_rate_min"].mean())
+        whole = {name: score.value for name, score in report.scores.items()}
+        whole["word_error_rate_min"] = float(own["word_error_rate_min"].mean())
         for name, some in own.items():
             by_response.setdefault(name, []).append(some)
-        for name, value in values.items():
+        for name, value in whole.items():
             by_system.setdefault(name, []).append(value)
     human = {name: scores[:, kept] for name, scores in judged.human.items()}
     generators = [at for at, name in enumerate(judged.systems) if name not in drawn]
@@ -378,8 +367,8 @@ def correlate_metrics(
         sets = {"generators": generators, **({"all": list(range(len(judged.systems)))} if drawn else {})}
         for which, some_systems in sets.items():
             means = people[some_systems].mean(axis=1)
-            for metric, values in by_system.items():
-                found = _by_system(np.array(values)[some_systems], means, resamples, seed)
+            for metric, of_systems in by_system.items():
+                found = _by_system(np.array(of_systems)[some_systems], means, resamples, seed)
                 correlations += [Correlation(metric, name, "system", which, *some) for some in found]
     values = {
         system: {

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from hf_localgan.annotation.extra import annotation_module
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.markdown import markdown_table
 
 LARGEST = 10_000_000  # queries; no study asks more
 
@@ -176,21 +176,16 @@ def power_table(
     Arguments as in `detection_power` and `queries_needed`.
     """
     most = max(queries)
-    heading = (
-        "people", *(f"{count} queries" for count in queries), f"queries for {target:.0%}",
-        f"smallest difference, {most} queries",
-    )  # fmt: skip
-    lines = [
-        f"Probability to see a difference of {abs(difference):.3f} at level {alpha:.4g}, two-sided:", "",
-        *markdown_heading(*heading),
-    ]  # fmt: skip
+    columns = ["people", *(f"{count} queries" for count in queries), f"queries for {target:.0%}"]
+    columns.append(f"smallest difference, {most} queries")
+    rows = []
     for count in people:
         powers = (f"{detection_power(difference, variance, some, count, alpha):.2f}" for some in queries)
         needed = queries_needed(difference, variance, count, target=target, alpha=alpha)
         smallest = smallest_difference(variance, most, count, target=target, alpha=alpha)
-        shown = "more than ten million" if needed is None else f"{needed}"
-        lines.append(markdown_row(str(count), *powers, shown, f"{smallest:.3f}"))
-    return "\n".join(lines) + "\n"
+        rows.append([count, *powers, "more than ten million" if needed is None else needed, f"{smallest:.3f}"])
+    title = f"Probability to see a difference of {abs(difference):.3f} at level {alpha:.4g}, two-sided:"
+    return "\n".join([title, "", *markdown_table(columns, rows, ">")]) + "\n"
 
 
 def _check_target(target: float, alpha: float):

@@ -1,6 +1,5 @@
 """Filled sheets, read back with their key and turned into scores, tests, agreement and checks of every person."""
 
-import json
 import math
 import warnings
 from collections.abc import Sequence
@@ -18,8 +17,9 @@ from hf_localgan.annotation.extra import annotation_module
 from hf_localgan.annotation.power import measured_variance, queries_needed, smallest_difference
 from hf_localgan.annotation.sheets import read_sheet
 from hf_localgan.annotation.study import CONTROL, REFERENCE, SHEETS, Study
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.evaluation.writing import write_report
 from hf_localgan.files import replacing
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import Interval, bootstrap_interval, paired_permutation_test
 
 FILES = ("annotation.json", "annotation.md", "human_scores.parquet")
@@ -125,23 +125,21 @@ class AnnotationReport:
     settings: dict[str, Any]
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON; NaN becomes null."""
-        return _plain(
-            {
-                "study": self.judgements.study.settings,
-                "systems": self.judgements.study.about,
-                "people": self.judgements.people,
-                "settings": self.settings,
-                "scores": [asdict(score) for score in self.scores],
-                "differences": [asdict(difference) for difference in self.differences],
-                "agreement": {
-                    question: {source: asdict(value) for source, value in values.items()}
-                    for question, values in self.agreements.items()
-                },
-                "people_checks": [asdict(check) for check in self.checks],
-                "plans": self.plans,
-            }
-        )
+        """For JSON, see `write_report`."""
+        return {
+            "study": self.judgements.study.settings,
+            "systems": self.judgements.study.about,
+            "people": self.judgements.people,
+            "settings": self.settings,
+            "scores": [asdict(score) for score in self.scores],
+            "differences": [asdict(difference) for difference in self.differences],
+            "agreement": {
+                question: {source: asdict(value) for source, value in values.items()}
+                for question, values in self.agreements.items()
+            },
+            "people_checks": [asdict(check) for check in self.checks],
+            "plans": self.plans,
+        }
 
     def to_markdown(self) -> str:
         """Scores, differences, agreement, checks and the table for the next annotation."""
@@ -162,104 +160,101 @@ class AnnotationReport:
         The last has a row per query and system: `query`, `references`, `system`, `response`, and the mean answer to
         each question. `hf-localgan metrics-against-people` reads it.
         """
-        folder = Path(folder)
-        files = [folder / name for name in FILES]
-        with replacing(files[0]) as path:
-            text = json.dumps(self.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
-            path.write_text(text + "\n", encoding="utf-8")
-        with replacing(files[1]) as path:
-            path.write_text(self.to_markdown(), encoding="utf-8")
-        with replacing(files[2]) as path:
+        files = write_report(folder, FILES[:2], self.to_dict(), self.to_markdown())
+        table = Path(folder) / FILES[2]
+        with replacing(table) as path:
             pyarrow.parquet.write_table(human_scores(self.judgements), path)
-        return files
+        return [*files, table]
 
     def _scores(self) -> list[str]:
-        lines = [
-            "", "## Scores", "",
-            "Share of yes: mean over queries of the mean over people. In parentheses the 95 % interval by bootstrap "
-            "over queries, then with the people drawn anew, too.", "",
-            *markdown_heading("system", *(question.name for question in self.judgements.study.questions), "queries"),
-        ]  # fmt: skip
+        rows = []
         for source in dict.fromkeys(score.source for score in self.scores):
             some = [score for score in self.scores if score.source == source]
             cells = [f"{_shown(score.interval)} {_ends(score.people_interval)}" for score in some]
-            lines.append(markdown_row(source, *cells, str(max(score.queries for score in some))))
-        return lines
+            rows.append([source, *cells, max(score.queries for score in some)])
+        columns = ["system", *(question.name for question in self.judgements.study.questions), "queries"]
+        return [
+            "", "## Scores", "",
+            "Share of yes: mean over queries of the mean over people. In parentheses the 95 % interval by bootstrap "
+            "over queries, then with the people drawn anew, too.", "", *markdown_table(columns, rows, "<>"),
+        ]  # fmt: skip
 
     def _differences(self) -> list[str]:
         if not self.differences:
             return []
-        lines = [
+        rows = [
+            [
+                row.question, f"{row.first} less {row.second}", _shown(row.interval, "+.3f"),
+                _ends(row.people_interval, "+.3f"), f"{row.p_value:.4f}", f"{row.holm:.4f}",
+            ]
+            for row in self.differences
+        ]  # fmt: skip
+        columns = ["question", "first less second", "difference", "people drawn anew", "p", "Holm"]
+        return [
             "", "## Differences", "",
             f"Paired permutation tests over queries ({self.settings['permutations']} permutations), two-sided; `Holm` "
-            "is corrected for all comparisons of the question.", "",
-            *markdown_heading("question", "first less second", "difference", "people drawn anew", "p", "Holm"),
+            "is corrected for all comparisons of the question.", "", *markdown_table(columns, rows, "<<>"),
         ]  # fmt: skip
-        for row in self.differences:
-            names = f"{row.first} less {row.second}"
-            shown = _shown(row.interval, "+.3f")
-            ends = _ends(row.people_interval, "+.3f")
-            lines.append(markdown_row(row.question, names, shown, ends, f"{row.p_value:.4f}", f"{row.holm:.4f}"))
-        return lines
 
     def _agreement(self) -> list[str]:
-        lines = [
+        rows = [
+            [
+                question, source, _number(value.yes), _shown(value.raw), _number(value.fleiss), _number(value.cohen),
+                _number(value.krippendorff), value.items, value.complete,
+            ]
+            for question, values in self.agreements.items()
+            for source, value in values.items()
+        ]  # fmt: skip
+        columns = ["question", "responses of", "yes", "raw", "Fleiss", "Cohen, mean", "Krippendorff", "items"]
+        return [
             "", "## Agreement", "",
             "Raw: share of equal pairs of answers. The coefficients take chance away, and are low at high agreement "
             "where nearly all answers are the same; an empty cell is not defined.", "",
-            *markdown_heading(
-                "question", "responses of", "yes", "raw", "Fleiss", "Cohen, mean", "Krippendorff", "items", "complete"
-            ),
+            *markdown_table([*columns, "complete"], rows, "<<>"),
         ]  # fmt: skip
-        for question, values in self.agreements.items():
-            for source, value in values.items():
-                coefficients = (_number(number) for number in (value.fleiss, value.cohen, value.krippendorff))
-                counts = (str(value.items), str(value.complete))
-                lines.append(
-                    markdown_row(question, source, _number(value.yes), _shown(value.raw), *coefficients, *counts)
-                )
-        return lines
 
     def _checks(self) -> list[str]:
-        lines = [
+        rows = [
+            [
+                check.person, check.question, _number(check.answered), _number(check.yes),
+                f"{_number(check.repeats)} of {check.repeated}" if check.repeated else "", _number(check.reference),
+                _number(check.control), _number(check.kappa),
+            ]
+            for check in self.checks
+        ]  # fmt: skip
+        columns = ["person", "question", "answered", "yes", "repeats", "references", "control", "kappa with the others"]
+        return [
             "", "## People", "",
             f"Repeats: share of equal answers to what was asked twice. Control: share of yes for {CONTROL}, which "
-            "should be near 0 for relevance.", "",
-            *markdown_heading(
-                "person", "question", "answered", "yes", "repeats", "references", "control", "kappa with the others"
-            ),
+            "should be near 0 for relevance.", "", *markdown_table(columns, rows, "<<>"),
         ]  # fmt: skip
-        for check in self.checks:
-            repeats = f"{_number(check.repeats)} of {check.repeated}" if check.repeated else ""
-            numbers = (_number(number) for number in (check.reference, check.control, check.kappa))
-            cells = (_number(check.answered), _number(check.yes), repeats, *numbers)
-            lines.append(markdown_row(check.person, check.question, *cells))
-        return lines
 
     def _plans(self) -> list[str]:
         if not self.plans:
             return []
-        people = [str(number) for number in PLANNED_PEOPLE]
-        lines = [
-            "", "## The next annotation", "",
-            "Queries with which a difference as large as the one measured is significant at .05, without correction, "
-            "in 80 % of annotations, by the number of people; from the variances measured here.", "",
-            *markdown_heading("question", "first less second", "difference", *people),
+        needed = [
+            [
+                plan["question"], f"{plan['first']} less {plan['second']}", f"{plan['difference']:+.3f}",
+                *("more than ten million" if count is None else count for count in plan["queries_needed"].values()),
+            ]
+            for plan in self.plans
         ]  # fmt: skip
-        for plan in self.plans:
-            names, needed = f"{plan['first']} less {plan['second']}", plan["queries_needed"].values()
-            cells = ("more than ten million" if count is None else str(count) for count in needed)
-            lines.append(markdown_row(plan["question"], names, f"{plan['difference']:+.3f}", *cells))
-        lines += [
-            "", "The smallest difference that is seen in 80 %, by queries, for the median of the variances:", "",
-            *markdown_heading("question", "people", *(str(count) for count in PLANNED_QUERIES)),
-        ]  # fmt: skip
+        smallest = []
         for question in dict.fromkeys(plan["question"] for plan in self.plans):
             some = [plan for plan in self.plans if plan["question"] == question]
             for count in PLANNED_PEOPLE:
                 grid = [[plan["smallest"][count][queries] for queries in PLANNED_QUERIES] for plan in some]
-                lines.append(markdown_row(question, str(count), *(f"{value:.3f}" for value in np.median(grid, axis=0))))
-        return lines
+                smallest.append([question, count, *(f"{value:.3f}" for value in np.median(grid, axis=0))])
+        people = [f"{count} people" for count in PLANNED_PEOPLE]
+        queries = [f"{count} queries" for count in PLANNED_QUERIES]
+        return [
+            "", "## The next annotation", "",
+            "Queries with which a difference as large as the one measured is significant at .05, without correction, "
+            "in 80 % of annotations, by the number of people; from the variances measured here.", "",
+            *markdown_table(["question", "first less second", "difference", *people], needed, "<<>"), "",
+            "The smallest difference that is seen in 80 %, by queries, for the median of the variances:", "",
+            *markdown_table(["question", "people", *queries], smallest, "<>"),
+        ]  # fmt: skip
 
 
 def read_judgements(folder: str | Path, sheets: Sequence[str | Path] = ()) -> Judgements:
@@ -363,7 +358,8 @@ def score_judgements(
             for source, some in answers.items()
         ]  # fmt: skip
         differences += compare_answers(answers, pairs, question.name, permutations=permutations, **drawing)
-        plans += [_plan(answers[one], answers[other], one, other, question.name) for one, other in pairs]
+        planned = (_plan(answers[one], answers[other], one, other, question.name) for one, other in pairs)
+        plans += [plan for plan in planned if plan is not None]
     agreements = {
         question.name: {
             "all": measure_agreement(judgements.answers[:, :, number], **drawing),
@@ -373,7 +369,6 @@ def score_judgements(
     }
     settings = {"against": None if all_pairs else first, "permutations": permutations, **drawing}
     scores.sort(key=lambda score: present.index(score.source))
-    plans = [plan for plan in plans if plan is not None]
     return AnnotationReport(judgements, scores, differences, agreements, _people(judgements), plans, settings)
 
 
@@ -446,8 +441,8 @@ def two_way_interval(answers: np.ndarray, *, resamples: int = 1000, level: float
     means = np.empty(resamples)
     for index in range(resamples):
         weights = np.bincount(rng.integers(people, size=people), minlength=people)
-        counts = weights @ known  # (queries,)
-        sums = weights @ filled
+        counts = np.asarray(weights @ known)  # (queries,)
+        sums = np.asarray(weights @ filled)
         drawn = rng.integers(queries, size=queries)
         drawn = drawn[counts[drawn] > 0]
         means[index] = (sums[drawn] / counts[drawn]).mean() if len(drawn) else np.nan
@@ -534,11 +529,3 @@ def _shown(interval: Interval, form: str = ".3f") -> str:
 
 def _ends(interval: Interval, form: str = ".3f") -> str:
     return "" if math.isnan(interval.low) else f"({interval.low:{form}} to {interval.high:{form}})"
-
-
-def _plain(value):
-    if isinstance(value, dict):
-        return {str(key): _plain(entry) for key, entry in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [_plain(entry) for entry in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -186,9 +186,10 @@ def _score(args: argparse.Namespace):
 def _power(args: argparse.Namespace):
     from hf_localgan.annotation import planned_variance, power_table
 
-    variance = planned_variance(*args.rates, args.kappa, args.correlation)
+    first, second = args.rates
+    variance = planned_variance(first, second, args.kappa, args.correlation)
     table = power_table(
-        args.rates[0] - args.rates[1], variance, args.queries, args.people, target=args.target,
+        first - second, variance, args.queries, args.people, target=args.target,
         alpha=args.alpha / args.comparisons,
     )  # fmt: skip
     print(table)
