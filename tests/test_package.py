@@ -242,7 +242,12 @@ def test_the_wheel_holds_the_package_its_corpus_its_metrics_and_the_licence(whee
     assert len(modules) >= 5
     defaults = {f"hf_localgan/commands/smalltalk/{path.name}" for path in (ROOT / "recipes/smalltalk").glob("*.yaml")}
     assert len(defaults) >= 6 and defaults == {name for name in names if name.endswith(".yaml")}
-    others = {"hf_localgan/py.typed", "hf_localgan/hub/templates/model_card.md.jinja", f"{info}/licenses/LICENSE"}
+    others = {
+        "hf_localgan/annotation/page.html",
+        "hf_localgan/py.typed",
+        "hf_localgan/hub/templates/model_card.md.jinja",
+        f"{info}/licenses/LICENSE",
+    }
     assert files | corpus | modules | others <= names
     assert not [name for name in names if not name.startswith(("hf_localgan/", f"{info}/"))]
     assert not [name for name in names if "__pycache__" in name or "/test_" in name]

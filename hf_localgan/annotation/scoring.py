@@ -440,9 +440,9 @@ def two_way_interval(answers: np.ndarray, *, resamples: int = 1000, level: float
     filled = np.where(known, answers, 0.0)
     means = np.empty(resamples)
     for index in range(resamples):
-        weights = np.bincount(rng.integers(people, size=people), minlength=people)
-        counts = np.asarray(weights @ known)  # (queries,)
-        sums = np.asarray(weights @ filled)
+        weights = np.bincount(rng.integers(people, size=people), minlength=people)[None, :]
+        counts = (weights @ known)[0]  # (queries,)
+        sums = (weights @ filled)[0]
         drawn = rng.integers(queries, size=queries)
         drawn = drawn[counts[drawn] > 0]
         means[index] = (sums[drawn] / counts[drawn]).mean() if len(drawn) else np.nan
