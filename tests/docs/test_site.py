@@ -46,7 +46,7 @@ def test_the_overview_of_the_api_leads_to_every_public_name(site):
 
 def test_settings_show_their_help_and_their_default(site):
     text = unescape(re.sub(r"<[^>]+>", "", site.text("api/trainers/")))
-    assert "Of relu(delta_alpha). 1 in the paper, 10 in its code." in text
+    assert "Weight of the radial term, relu(delta_alpha), in the generator's loss." in text
     assert "metadata=" not in text
     groups = unescape(re.sub(r"<[^>]+>", "", site.text("api/recipes/")))
     assert "Name of the configuration of a data set on the Hub." in groups
