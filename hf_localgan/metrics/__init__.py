@@ -1,5 +1,6 @@
 """Metrics of generated responses: plain functions, `evaluate` modules on top (`load`), reports and paired tests."""
 
+from hf_localgan.metrics.alignment import attention_forward, attention_peak
 from hf_localgan.metrics.checks import warn_of_script
 from hf_localgan.metrics.comparison import BootstrapTest, Comparison, bleu_difference, compare_systems
 from hf_localgan.metrics.diversity import (
@@ -66,12 +67,12 @@ from hf_localgan.metrics.overlap import (
     sentence_bleu,
     word_error_rate,
 )
+from hf_localgan.metrics.phone_alignment import PhoneConfusions, align_phones, phone_confusions
 from hf_localgan.metrics.report import Score, ScoreReport, score_references, score_responses
 from hf_localgan.metrics.signature import Signature, references_setting
 from hf_localgan.metrics.tokens import TOKENIZATIONS, metric_tokens
 
 __all__ = [
-    "TOKENIZATIONS",
     "BleuScore",
     "BleuStatistics",
     "BootstrapTest",
@@ -85,12 +86,17 @@ __all__ = [
     "LocalCoverage",
     "NgramCounts",
     "PairedTest",
+    "PhoneConfusions",
     "Score",
     "ScoreReport",
     "SecondOrderGap",
     "Signature",
     "Stability",
+    "TOKENIZATIONS",
     "WordTable",
+    "align_phones",
+    "attention_forward",
+    "attention_peak",
     "bleu",
     "bleu_difference",
     "bootstrap_interval",
@@ -103,8 +109,8 @@ __all__ = [
     "distinct_response_share",
     "embedding_average",
     "embedding_scores",
-    "equal_rows",
     "entropy_n",
+    "equal_rows",
     "gap_by_size",
     "gap_by_spread",
     "greedy_matching",
@@ -125,6 +131,7 @@ __all__ = [
     "paired_bootstrap",
     "paired_permutation_test",
     "perplexity",
+    "phone_confusions",
     "phone_error_rate",
     "recall_at_one",
     "reference_radius",

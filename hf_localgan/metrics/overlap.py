@@ -11,8 +11,10 @@ from hf_localgan.metrics.checks import (
     require_texts,
     warn_of_script,
 )
+from hf_localgan.metrics.phone_alignment import align_phones, count_edits
 from hf_localgan.metrics.signature import Signature, references_setting
 from hf_localgan.metrics.tokens import metric_tokens
+from hf_localgan.phones import SILENCE, fold_phones
 
 
 @dataclass(frozen=True)
@@ -180,19 +182,40 @@ class ErrorRate:
 
 
 def phone_error_rate(
-    generations: Sequence[str | Sequence[str]], references: Sequence[str | Sequence[str]]
+    generations: Sequence[str | Sequence[str]],
+    references: Sequence[str | Sequence[str]],
+    *,
+    fold: str = "none",
+    silence: str = "counted",
 ) -> ErrorRate:
     """PER: edits between phone sequences over the number of reference phones, as jiwer aligns them.
 
     Args:
         generations: one sequence of phones per query; a string is split at white space.
         references: likewise, one per query. An empty one adds its insertions to the edits and nothing to the length.
+        fold: classes that both sides are brought to first, see `hf_localgan.phones.fold_phones`: `"timit39"` is the
+            custom of TIMIT.
+        silence: `"counted"`: `sil` is a phone like others. `"optional"`: a `sil` of a reference may be left out without
+            an edit, as Kaldi's recipe scores TIMIT, which makes the rate lower; it is counted among the reference's
+            phones all the same.
 
     Raises:
-        ValueError: for unequal numbers of queries, for phones that contain white space, and where all references
-            together are empty, for the rate is then undefined (jiwer returns the number of insertions there).
+        ValueError: for unequal numbers of queries, for phones that contain white space or that `fold` does not know,
+            and where all references together are empty, for the rate is then undefined (jiwer returns the number of
+            insertions there).
     """
-    return _error_rate(generations, references, Signature("per", {"tok": "phones", "N": len(references)}))
+    if silence not in ("counted", "optional"):
+        raise ValueError(f'`silence` must be "counted" or "optional", got {silence!r}.')
+    require_equal_lengths(generations=generations, references=references)
+    settings = {"tok": "phones"} | ({} if fold == "none" else {"fold": fold})
+    signature = Signature("per", {**settings, "sil": silence, "N": len(references)})
+    if fold != "none":
+        sides = (generations, references)
+        generations, references = ([fold_phones(_joined(one).split(), fold) for one in side] for side in sides)
+    if silence == "counted":
+        return _error_rate(generations, references, signature)
+    generations, references = ([_joined(one).split() for one in side] for side in (generations, references))
+    return _optional_error_rate(generations, references, signature)
 
 
 def word_error_rate(
@@ -240,6 +263,19 @@ def _error_rate(generations, references, signature: Signature) -> ErrorRate:
         reference_tokens=lengths,
         signature=str(signature),
     )
+
+
+def _optional_error_rate(generations, references, signature: Signature) -> ErrorRate:
+    lengths = np.array([len(one) for one in references], dtype=np.int64)
+    if not lengths.sum():
+        raise ValueError("All `references` are empty: an error rate counts edits per reference token, and has none.")
+    pairs = zip(references, generations, strict=True)
+    counts = np.array([count_edits(align_phones(*pair, optional={SILENCE}), {SILENCE}) for pair in pairs])
+    substitutions, deletions, insertions = counts.sum(axis=0).tolist()
+    return ErrorRate(
+        rate=float(counts.sum() / lengths.sum()), substitutions=substitutions, deletions=deletions,
+        insertions=insertions, edits=counts.sum(axis=1), reference_tokens=lengths, signature=str(signature),
+    )  # fmt: skip
 
 
 def _chunk_edits(chunk) -> int:

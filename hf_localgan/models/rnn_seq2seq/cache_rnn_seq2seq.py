@@ -56,8 +56,9 @@ class RecurrentCache(Cache):
     """Cache of a recurrent decoder: constant size, whatever the length so far.
 
     Holds `state`, shape `(batch, layers, state_tensors, hidden_size)`; where the model has them also `fed`, the last
-    attentional vector, shape `(batch, readout_size)`, and `keys`, the projected keys of additive attention, shape
-    `(batch, source_time, hidden_size)`.
+    attentional vector, shape `(batch, readout_size)`, `keys`, the projected keys of additive attention, shape
+    `(batch, source_time, hidden_size)`, and `alignment`, the last weights of location-aware attention, shape
+    `(batch, source_time)`.
     """
 
     def __init__(self):

@@ -53,6 +53,7 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
     model_type = "rnn_seq2seq"
     keys_to_ignore_at_inference = ["past_key_values"]
     attribute_map = {"num_hidden_layers": "decoder_layers"}
+    attentions = ATTENTIONS  # that can be chosen
 
     vocab_size: int = 40_000
     encoder_vocab_size: int | None = None
@@ -83,7 +84,7 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
     def __post_init__(self, **kwargs):
         for name, accepted in (
             ("cell_type", CELL_TYPES),
-            ("attention", ATTENTIONS),
+            ("attention", self.attentions),
             ("attention_position", ATTENTION_POSITIONS),
             ("bridge", BRIDGES),
         ):
@@ -100,11 +101,7 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         for name in ("dropout", "embedding_dropout", "output_dropout"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is a probability below 1, got {getattr(self, name)}.")
-        if self.bidirectional and self.hidden_size % 2:
-            raise ValueError(
-                "`hidden_size` must be even for a bidirectional encoder (half of it per direction), "
-                f"got {self.hidden_size}."
-            )
+        self._check_directions()
         if self.attention == "none" and (self.input_feeding or self.attention_position == "before"):
             raise ValueError(
                 '`input_feeding` and `attention_position="before"` need an attention; `attention` is "none". '
@@ -118,6 +115,13 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
                 "target tokens. Set `share_embeddings=False`."
             )
         super().__post_init__(**kwargs)
+
+    def _check_directions(self):
+        if self.bidirectional and self.hidden_size % 2:
+            raise ValueError(
+                "`hidden_size` must be even for a bidirectional encoder (half of it per direction), "
+                f"got {self.hidden_size}."
+            )
 
     @property
     def state_tensors(self) -> int:

@@ -205,35 +205,48 @@ def _dropout(dropout: nn.Dropout, hidden: Tensor | PackedSequence) -> Tensor | P
 class RnnSeq2SeqAttention(nn.Module):
     """Scores the encoder's states against a decoder state and averages them.
 
-    dot: `q' m`; general: `q' W m` (Luong et al. 2015, Eq. 8); additive: `v' tanh(W q + U m)` (Bahdanau et al. 2015).
+    dot: `q' m`; general: `q' W m` (Luong et al. 2015, Eq. 8); additive: `v' tanh(W q + U m)` (Bahdanau et al. 2015);
+    location: `v' tanh(W q + U m + F f)`, `f` the last step's weights after a convolution (Chorowski et al. 2015), which
+    tells places of equal content apart.
     """
 
-    def __init__(self, kind: str, size: int):
+    def __init__(self, kind: str, size: int, filters: int = 10, width: int = 31):
         super().__init__()
         self.kind = kind
-        if kind in ("general", "additive"):
-            self.query = nn.Linear(size, size, bias=kind == "additive")
-        if kind == "additive":
+        self.adds = kind in ("additive", "location")
+        if kind == "general" or self.adds:
+            self.query = nn.Linear(size, size, bias=self.adds)
+        if self.adds:
             self.key = nn.Linear(size, size, bias=False)
             self.score = nn.Linear(size, 1, bias=False)
+        if kind == "location":
+            self.neighbours = nn.Conv1d(1, filters, width, padding=width // 2, bias=False)
+            self.location = nn.Linear(filters, size, bias=False)
 
     def project_keys(self, memory: Tensor) -> Tensor | None:
-        """What additive attention needs of the memory once per source, shape `(batch, source_time, hidden)`."""
-        return self.key(memory) if self.kind == "additive" else None
+        """What additive scores need of the memory once per source, shape `(batch, source_time, hidden)`."""
+        return self.key(memory) if self.adds else None
 
-    def forward(self, query: Tensor, memory: Tensor, keys: Tensor | None, mask: Tensor | None):
+    def forward(
+        self, query: Tensor, memory: Tensor, keys: Tensor | None, mask: Tensor | None, alignment: Tensor | None = None
+    ):
         """Attends from each of `time` queries.
 
         Args:
-            query: shape `(batch, time, hidden)`.
+            query: shape `(batch, time, hidden)`; `time` is 1 for location-aware attention.
             memory: the encoder's states, shape `(batch, source_time, hidden)`.
             keys: `project_keys(memory)`.
             mask: true at tokens, shape `(batch, source_time)`, or `None`.
+            alignment: the weights of the step before, shape `(batch, source_time)`, which only location-aware attention
+                reads; `None` at the first step.
 
         Returns:
             The contexts, shape `(batch, time, hidden)`, and the weights, shape `(batch, time, source_time)`.
         """
-        if self.kind == "additive":
+        if self.adds:
+            if self.kind == "location" and alignment is not None:
+                around = self.neighbours(alignment[:, None].to(keys.dtype)).transpose(1, 2)
+                keys = keys + self.location(around)
             scores = self.score(torch.tanh(self.query(query)[:, :, None] + keys[:, None])).squeeze(-1)
         else:
             scores = torch.bmm(self.query(query) if self.kind == "general" else query, memory.transpose(1, 2))
@@ -284,7 +297,10 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             cell(hidden_size if layer else input_size, hidden_size, batch_first=True)
             for layer in range(config.decoder_layers)
         )
-        self.attention = RnnSeq2SeqAttention(config.attention, hidden_size) if attends else None
+        self.attention = (
+            RnnSeq2SeqAttention(config.attention, hidden_size, **self._location(config)) if attends else None
+        )
+        self.looks_back = config.attention == "location"
         self.bridge = (
             nn.Linear(hidden_size * config.state_tensors, hidden_size * config.state_tensors)
             if config.bridge == "dense"
@@ -294,6 +310,12 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         # The attentional vector tanh(Wc [h; context]) of Luong et al. 2015, Eq. 5.
         self.readout = nn.Linear(hidden_size * (2 if attends else 1), self.readout_size, bias=False)
         self.post_init()
+
+    @staticmethod
+    def _location(config: RnnSeq2SeqConfig) -> dict[str, int]:
+        if config.attention != "location":
+            return {}
+        return {"filters": config.location_filters, "width": config.location_width}
 
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
@@ -394,13 +416,17 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         embedded = self.embedding_dropout(inputs_embeds)  # (batch, time, embedding)
         skipped = self._skipped_steps(attention_mask, time, keeps_state=cache is not None)
 
-        if self.attends_first or self.config.input_feeding or skipped is not None:
-            outputs, layer_outputs, weights, state, fed = self._step_by_step(embedded, state, fed, memory, skipped)
+        alignment = cache.get("alignment") if cache is not None else None
+        if self.attends_first or self.config.input_feeding or self.looks_back or skipped is not None:
+            outputs, layer_outputs, weights, state, fed, alignment = self._step_by_step(
+                embedded, state, fed, alignment, memory, skipped
+            )
         else:
             layer_outputs, state = self._run_layers(embedded, state)
             outputs, weights = self._attend_and_read_out(layer_outputs[-1], memory)
         if cache is not None:
-            cache.advance(time, state=state, fed=fed if self.config.input_feeding else None, keys=keys)
+            carried = {"fed": fed if self.config.input_feeding else None, "keys": keys}
+            cache.advance(time, state=state, alignment=alignment if self.looks_back else None, **carried)
 
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
         with_weights = self.config.output_attentions if output_attentions is None else output_attentions
@@ -438,39 +464,56 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         tensors = tuple(tensor.contiguous()[None] for tensor in state.unbind(1))
         return tensors if len(tensors) == 2 else tensors[0]
 
-    def _attend_and_read_out(self, top: Tensor, memory, context: Tensor | None = None):
+    def _attend_and_read_out(self, top: Tensor, memory, context: Tensor | None = None, alignment: Tensor | None = None):
         if self.attention is None:
             return self.readout(top), None
         weights = None
         if context is None:
-            context, weights = self.attention(top, *memory)
+            context, weights = self.attention(top, *memory, alignment)
         return torch.tanh(self.readout(torch.cat((top, context), dim=-1))), weights
 
-    def _step_by_step(self, embedded: Tensor, state: Tensor, fed: Tensor | None, memory, skipped: Tensor | None):
-        """The loop over time, for attention before the cell, input feeding, and targets with padding inside."""
+    def _step_by_step(
+        self,
+        embedded: Tensor,
+        state: Tensor,
+        fed: Tensor | None,
+        alignment: Tensor | None,
+        memory,
+        skipped: Tensor | None,
+    ):
+        """The loop over time, for what reads the step before (attention before the cell, location-aware attention,
+        input feeding) and for targets with padding inside."""
         if fed is None:
             fed = embedded.new_zeros(len(embedded), self.readout_size)
+        if alignment is None and self.looks_back:
+            alignment = embedded.new_zeros(memory[0].shape[:2])
         outputs, layer_outputs, all_weights = [], [], []
         for step in range(embedded.shape[1]):
             inputs, context, weights = [embedded[:, step : step + 1]], None, None
             if self.attends_first:
-                context, weights = self.attention(state[:, -1, :1], *memory)  # asked by the top layer's last `h`
+                context, weights = self.attention(
+                    state[:, -1, :1], *memory, alignment
+                )  # asked by the top layer's last `h`
                 inputs.append(context)
             if self.config.input_feeding:
                 inputs.append(fed[:, None])
             layers, new_state = self._run_layers(torch.cat(inputs, dim=-1), state)
-            output, after_weights = self._attend_and_read_out(layers[-1], memory, context)
+            output, after_weights = self._attend_and_read_out(layers[-1], memory, context, alignment)
+            weights = after_weights if weights is None else weights
             new_fed = output[:, 0]
+            new_alignment = weights[:, 0] if self.looks_back else None
             if skipped is not None:
                 new_state = torch.where(skipped[:, step, None, None, None], state, new_state)
                 new_fed = torch.where(skipped[:, step, None], fed, new_fed)
-            state, fed = new_state, new_fed
+                if self.looks_back:
+                    new_alignment = torch.where(skipped[:, step, None], alignment, new_alignment)
+            state, fed, alignment = new_state, new_fed, new_alignment
             outputs.append(output)
             layer_outputs.append(layers)
-            all_weights.append(after_weights if weights is None else weights)
+            all_weights.append(weights)
         weights = None if all_weights[0] is None else torch.cat(all_weights, dim=1)
         layer_outputs = [torch.cat(steps, dim=1) for steps in zip(*layer_outputs, strict=True)]
-        return torch.cat(outputs, dim=1), layer_outputs, weights, state, fed
+        return torch.cat(outputs, dim=1), layer_outputs, weights, state, fed, alignment
 
 
 __all__ = ["RnnSeq2SeqDecoder", "RnnSeq2SeqEncoder", "RnnSeq2SeqEncoderOutput", "RnnSeq2SeqPreTrainedModel"]

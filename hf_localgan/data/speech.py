@@ -1,0 +1,458 @@
+"""Utterances: sound with its transcript, one contract of columns for every source, checked where the data comes in."""
+
+import copy
+import os
+import warnings
+import zlib
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, Value, load_dataset
+from datasets import Sequence as ListOf
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from transformers import PreTrainedTokenizerFast
+
+from hf_localgan.data.audio import SILENT, read_audio
+from hf_localgan.data.sources import open_splits
+from hf_localgan.data.tokenization import SPECIAL_TOKENS
+from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor, RnnSpeechProcessor
+from hf_localgan.phones import PHONE_SETS, to_phone_set
+
+AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au")
+ROLES = ("audio", "text", "phones", "speaker", "id", "sampling_rate")
+# What is wrong with an utterance; the first that holds is counted.
+PROBLEMS = (
+    "missing file",
+    "unreadable sound",
+    "another sampling rate than stated",
+    "silence",
+    "too short",
+    "too long",
+    "no transcript",
+)
+ADVICE = {
+    "missing file": "Put the files where the paths point, or give `root`.",
+    "another sampling rate than stated": "Correct the `sampling_rate` column, or leave it out.",
+    "too long": "Raise `max_seconds`, or cut the recordings.",
+}
+FOUND = Features(
+    {
+        "id": Value("string"),
+        "audio": {"bytes": Value("binary"), "path": Value("string")},
+        "text": Value("string"),
+        "phones": ListOf(Value("string")),
+        "speaker": Value("string"),
+        "seconds": Value("float32"),
+        "key": Value("int64"),
+        "problem": Value("string"),
+        "detail": Value("string"),
+    }
+)
+
+
+@dataclass
+class SpeechSplit:
+    """Counts of one split: rows read, utterances kept, hours, speakers, and how many each problem took out."""
+
+    rows: int
+    utterances: int
+    hours: float
+    speakers: int
+    removed: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class SpeechReport:
+    """What `load_speech` read, kept and left out."""
+
+    splits: dict[str, SpeechSplit]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain numbers and names, for a JSON file."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        lines = []
+        for name, split in self.splits.items():
+            removed = "".join(f", {count:,} left out: {problem}" for problem, count in split.removed.items())
+            lines.append(
+                f"{name}: {split.utterances:,} utterances of {split.rows:,}, {60 * split.hours:.1f} minutes, "
+                f"{split.speakers:,} speakers{removed}"
+            )
+        return "\n".join(lines)
+
+
+class Speech(Mapping):
+    """Utterances by split: rows of `id`, `audio`, `text`, `phones`, `speaker`, `seconds` and `key`.
+
+    Attributes:
+        report (`SpeechReport`): what was read, kept and left out.
+    """
+
+    def __init__(self, splits: dict[str, Dataset], report: SpeechReport):
+        self._splits, self.report = splits, report
+
+    def __getitem__(self, split: str) -> Dataset:
+        if split not in self._splits:
+            raise ValueError(f"There is no split `{split}` (found: {', '.join(f'`{name}`' for name in self._splits)}).")
+        return self._splits[split]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._splits)
+
+    def __len__(self) -> int:
+        return len(self._splits)
+
+    def __repr__(self) -> str:
+        return f"Speech({', '.join(f'{name}: {len(rows):,}' for name, rows in self._splits.items())})"
+
+
+def load_speech(
+    source,
+    name: str | None = None,
+    *,
+    columns: Mapping[str, str] | None = None,
+    splits: Sequence[str] | Mapping[str, str] | None = None,
+    sampling_rate: int = 16_000,
+    min_seconds: float = 0.1,
+    max_seconds: float = 30.0,
+    root: str | os.PathLike | None = None,
+    on_bad: Literal["error", "drop"] = "error",
+    revision: str | None = None,
+    **options,
+) -> Speech:
+    """Reads utterances and checks every one: its sound is decoded once, whatever its format.
+
+    Args:
+        source: the id of a data set on the Hub, a folder with files named for their splits (`train.parquet`, ...), one
+            file, a folder of sound files with `metadata.csv` or `metadata.jsonl` as `datasets` reads it, a dict of
+            split to file, or a `DatasetDict` or `Dataset`.
+        name: configuration of a Hub data set.
+        columns: which column holds what, such as `{"audio": "file", "text": "sentence"}`. By default `audio`, `text`,
+            `phones`, `speaker`, `id` and `sampling_rate`; only `audio` and one of `text` and `phones` are needed.
+            `audio` holds paths, bytes, or both as data sets of sound do; `phones` a list or a text with spaces.
+        splits: which splits to take, or a mapping of their new names to their names in the source. By default all.
+        sampling_rate: in Hz, what `encode_speech` will resample to; a shorter sound is judged by its own rate.
+        min_seconds, max_seconds: shorter and longer utterances are bad.
+        root: folder that relative paths begin at; by default that of `source`, where it is a folder or a file.
+        on_bad: an utterance with a problem (see `PROBLEMS`) is an error, or is left out with a counted warning.
+        revision: branch, tag or commit of a Hub data set.
+        options: further arguments of `datasets.load_dataset`.
+
+    Returns:
+        The splits. `key` is a check sum of the sound as it lies in the source; draws of RAML are keyed by it, so that
+        no augmentation of features changes them.
+
+    Raises:
+        ValueError: for missing columns, bad utterances where they are an error, and a split without any utterance.
+        ImportError: without soundfile.
+    """
+    if on_bad not in ("error", "drop"):
+        raise ValueError(f'`on_bad` must be "error" or "drop", got {on_bad!r}.')
+    if not 0 <= min_seconds < max_seconds:
+        raise ValueError(f"`min_seconds` must be below `max_seconds`, got {min_seconds} and {max_seconds}.")
+    opened = _chosen(_open(source, name, revision, options), splits)
+    if root is None and isinstance(source, (str, os.PathLike)) and Path(source).expanduser().exists():
+        path = Path(source).expanduser()
+        root = path if path.is_dir() else path.parent
+    kept, report = {}, SpeechReport({})
+    for split, rows in opened.items():
+        if isinstance(rows, IterableDataset):
+            raise ValueError(f"Split `{split}` is streamed; speech is read whole. Leave out `streaming`.")
+        roles = _roles(split, rows, columns)
+        rows = _undecoded(rows, roles["audio"])
+        look = partial(_look, roles=roles, root=None if root is None else str(root), limits=(min_seconds, max_seconds))
+        found = rows.map(
+            look, with_indices=True, remove_columns=rows.column_names, features=FOUND, desc=f"Reading {split}"
+        )
+        kept[split], report.splits[split] = _judge(split, found, on_bad)
+    return Speech(kept, report)
+
+
+def encode_speech(
+    dataset: Dataset,
+    processor: RnnSpeechProcessor,
+    *,
+    target: Literal["phones", "text"] = "phones",
+    phone_set: str | None = None,
+    num_proc: int | None = None,
+) -> Dataset:
+    """Features and labels of utterances, for a speech model.
+
+    Means and deviations of `processor.feature_extractor` must be known, see `fit_features`. With its `normalization`
+    "speaker", speakers that it does not know are normalised by their own utterances in `dataset`.
+
+    Args:
+        dataset: a split of `load_speech`.
+        processor: extractor and tokenizer; sound of another rate than the extractor's is resampled.
+        target: what the labels are of.
+        phone_set: the inventory that phones are written in first, a name of `PHONE_SETS`; by default as they are.
+        num_proc: processes to compute features with.
+
+    Returns:
+        Columns `input_features` (arrays of shape `(frames, features)`), `labels` (lists of ids with the end token),
+        `length` (frames, for batches of like length), `key`, `id`, `speaker`.
+
+    Raises:
+        ValueError: if the split has no such target, and for labels with unknown tokens.
+    """
+    extractor, tokenizer = processor.feature_extractor, processor.tokenizer
+    raw = extract_features(dataset, extractor, num_proc=num_proc)
+    if extractor.normalization == "speaker":
+        extractor = _with_speakers(extractor, raw)
+    encode = partial(_encode, extractor=extractor, tokenizer=tokenizer, target=target, phone_set=phone_set)
+    columns = [name for name in raw.column_names if name not in ("key", "id", "speaker")]
+    encoded = raw.map(encode, with_indices=True, remove_columns=columns, desc="Encoding speech", writer_batch_size=64)
+    return encoded.with_format("numpy", columns=["input_features"], output_all_columns=True)
+
+
+def extract_features(dataset: Dataset, extractor: LogMelFeatureExtractor, num_proc: int | None = None) -> Dataset:
+    """The same rows with `features` that are not normalised instead of `audio`; computed once, for they are cached."""
+    settings = {**extractor.to_dict(), "mean": None, "std": None, "speaker_statistics": None, "normalization": "none"}
+    names = ("num_mel_filters", "sampling_rate", "frame_length_ms", "frame_shift_ms", "preemphasis", "energy")
+    plain = {name: settings[name] for name in (*names, "differences", "normalization")}
+    raw = dataset.map(
+        partial(_extract, settings=plain), remove_columns=["audio"], num_proc=num_proc, desc="Computing features",
+        writer_batch_size=64,
+    )  # fmt: skip
+    return raw.with_format("numpy", columns=["features"], output_all_columns=True)
+
+
+def fit_features(dataset: Dataset, extractor: LogMelFeatureExtractor, num_proc: int | None = None):
+    """Sets means and deviations of an extractor to those of a training split; returns the extractor.
+
+    Args:
+        dataset: a split of `load_speech`.
+        extractor: is changed.
+        num_proc: processes to compute features with.
+    """
+    raw = extract_features(dataset, extractor, num_proc=num_proc)
+    speakers = raw["speaker"] if extractor.normalization == "speaker" else None
+    return extractor.fit((row["features"] for row in raw), speakers)
+
+
+def phone_tokenizer(phones: str | Sequence[str]) -> PreTrainedTokenizerFast:
+    """A tokenizer of phones that are separated by spaces; an encoding ends with `</s>`.
+
+    Args:
+        phones: the name of an inventory (`PHONE_SETS`), or its symbols.
+
+    Returns:
+        Ids 0 to 3 are `<pad>`, `<s>`, `</s>`, `<unk>`, the phones follow in the order of the inventory.
+
+    Raises:
+        ValueError: for an unknown name, and symbols with spaces or twice.
+    """
+    if isinstance(phones, str):
+        if phones not in PHONE_SETS:
+            raise ValueError(f"`phones` must be one of {', '.join(PHONE_SETS)}, or a list of symbols, got {phones!r}.")
+        phones = PHONE_SETS[phones]
+    symbols = [*SPECIAL_TOKENS.values(), *phones]
+    wrong = [symbol for symbol, count in Counter(symbols).items() if count > 1 or symbol.split() != [symbol]]
+    if wrong:
+        raise ValueError(f"Phones must differ and be free of spaces, got {', '.join(map(repr, wrong[:10]))}.")
+    unknown, end = SPECIAL_TOKENS["unk_token"], SPECIAL_TOKENS["eos_token"]
+    tokenizer = Tokenizer(models.WordLevel({symbol: i for i, symbol in enumerate(symbols)}, unk_token=unknown))
+    tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()  # others would cut `h#` and `ax-h`
+    tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, symbols.index(end))]
+    )
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, clean_up_tokenization_spaces=False, padding_side="right",
+        model_input_names=["input_ids", "attention_mask"], **SPECIAL_TOKENS,
+    )  # fmt: skip
+
+
+# ---- reading ----
+
+
+def _open(source, name, revision, options) -> dict[str, Dataset]:
+    path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
+    if path is not None and path.is_dir() and _holds_sound(path):
+        loaded = load_dataset("audiofolder", data_dir=str(path), **options)
+        return dict(loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
+    return open_splits(source, name, revision=revision, **options)
+
+
+def _holds_sound(folder: Path) -> bool:
+    """Whether it has a table of metadata that lies among sound files, at its top or in a folder for each split."""
+    places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
+    return any((place / f"metadata.{ending}").is_file() for place in places for ending in ("csv", "jsonl", "parquet"))
+
+
+def _chosen(opened: dict, splits) -> dict:
+    if splits is None:
+        return opened
+    wanted = dict(splits) if isinstance(splits, Mapping) else {split: split for split in splits}
+    missing = sorted(set(wanted.values()) - set(opened))
+    if missing:
+        raise ValueError(
+            f"There is no split {', '.join(f'`{split}`' for split in missing)} (found: "
+            f"{', '.join(f'`{split}`' for split in opened)})."
+        )
+    return {new: opened[old] for new, old in wanted.items()}
+
+
+def _roles(split: str, rows: Dataset, columns: Mapping[str, str] | None) -> dict[str, str]:
+    """The column of each role that there is one for."""
+    columns = dict(columns or {})
+    unknown = sorted(set(columns) - set(ROLES))
+    if unknown:
+        raise ValueError(f"`columns` knows {', '.join(ROLES)}, got {', '.join(unknown)}.")
+    found = ", ".join(f"`{name}`" for name in rows.column_names)
+    for role, column in columns.items():
+        if column not in rows.column_names:
+            raise ValueError(f"Split `{split}` has no column `{column}` for `{role}` (found: {found}).")
+    roles = {role: columns.get(role, role) for role in ROLES}
+    roles = {role: column for role, column in roles.items() if column in rows.column_names}
+    if "audio" not in roles:
+        raise ValueError(
+            f"Split `{split}` has no `audio` column (found: {found}). Name it by `columns`, such as "
+            'columns={"audio": "file"}.'
+        )
+    if not {"text", "phones"} & set(roles):
+        raise ValueError(
+            f"Split `{split}` has sound but neither `text` nor `phones` (found: {found}). Name the transcript by "
+            '`columns`, such as columns={"text": "sentence"}.'
+        )
+    return roles
+
+
+def _undecoded(rows: Dataset, audio: str) -> Dataset:
+    """The rows with sound as bytes and path, whatever decodes it elsewhere."""
+    return rows.cast_column(audio, Audio(decode=False)) if isinstance(rows.features[audio], Audio) else rows
+
+
+def _look(row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root: str | None, limits) -> dict[str, Any]:
+    """One utterance in the package's columns, with what is wrong with it."""
+    value = {role: row[column] for role, column in roles.items()}
+    phones = value.get("phones")
+    phones = phones.split() if isinstance(phones, str) else list(phones or [])
+    text = value.get("text")
+    name = value.get("id")
+    found = {
+        "id": str(index if name is None else name), "audio": {"bytes": None, "path": None}, "text": text,
+        "phones": phones, "speaker": None if value.get("speaker") is None else str(value["speaker"]), "seconds": 0.0,
+        "key": 0, "problem": None, "detail": None,
+    }  # fmt: skip
+    try:
+        content = _content(value["audio"], root)
+        samples, rate = read_audio(content)
+    except FileNotFoundError as error:
+        return {**found, "problem": "missing file", "detail": str(error)}
+    except ValueError as error:
+        return {**found, "problem": "unreadable sound", "detail": str(error)}
+    found["audio"] = content
+    found["key"] = zlib.crc32(content["bytes"])
+    found["seconds"] = len(samples) / rate
+    stated, peak = value.get("sampling_rate"), float(np.abs(samples).max(initial=0.0))
+    detail = {
+        "another sampling rate than stated": (
+            stated is not None and int(stated) != rate, f"{stated} Hz stated, {rate} Hz in the sound"
+        ),
+        "silence": (peak < SILENT, f"peak {peak:.1e}"),
+        "too short": (found["seconds"] < limits[0], f"{found['seconds']:.2f} s, at least {limits[0]:g} s"),
+        "too long": (found["seconds"] > limits[1], f"{found['seconds']:.1f} s, at most {limits[1]:g} s"),
+        "no transcript": (not phones and not (text or "").strip(), "neither text nor phones"),
+    }  # fmt: skip
+    problem = next((name for name in PROBLEMS if detail.get(name, (False,))[0]), None)
+    return {**found, "problem": problem, "detail": None if problem is None else detail[problem][1]}
+
+
+def _content(audio: Any, root: str | None) -> dict[str, Any]:
+    """The whole file as bytes, and its path; arrays become the bytes of a WAV file."""
+    if isinstance(audio, Mapping) and audio.get("array") is not None:
+        import io
+
+        from hf_localgan.data.audio import require_soundfile
+
+        samples, rate = read_audio(audio)
+        file = io.BytesIO()
+        require_soundfile().write(file, samples, rate, format="WAV", subtype="FLOAT")
+        return {"bytes": file.getvalue(), "path": audio.get("path")}
+    if isinstance(audio, Mapping):
+        content, path = audio.get("bytes"), audio.get("path")
+    else:
+        content, path = (audio, None) if isinstance(audio, bytes) else (None, audio)
+    if content is None:
+        if path is None:
+            raise ValueError("the cell is empty")
+        place = Path(path).expanduser()
+        place = place if place.is_absolute() or root is None else Path(root) / place
+        if not place.is_file():
+            raise FileNotFoundError(f'There is no sound file "{place}".')
+        content = place.read_bytes()
+    return {"bytes": content, "path": path}
+
+
+def _judge(split: str, found: Dataset, on_bad: str) -> tuple[Dataset, SpeechSplit]:
+    problems = found["problem"][:]
+    bad = [index for index, problem in enumerate(problems) if problem is not None]
+    counts = Counter(problem for problem in problems if problem is not None)
+    if bad:
+        told = "; ".join(_told(problem, found, problems) for problem in PROBLEMS if counts[problem])
+        message = f"Split `{split}`: {told}. Rows are counted from 0."
+        if on_bad == "error":
+            advice = " ".join(ADVICE[problem] for problem in PROBLEMS if counts[problem] and problem in ADVICE)
+            raise ValueError(f'{message} {advice}{" " * bool(advice)}on_bad="drop" leaves these utterances out.')
+        warnings.warn(f"{message} They are left out.", stacklevel=3)
+        found = found.select([index for index, problem in enumerate(problems) if problem is None])
+    kept = found.remove_columns(["problem", "detail"])
+    if not len(kept):
+        raise ValueError(f"Split `{split}` has no utterance left of {len(problems):,}.")
+    speakers = {speaker for speaker in kept["speaker"] if speaker is not None}
+    hours = float(np.sum(kept["seconds"][:])) / 3600
+    removed = {problem: counts[problem] for problem in PROBLEMS if counts[problem]}
+    return kept, SpeechSplit(len(problems), len(kept), hours, len(speakers), removed)
+
+
+def _told(problem: str, found: Dataset, problems: Sequence[str | None]) -> str:
+    rows = [index for index, name in enumerate(problems) if name == problem]
+    first = ", ".join(f"row {index} ({found[index]['detail']})" for index in rows[:3])
+    return f"{len(rows):,} with {problem}: {first}{', ...' if len(rows) > 3 else ''}"
+
+
+# ---- encoding ----
+
+
+def _extract(row: Mapping[str, Any], *, settings: Mapping[str, Any]) -> dict[str, Any]:
+    extractor = _extractor(**settings)
+    samples, _ = read_audio(row["audio"], extractor.sampling_rate)
+    return {"features": extractor.extract(samples).numpy()}
+
+
+@lru_cache(maxsize=4)
+def _extractor(**settings) -> LogMelFeatureExtractor:
+    return LogMelFeatureExtractor(**settings)
+
+
+def _with_speakers(extractor: LogMelFeatureExtractor, raw: Dataset) -> LogMelFeatureExtractor:
+    here = copy.deepcopy(extractor).fit((row["features"] for row in raw), [s or "" for s in raw["speaker"]])
+    known = {**here.speaker_statistics, **extractor.speaker_statistics}
+    here.mean, here.std, here.speaker_statistics = extractor.mean, extractor.std, known
+    return here
+
+
+def _encode(row: Mapping[str, Any], index: int, *, extractor, tokenizer, target: str, phone_set: str | None):
+    if target == "phones":
+        phones = [] if row["phones"] is None else list(map(str, row["phones"]))
+        text = " ".join(phones if phone_set is None else to_phone_set(phones, phone_set))
+    else:
+        text = row["text"] or ""
+    if not text.strip():
+        raise ValueError(f"Utterance {row['id']} (row {index}) has no `{target}`. Choose another `target`.")
+    labels = tokenizer(text).input_ids
+    if tokenizer.unk_token_id is not None and tokenizer.unk_token_id in labels:
+        raise ValueError(
+            f"Utterance {row['id']} (row {index}) has {target} that the tokenizer does not know: {text!r}. Take "
+            "another `phone_set`, or make the tokenizer of this data."
+        )
+    if labels[-1:] != [tokenizer.eos_token_id]:
+        labels = [*labels, tokenizer.eos_token_id]
+    features = extractor.normalize(np.asarray(row["features"], dtype=np.float32), row["speaker"]).numpy()
+    return {"input_features": features, "labels": labels, "length": len(features)}

@@ -1,0 +1,248 @@
+"""Listen, Attend and Spell: a recurrent encoder-decoder from frames of speech to phones or words.
+
+After Chan et al. 2016 and Chorowski et al. 2015; the decoder and the attention are those of `rnn_seq2seq`.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from transformers import GenerationMixin
+from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
+from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
+from transformers.utils import can_return_tuple
+
+from .cache_rnn_seq2seq import RecurrentCache
+from .configuration_speech_rnn_seq2seq import RnnSpeechConfig
+from .encoder_speech_rnn_seq2seq import RnnSpeechEncoder, RnnSpeechPreTrainedModel, encoder_lengths
+from .stacks_rnn_seq2seq import RnnSeq2SeqDecoder, RnnSeq2SeqEncoderOutput
+
+
+@dataclass
+class RnnSpeechOutput(Seq2SeqLMOutput):
+    """What the recogniser returns.
+
+    Args:
+        ctc_nll: negative log-likelihood of the labels under connectionist temporal classification, in nats, shape
+            `(batch,)`; 0 where an utterance has fewer encoder steps than the labels need. `None` without `ctc_labels`.
+    """
+
+    ctc_nll: Tensor | None = None
+
+
+class RnnSpeechModel(RnnSpeechPreTrainedModel):
+    """Encoder and decoder without the output layer."""
+
+    def __init__(self, config: RnnSpeechConfig):
+        super().__init__(config)
+        self.encoder = RnnSpeechEncoder(config)
+        self.decoder = RnnSeq2SeqDecoder(config)
+        self.post_init()
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.decoder.embed_tokens
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.decoder.embed_tokens = value
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        past_key_values: RecurrentCache | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        use_cache: bool | None = None,
+        output_attentions: bool | None = None,
+        output_hidden_states: bool | None = None,
+        **kwargs,
+    ) -> Seq2SeqModelOutput:
+        """Encodes, unless `encoder_outputs` are given, and decodes.
+
+        Args:
+            attention_mask: over frames, shape `(batch, frames)`, also where `encoder_outputs` are given.
+
+        Other arguments as in encoder and decoder.
+        """
+        if encoder_outputs is None:
+            encoder_outputs = self.encoder(
+                input_features=input_features,
+                attention_mask=attention_mask,
+                output_hidden_states=output_hidden_states,
+                return_dict=True,
+            )
+        elif isinstance(encoder_outputs, tuple):
+            encoder_outputs = RnnSeq2SeqEncoderOutput(*encoder_outputs)
+        if getattr(encoder_outputs, "final_state", None) is None:
+            raise ValueError(
+                "`encoder_outputs` must carry the encoder's `final_state`, which starts the decoder. Take them from "
+                "`model.get_encoder()(...)`."
+            )
+        decoded = self.decoder(
+            input_ids=decoder_input_ids,
+            attention_mask=decoder_attention_mask,
+            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_attention_mask=self._step_mask(attention_mask, encoder_outputs.last_hidden_state.shape[1]),
+            encoder_final_state=encoder_outputs.final_state,
+            past_key_values=past_key_values,
+            inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            output_attentions=output_attentions,
+            output_hidden_states=output_hidden_states,
+            return_dict=True,
+        )
+        return Seq2SeqModelOutput(
+            last_hidden_state=decoded.last_hidden_state,
+            past_key_values=decoded.past_key_values,
+            decoder_hidden_states=decoded.hidden_states,
+            cross_attentions=decoded.cross_attentions,
+            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoder_outputs.hidden_states,
+        )
+
+    def _step_mask(self, attention_mask: Tensor | None, steps: int) -> Tensor | None:
+        """The mask over the encoder's steps, shape `(batch, steps)`, for one over frames."""
+        if attention_mask is None or bool(attention_mask.all()):
+            return None
+        lengths = encoder_lengths(attention_mask, self.config.reduction)
+        return torch.arange(steps, device=attention_mask.device) < lengths[:, None]
+
+
+class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixin):
+    """The recurrent recogniser: encoder, decoder, output layer, and a layer for CTC where it is trained with it."""
+
+    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+
+    def __init__(self, config: RnnSpeechConfig):
+        super().__init__(config)
+        # The pipeline `automatic-speech-recognition` takes a class that is not in this list for one of CTC alone.
+        MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.setdefault(config.model_type, type(self).__name__)
+        self.model = RnnSpeechModel(config)
+        self.lm_head = nn.Linear(self.model.decoder.readout_size, config.vocab_size, bias=False)
+        self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size + 1) if config.ctc_weight else None
+        self.post_init()
+
+    def _ties_its_weights(self) -> bool:
+        return self.config.tie_word_embeddings
+
+    def get_input_embeddings(self) -> nn.Embedding:
+        return self.model.get_input_embeddings()
+
+    def set_input_embeddings(self, value: nn.Embedding):
+        self.model.set_input_embeddings(value)
+
+    def get_output_embeddings(self) -> nn.Linear:
+        return self.lm_head
+
+    def set_output_embeddings(self, value: nn.Linear):
+        self.lm_head = value
+
+    def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
+        """Resizes embeddings and output; refused with CTC, whose blank is the class behind the last token."""
+        if self.ctc_head is not None and new_num_tokens not in (None, self.config.vocab_size):
+            raise ValueError(
+                f"A recogniser with CTC cannot be resized from {self.config.vocab_size} to {new_num_tokens} tokens. "
+                "Make it with the tokenizer's size, or with `ctc_weight=0`."
+            )
+        return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
+
+    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
+        """Labels of shape `(batch, time)` shifted right behind the start token; `-100` becomes padding."""
+        inputs = labels.new_full(labels.shape, self.config.decoder_start_token_id)
+        inputs[:, 1:] = labels[:, :-1]
+        return inputs.masked_fill(inputs == -100, self.config.pad_token_id)
+
+    @can_return_tuple
+    def forward(
+        self,
+        input_features: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        decoder_input_ids: Tensor | None = None,
+        decoder_attention_mask: Tensor | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        past_key_values: RecurrentCache | None = None,
+        decoder_inputs_embeds: Tensor | None = None,
+        labels: Tensor | None = None,
+        ctc_labels: Tensor | None = None,
+        use_cache: bool | None = None,
+        num_items_in_batch: Tensor | int | None = None,
+        **kwargs,
+    ) -> RnnSpeechOutput:
+        """Logits of the next tokens, and the training loss where `labels` are given.
+
+        Args:
+            input_features: shape `(batch, frames, feature)`.
+            attention_mask: over frames, shape `(batch, frames)`.
+            labels: shape `(batch, time)`, `-100` where nothing is to be predicted. Shifted right they are the decoder's
+                input unless that is given.
+            ctc_labels: what CTC is computed for, by default `labels`; special tokens are left out of it.
+            num_items_in_batch: what the summed loss is divided by; by default the labels of this batch. The Trainer
+                gives the labels of all accumulated batches.
+
+        Returns:
+            `loss` in nats per label, cross-entropy plus `ctc_weight` times CTC; `logits` of shape
+            `(batch, time, vocab_size)`; `ctc_nll` of shape `(batch,)`.
+        """
+        if labels is not None:
+            use_cache = False if use_cache is None else use_cache
+            ctc_labels = labels if ctc_labels is None else ctc_labels
+            if decoder_input_ids is None and decoder_inputs_embeds is None:
+                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
+        outputs = self.model(
+            input_features=input_features,
+            attention_mask=attention_mask,
+            decoder_input_ids=decoder_input_ids,
+            decoder_attention_mask=decoder_attention_mask,
+            encoder_outputs=encoder_outputs,
+            past_key_values=past_key_values,
+            decoder_inputs_embeds=decoder_inputs_embeds,
+            use_cache=use_cache,
+            return_dict=True,
+            **kwargs,
+        )
+        logits = self.lm_head(outputs.last_hidden_state)
+        ctc_nll = None
+        if self.ctc_head is not None and ctc_labels is not None:
+            ctc_nll = self._ctc_nll(outputs.encoder_last_hidden_state, attention_mask, ctc_labels)
+        loss = None
+        if labels is not None:
+            labels = labels.to(logits.device)
+            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # float64 stays
+            total = F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            if ctc_nll is not None:
+                total = total + self.config.ctc_weight * ctc_nll.sum()
+            items = (labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
+            loss = total / items
+        return RnnSpeechOutput(
+            loss=loss,
+            logits=logits,
+            past_key_values=outputs.past_key_values,
+            decoder_hidden_states=outputs.decoder_hidden_states,
+            cross_attentions=outputs.cross_attentions,
+            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
+            encoder_hidden_states=outputs.encoder_hidden_states,
+            ctc_nll=ctc_nll,
+        )
+
+    def _ctc_nll(self, hidden: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
+        """Nats of all alignments of the labels to the encoder's steps (Graves et al. 2006, Eq. 8), shape `(batch,)`."""
+        batch, steps, _ = hidden.shape
+        lengths = torch.full((batch,), steps, device=hidden.device)
+        if attention_mask is not None:
+            lengths = encoder_lengths(attention_mask, self.config.reduction)
+        logits = self.ctc_head(hidden)
+        log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
+        ends = self.config.eos_token_id if isinstance(self.config.eos_token_id, list) else [self.config.eos_token_id]
+        special = {-100, self.config.pad_token_id, self.config.bos_token_id, *ends} - {None}
+        kept = ~torch.isin(labels, torch.tensor(sorted(special), device=labels.device))
+        return F.ctc_loss(
+            log_probs.transpose(0, 1), labels[kept], lengths, kept.sum(dim=1), blank=self.config.vocab_size,
+            reduction="none", zero_infinity=True,
+        )  # fmt: skip
+
+
+__all__ = ["RnnSpeechForConditionalGeneration", "RnnSpeechModel", "RnnSpeechOutput", "RnnSpeechPreTrainedModel"]

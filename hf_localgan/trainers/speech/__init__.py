@@ -1,0 +1,1 @@
+"""Recognition of speech, by the objectives of the other trainers."""
