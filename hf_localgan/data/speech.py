@@ -12,18 +12,17 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import Audio, Dataset, DatasetDict, Features, IterableDataset, Value, load_dataset
+from datasets import Audio, Dataset, Features, IterableDataset, Value
 from datasets import Sequence as ListOf
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from hf_localgan.data.audio import SILENT, read_audio
-from hf_localgan.data.sources import open_splits
+from hf_localgan.data.sources import ALIASES, open_splits
 from hf_localgan.data.tokenization import SPECIAL_TOKENS
 from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor, RnnSpeechProcessor
 from hf_localgan.phones import PHONE_SETS, to_phone_set
 
-AUDIO_FILES = (".wav", ".flac", ".ogg", ".mp3", ".aiff", ".au")
 ROLES = ("audio", "text", "phones", "speaker", "id", "sampling_rate")
 # What is wrong with an utterance; the first that holds is counted.
 PROBLEMS = (
@@ -48,7 +47,7 @@ FOUND = Features(
         "phones": ListOf(Value("string")),
         "speaker": Value("string"),
         "seconds": Value("float32"),
-        "key": Value("int64"),
+        "draw_key": Value("int64"),
         "problem": Value("string"),
         "detail": Value("string"),
     }
@@ -88,7 +87,7 @@ class SpeechReport:
 
 
 class Speech(Mapping):
-    """Utterances by split: rows of `id`, `audio`, `text`, `phones`, `speaker`, `seconds` and `key`.
+    """Utterances by split: rows of `id`, `audio`, `text`, `phones`, `speaker`, `seconds` and `draw_key`.
 
     Attributes:
         report (`SpeechReport`): what was read, kept and left out.
@@ -130,8 +129,8 @@ def load_speech(
 
     Args:
         source: the id of a data set on the Hub, a folder with files named for their splits (`train.parquet`, ...), one
-            file, a folder of sound files with `metadata.csv` or `metadata.jsonl` as `datasets` reads it, a dict of
-            split to file, or a `DatasetDict` or `Dataset`.
+            file, a folder of sound files with a `metadata.csv` or `metadata.jsonl` (`file_name` and transcripts) in it
+            or in a folder of it for each split, a dict of split to file, or a `DatasetDict` or `Dataset`.
         name: configuration of a Hub data set.
         columns: which column holds what, such as `{"audio": "file", "text": "sentence"}`. By default `audio`, `text`,
             `phones`, `speaker`, `id` and `sampling_rate`; only `audio` and one of `text` and `phones` are needed.
@@ -145,8 +144,8 @@ def load_speech(
         options: further arguments of `datasets.load_dataset`.
 
     Returns:
-        The splits. `key` is a check sum of the sound as it lies in the source; draws of RAML are keyed by it, so that
-        no augmentation of features changes them.
+        The splits. `draw_key` is a check sum of the sound as it lies in the source: draws of RAML are keyed by it, so
+        that no augmentation changes them.
 
     Raises:
         ValueError: for missing columns, bad utterances where they are an error, and a split without any utterance.
@@ -196,7 +195,7 @@ def encode_speech(
 
     Returns:
         Columns `input_features` (arrays of shape `(frames, features)`), `labels` (lists of ids with the end token),
-        `length` (frames, for batches of like length), `key`, `id`, `speaker`.
+        `length` (frames, for batches of like length), `draw_key`, `id`, `speaker`.
 
     Raises:
         ValueError: if the split has no such target, and for labels with unknown tokens.
@@ -206,7 +205,7 @@ def encode_speech(
     if extractor.normalization == "speaker":
         extractor = _with_speakers(extractor, raw)
     encode = partial(_encode, extractor=extractor, tokenizer=tokenizer, target=target, phone_set=phone_set)
-    columns = [name for name in raw.column_names if name not in ("key", "id", "speaker")]
+    columns = [name for name in raw.column_names if name not in ("draw_key", "id", "speaker")]
     encoded = raw.map(encode, with_indices=True, remove_columns=columns, desc="Encoding speech", writer_batch_size=64)
     return encoded.with_format("numpy", columns=["input_features"], output_all_columns=True)
 
@@ -273,16 +272,31 @@ def phone_tokenizer(phones: str | Sequence[str]) -> PreTrainedTokenizerFast:
 
 def _open(source, name, revision, options) -> dict[str, Dataset]:
     path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
-    if path is not None and path.is_dir() and _holds_sound(path):
-        loaded = load_dataset("audiofolder", data_dir=str(path), **options)
-        return dict(loaded) if isinstance(loaded, DatasetDict) else {"train": loaded}
-    return open_splits(source, name, revision=revision, **options)
+    tables = _metadata(path) if path is not None and path.is_dir() else {}
+    if not tables:
+        return open_splits(source, name, revision=revision, **options)
+    opened = {}
+    for split, rows in open_splits(tables, **options).items():
+        if "file_name" not in rows.column_names:
+            raise ValueError(
+                f'"{tables[split]}" has no column `file_name` (found: '
+                f"{', '.join(f'`{column}`' for column in rows.column_names)}), which says where the sound lies."
+            )
+        paths = [str(tables[split].parent / file) for file in rows["file_name"]]
+        opened[split] = rows.remove_columns("file_name").add_column("audio", paths)
+    return opened
 
 
-def _holds_sound(folder: Path) -> bool:
-    """Whether it has a table of metadata that lies among sound files, at its top or in a folder for each split."""
-    places = [folder, *(path for path in folder.iterdir() if path.is_dir())]
-    return any((place / f"metadata.{ending}").is_file() for place in places for ending in ("csv", "jsonl", "parquet"))
+def _metadata(folder: Path) -> dict[str, Path]:
+    """By split, the table that lies among sound files: `metadata.csv` in the folder, or in one for each split."""
+    places = {"train": folder} | {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
+    found = {}
+    for split, place in places.items():
+        tables = [place / f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet")]
+        table = next((table for table in tables if table.is_file()), None)
+        if table is not None:
+            found[ALIASES.get(split, split)] = table
+    return found
 
 
 def _chosen(opened: dict, splits) -> dict:
@@ -338,7 +352,7 @@ def _look(row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root:
     found = {
         "id": str(index if name is None else name), "audio": {"bytes": None, "path": None}, "text": text,
         "phones": phones, "speaker": None if value.get("speaker") is None else str(value["speaker"]), "seconds": 0.0,
-        "key": 0, "problem": None, "detail": None,
+        "draw_key": 0, "problem": None, "detail": None,
     }  # fmt: skip
     try:
         content = _content(value["audio"], root)
@@ -348,7 +362,7 @@ def _look(row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root:
     except ValueError as error:
         return {**found, "problem": "unreadable sound", "detail": str(error)}
     found["audio"] = content
-    found["key"] = zlib.crc32(content["bytes"])
+    found["draw_key"] = zlib.crc32(content["bytes"])
     found["seconds"] = len(samples) / rate
     stated, peak = value.get("sampling_rate"), float(np.abs(samples).max(initial=0.0))
     detail = {

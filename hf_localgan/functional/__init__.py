@@ -1,6 +1,7 @@
 """Equations as plain functions: tensors in, tensors out; tables of counts in numpy."""
 
 from .adversarial import DiscriminatorLoss, accuracies, critic_loss, discriminator_loss
+from .attention import attention_forward, attention_peak, guided_attention
 from .cross_entropy import linear_cross_entropy, linear_token_nll
 from .exponentiated import (
     direction_gap,
@@ -81,6 +82,8 @@ __all__ = [
     "bidirectional_scores",
     "bounded_log_odds",
     "cosine_scores",
+    "attention_forward",
+    "attention_peak",
     "critic_loss",
     "delta_alpha",
     "direction_gap",
@@ -94,6 +97,7 @@ __all__ = [
     "expected_reward_loss",
     "exponentiated_payoff",
     "generator_loss",
+    "guided_attention",
     "hamming_replacement_prob",
     "information_bound",
     "kl_divergence",

@@ -1,6 +1,5 @@
 """Metrics of generated responses: plain functions, `evaluate` modules on top (`load`), reports and paired tests."""
 
-from hf_localgan.metrics.alignment import attention_forward, attention_peak
 from hf_localgan.metrics.checks import warn_of_script
 from hf_localgan.metrics.comparison import BootstrapTest, Comparison, bleu_difference, compare_systems
 from hf_localgan.metrics.diversity import (
@@ -95,8 +94,6 @@ __all__ = [
     "TOKENIZATIONS",
     "WordTable",
     "align_phones",
-    "attention_forward",
-    "attention_peak",
     "bleu",
     "bleu_difference",
     "bootstrap_interval",

@@ -19,6 +19,7 @@ from hf_localgan.payoff.keys import derive_keys, hash_rows
 from hf_localgan.trainers.raml.clock import EpochClock, TemperatureSchedule
 
 SOURCES = ("input_ids", "input_features", "input_values")  # of text, spectrograms, waveforms
+DRAW_KEY = "draw_key"  # a number of an example by which its draws are keyed, whatever becomes of its source
 DECODER_INPUTS = ("decoder_input_ids", "decoder_inputs_embeds")
 PREFIX = "raml_"  # of the statistics' names
 
@@ -34,7 +35,8 @@ class RamlCollator:
 
     A draw depends on the seed, the epoch, its number among the samples of the example and the ids of source and label
     alone. So it is the same for any batch size, order, number of workers or processes, and after a resume. Equal
-    examples get equal draws in one epoch.
+    examples get equal draws in one epoch. Examples with a whole number as `draw_key` are keyed by it in place of their
+    source, so that a source that is changed at random (noise, masks, speed) gets the same draws.
 
     The batch holds one value per row of: `raml_edits`; `raml_lengths`, tokens of the reference's body;
     `raml_temperature`; `raml_effective_sample_size` and `raml_weights` where the sampler gives them. Take them out
@@ -322,6 +324,8 @@ def _flatten(name: str, rows: Sequence[Sequence[int]]) -> tuple[np.ndarray, np.n
 
 def _hash_sources(examples: Sequence[Example]) -> np.ndarray:
     """A number for each example's source, uint64; of sounds, the check sum of their numbers in single precision."""
+    if examples[0].get(DRAW_KEY) is not None:
+        return _given_keys(examples)
     name = next((name for name in SOURCES if examples[0].get(name) is not None), None)
     if name is None:
         raise ValueError(
@@ -340,6 +344,17 @@ def _hash_sources(examples: Sequence[Example]) -> np.ndarray:
         return hash_rows(*_flatten(name, sources))
     sums = [zlib.crc32(np.ascontiguousarray(source, dtype=np.float32)) for source in sources]
     return np.array(sums, dtype=np.uint64)
+
+
+def _given_keys(examples: Sequence[Example]) -> np.ndarray:
+    keys = [example.get(DRAW_KEY) for example in examples]
+    wrong = next((i for i, key in enumerate(keys) if isinstance(key, bool) or not isinstance(key, Integral)), None)
+    if wrong is not None:
+        raise ValueError(
+            f"`{DRAW_KEY}` of example {wrong} of the batch must be a whole number as those of the others, got "
+            f"{keys[wrong]!r}."
+        )
+    return np.array([int(key) % 2**64 for key in keys], dtype=np.uint64)
 
 
 def _replace(row: list[int], spans: list[Span], bodies: Sequence[list[int]]) -> list[int]:

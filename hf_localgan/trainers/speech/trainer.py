@@ -1,68 +1,155 @@
-"""What training on speech adds to a trainer: CTC, how the attention moves, samples in phones."""
+"""What training on speech adds to a trainer: CTC, guided attention, how the attention moves, samples in phones."""
 
+from itertools import islice
+
+import numpy as np
 import torch
 from torch import Tensor
 from transformers import ProcessorMixin
 
-from hf_localgan.metrics.alignment import attention_forward, attention_peak
+from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
+from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
+from hf_localgan.trainers.base.sample_table import SampleTableCallback, decode_tokens
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.mle.trainer import MleTrainer
+from hf_localgan.trainers.raml.collator import DRAW_KEY
 from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 
 class SpeechMixin(TokenLossTrainer):
     """Put before a trainer of generators, it trains a recogniser of speech by the same objective.
 
-    The loss gets `ctc_weight` times CTC, where the model's configuration has it. Logged beside it: `loss/ctc` (nats per
-    label), `speech/attention_forward` (share of steps whose attention peak moves on by 1 to `forward_reach` encoder
-    steps) and `speech/attention_peak` (mean weight of the peak), which rise when the model begins to align, long after
-    the loss has begun to fall.
+    To the loss come `ctc_weight` times CTC, where the model's configuration has it, and `guided_attention_weight` times
+    the attention off the diagonal. Logged beside it: `loss/ctc` (nats per label), `loss/guided_attention` (per label),
+    `speech/attention_forward` (share of steps whose attention peak moves on by 1 to `forward_reach` encoder steps) and
+    `speech/attention_peak` (mean weight of the peak). The last two rise when the model begins to align, long after the
+    loss has begun to fall.
 
     Args:
+        model (`RnnSpeechForConditionalGeneration`): the recogniser.
         processing_class (`RnnSpeechProcessor`): extractor and tokenizer, both saved with every checkpoint.
+        guided_attention_weight: weight of `functional.attention.guided_attention` in the loss. 0: none.
+        data_collator: by default a `SpeechCollator`.
+
+    Other arguments are those of the trainer.
+
+    Raises:
+        ValueError: for a `processing_class` that is no processor, and a negative weight.
     """
 
     forward_reach = 8
 
-    def __init__(self, model=None, args=None, *, processing_class=None, **kwargs):
+    def __init__(
+        self,
+        model=None,
+        args=None,
+        *,
+        processing_class=None,
+        guided_attention_weight: float = 0.0,
+        data_collator=None,
+        **kwargs,
+    ):
         if not isinstance(processing_class, ProcessorMixin):
             raise ValueError(
                 "`processing_class` must be the processor of the speech, with its feature extractor and its tokenizer, "
                 f"got {type(processing_class).__name__}."
             )
-        self.processor = processing_class
-        super().__init__(model, args, processing_class=processing_class.tokenizer, **kwargs)
+        if not guided_attention_weight >= 0:
+            raise ValueError(f"`guided_attention_weight` must not be negative, got {guided_attention_weight}.")
+        self.processor, self.guided_attention_weight = processing_class, guided_attention_weight
+        collator = SpeechCollator(processing_class) if data_collator is None else data_collator
+        super().__init__(model, args, data_collator=collator, processing_class=processing_class.tokenizer, **kwargs)
+        if self.args.label_names is None:
+            self.label_names = ["labels"]  # not `ctc_labels`, which the trainer gives to the forward
+        if self.args.sample_rows and self.eval_dataset is not None:
+            self.add_callback(SpeechSampleCallback(self, self._first_utterances(self.args.sample_rows)))
+
+    def _first_rows(self, number: int) -> list[dict]:
+        return []  # rows of text, see `SpeechSampleCallback`
+
+    def _first_utterances(self, number: int) -> list[dict]:
+        dataset = self.eval_dataset
+        dataset = next(iter(dataset.values())) if isinstance(dataset, dict) else dataset
+        return [row for row in islice(dataset, number) if "input_features" in row]
+
+    def _set_signature_columns_if_needed(self):
+        super()._set_signature_columns_if_needed()
+        if DRAW_KEY not in self._signature_columns:
+            self._signature_columns = [*self._signature_columns, DRAW_KEY]  # no argument of the model: the collator's
 
     def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
-        labels, weight = inputs["labels"], getattr(self.model.config, "ctc_weight", 0.0)
+        labels, ctc_weight = inputs["labels"], getattr(self.model.config, "ctc_weight", 0.0)
         inputs = self._without_labels(inputs)
-        outputs = model(**inputs, output_attentions=True, **({"ctc_labels": labels} if weight else {}))
+        outputs = model(**inputs, output_attentions=True, **({"ctc_labels": labels} if ctc_weight else {}))
         loss = self._loss_of_logits(outputs.logits, labels, divisor, weights)
-        if weight:
-            nll = outputs.ctc_nll
-            if weights is not None:
-                nll = nll * (weights if weights.dim() == 1 else weights.mean(dim=1))
-            loss = loss + weight * nll.sum() / divisor
-        if self.model.training:
-            self._record_speech(outputs, labels)
-        return loss
-
-    @torch.no_grad()
-    def _record_speech(self, outputs, labels: Tensor):
-        counted = labels != -100
-        terms = {}
-        if getattr(outputs, "ctc_nll", None) is not None:
-            terms["loss/ctc"] = outputs.ctc_nll.sum() / counted.sum().clamp(min=1)
+        counted, terms = labels != -100, {}
+        number = counted.sum().clamp(min=1)
+        if ctc_weight:
+            # An example's labels count equally here, so its weight is theirs on average.
+            nll = outputs.ctc_nll if weights is None else outputs.ctc_nll * _of_examples(weights, labels)
+            loss = loss + ctc_weight * nll.sum() / divisor
+            terms["loss/ctc"] = outputs.ctc_nll.sum() / number
         if outputs.cross_attentions:
             attention = outputs.cross_attentions[-1].float().mean(dim=1)  # (batch, time, steps)
-            terms["speech/attention_forward"] = attention_forward(attention, counted, self.forward_reach)
-            terms["speech/attention_peak"] = attention_peak(attention, counted)
-        self.record(**terms)
+            if self.guided_attention_weight:
+                off = guided_attention(attention, counted, self._encoder_lengths(inputs, attention))
+                off = off if weights is None else off * _of_examples(weights, labels)[:, None]
+                loss = loss + self.guided_attention_weight * off.sum() / divisor
+                terms["loss/guided_attention"] = off.sum() / number
+            with torch.no_grad():
+                terms["speech/attention_forward"] = attention_forward(attention, counted, self.forward_reach)
+                terms["speech/attention_peak"] = attention_peak(attention, counted)
+        if self.model.training:
+            self.record(**terms)
+        return loss
+
+    def _encoder_lengths(self, inputs: dict, attention: Tensor) -> Tensor:
+        if inputs.get("attention_mask") is None:
+            return torch.full(attention.shape[:1], attention.shape[2], device=attention.device)
+        return encoder_lengths(inputs["attention_mask"], self.model.config.reduction)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
         super()._save(output_dir, state_dict=state_dict)
         if self.args.should_save:
             self.processor.save_pretrained(output_dir or self.args.output_dir)
+
+
+def _of_examples(weights: Tensor, labels: Tensor) -> Tensor:
+    """One weight per example, shape `(batch,)`, of weights per example or per label."""
+    if weights.dim() == 1:
+        return weights
+    counted = labels != -100
+    return (weights * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
+
+
+class SpeechSampleCallback(SampleTableCallback):
+    """Transcribes the same utterances greedily at each evaluation while training; the query is the utterance's name.
+
+    Args:
+        trainer: whose model transcribes.
+        examples: rows of `input_features`, `labels` and, for their names, `id`.
+    """
+
+    @torch.no_grad()
+    def answer(self, args) -> list[dict[str, str]]:
+        """Name, reference and greedy transcript of each utterance, as text."""
+        trainer, tokenizer = self.trainer, self.trainer.processing_class
+        model = trainer.accelerator.unwrap_model(trainer.model)
+        batch = SpeechCollator(trainer.processor)([{"input_features": row["input_features"]} for row in self.examples])
+        batch = {name: value.to(model.device) for name, value in batch.items()}
+        training = model.training
+        model.eval()
+        generated = model.generate(**batch, max_new_tokens=args.sample_max_new_tokens, do_sample=False, num_beams=1)
+        model.train(training)
+        return [
+            {
+                "query": str(row.get("id", number)),
+                "reference": decode_tokens(tokenizer, np.asarray(row["labels"])),
+                "generation": decode_tokens(tokenizer, tokens[1:]),  # behind the start token
+            }
+            for number, (row, tokens) in enumerate(zip(self.examples, generated, strict=True))
+        ]
 
 
 class SpeechMleTrainer(SpeechMixin, MleTrainer):
@@ -76,4 +163,4 @@ class SpeechRamlTrainer(SpeechMixin, RamlTrainer):
     """
 
 
-__all__ = ["SpeechMixin", "SpeechMleTrainer", "SpeechRamlTrainer"]
+__all__ = ["SpeechMixin", "SpeechMleTrainer", "SpeechRamlTrainer", "SpeechSampleCallback"]
