@@ -75,8 +75,9 @@ class SpeechMixin(TokenLossTrainer):
 
     def _set_signature_columns_if_needed(self):
         super()._set_signature_columns_if_needed()
-        if DRAW_KEY not in self._signature_columns:
-            self._signature_columns = [*self._signature_columns, DRAW_KEY]  # no argument of the model: the collator's
+        # No arguments of the model: the keys are the collator's, the lengths are what batches are grouped by.
+        more = [name for name in (DRAW_KEY, self.args.length_column_name) if name not in self._signature_columns]
+        self._signature_columns = [*self._signature_columns, *more]
 
     def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
         labels, ctc_weight = inputs["labels"], getattr(self.model.config, "ctc_weight", 0.0)

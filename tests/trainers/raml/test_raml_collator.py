@@ -292,6 +292,27 @@ def test_sounds_key_the_draws_and_reach_the_wrapped_collator():
     assert collator(lists)["labels"].tolist() == drawn
 
 
+def test_a_draw_key_takes_the_place_of_the_source(pad):
+    settings = {"tokenizer": pad.tokenizer, "seed": 1}
+    collator = RamlCollator(pad_sounds, HammingPayoff(TOKENS, 5.0), **settings)
+    rng = np.random.default_rng(0)
+    label = [5, 6, 7, 8, 9, 10, EOS]
+
+    def drawn(keys):
+        sounds = [rng.normal(size=(4, 3)).astype(np.float32) for _ in keys]
+        rows = [
+            {"input_features": sound, "labels": label, "draw_key": key} for sound, key in zip(sounds, keys, strict=True)
+        ]
+        rows = [{name: value for name, value in row.items() if value is not None} for row in rows]
+        return collator(rows)["labels"].tolist()
+
+    first, second = drawn([11, -12])
+    assert drawn([np.int64(-12), 11]) == [second, first] and first != second  # whatever the sound
+    assert drawn([None, None]) != drawn([None, None])
+    with pytest.raises(ValueError, match="`draw_key` of example 1 of the batch must be a whole number.*got 'a'"):
+        drawn([1, "a"])
+
+
 # ---- candidates ----
 
 
