@@ -1,10 +1,11 @@
-"""Pipelines that transformers 5 left out; importing them registers them."""
+"""Pipelines that transformers 5 left out, and sound of any format for that of speech; importing them registers."""
 
 import re
 
 import transformers.pipelines
 from transformers import AutoModelForSeq2SeqLM
 
+from .speech_recognition import SpeechRecognitionPipeline
 from .text2text import SummarizationPipeline, Text2TextGenerationPipeline, TranslationPipeline
 
 TASKS = {
@@ -29,7 +30,8 @@ class _AliasesWithTranslation(dict):
 def register_pipeline():
     """Makes `pipeline("text2text-generation")`, `"summarization"` and `"translation"` known. Safe to call twice.
 
-    A task that transformers or another package serves already is left as it is.
+    A task that transformers or another package serves already is left as it is, but that recognisers of this package
+    read sound by their own `SpeechRecognitionPipeline`, which changes nothing for others.
     """
     registry = transformers.pipelines.PIPELINE_REGISTRY
     for task, pipeline_class in TASKS.items():
@@ -41,10 +43,20 @@ def register_pipeline():
         # With this mark `save_pretrained` would write the pipeline's code into the checkpoint, which then loads with
         # `trust_remote_code=True` only. An exporter that wants this sets the mark itself.
         del pipeline_class._registered_impl
+    speech = registry.supported_tasks.get("automatic-speech-recognition", {})
+    stock = speech.get("impl")  # a class, or its dotted name
+    if getattr(stock, "__name__", str(stock).rpartition(".")[2]) == "AutomaticSpeechRecognitionPipeline":
+        speech["impl"] = SpeechRecognitionPipeline
     if "translation_en_to_de" not in registry.task_aliases:
         registry.task_aliases = _AliasesWithTranslation(registry.task_aliases)
 
 
 register_pipeline()
 
-__all__ = ["SummarizationPipeline", "Text2TextGenerationPipeline", "TranslationPipeline", "register_pipeline"]
+__all__ = [
+    "SpeechRecognitionPipeline",
+    "SummarizationPipeline",
+    "Text2TextGenerationPipeline",
+    "TranslationPipeline",
+    "register_pipeline",
+]

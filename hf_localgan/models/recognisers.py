@@ -1,0 +1,59 @@
+"""Loading a recogniser of speech and its processor."""
+
+import os
+from pathlib import Path
+
+import torch
+from transformers import (
+    AutoConfig,
+    AutoModelForSpeechSeq2Seq,
+    AutoProcessor,
+    PreTrainedModel,
+    ProcessorMixin,
+)
+
+
+def load_recogniser(
+    path_or_id: str | os.PathLike,
+    *,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+    device: str | torch.device | None = None,
+) -> tuple[PreTrainedModel, ProcessorMixin]:
+    """A model of speech and its processor, ready for inference.
+
+    Args:
+        path_or_id: a folder, or the id of a model on the Hub. Weights are read from safetensors files only.
+        revision: branch, tag or commit on the Hub.
+        trust_remote_code: run the code that the checkpoint brings along. Read it first.
+        device: where the model is moved to.
+
+    Returns:
+        The model in evaluation mode, and its processor, with `feature_extractor` and `tokenizer`.
+
+    Raises:
+        OSError: if there is no such folder or Hub id, or a file is missing in it.
+        ValueError: if it is no encoder-decoder of speech, or its weights are not those of its configuration.
+    """
+    place = str(Path(path_or_id).expanduser()) if Path(path_or_id).expanduser().is_dir() else os.fspath(path_or_id)
+    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    config = AutoConfig.from_pretrained(place, **hub)
+    remote = "AutoModelForSpeechSeq2Seq" in (getattr(config, "auto_map", None) or {})
+    if not remote and type(config) not in AutoModelForSpeechSeq2Seq._model_mapping:
+        raise ValueError(
+            f"`{place}` is no recogniser of speech (model type `{config.model_type}`). Name a checkpoint of "
+            "`hf-localgan train-speech`, or another of `AutoModelForSpeechSeq2Seq`."
+        )
+    model, info = AutoModelForSpeechSeq2Seq.from_pretrained(
+        place, use_safetensors=True, output_loading_info=True, **hub
+    )
+    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key[0] for key in info["mismatched_keys"])})
+    if wrong:
+        raise ValueError(
+            f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(wrong[:5])}"
+            f"{', ...' if len(wrong) > 5 else ''}."
+        )
+    processor = AutoProcessor.from_pretrained(place, **hub)
+    if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "feature_extractor"):
+        raise ValueError(f"`{place}` has no processor with a feature extractor: its processor_config.json is missing.")
+    return (model if device is None else model.to(device)).eval(), processor
