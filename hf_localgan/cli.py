@@ -20,6 +20,7 @@ COMMANDS = {
         "train-dbm": "an energy: a deep Boltzmann machine over queries and responses",
         "train-matching": "a discriminator of responses that belong to a query",
         "train-localgan": "a generator by LocalGAN; what it needs is trained first",
+        "train-speech": "a recogniser of speech, by maximum likelihood or RAML",
         "train-gan-ael": "a generator by GAN-AEL, the nearest rival",
     },
     "using": {

@@ -7,6 +7,7 @@ from typing import Any
 
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.evaluation.dialogue import Evaluation
+from hf_localgan.evaluation.recognition import RecognitionEvaluation
 from hf_localgan.evaluation.runs import Run, stored_interval
 from hf_localgan.evaluation.translation import TranslationEvaluation
 from hf_localgan.metrics import Score, ScoreReport
@@ -21,7 +22,7 @@ def stored_evaluation(folder: str | Path) -> Evaluation:
         ValueError: if a file is missing, damaged or something else.
     """
     run = Run.read(Path(folder))
-    kinds = {one.kind: one for one in (Evaluation, TranslationEvaluation)}
+    kinds = {one.kind: one for one in (Evaluation, TranslationEvaluation, RecognitionEvaluation)}
     if run.kind not in kinds:
         raise ValueError(f'"{folder}" holds an evaluation of `{run.kind}`; known are {", ".join(kinds)}.')
     decodings = [Decoding(name, one["generate"], run.temperature(name)) for name, one in run.decodings.items()]

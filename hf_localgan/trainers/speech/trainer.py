@@ -1,6 +1,8 @@
 """What training on speech adds to a trainer: CTC, guided attention, how the attention moves, samples in phones."""
 
 from itertools import islice
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,6 +11,8 @@ from transformers import ProcessorMixin
 
 from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
+from hf_localgan.hub.settings import changed_settings
+from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, decode_tokens
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
@@ -109,6 +113,17 @@ class SpeechMixin(TokenLossTrainer):
         if inputs.get("attention_mask") is None:
             return torch.full(attention.shape[:1], attention.shape[2], device=attention.device)
         return encoder_lengths(inputs["attention_mask"], self.model.config.reduction)
+
+    def _write_card(self, folder: Path, **told: Any) -> Path:
+        args = self.args
+        defaults = {
+            "language": args.card_language, "license": args.card_license, "datasets": args.card_datasets,
+            "base_model": self._base_model_id(), "repo_id": self._card_name(None),
+        }  # fmt: skip
+        told = {**defaults, **{name: value for name, value in told.items() if value is not None}}
+        return write_speech_card(
+            folder, settings=dict(changed_settings(args)), steps=self.state.global_step or None, **told
+        )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
         super()._save(output_dir, state_dict=state_dict)

@@ -1,0 +1,64 @@
+"""Trains a recogniser of speech, Listen, Attend and Spell, and shows what it hears and where it looks.
+
+Without a file: made-up speech of tones, in a minute. By maximum likelihood, or, with `payoff` in the file or as an
+option, by reward augmented maximum likelihood (RAML, Norouzi et al. 2016); `--payoff edit --help` lists its options.
+Leaves the recogniser with its processor, checkpoints, transcripts, scores, pictures and a model card in `output_dir`.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from hf_localgan.commands.exits import WRONG_USAGE, told
+from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes.parser import read_config
+from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
+from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_up_speech
+from hf_localgan.trainers.mle.config import MleConfig
+from hf_localgan.trainers.raml.config import OF_SERIES, RamlConfig
+from hf_localgan.trainers.raml.draws import summarize_draws
+from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrainer
+
+
+def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition: RecognitionArguments, args: MleConfig):
+    raml = isinstance(args, RamlConfig)
+    if raml:
+        args.check_weighted()  # before anything is loaded
+    setup = set_up_speech(speech, recogniser, args)
+    kind = SpeechRamlTrainer if raml else SpeechMleTrainer
+    trainer = make_speech_trainer(kind, setup, speech, recogniser, recognition, args)
+    about = {"objective": "raml" if raml else "maximum likelihood"}
+    if raml:
+        draws = summarize_draws(trainer.raml_collator, setup.train, setup.processor.tokenizer)
+        if trainer.is_world_process_zero():
+            print(draws)
+            Console().print(draws.table())
+        reward = {"reward": args.reward} if args.payoff == "importance" else {}
+        about |= {"payoff": args.payoff, **reward, **args.changed(OF_SERIES), **draws.about()}
+    trainer.train(resume_from_checkpoint=setup.checkpoint)
+    trainer.save_model()
+    finish_speech(trainer, setup, speech, recognition, about)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    import sys
+
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        config = RamlConfig if _names_payoff(argv) else MleConfig
+    except ValueError as error:  # a file that cannot be read
+        return told(prog or "train_speech.py", error, WRONG_USAGE)
+    parser = training_parser(
+        SpeechArguments, RecogniserArguments, RecognitionArguments, config,
+        default="speech", description=__doc__, prog=prog,
+    )  # fmt: skip
+    return run(parser, train, argv)
+
+
+def _names_payoff(argv: Sequence[str]) -> bool:
+    """Whether an option or the file names a payoff."""
+    if any(word == "--payoff" or word.startswith("--payoff=") for word in argv):
+        return True
+    named = argv[0] if argv and not argv[0].startswith("-") else None
+    return named is not None and Path(named).suffix != "" and read_config(named).get("payoff") is not None

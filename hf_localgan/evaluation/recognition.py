@@ -1,0 +1,211 @@
+"""Transcripts of speech, scored by their error rate, with what was heard for what and where the model looked."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, ProcessorMixin
+
+from hf_localgan.decoding.answers import Decoding
+from hf_localgan.decoding.transcripts import attention_maps, transcribe
+from hf_localgan.evaluation.dialogue import Evaluation
+from hf_localgan.evaluation.speech_plots import plot_attention
+from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.metrics.intervals import bootstrap_statistic, no_interval
+from hf_localgan.metrics.overlap import ErrorRate, phone_error_rate, word_error_rate
+from hf_localgan.metrics.phone_alignment import PhoneConfusions, phone_confusions
+from hf_localgan.metrics.report import Score, ScoreReport
+
+SHOWN_OF_TRANSCRIPTS = {
+    "per": "PER %",
+    "wer": "WER %",
+    "substitutions": "substituted %",
+    "deletions": "deleted %",
+    "insertions": "inserted %",
+    "length_ratio": "length ratio",
+}
+CONFUSIONS_SHOWN = 15
+NOTHING = "(nothing)"
+
+
+@dataclass
+class RecognitionEvaluation(Evaluation):
+    """Scores and transcripts of one recogniser; queries are names of utterances, answers transcripts.
+
+    Attributes:
+        confusions: what was heard for what under the widest search; `None` for words.
+        attention: pictures of the first utterances: name, tokens of the reference, weights `(tokens, steps)`.
+    """
+
+    kind: ClassVar[str] = "recognition"
+    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSCRIPTS
+    columns: ClassVar[tuple[str, str]] = ("utterance", "reference")
+    samples: ClassVar[str] = "sample transcripts"
+
+    confusions: PhoneConfusions | None = field(default=None, repr=False)
+    attention: list[tuple[str, list[str], np.ndarray]] = field(default_factory=list, repr=False)
+
+    def to_markdown(self, rows: int = 12) -> str:
+        text = super().to_markdown(rows)
+        if self.confusions is None:
+            return text
+        lines = ["", "## Most frequent errors", "", *markdown_heading("reference", "heard as", "times")]
+        for reference, heard, times in self.confusions.errors(CONFUSIONS_SHOWN):
+            lines.append(markdown_row(reference or NOTHING, heard or NOTHING, str(times)))
+        return text + "\n".join(lines) + "\n"
+
+    def _plot(self, folder: Path) -> list[Path]:
+        if not self.attention:
+            return []
+        plot_attention(self.attention, folder / "attention.png")
+        return [folder / "attention.png"]
+
+
+def score_transcripts(
+    transcripts: Sequence[str],
+    references: Sequence[str],
+    *,
+    target: str = "phones",
+    fold: str = "none",
+    silence: str = "counted",
+    names: Sequence[str] | None = None,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> ScoreReport:
+    """The error rate of one transcript per utterance, and its three kinds of errors, in per cent of the reference.
+
+    Args:
+        transcripts: phones with spaces, or text.
+        references: likewise.
+        target: "phones" for the phone error rate, "text" for the word error rate, which ignores case.
+        fold, silence: of phones, see `phone_error_rate`.
+        names: of the utterances, kept in the report.
+        resamples: of the bootstrap over utterances; below 2 there are no intervals.
+        seed: of the bootstrap.
+
+    Returns:
+        `per` or `wer`, `substitutions`, `deletions`, `insertions` (the three add up to it) and `length_ratio`.
+        `per_query` holds `edits` and `reference_tokens` of each utterance.
+
+    Raises:
+        ValueError: as `phone_error_rate`.
+    """
+    if target == "phones":
+        name, rate = "per", phone_error_rate(transcripts, references, fold=fold, silence=silence)
+    else:
+        name, rate = "wer", word_error_rate(transcripts, references, lowercase=True)
+    total = rate.reference_tokens.sum()
+    interval = bootstrap_statistic(lambda rows: 100 * rate.score(rows), len(rate.edits), resamples, seed=seed)
+    scores = {name: Score(interval, rate.signature)}
+    for part in ("substitutions", "deletions", "insertions"):
+        scores[part] = Score(no_interval(100 * getattr(rate, part) / total), f"{part}|{rate.signature}")
+    ratio = (total + rate.insertions - rate.deletions) / total
+    if silence == "counted" or target != "phones":  # else deletions that cost nothing are not counted
+        scores["length_ratio"] = Score(no_interval(float(ratio)), f"length_ratio|{rate.signature}")
+    per_query = {"edits": rate.edits.astype(float), "reference_tokens": rate.reference_tokens.astype(float)}
+    return ScoreReport(
+        scores, len(rate.edits), per_query=per_query, tokens=[text.split() for text in transcripts],
+        query_texts=None if names is None else list(names),
+    )  # fmt: skip
+
+
+def evaluate_recognition(
+    model: PreTrainedModel,
+    processor: ProcessorMixin,
+    dataset: Sequence[Mapping[str, Any]],
+    *,
+    decodings: Sequence[Decoding],
+    target: str = "phones",
+    fold: str = "none",
+    silence: str = "counted",
+    resamples: int = 1000,
+    pictures: int = 6,
+    about: dict[str, Any] | None = None,
+    seed: int = 0,
+    **transcribing,
+) -> RecognitionEvaluation:
+    """Transcribes every utterance under every decoding and scores the transcripts.
+
+    Args:
+        model: a recogniser.
+        processor: its processor.
+        dataset: rows of `encode_speech`: `input_features`, `labels`, `id`.
+        decodings: the ways of decoding, searches.
+        target, fold, silence, resamples: as in `score_transcripts`.
+        pictures: utterances whose attention is drawn.
+        about: kept in the result; the frames per second of sound and of each decoding are added to it.
+        seed: of the bootstrap.
+        transcribing: further arguments of `transcribe`.
+
+    Raises:
+        ValueError: without an utterance.
+    """
+    if not len(dataset):
+        raise ValueError("There is no utterance to transcribe: the split is empty.")
+    features = [np.asarray(row["input_features"], dtype=np.float32) for row in dataset]
+    names = [str(row["id"]) for row in dataset]
+    references = decode_labels(processor.tokenizer, [row["labels"] for row in dataset])
+    answers, seconds = {}, {}
+    for decoding in decodings:
+        started = time.perf_counter()
+        answers[decoding.name] = transcribe(model, processor, features, decoding, **transcribing)
+        seconds[decoding.name] = time.perf_counter() - started
+    scoring = dict(target=target, fold=fold, silence=silence, names=names, resamples=resamples, seed=seed)
+    reports = {name: score_transcripts(texts, references, **scoring) for name, texts in answers.items()}
+    confusions = None
+    if target == "phones":
+        best = [text.split() for text in answers[decodings[-1].name]]
+        confusions = phone_confusions(best, [text.split() for text in references], fold=fold)
+    shown = [dataset[index] for index in range(min(pictures, len(dataset)))]
+    maps = attention_maps(model, processor, shown)
+    attention = [
+        (str(row["id"]), processor.tokenizer.convert_ids_to_tokens(list(map(int, row["labels"]))), weights)
+        for row, weights in zip(shown, maps, strict=True)
+    ]
+    frames = sum(map(len, features))
+    speed = {f"frames_per_second_{name}": round(frames / max(took, 1e-9)) for name, took in seconds.items()}
+    return RecognitionEvaluation(
+        {**(about or {}), **speed}, names, [[text] for text in references], reports, None, answers, list(decodings),
+        seconds, confusions, attention,
+    )  # fmt: skip
+
+
+def recognition_metrics(
+    tokenizer: PreTrainedTokenizerBase, *, target: str = "phones", fold: str = "none", silence: str = "counted"
+) -> Callable[[EvalPrediction], dict[str, float]]:
+    """A `compute_metrics` that gives the error rate of the generated validation set, a fraction, and its parts.
+
+    Set `predict_with_generate=True` in the trainer's arguments.
+
+    Args:
+        tokenizer: the trainer's.
+        target, fold, silence: as in `score_transcripts`.
+
+    Raises:
+        ValueError: by the function that is returned, where it gets logits in place of generations.
+    """
+
+    def compute(prediction: EvalPrediction) -> dict[str, float]:
+        ids = prediction.predictions
+        if isinstance(ids, tuple) or ids.ndim != 2:
+            raise ValueError("Error rates need generated token ids. Set `predict_with_generate=True`.")
+        transcripts, references = (decode_labels(tokenizer, rows) for rows in (ids, prediction.label_ids))
+        rate: ErrorRate
+        if target == "phones":
+            name, rate = "per", phone_error_rate(transcripts, references, fold=fold, silence=silence)
+        else:
+            name, rate = "wer", word_error_rate(transcripts, references, lowercase=True)
+        total = int(rate.reference_tokens.sum())
+        parts = {part: getattr(rate, part) / total for part in ("substitutions", "deletions", "insertions")}
+        return {name: rate.rate, **parts}
+
+    return compute
+
+
+def decode_labels(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> list[str]:
+    """The text of rows of ids; padding, -100 included, and special tokens are left out."""
+    kept = [[token for token in map(int, row) if token >= 0] for row in rows]
+    return [text.strip() for text in tokenizer.batch_decode(kept, skip_special_tokens=True)]

@@ -1,0 +1,53 @@
+"""Pictures of attention and of trainings on speech; they need matplotlib, of the `plots` extra."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from hf_localgan.evaluation.plots import new_figure, save_figure
+
+
+def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | Path):
+    """Where the decoder looks for each token: a model that aligns draws a staircase from top left to bottom right.
+
+    Args:
+        maps: name, tokens, and weights of shape `(tokens, steps)` of each utterance.
+        path: where the picture goes.
+    """
+    figure, axes = new_figure(columns=min(2, len(maps)), heights=(1,) * -(-len(maps) // 2))
+    for axis, (name, tokens, weights) in zip(axes, maps, strict=False):
+        axis.imshow(weights, aspect="auto", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
+        axis.set_xlim(-0.5, weights.shape[1] - 0.5)
+        axis.set_yticks(range(len(tokens)), tokens, fontsize=max(3, min(8, 160 // max(len(tokens), 1))))
+        axis.set_title(name, fontsize=9)
+        axis.set_xlabel("encoder step")
+    for axis in axes[len(maps) :]:
+        axis.set_axis_off()
+    save_figure(figure, path)
+
+
+def plot_speech_training(history: list[dict], path: str | Path):
+    """Nats per label, the error rate, and how the attention moves, over the optimizer steps.
+
+    Args:
+        history: `trainer.state.log_history`.
+        path: where the picture goes.
+    """
+    panels = [
+        ("nats per label", {"loss": "training (all terms)", "eval_loss": "validation", "loss/ctc": "CTC"}),
+        ("error rate", {"eval_per": "PER, validation", "eval_wer": "WER, validation"}),
+        ("attention", {"speech/attention_forward": "share that moves on", "speech/attention_peak": "peak weight"}),
+    ]
+    figure, axes = new_figure(columns=len(panels))
+    for axis, (unit, lines) in zip(axes, panels, strict=True):
+        for key, label in lines.items():
+            points = [(entry["step"], entry[key]) for entry in history if key in entry]
+            if points:
+                axis.plot(*zip(*points, strict=True), label=label)
+        axis.set_xlabel("step")
+        axis.set_ylabel(unit)
+        axis.grid(alpha=0.3)
+        if axis.lines:
+            axis.legend(fontsize=8)
+    save_figure(figure, path)

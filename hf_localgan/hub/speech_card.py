@@ -1,0 +1,131 @@
+"""The model card of a recogniser."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from hf_localgan.files import replacing
+from hf_localgan.hub.rendering import weights_digest
+
+TASK = "automatic-speech-recognition"
+METRICS = {"per": "PER", "wer": "WER"}
+REFERENCES = {
+    "raml": "Norouzi et al., Reward Augmented Maximum Likelihood for Neural Structured Prediction, NeurIPS 2016",
+    "las": "Chan et al., Listen, Attend and Spell, ICASSP 2016",
+}
+
+
+def write_speech_card(
+    folder: str | Path,
+    *,
+    repo_id: str,
+    settings: Mapping[str, Any] | None = None,
+    steps: int | None = None,
+    license: str | None = None,
+    language: str | Sequence[str] | None = None,
+    datasets: str | Sequence[str] | None = None,
+    base_model: str | None = None,
+    tags: Sequence[str] | None = None,
+) -> Path:
+    """Writes `README.md` of a recogniser, with its scores where `evaluation.json` there is of these weights.
+
+    Args:
+        folder: with the model.
+        repo_id: what it is called.
+        settings: of the training, as far as they differ from the defaults.
+        steps: optimizer steps that were trained.
+        license, language, datasets, base_model, tags: of the card's head.
+
+    Returns:
+        The file.
+    """
+    folder = Path(folder)
+    found = _evaluation(folder)
+    about = {} if found is None else found["about"]
+    data = ModelCardData(
+        library_name="transformers", pipeline_tag=TASK, model_name=repo_id, license=license, language=language,
+        datasets=datasets, base_model=base_model, tags=sorted({"hf-localgan", "speech", *(tags or [])}),
+        eval_results=_results(found, about) or None,
+    )  # fmt: skip
+    lines = [
+        f"# {repo_id}", "",
+        "A recogniser of speech, trained with [transformers](https://github.com/huggingface/transformers) and "
+        "`hf_localgan`.", "",
+        "## Use", "", "```bash", 'pip install "hf-localgan[speech]"', "```", "", "```python",
+        "import hf_localgan  # registers the architecture, and sound of any format with the pipeline",
+        "from transformers import pipeline", "",
+        f'hear = pipeline("{TASK}", model="{repo_id}")',
+        'print(hear("speech.flac"))', "```", "",
+        f"On the command line: `hf-localgan transcribe speech.flac --model {repo_id}`.", "",
+    ]  # fmt: skip
+    if found is not None:
+        lines += _scores(found)
+        if (folder / "attention.png").is_file():
+            lines += ["## Attention", "", "![Where the decoder looks for each phone](attention.png)", ""]
+    if (folder / "training.png").is_file():
+        lines += ["## Training", "", "![Loss, error rate and attention in training](training.png)", ""]
+    if steps is not None:
+        lines += [f"{steps:,} updates.", ""]
+    if settings:
+        lines += ["Settings that differ from the defaults:", "", "| setting | value |", "| --- | --- |"]
+        lines += [f"| `{name}` | {_cell(value)} |" for name, value in settings.items()] + [""]
+    sources = [REFERENCES["las"], *([REFERENCES["raml"]] if about.get("objective") == "raml" else [])]
+    lines += ["## References", "", *(f"* {source}." for source in sources)]
+    path = folder / "README.md"
+    with replacing(path) as temporary:
+        text = f"---\n{data.to_yaml()}\n---\n\n" + "\n".join(lines) + "\n"
+        temporary.write_text(str(ModelCard(text)).rstrip() + "\n", encoding="utf-8")
+    return path
+
+
+def _evaluation(folder: Path) -> dict[str, Any] | None:
+    path = folder / "evaluation.json"
+    if not path.is_file():
+        return None
+    found = json.loads(path.read_text(encoding="utf-8"))
+    digest = found.get("about", {}).get("weights")
+    return found if digest is None or digest == weights_digest(folder) else None
+
+
+def _results(found: Mapping[str, Any] | None, about: Mapping[str, Any]) -> list[EvalResult]:
+    if found is None:
+        return []
+    return [
+        EvalResult(
+            task_type=TASK, dataset_type=str(about.get("dataset", "unknown")),
+            dataset_name=str(about.get("dataset", "unknown")), dataset_split=about.get("split"), metric_type=name,
+            metric_value=round(decoding["scores"][name]["value"], 2), metric_name=f"{METRICS[name]} ({title})",
+        )
+        for title, decoding in found["decodings"].items()
+        for name in METRICS
+        if name in decoding["scores"]
+    ]  # fmt: skip
+
+
+def _scores(found: Mapping[str, Any]) -> list[str]:
+    lines = [
+        "## Scores",
+        "",
+        f"Of the {found['about'].get('split', 'test')} split, in per cent, with 95 % intervals.",
+        "",
+    ]
+    names = [name for name in METRICS if all(name in one["scores"] for one in found["decodings"].values())]
+    lines += [f"| decoding | {' | '.join(METRICS[name] for name in names)} | substituted | deleted | inserted |"]
+    lines += ["| --- " + "| ---: " * (len(names) + 3) + "|"]
+    for title, one in found["decodings"].items():
+        cells = []
+        for name in names:
+            score = one["scores"][name]
+            span = "" if score["low"] is None else f" ({score['low']:.2f} to {score['high']:.2f})"
+            cells.append(f"{score['value']:.2f}{span}")
+        cells += [f"{one['scores'][part]['value']:.2f}" for part in ("substitutions", "deletions", "insertions")]
+        lines.append(f"| {title} | {' | '.join(cells)} |")
+    signatures = {one["scores"][name]["signature"] for one in found["decodings"].values() for name in names}
+    return [*lines, "", *(f"Signature: `{signature}`." for signature in sorted(signatures)), ""]
+
+
+def _cell(value: Any) -> str:
+    return str(value).replace("|", "\\|").replace("\n", " ")

@@ -1,0 +1,169 @@
+"""What training a recogniser begins and ends with."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from accelerate import PartialState
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
+
+from hf_localgan.evaluation.plots import require_matplotlib
+from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
+from hf_localgan.evaluation.speech_plots import plot_speech_training
+from hf_localgan.hub.rendering import weights_digest
+from hf_localgan.models.rnn_seq2seq import RnnSpeechProcessor
+from hf_localgan.recipes.finish import likelihood_about, publish
+from hf_localgan.recipes.settings.generator import checkpoint_to_resume
+from hf_localgan.recipes.settings.speech import (
+    RecogniserArguments,
+    RecognitionArguments,
+    SpeechArguments,
+    shown_name,
+)
+from hf_localgan.trainers.speech.trainer import SpeechMixin
+
+ROOM = 1.3  # longest transcript while training is watched, by the longest reference
+
+
+@dataclass(frozen=True)
+class SpeechSetup:
+    """What the recipe hands to its trainer, and to `finish_speech`.
+
+    Attributes:
+        model: the recogniser to train.
+        processor: its processor.
+        train, validation, test: encoded utterances.
+        checkpoint: to resume from, `None` for a new run.
+    """
+
+    model: PreTrainedModel
+    processor: RnnSpeechProcessor
+    train: Dataset
+    validation: Dataset
+    test: Dataset
+    checkpoint: str | None
+
+
+def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args) -> SpeechSetup:
+    """Loads, checks and encodes the utterances, and loads or makes the recogniser, on every process.
+
+    What only the end of the training needs is looked at now, so that what is missing shows before hours are spent.
+
+    Args:
+        args: of the trainer; decoding of the validation set is set in them where it is not.
+
+    Raises:
+        ValueError, OSError, ImportError: for what is missing or does not fit together.
+    """
+    require_matplotlib()
+    if (args.metric_for_best_model or "").endswith(("per", "wer")) and args.greater_is_better is not False:
+        raise ValueError(
+            f"Fewer errors are better, but `greater_is_better` is not false for `metric_for_best_model: "
+            f"{args.metric_for_best_model}`. Set `greater_is_better: false`."
+        )
+    set_seed(args.seed)
+    checkpoint = checkpoint_to_resume(args)
+    with PartialState().main_process_first():
+        utterances = speech.load()
+        if recogniser.model is None:
+            processor = speech.processor(utterances["train"])
+            set_seed(args.seed)
+            model = recogniser.make(processor)
+        else:
+            model, processor = recogniser.load()
+        train, validation, test = (speech.encode(utterances[split], processor) for split in speech.splits())
+    args.predict_with_generate = True
+    if args.generation_max_length is None:
+        args.generation_max_length = int(ROOM * max(map(len, validation["labels"]))) + 2
+    if PartialState().is_main_process:
+        print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(processor.tokenizer):,} tokens")
+    return SpeechSetup(model, processor, train, validation, test, checkpoint)
+
+
+def make_speech_trainer(
+    kind: type[SpeechMixin],
+    setup: SpeechSetup,
+    speech: SpeechArguments,
+    recogniser: RecogniserArguments,
+    recognition: RecognitionArguments,
+    args,
+) -> SpeechMixin:
+    """The trainer of a recogniser, watched by its error rate on the validation split.
+
+    Args:
+        kind: `SpeechMleTrainer` or `SpeechRamlTrainer`.
+        setup: as `set_up_speech` made it.
+        speech, recogniser, recognition, args: the settings.
+    """
+    scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
+    return kind(
+        setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,
+        guided_attention_weight=recogniser.guided_attention_weight,
+        compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring),
+    )  # fmt: skip
+
+
+def finish_speech(
+    trainer: SpeechMixin,
+    setup: SpeechSetup,
+    speech: SpeechArguments,
+    recognition: RecognitionArguments,
+    about: Mapping[str, Any],
+) -> RecognitionEvaluation | None:
+    """Measures the likelihood of the test split, transcribes it, and writes scores, pictures and the model card.
+
+    To be called on every process, after `trainer.save_model()`. Writes `trainer_state.json`, `training.png`,
+    `attention.png`, what `Evaluation.write` writes, and `README.md`; with `push_to_hub` all of it is uploaded.
+
+    Args:
+        trainer: after `train`.
+        setup: as `set_up_speech` made it.
+        speech, recognition: the settings.
+        about: what names this run beside model, data set, split and seed.
+
+    Returns:
+        The evaluation, on the main process.
+    """
+    metrics, trainer.compute_metrics = trainer.compute_metrics, None  # they are of the validation split
+    trainer.remove_callback(EarlyStoppingCallback)
+    trainer.args.predict_with_generate = False
+    likelihood = trainer.evaluate(setup.test, metric_key_prefix="test")
+    trainer.compute_metrics, result = metrics, None
+    if trainer.is_world_process_zero():
+        folder = Path(trainer.args.output_dir)
+        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        told = {
+            "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
+            "seed": trainer.args.seed, **about, **_chosen(trainer), **likelihood_about(likelihood),
+        }  # fmt: skip
+        digest = weights_digest(folder)
+        told |= {} if digest is None else {"weights": digest}
+        result = evaluate_recognition(
+            trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
+            decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
+            silence=recognition.silence, resamples=recognition.resamples, pictures=recognition.attention_pictures,
+            about=told, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
+        )  # fmt: skip
+        files = [*result.write(folder), folder / "training.png"]
+        plot_speech_training(trainer.state.log_history, folder / "training.png")
+        trainer.track_results(files)
+        result.print()
+        print(f"test perplexity {likelihood['test_perplexity']:.2f} ({likelihood['test_loss']:.3f} nats per label)")
+        print("written:", ", ".join(map(str, files)))
+    trainer.accelerator.wait_for_everyone()
+    publish(trainer)
+    return result
+
+
+def _chosen(trainer: SpeechMixin) -> dict[str, float]:
+    """The step of the model that was kept and its error rate on the validation split."""
+    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
+    rows = [row for row in trainer.state.log_history if "eval_loss" in row]
+    row = next((row for row in rows if row["step"] == best), rows[-1] if rows else None)
+    if row is None:
+        return {}
+    rate = next((row[name] for name in ("eval_per", "eval_wer") if name in row), None)
+    told = {"best_step" if best else "last_evaluated_step": row["step"]}
+    return told if rate is None else {**told, "validation_error_rate": round(100 * rate, 2)}
