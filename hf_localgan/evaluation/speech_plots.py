@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from hf_localgan.evaluation.plots import new_figure, save_figure
+from hf_localgan.evaluation.plots import new_figure, require_matplotlib, save_figure
 
 
 def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | Path):
@@ -15,10 +15,16 @@ def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: 
         maps: name, tokens, and weights of shape `(tokens, steps)` of each utterance.
         path: where the picture goes.
     """
-    figure, axes = new_figure(columns=min(2, len(maps)), heights=(1,) * -(-len(maps) // 2))
+    require_matplotlib()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    columns, rows = min(2, len(maps)), -(-len(maps) // 2)
+    figure = Figure(figsize=(6.4 * columns, 3.2 * rows), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()  # each of its own length
     for axis, (name, tokens, weights) in zip(axes, maps, strict=False):
         axis.imshow(weights, aspect="auto", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
-        axis.set_xlim(-0.5, weights.shape[1] - 0.5)
         axis.set_yticks(range(len(tokens)), tokens, fontsize=max(3, min(8, 160 // max(len(tokens), 1))))
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("encoder step")

@@ -28,7 +28,7 @@ from hf_localgan.recipes.settings.generator import option
 class SpeechArguments:
     """Where the utterances come from, their features and their labels."""
 
-    _argument_group_name: ClassVar[str] = "utterances"
+    _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = option(
         ["tones"],

@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 from transformers import PreTrainedTokenizerBase
 
-from hf_localgan.trainers.raml.collator import RamlCollator
+from hf_localgan.trainers.raml.collator import DRAW_KEY, SOURCES, RamlCollator
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def summarize_draws(
 
     Args:
         collator: of the trainer.
-        dataset: training rows of `input_ids` and `labels`. A stream is read from its start.
+        dataset: training rows of `input_ids` or `input_features`, and `labels`. A stream is read from its start.
         tokenizer: writes the text.
         references: rows, evenly spaced where their number is known.
         examples: rows that are shown.
@@ -90,13 +90,15 @@ def summarize_draws(
         rows = [dataset[index * len(dataset) // number] for index in range(number)]
     else:
         rows = list(islice(dataset, references))
-    columns = ("input_ids", "attention_mask", "labels")
+    columns = (*SOURCES, DRAW_KEY, "attention_mask", "labels")
+    names = [row.get("id", "") for row in rows]  # of utterances, which have no text
     rows = [{name: row[name] for name in columns if name in row} for row in rows]
     settings = {"tokenizer": tokenizer, "seed": collator.seed}
     batch = RamlCollator(collator.collator, collator.payoff, **settings)(rows)
     edits, lengths = (np.asarray(batch[name]) for name in ("raml_edits", "raml_lengths"))
 
-    shown = [rows[index * len(rows) // examples] for index in range(min(examples, len(rows)))]
+    places = [index * len(rows) // examples for index in range(min(examples, len(rows)))]
+    shown = [rows[place] for place in places]
     several = RamlCollator(collator.collator, collator.payoff, num_samples=draws, **settings)(shown)["labels"]
 
     def text(ids) -> str:
@@ -112,7 +114,11 @@ def summarize_draws(
         edit_rate=float(edits.sum() / max(lengths.sum(), 1)),
         intact=float((edits == 0).mean()),
         examples=[
-            (text(row["input_ids"]), text(row["labels"]), [text(ids) for ids in several[i * draws : (i + 1) * draws]])
-            for i, row in enumerate(shown)
+            (
+                text(row["input_ids"]) if "input_ids" in row else str(names[place]),
+                text(row["labels"]),
+                [text(ids) for ids in several[i * draws : (i + 1) * draws]],
+            )
+            for i, (place, row) in enumerate(zip(places, shown, strict=True))
         ],
     )

@@ -1,0 +1,123 @@
+"""`train-speech`: every file of an experiment, tones from end to end by both objectives, TIMIT's layout."""
+
+import json
+import re
+from dataclasses import fields
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+import yaml
+
+from hf_localgan.cli import main
+from hf_localgan.commands.train_speech import _names_payoff
+from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.tones import load_tones
+from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechForConditionalGeneration, RnnSpeechProcessor
+from hf_localgan.recipes import RecipeParser
+from hf_localgan.recipes.settings import speech as settings_speech
+from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
+from hf_localgan.trainers import MleConfig
+from hf_localgan.trainers.raml.config import RamlConfig, make_payoff
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+FILES = sorted(path for path in RECIPES.glob("*/*.yaml") if "recipes/train_speech.py" in path.read_text())
+QUICK = ["--use_cpu", "--disable_tqdm", "true", "--num_train_epochs", "1", "--max_steps", "2", "--eval_strategy", "no"]
+QUICK += ["--save_strategy", "no", "--load_best_model_at_end", "false", "--metric_for_best_model", "none"]
+QUICK += ["--beams", "2", "--resamples", "20", "--attention_pictures", "2", "--sample_rows", "0"]
+QUICK += ["--max_train_utterances", "12"]
+
+
+def read(path, tmp_path, monkeypatch, *words):
+    for name in re.findall(r"\$\{?(HF_LOCALGAN_\w+)", path.read_text()):
+        monkeypatch.setenv(name, str(tmp_path))
+    config = RamlConfig if _names_payoff([str(path)]) else MleConfig
+    parser = RecipeParser(SpeechArguments, RecogniserArguments, RecognitionArguments, config)
+    return parser.read([str(path), "--use_cpu", *words])
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
+def test_a_file_is_read_and_builds_its_recogniser(path, tmp_path, monkeypatch):
+    speech, recogniser, recognition, args = read(path, tmp_path, monkeypatch)
+    processor = RnnSpeechProcessor(LogMelFeatureExtractor(), phone_tokenizer(speech.phone_set or "timit39"))
+    with torch.device("meta"):
+        model = recogniser.make(processor)
+    assert isinstance(model, RnnSpeechForConditionalGeneration) and recognition.decodings()
+    assert args.metric_for_best_model == "eval_per" and args.greater_is_better is False
+    given = yaml.safe_load(path.read_text())
+    for name in ("encoder_layers", "encoder_hidden_size", "hidden_size", "reductions", "ctc_weight"):
+        if name in given:
+            assert getattr(model.config, name) == given[name]
+
+
+@pytest.mark.parametrize("path", [path for path in FILES if "payoff" in yaml.safe_load(path.read_text())], ids=str)
+def test_a_raml_file_differs_from_its_baseline_in_its_payoff_alone(path, tmp_path, monkeypatch):
+    *_, args = read(path, tmp_path, monkeypatch)
+    assert make_payoff(args, phone_tokenizer("timit61")).temperature == 0.9
+    baseline = path.parent / ("raml_timit_mle.yaml" if path.parent.name == "papers" else "mle.yaml")
+    own, other = (yaml.safe_load(one.read_text()) for one in (path, baseline))
+    raml = {one.name for one in fields(RamlConfig)} - {one.name for one in fields(MleConfig)}
+    changed = {name for name in own | other if own.get(name) != other.get(name)}
+    assert changed <= raml | {"output_dir"} and "payoff" in changed
+
+
+def test_the_papers_recogniser(tmp_path, monkeypatch):
+    speech, recogniser, recognition, args = read(RECIPES / "papers" / "raml_timit.yaml", tmp_path, monkeypatch)
+    assert (speech.dataset, speech.phone_set, recognition.fold) == (["timit"], "timit61", "timit39")
+    assert (recogniser.encoder_layers, recogniser.encoder_hidden_size, recogniser.hidden_size) == (3, 512, 256)
+    assert (args.payoff, args.temperature) == ("edit", 0.9)
+    processor = RnnSpeechProcessor(LogMelFeatureExtractor(), phone_tokenizer("timit61"))
+    assert len(make_payoff(args, processor.tokenizer).tokens) == 61 and processor.feature_extractor.feature_size == 123
+
+
+@pytest.mark.parametrize("options", [[], ["--payoff", "edit", "--temperature", "0.9"]], ids=["mle", "raml"])
+def test_tones_from_end_to_end(options, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(settings_speech, "load_tones", lambda: load_tones(24, 8, 8))
+    out = tmp_path / "run"
+    assert main(["train-speech", *QUICK, *options, "--output_dir", str(out)]) == 0
+    said = capsys.readouterr().out
+    saved = json.loads((out / "evaluation.json").read_text())
+    assert saved["about"]["objective"] == ("raml" if options else "maximum likelihood")
+    assert set(saved["decodings"]) == {"greedy", "beam 2"} and saved["decodings"]["greedy"]["queries"] == 8
+    assert {"attention.png", "training.png", "README.md", "processor_config.json"} <= {p.name for p in out.iterdir()}
+    assert "tones:\ntrain: 24 utterances" in said and ("EditPayoff" in said) == bool(options)
+    if options:
+        assert saved["about"]["temperature"] == 0.9
+        return
+    soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=8_000) * 0.1, 16_000)
+    assert main(["transcribe", str(tmp_path / "a.wav"), "--model", str(out), "--num-beams", "1"]) == 0
+    assert capsys.readouterr().out.startswith(f"{tmp_path / 'a.wav'}\t")
+
+
+def test_the_papers_run_starts_on_a_corpus_of_timits_layout(tmp_path, monkeypatch, capsys):
+    rng = np.random.default_rng(0)
+    for place in ("TRAIN/DR1/FCJF0", "TEST/DR1/FAKS0", "TEST/DR1/MDAB0"):
+        folder = tmp_path / "timit" / place
+        folder.mkdir(parents=True)
+        for sentence in ("SA1", "SX1", "SI2"):
+            sound = 0.1 * rng.normal(size=8_000)
+            soundfile.write(folder / f"{sentence}.WAV", sound, 16_000, format="NIST", subtype="PCM_16")
+            (folder / f"{sentence}.PHN").write_text("0 900 h#\n900 1800 sh\n1800 3000 ix\n3000 8000 h#\n")
+            (folder / f"{sentence}.TXT").write_text("0 8000 She is.\n")
+    monkeypatch.setenv("HF_LOCALGAN_TIMIT", str(tmp_path / "timit"))
+    small = ["--encoder_hidden_size", "16", "--hidden_size", "8", "--output_dir", str(tmp_path / "run")]
+    command = ["train-speech", str(RECIPES / "papers" / "raml_timit.yaml"), *QUICK, *small]
+    assert main(command) == 1
+    assert "TIMIT has {'train': 3696" in capsys.readouterr().err
+    assert main([*command, "--check_counts", "false"]) == 0
+    saved = json.loads((tmp_path / "run" / "evaluation.json").read_text())
+    assert "fold:timit39" in saved["decodings"]["greedy"]["scores"]["per"]["signature"]
+    assert saved["about"]["payoff"] == "edit"
+
+
+def test_mistakes_are_named_before_anything_is_loaded(tmp_path, capsys):
+    command = ["train-speech", "--output_dir", str(tmp_path / "run"), "--use_cpu"]
+    assert main([*command, "--greater_is_better", "true"]) == 1
+    assert "Set `greater_is_better: false`" in capsys.readouterr().err
+    assert main([*command, "--target", "letters"]) == 2
+    assert "`target` must be `phones` or `text`, got 'letters'" in capsys.readouterr().err
+    assert main([*command, "--temperature", "0.9"]) == 2  # an option of RAML without its payoff
+    assert "temperature" in capsys.readouterr().err
+    assert main(["train-speech", "gone.yaml"]) == 2
