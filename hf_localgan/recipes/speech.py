@@ -2,20 +2,19 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
 
+from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
 from hf_localgan.evaluation.speech_plots import plot_speech_training
-from hf_localgan.hub.rendering import weights_digest
 from hf_localgan.models.rnn_seq2seq import RnnSpeechProcessor
-from hf_localgan.recipes.finish import likelihood_about, publish
-from hf_localgan.recipes.settings.generator import checkpoint_to_resume
+from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, whose
+from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.speech import (
     RecogniserArguments,
     RecognitionArguments,
@@ -132,14 +131,12 @@ def finish_speech(
     likelihood = trainer.evaluate(setup.test, metric_key_prefix="test")
     trainer.compute_metrics, result = metrics, None
     if trainer.is_world_process_zero():
-        folder = Path(trainer.args.output_dir)
-        trainer.state.save_to_json(str(folder / "trainer_state.json"))
+        folder = save_state(trainer)
         told = {
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
-            "seed": trainer.args.seed, **about, **_chosen(trainer), **likelihood_about(likelihood),
+            "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
+            **likelihood_about(likelihood), **whose(folder),
         }  # fmt: skip
-        digest = weights_digest(folder)
-        told |= {} if digest is None else {"weights": digest}
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
             decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
@@ -148,22 +145,17 @@ def finish_speech(
         )  # fmt: skip
         files = [*result.write(folder), folder / "training.png"]
         plot_speech_training(trainer.state.log_history, folder / "training.png")
-        trainer.track_results(files)
-        result.print()
-        print(f"test perplexity {likelihood['test_perplexity']:.2f} ({likelihood['test_loss']:.3f} nats per label)")
-        print("written:", ", ".join(map(str, files)))
+        perplexity, nats = likelihood["test_perplexity"], likelihood["test_loss"]
+        show_report(trainer, result, files, f"test perplexity {perplexity:.2f} ({nats:.3f} nats per label)")
     trainer.accelerator.wait_for_everyone()
     publish(trainer)
     return result
 
 
-def _chosen(trainer: SpeechMixin) -> dict[str, float]:
-    """The step of the model that was kept and its error rate on the validation split."""
-    best = trainer.state.best_global_step if trainer.args.load_best_model_at_end else None
-    rows = [row for row in trainer.state.log_history if "eval_loss" in row]
-    row = next((row for row in rows if row["step"] == best), rows[-1] if rows else None)
-    if row is None:
-        return {}
-    rate = next((row[name] for name in ("eval_per", "eval_wer") if name in row), None)
-    told = {"best_step" if best else "last_evaluated_step": row["step"]}
-    return told if rate is None else {**told, "validation_error_rate": round(100 * rate, 2)}
+def _chosen_rate(trainer: SpeechMixin) -> dict[str, float]:
+    """The error rate on the validation split of the model that was kept, in per cent."""
+    chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
+    rates = (
+        [] if chosen is None else [chosen.scores[name] for name in ("eval_per", "eval_wer") if name in chosen.scores]
+    )
+    return {"validation_error_rate": round(100 * rates[0], 2)} if rates else {}

@@ -21,7 +21,7 @@ from hf_localgan.models.rnn_seq2seq import (
 )
 from hf_localgan.phones import FOLDS, PHONE_SETS
 from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.generator import option
+from hf_localgan.recipes.settings.data import option
 
 
 @dataclass
