@@ -19,17 +19,23 @@ from transformers.utils import cached_file
 from hf_localgan.models import (
     DbmConfig,
     DbmModel,
+    LogMelFeatureExtractor,
     PairDiscriminator,
     PairDiscriminatorConfig,
     RnnSeq2SeqConfig,
     RnnSeq2SeqForConditionalGeneration,
     RnnSeq2SeqModel,
+    RnnSpeechConfig,
+    RnnSpeechForConditionalGeneration,
+    RnnSpeechModel,
+    RnnSpeechProcessor,
 )
 from hf_localgan.models.adapters import find_adapter, merge_in_memory
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.pipelines import Text2TextGenerationPipeline
 
-TASK = "text2text-generation"
+TASK, SPEECH_TASK = "text2text-generation", "automatic-speech-recognition"
 SECTION = "Without the package"
 TAG, CODE_TAG = "hf-localgan", "custom_code"
 MERGED = "Its adapters (LoRA) are merged into the model that they were trained on."
@@ -38,6 +44,10 @@ AUTO_CLASSES = {
     RnnSeq2SeqConfig.model_type: {
         "AutoModel": RnnSeq2SeqModel,
         "AutoModelForSeq2SeqLM": RnnSeq2SeqForConditionalGeneration,
+    },
+    RnnSpeechConfig.model_type: {
+        "AutoModel": RnnSpeechModel,
+        "AutoModelForSpeechSeq2Seq": RnnSpeechForConditionalGeneration,
     },
     DbmConfig.model_type: {"AutoModel": DbmModel},
     PairDiscriminatorConfig.model_type: {"AutoModel": PairDiscriminator},
@@ -65,10 +75,10 @@ def export_with_code(
     ```
 
     A generator comes with the code of its pipeline; an `rnn_seq2seq` with that of its model, too, while those of
-    transformers, such as T5 and BART, need none. Energies and discriminators load by `AutoModel`; what stands beside a
-    generator in its folder, such as `energy/` and `discriminator/`, is exported with it. Adapters are merged into their
-    base model first. A card of this package is taken along with the files that it names, and says how to load the
-    checkpoint.
+    transformers, such as T5 and BART, need none. A recogniser of speech comes with the code of model and processor.
+    Energies and discriminators load by `AutoModel`; what stands beside a generator in its folder, such as `energy/` and
+    `discriminator/`, is exported with it. Adapters are merged into their base model first. A card of this package is
+    taken along with the files that it names, and says how to load the checkpoint.
 
     transformers reads a pipeline that a checkpoint brings before it refuses the task by its name, so the task needs no
     registration there. It then asks for `trust_remote_code=True` even where this package is installed. Nothing is
@@ -171,7 +181,11 @@ def merge_adapter(
 
 
 def _load(place: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
-    """A generator, or another model of this package, and its tokenizer."""
+    """A generator and its tokenizer, a recogniser and its processor, or another model of this package."""
+    if _model_type(place, revision) == RnnSpeechConfig.model_type:
+        model, processor = load_recogniser(place, revision=revision, trust_remote_code=trust)
+        vars(model.config).pop("auto_map", None)
+        return model, processor
     if _model_type(place, revision) not in (one.config_class.model_type for one in SCORERS):
         return load_generator(place, revision=revision, trust_remote_code=trust)
     place = str(Path(place).expanduser())
@@ -235,7 +249,10 @@ def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
             f"The code of {type(model).__name__} ({type(model).__module__}) is neither this package's nor part of "
             "transformers. Export what `load_generator` gives, or save it by transformers' `register_for_auto_class`."
         )
-    if type(model) not in SCORERS:
+    if config["model_type"] == RnnSpeechConfig.model_type:
+        carried += [LogMelFeatureExtractor, RnnSpeechProcessor]
+        _name_processor(folder)
+    elif type(model) not in SCORERS:
         carried.append(Text2TextGenerationPipeline)
         implementation = _name_in_checkpoint(Text2TextGenerationPipeline)
         config["custom_pipelines"] = {TASK: {"impl": implementation, "pt": ["AutoModelForSeq2SeqLM"], "type": "text"}}
@@ -243,6 +260,18 @@ def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
         for one in carried:
             custom_object_save(one, place)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _name_processor(folder: Path):
+    """Says in the files of a processor which class is where in the checkpoint's code."""
+    names = {"AutoFeatureExtractor": LogMelFeatureExtractor, "AutoProcessor": RnnSpeechProcessor}
+    auto_map = {name: _name_in_checkpoint(one) for name, one in names.items()}
+    for file in ("preprocessor_config.json", "processor_config.json"):
+        path = folder / file
+        settings = json.loads(path.read_text(encoding="utf-8"))
+        for part in (settings, settings.get("feature_extractor", settings)):
+            part["auto_map"] = auto_map
+        path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _name_in_checkpoint(one: type) -> str:
@@ -301,16 +330,17 @@ def _describe(folder: Path, name: str, scorer: str | None):
         scorer: "energy" or "discriminator", where it is one of them.
     """
     path = folder / "README.md"
+    task = SPEECH_TASK if _model_type(str(folder), None) == RnnSpeechConfig.model_type else TASK
     if path.is_file():
         card = ModelCard.load(path)
         named = re.search(r'(?:model=|from_pretrained\()"([^"]+)"', card.text)  # as the card's own example calls it
         name = named[1] if named else name
     else:
-        data = ModelCardData(library_name="transformers", pipeline_tag=None if scorer else TASK, tags=[TAG])
+        data = ModelCardData(library_name="transformers", pipeline_tag=None if scorer else task, tags=[TAG])
         card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n")
     card.data.tags = [*(tag for tag in card.data.tags or [] if tag != CODE_TAG), CODE_TAG]
     # With this package installed, too, transformers loads no pipeline of a checkpoint's own without being told to.
-    card.text = re.sub(rf'(pipeline\("{TASK}", model="[^"]+")\)', r"\1, trust_remote_code=True)", card.text)
+    card.text = re.sub(rf'(pipeline\("{task}", model="[^"]+")\)', r"\1, trust_remote_code=True)", card.text)
     if f"## {SECTION}" not in card.text:
         before, mark, after = card.text.partition("\n## Use\n")
         place = re.search(r"^## ", after, re.MULTILINE)
@@ -328,6 +358,12 @@ def _section(name: str, scorer: str | None, folder: Path) -> str:
     if scorer:
         lines = ["from transformers import AutoModel", ""]
         lines += [f'{scorer} = AutoModel.from_pretrained("{name}", trust_remote_code=True)']
+    elif _model_type(str(folder), None) == RnnSpeechConfig.model_type:
+        lines = ["from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor, pipeline", ""]
+        lines += [f'hear = pipeline("{SPEECH_TASK}", model="{name}", trust_remote_code=True)']
+        lines += ['print(hear({"raw": samples, "sampling_rate": 16_000}))  # files need ffmpeg there']
+        lines += [f'model = AutoModelForSpeechSeq2Seq.from_pretrained("{name}", trust_remote_code=True)']
+        lines += [f'processor = AutoProcessor.from_pretrained("{name}", trust_remote_code=True)']
     else:
         names = ", ".join(sorted({*loaders.values(), "AutoModelForSeq2SeqLM"}))
         lines = [f"from transformers import {names}, pipeline", ""]

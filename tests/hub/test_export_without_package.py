@@ -7,6 +7,7 @@ import sys
 import sysconfig
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from tokenizers import Tokenizer
@@ -16,7 +17,16 @@ from tokenizers.processors import TemplateProcessing
 from transformers import AutoModel, AutoModelForSeq2SeqLM, PreTrainedTokenizerFast, pipeline
 
 from hf_localgan.hub import export_with_code
-from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
+from hf_localgan.models import (
+    DbmConfig,
+    DbmModel,
+    LogMelFeatureExtractor,
+    PairDiscriminator,
+    PairDiscriminatorConfig,
+    RnnSpeechConfig,
+    RnnSpeechForConditionalGeneration,
+    RnnSpeechProcessor,
+)
 
 TEXTS = ["hello how are you", "what is your name ?"]
 IDS = [[4, 5, 6, 2], [7, 8, 2, 0]]
@@ -27,7 +37,9 @@ import importlib.util, json, sys
 assert importlib.util.find_spec("hf_localgan") is None
 import torch
 import transformers.pipelines
-from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
+import numpy as np
+from transformers import AutoConfig, AutoModel, AutoModelForSeq2SeqLM, AutoModelForSpeechSeq2Seq
+from transformers import AutoProcessor, AutoTokenizer, pipeline
 assert "text2text-generation" in transformers.pipelines.REMOVED_TASKS
 texts, ids, decodings, places = json.loads(sys.argv[1])
 class Greedy:
@@ -47,6 +59,16 @@ for name in ("rnn_seq2seq", "t5"):
         "without a task": type(pipeline(model=places[name], device="cpu", **trusted)).__name__,
     }
 assert type(AutoConfig.from_pretrained(places["rnn_seq2seq"], **trusted)).__name__ == "RnnSeq2SeqConfig"
+hear = pipeline("automatic-speech-recognition", model=places["speech"], device="cpu", **trusted)
+processor = AutoProcessor.from_pretrained(places["speech"], **trusted)
+recogniser = AutoModelForSpeechSeq2Seq.from_pretrained(places["speech"], **trusted).eval()
+sound = np.sin(np.arange(8_000) / 20).astype(np.float32)
+inputs = processor(audio=sound, sampling_rate=16_000, return_tensors="pt")
+found["speech"] = {
+    "pipeline": hear({"raw": sound, "sampling_rate": 16_000}, max_new_tokens=6),
+    "ids": recogniser.generate(**inputs, max_new_tokens=6, num_beams=3).tolist(),
+    "module": type(processor).__module__.split(".")[0],
+}
 for name in ("energy", "discriminator"):
     for kind, place, options in (("alone", places[name], {}), ("beside", places["rnn_seq2seq"], {"subfolder": name})):
         model = AutoModel.from_pretrained(place, **options, **trusted).eval()
@@ -102,8 +124,17 @@ def models(tiny_generator, tiny_t5):
             scaler.count.fill_(9)
         sizes = {"vocab_size": 20, "embedding_size": 6, "filters": 4, "widths": [1, 2], "head_size": 6}
         discriminator = PairDiscriminator(PairDiscriminatorConfig(**sizes, pad_token_id=0, eos_token_id=2))
+        layers = {"encoder_layers": 2, "encoder_hidden_size": 8, "hidden_size": 6, "embedding_size": 6}
+        speech = RnnSpeechForConditionalGeneration(RnnSpeechConfig(vocab_size=20, feature_size=21, **layers))
+        for parameter in speech.parameters():
+            parameter.add_(torch.randn_like(parameter), alpha=0.5)
     made = {"rnn_seq2seq": tiny_generator(), "t5": tiny_t5(), "energy": energy, "discriminator": discriminator}
+    made["speech"] = speech
     return {name: model.eval() for name, model in made.items()}
+
+
+def processor_of(words) -> RnnSpeechProcessor:
+    return RnnSpeechProcessor(LogMelFeatureExtractor(num_mel_filters=6, normalization="utterance"), words)
 
 
 @pytest.fixture(scope="module")
@@ -115,7 +146,7 @@ def exported(models, tmp_path_factory, words) -> dict[str, str]:
         inside = {"energy": "energy", "discriminator": "discriminator"}.get(name, "")
         source = folder / "trained" / (f"rnn_seq2seq/{inside}" if inside else name)
         model.save_pretrained(source)
-        words.save_pretrained(source)
+        (processor_of(words) if name == "speech" else words).save_pretrained(source)
         assert {"auto_map", "custom_pipelines"}.isdisjoint(json.loads((source / "config.json").read_text()))
     for name, place in places.items():
         inside = name in ("energy", "discriminator")
@@ -145,6 +176,16 @@ def test_generator_and_pipeline_answer_as_with_the_package(name, found, models, 
     assert found[name]["decoding"] == own(TEXTS, max_new_tokens=6, num_beams=1)
     assert found[name]["module"] == ("transformers_modules" if name == "rnn_seq2seq" else "transformers")
     assert found[name]["without a task"] == "Text2TextGenerationPipeline"
+
+
+def test_a_recogniser_hears_as_with_the_package(found, models, words):
+    processor, model = processor_of(words), models["speech"]
+    sound = np.sin(np.arange(8_000) / 20).astype(np.float32)
+    ids = model.generate(**processor(audio=sound, return_tensors="pt"), max_new_tokens=6, num_beams=3)
+    assert found["speech"]["ids"] == ids.tolist() and found["speech"]["module"] == "transformers_modules"
+    parts = {"tokenizer": words, "feature_extractor": processor.feature_extractor, "device": "cpu"}
+    own = pipeline("automatic-speech-recognition", model=model, **parts)
+    assert found["speech"]["pipeline"] == own({"raw": sound, "sampling_rate": 16_000}, max_new_tokens=6)
 
 
 @pytest.mark.parametrize("name", ["energy", "discriminator"])
