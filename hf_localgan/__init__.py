@@ -14,16 +14,26 @@ from hf_localgan.version import __version__ as __version__
 if TYPE_CHECKING:
     from hf_localgan.data import (
         LengthLimits,
+        SpeechCollator,
         encode_pairs,
+        encode_speech,
         load_pairs,
+        load_speech,
         load_word_vectors,
+        phone_tokenizer,
         regular_tokens,
         token_vectors,
         train_token_vectors,
         train_tokenizer,
     )
-    from hf_localgan.decoding import Decoding, SoftRollout, answer_queries, soft_rollout
-    from hf_localgan.evaluation import evaluate_energy, evaluate_generator, measure_locality, rank_responses
+    from hf_localgan.decoding import Decoding, SoftRollout, answer_queries, soft_rollout, transcribe
+    from hf_localgan.evaluation import (
+        evaluate_energy,
+        evaluate_generator,
+        evaluate_recognition,
+        measure_locality,
+        rank_responses,
+    )
     from hf_localgan.hub import Objective, export_with_code, merge_adapter
     from hf_localgan.metrics import score_responses
     from hf_localgan.models import (
@@ -41,8 +51,9 @@ if TYPE_CHECKING:
         RnnSpeechProcessor,
     )
     from hf_localgan.models.loading import load_generator
+    from hf_localgan.models.recognisers import load_recogniser
     from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
-    from hf_localgan.pipelines import Text2TextGenerationPipeline
+    from hf_localgan.pipelines import SpeechRecognitionPipeline, Text2TextGenerationPipeline
     from hf_localgan.recipes import load_discriminator, load_energy
     from hf_localgan.trainers import (
         DbmTrainer,
@@ -65,6 +76,8 @@ if TYPE_CHECKING:
         Schedule,
         SoftRolloutConfig,
         SoftRolloutTrainer,
+        SpeechMleTrainer,
+        SpeechRamlTrainer,
         TemperatureSchedule,
         TokenLossConfig,
         TokenLossTrainer,
@@ -114,6 +127,10 @@ _LATER = {
     "SoftRollout": "decoding",
     "SoftRolloutConfig": "trainers",
     "SoftRolloutTrainer": "trainers",
+    "SpeechCollator": "data",
+    "SpeechMleTrainer": "trainers",
+    "SpeechRamlTrainer": "trainers",
+    "SpeechRecognitionPipeline": "pipelines",
     "TemperatureSchedule": "trainers",
     "Text2TextGenerationPipeline": "pipelines",
     "TokenLossConfig": "trainers",
@@ -122,16 +139,21 @@ _LATER = {
     "TwoPlayerTrainer": "trainers",
     "answer_queries": "decoding",
     "encode_pairs": "data",
+    "encode_speech": "data",
     "evaluate_energy": "evaluation",
     "evaluate_generator": "evaluation",
+    "evaluate_recognition": "evaluation",
     "export_with_code": "hub",
     "load_discriminator": "recipes.parts",
     "load_energy": "recipes.parts",
     "load_generator": "models.loading",
     "load_pairs": "data",
+    "load_recogniser": "models.recognisers",
+    "load_speech": "data",
     "load_word_vectors": "data",
     "measure_locality": "evaluation",
     "merge_adapter": "hub",
+    "phone_tokenizer": "data",
     "rank_responses": "evaluation",
     "regular_tokens": "data",
     "score_responses": "metrics",
@@ -139,6 +161,7 @@ _LATER = {
     "token_vectors": "data",
     "train_token_vectors": "data",
     "train_tokenizer": "data",
+    "transcribe": "decoding",
 }
 
 __all__ = [
@@ -183,6 +206,10 @@ __all__ = [
     "SoftRollout",
     "SoftRolloutConfig",
     "SoftRolloutTrainer",
+    "SpeechCollator",
+    "SpeechMleTrainer",
+    "SpeechRamlTrainer",
+    "SpeechRecognitionPipeline",
     "TemperatureSchedule",
     "Text2TextGenerationPipeline",
     "TokenLossConfig",
@@ -191,16 +218,21 @@ __all__ = [
     "TwoPlayerTrainer",
     "answer_queries",
     "encode_pairs",
+    "encode_speech",
     "evaluate_energy",
     "evaluate_generator",
+    "evaluate_recognition",
     "export_with_code",
     "load_discriminator",
     "load_energy",
     "load_generator",
     "load_pairs",
+    "load_recogniser",
+    "load_speech",
     "load_word_vectors",
     "measure_locality",
     "merge_adapter",
+    "phone_tokenizer",
     "rank_responses",
     "regular_tokens",
     "score_responses",
@@ -208,6 +240,7 @@ __all__ = [
     "token_vectors",
     "train_token_vectors",
     "train_tokenizer",
+    "transcribe",
 ]
 
 

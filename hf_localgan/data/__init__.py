@@ -1,10 +1,14 @@
-"""Text pairs, tokenizers and word vectors."""
+"""Text pairs, tokenizers and word vectors; speech with its transcripts."""
 
+from hf_localgan.data.audio import read_audio
 from hf_localgan.data.encoding import check_tokenizer, encode_pairs
 from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
+from hf_localgan.data.speech import Speech, SpeechReport, encode_speech, fit_features, load_speech, phone_tokenizer
+from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.data.timit import load_timit
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
 from hf_localgan.data.tokenization import (
     keep_language,
@@ -14,6 +18,7 @@ from hf_localgan.data.tokenization import (
     train_tokenizer,
     unknown_rate,
 )
+from hf_localgan.data.tones import load_tones
 from hf_localgan.data.word_vectors import (
     VectorCoverage,
     WordVectors,
@@ -28,6 +33,9 @@ __all__ = [
     "Pairs",
     "PairsReport",
     "SharedQueries",
+    "Speech",
+    "SpeechCollator",
+    "SpeechReport",
     "SplitReport",
     "TokenVectors",
     "VectorCoverage",
@@ -35,13 +43,20 @@ __all__ = [
     "check_tokenizer",
     "embedding_vectors",
     "encode_pairs",
+    "encode_speech",
+    "fit_features",
     "group_pairs",
     "initialize_embeddings",
     "keep_language",
     "kept_language",
     "load_pairs",
     "load_smalltalk",
+    "load_speech",
+    "load_timit",
+    "load_tones",
     "load_word_vectors",
+    "phone_tokenizer",
+    "read_audio",
     "regular_tokens",
     "report_unknown",
     "smalltalk_files",

@@ -14,6 +14,7 @@ from hf_localgan.decoding.reranking import DiscriminatorReranker, EnergyReranker
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
 from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_reranker
+from hf_localgan.decoding.transcripts import attention_maps, transcribe
 
 __all__ = [
     "AntiLm",
@@ -31,6 +32,7 @@ __all__ = [
     "SoftRollout",
     "answer_all",
     "answer_queries",
+    "attention_maps",
     "draw_candidates",
     "encode_with_noise",
     "generate_answers",
@@ -40,5 +42,6 @@ __all__ = [
     "sample_responses",
     "soft_rollout",
     "tabulate_candidates",
+    "transcribe",
     "tune_reranker",
 ]

@@ -22,6 +22,13 @@ from hf_localgan.evaluation.energy.ranking import (
 from hf_localgan.evaluation.energy.report import EnergyReport
 from hf_localgan.evaluation.matching import MatchingReport
 from hf_localgan.evaluation.plots import plot_diversity_relevance, plot_tau_curve, plot_training, require_matplotlib
+from hf_localgan.evaluation.recognition import (
+    RecognitionEvaluation,
+    evaluate_recognition,
+    recognition_metrics,
+    score_transcripts,
+)
+from hf_localgan.evaluation.speech_plots import plot_attention, plot_speech_training
 from hf_localgan.evaluation.translation import (
     TranslationEvaluation,
     evaluate_translations,
@@ -38,27 +45,33 @@ __all__ = [
     "MatchingReport",
     "PairFeatures",
     "RankedResponse",
+    "RecognitionEvaluation",
     "TranslationEvaluation",
     "answer_radii",
     "evaluate_energy",
     "evaluate_generator",
+    "evaluate_recognition",
     "evaluate_translations",
     "front_margin",
     "measure_locality",
     "pair_features",
     "plot_adversarial_training",
     "plot_answer_radii",
+    "plot_attention",
     "plot_clusters",
     "plot_diversity_relevance",
     "plot_energy_training",
     "plot_fronts",
     "plot_gap",
     "plot_radii",
+    "plot_speech_training",
     "plot_stability",
     "plot_tau_curve",
     "plot_training",
     "rank_responses",
+    "recognition_metrics",
     "require_matplotlib",
+    "score_transcripts",
     "score_translations",
     "translation_metrics",
 ]

@@ -16,6 +16,7 @@ from hf_localgan.hub.model_card import write_model_card
 from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
 from hf_localgan.hub.rendering import HUB_ID, weights_digest
 from hf_localgan.hub.settings import changed_settings, stored_settings
+from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.trainers.base.method import MethodMixin, known_trainers, trainer_named
 
 # What the models of each role are called in their `config.json`; generators have many architectures.
@@ -136,6 +137,11 @@ def card_of_folder(
     if base_model is None:
         base = _read_if_there(folder / "adapter_config.json").get("base_model_name_or_path")
         base_model = base if base and HUB_ID.fullmatch(base) and not Path(base).exists() else None
+    if config.get("model_type") == "rnn_speech":
+        return write_speech_card(
+            folder, repo_id=name or folder.resolve().name, settings=dict(settings), steps=progress.get("steps"),
+            base_model=base_model, **described,
+        )  # fmt: skip
     example = _former_example(folder / "README.md")
     return _write(folder, trainer, settings, progress, example, repo_id=name, base_model=base_model, **described)
 
