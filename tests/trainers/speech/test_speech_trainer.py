@@ -97,6 +97,15 @@ def test_two_half_batches_equal_one_and_what_is_logged(tmp_path):
     assert logged["loss/ctc"] > 0 and 0 < logged["loss/guided_attention"] < 1
 
 
+def test_bfloat16_is_near_float32(tmp_path):
+    losses = []
+    for bf16 in (False, True):
+        run = trainer(tmp_path / str(bf16), recogniser(), guided=1.0, bf16=bf16, max_steps=3, learning_rate=0.01)
+        run.train()
+        losses.append([row["loss"] for row in run.state.log_history if "loss" in row])
+    assert losses[1] == pytest.approx(losses[0], rel=0.01)
+
+
 @pytest.mark.parametrize("raml", [False, True], ids=["mle", "raml"])
 def test_a_resumed_run_equals_an_uninterrupted_one_to_the_bit(tmp_path, raml):
     make = partial(
