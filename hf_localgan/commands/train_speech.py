@@ -7,6 +7,7 @@ Leaves the recogniser with its processor, checkpoints, transcripts, scores, pict
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -22,14 +23,13 @@ from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrai
 
 
 def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition: RecognitionArguments, args: MleConfig):
-    raml = isinstance(args, RamlConfig)
-    if raml:
+    if isinstance(args, RamlConfig):
         args.check_weighted()  # before anything is loaded
     setup = set_up_speech(speech, recogniser, args)
-    kind = SpeechRamlTrainer if raml else SpeechMleTrainer
+    kind = SpeechRamlTrainer if isinstance(args, RamlConfig) else SpeechMleTrainer
     trainer = make_speech_trainer(kind, setup, speech, recogniser, recognition, args)
-    about = {"objective": "raml" if raml else "maximum likelihood"}
-    if raml:
+    about: dict[str, Any] = {"objective": kind.objective.name.lower()}
+    if isinstance(trainer, SpeechRamlTrainer) and isinstance(args, RamlConfig):
         draws = summarize_draws(trainer.raml_collator, setup.train, setup.processor.tokenizer)
         if trainer.is_world_process_zero():
             print(draws)

@@ -13,7 +13,7 @@ from hf_localgan.decoding.answers import Decoding
 from hf_localgan.decoding.transcripts import attention_maps, transcribe
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.speech_plots import plot_attention
-from hf_localgan.evaluation.tables import markdown_heading, markdown_row
+from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.intervals import bootstrap_statistic, no_interval
 from hf_localgan.metrics.overlap import ErrorRate, phone_error_rate, word_error_rate
 from hf_localgan.metrics.phone_alignment import PhoneConfusions, phone_confusions
@@ -52,9 +52,9 @@ class RecognitionEvaluation(Evaluation):
         text = super().to_markdown(rows)
         if self.confusions is None:
             return text
-        lines = ["", "## Most frequent errors", "", *markdown_heading("reference", "heard as", "times")]
-        for reference, heard, times in self.confusions.errors(CONFUSIONS_SHOWN):
-            lines.append(markdown_row(reference or NOTHING, heard or NOTHING, str(times)))
+        errors = self.confusions.errors(CONFUSIONS_SHOWN)
+        rows = [(reference or NOTHING, heard or NOTHING, times) for reference, heard, times in errors]
+        lines = ["", "## Most frequent errors", "", *markdown_table(("reference", "heard as", "times"), rows, "<<>")]
         return text + "\n".join(lines) + "\n"
 
     def _plot(self, folder: Path) -> list[Path]:

@@ -9,6 +9,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from hf_localgan.files import replacing
 from hf_localgan.hub.rendering import weights_digest
+from hf_localgan.markdown import markdown_table
 
 TASK = "automatic-speech-recognition"
 METRICS = {"per": "PER", "wer": "WER"}
@@ -70,8 +71,8 @@ def write_speech_card(
     if steps is not None:
         lines += [f"{steps:,} updates.", ""]
     if settings:
-        lines += ["Settings that differ from the defaults:", "", "| setting | value |", "| --- | --- |"]
-        lines += [f"| `{name}` | {_cell(value)} |" for name, value in settings.items()] + [""]
+        lines += ["Settings that differ from the defaults:", ""]
+        lines += [*markdown_table(("setting", "value"), list(settings.items())), ""]
     sources = [REFERENCES["las"], *([REFERENCES["raml"]] if about.get("objective") == "raml" else [])]
     lines += ["## References", "", *(f"* {source}." for source in sources)]
     path = folder / "README.md"
@@ -113,19 +114,16 @@ def _scores(found: Mapping[str, Any]) -> list[str]:
         "",
     ]
     names = [name for name in METRICS if all(name in one["scores"] for one in found["decodings"].values())]
-    lines += [f"| decoding | {' | '.join(METRICS[name] for name in names)} | substituted | deleted | inserted |"]
-    lines += ["| --- " + "| ---: " * (len(names) + 3) + "|"]
+    rows = []
     for title, one in found["decodings"].items():
-        cells = []
+        cells = [title]
         for name in names:
             score = one["scores"][name]
             span = "" if score["low"] is None else f" ({score['low']:.2f} to {score['high']:.2f})"
             cells.append(f"{score['value']:.2f}{span}")
-        cells += [f"{one['scores'][part]['value']:.2f}" for part in ("substitutions", "deletions", "insertions")]
-        lines.append(f"| {title} | {' | '.join(cells)} |")
+        parts = ("substitutions", "deletions", "insertions")
+        rows.append([*cells, *(f"{one['scores'][part]['value']:.2f}" for part in parts)])
+    columns = ("decoding", *(METRICS[name] for name in names), "substituted", "deleted", "inserted")
+    lines += markdown_table(columns, rows, "<>")
     signatures = {one["scores"][name]["signature"] for one in found["decodings"].values() for name in names}
     return [*lines, "", *(f"Signature: `{signature}`." for signature in sorted(signatures)), ""]
-
-
-def _cell(value: Any) -> str:
-    return str(value).replace("|", "\\|").replace("\n", " ")
