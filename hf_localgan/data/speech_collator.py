@@ -49,9 +49,9 @@ class SpeechCollator:
             features, return_attention_mask=True, return_tensors="pt", pad_to_multiple_of=self.pad_to_multiple_of
         )
         batch = {"input_features": padded["input_features"], "attention_mask": padded["attention_mask"].long()}
-        rows = [example.get("labels") for example in examples]
-        if any(row is not None for row in rows):
-            if any(row is None for row in rows):
+        rows = [example["labels"] for example in examples if example.get("labels") is not None]
+        if rows:
+            if len(rows) < len(examples):
                 raise ValueError(
                     "Some examples of the batch have `labels` and some have none. All need the same columns."
                 )

@@ -77,7 +77,7 @@ def _utterances(folder: Path) -> Iterator[dict]:
             return
         raise ValueError(f'"{folder}" has no folders TRAIN and TEST (found: {", ".join(sorted(parts)) or "nothing"}).')
     for part in ("train", "test"):
-        sounds = {}
+        sounds: dict[tuple[Path, str], Path] = {}
         for path in sorted(parts[part].rglob("*")):
             if path.suffix.lower() == ".wav" and not path.name.lower().startswith("sa"):
                 sounds.setdefault((path.parent, path.name.lower().split(".")[0]), path)  # `SX1.WAV` and `SX1.WAV.wav`

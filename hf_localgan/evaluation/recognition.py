@@ -1,7 +1,7 @@
 """Transcripts of speech, scored by their error rate, with what was heard for what and where the model looked."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -53,8 +53,8 @@ class RecognitionEvaluation(Evaluation):
         if self.confusions is None:
             return text
         errors = self.confusions.errors(CONFUSIONS_SHOWN)
-        rows = [(reference or NOTHING, heard or NOTHING, times) for reference, heard, times in errors]
-        lines = ["", "## Most frequent errors", "", *markdown_table(("reference", "heard as", "times"), rows, "<<>")]
+        cells = [(reference or NOTHING, heard or NOTHING, times) for reference, heard, times in errors]
+        lines = ["", "## Most frequent errors", "", *markdown_table(("reference", "heard as", "times"), cells, "<<>")]
         return text + "\n".join(lines) + "\n"
 
     def _plot(self, folder: Path) -> list[Path]:
@@ -153,7 +153,9 @@ def evaluate_recognition(
         started = time.perf_counter()
         answers[decoding.name] = transcribe(model, processor, features, decoding, **transcribing)
         seconds[decoding.name] = time.perf_counter() - started
-    scoring = dict(target=target, fold=fold, silence=silence, names=names, resamples=resamples, seed=seed)
+    scoring: dict[str, Any] = dict(
+        target=target, fold=fold, silence=silence, names=names, resamples=resamples, seed=seed
+    )
     reports = {name: score_transcripts(texts, references, **scoring) for name, texts in answers.items()}
     confusions = None
     if target == "phones":
@@ -205,7 +207,7 @@ def recognition_metrics(
     return compute
 
 
-def decode_labels(tokenizer: PreTrainedTokenizerBase, rows: Sequence[Any]) -> list[str]:
+def decode_labels(tokenizer: PreTrainedTokenizerBase, rows: Iterable[Any]) -> list[str]:
     """The text of rows of ids; padding, -100 included, and special tokens are left out."""
     kept = [[token for token in map(int, row) if token >= 0] for row in rows]
     return [text.strip() for text in tokenizer.batch_decode(kept, skip_special_tokens=True)]

@@ -26,8 +26,8 @@ def write_speech_card(
     settings: Mapping[str, Any] | None = None,
     steps: int | None = None,
     license: str | None = None,
-    language: str | Sequence[str] | None = None,
-    datasets: str | Sequence[str] | None = None,
+    language: str | list[str] | None = None,
+    datasets: str | list[str] | None = None,
     base_model: str | None = None,
     tags: Sequence[str] | None = None,
 ) -> Path:

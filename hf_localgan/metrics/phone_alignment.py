@@ -33,7 +33,8 @@ def align_phones(reference: Sequence[str], generation: Sequence[str], optional: 
         for j in range(1, columns):
             replaced = above[j - 1] + (reference[i - 1] != generation[j - 1])
             here[j] = min(replaced, above[j] + skip[i - 1], here[j - 1] + 1)
-    steps, i, j = [], rows - 1, columns - 1
+    steps: list[Step] = []
+    i, j = rows - 1, columns - 1
     while i or j:
         if i and j and costs[i][j] == costs[i - 1][j - 1] + (reference[i - 1] != generation[j - 1]):
             i, j = i - 1, j - 1

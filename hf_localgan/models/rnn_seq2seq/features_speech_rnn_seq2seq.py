@@ -233,7 +233,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             )
         mean, std = self.mean, self.std
         if self.normalization == "speaker":
-            mean, std = self.speaker_statistics.get(speaker, (mean, std))
+            mean, std = self.speaker_statistics.get(speaker or "", (mean, std))
         return (features - torch.tensor(mean)) / torch.tensor(std)
 
 

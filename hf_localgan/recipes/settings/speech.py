@@ -3,7 +3,7 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel
@@ -123,7 +123,7 @@ class SpeechArguments:
         return encode_speech(dataset, processor, target=self.target, phone_set=self.phone_set)
 
     def _load_one(self, name: str) -> Speech:
-        options = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
+        options: dict[str, Any] = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
         if name == "tones":
             return load_tones()
         if name == "timit":
