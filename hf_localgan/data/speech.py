@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from datasets import Audio, Dataset, Features, IterableDataset, Value
+from datasets import Audio, Dataset, Features, IterableDataset, Value, load_dataset
 from datasets import Sequence as ListOf
+from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
@@ -23,6 +24,8 @@ from hf_localgan.data.tokenization import SPECIAL_TOKENS
 from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor, RnnSpeechProcessor
 from hf_localgan.phones import PHONE_SETS, to_phone_set
 
+SPLITS = ("train", "validation", "test")
+TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # that name sound files, and their readers
 ROLES = ("audio", "text", "phones", "speaker", "id", "sampling_rate")
 # What is wrong with an utterance; the first that holds is counted.
 PROBLEMS = (
@@ -274,17 +277,48 @@ def _open(source, name, revision, options) -> dict[str, Dataset]:
     path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
     tables = _metadata(path) if path is not None and path.is_dir() else {}
     if not tables:
-        return open_splits(source, name, revision=revision, **options)
+        texts = _text_tables(source, path)
+        if texts:
+            return {split: _read_table(table, options) for split, table in texts.items()}
+        return open_splits(source, _every_column, name, revision=revision, **options)
     opened = {}
-    for split, rows in open_splits(tables, **options).items():
+    for split, table in tables.items():
+        rows = _read_table(table, options)
         if "file_name" not in rows.column_names:
             raise ValueError(
-                f'"{tables[split]}" has no column `file_name` (found: '
+                f'"{table}" has no column `file_name` (found: '
                 f"{', '.join(f'`{column}`' for column in rows.column_names)}), which says where the sound lies."
             )
-        paths = [str(tables[split].parent / file) for file in rows["file_name"]]
+        paths = [str(table.parent / file) for file in rows["file_name"]]
         opened[split] = rows.remove_columns("file_name").add_column("audio", paths)
     return opened
+
+
+def _every_column(split: str, names: Sequence[str]) -> Sequence[str]:
+    return names
+
+
+def _text_tables(source, path: Path | None) -> dict[str, Path]:
+    """By split, files of CSV or JSON lines, which name sound files: one file, those of a folder, or a dict of them."""
+    if isinstance(source, Mapping) and all(isinstance(file, (str, os.PathLike)) for file in source.values()):
+        named = {split: Path(file).expanduser() for split, file in source.items()}
+    elif path is not None and path.is_file():
+        named = {path.stem: path}
+    else:
+        named = {file.stem: file for file in sorted(path.iterdir())} if path is not None and path.is_dir() else {}
+        named = {stem: file for stem, file in named.items() if ALIASES.get(stem, stem) in SPLITS}
+    named = {split: file for split, file in named.items() if file.suffix in (".csv", ".jsonl") and file.is_file()}
+    found = {ALIASES.get(split, split): file for split, file in named.items()}
+    if path is not None and path.is_file():
+        return {split if split in SPLITS else "train": file for split, file in found.items()}
+    return found
+
+
+def _read_table(table: Path, options: Mapping[str, Any]) -> Dataset:
+    try:
+        return load_dataset(TABLES[table.suffix], data_files={"train": [str(table)]}, split="train", **options)
+    except (DatasetGenerationError, ValueError) as error:
+        raise ValueError(f'"{table}" cannot be read as {table.suffix[1:]}: {error.__cause__ or error}.') from error
 
 
 def _metadata(folder: Path) -> dict[str, Path]:
@@ -292,7 +326,7 @@ def _metadata(folder: Path) -> dict[str, Path]:
     places = {"train": folder} | {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
     found = {}
     for split, place in places.items():
-        tables = [place / f"metadata{ending}" for ending in (".csv", ".jsonl", ".parquet")]
+        tables = [place / f"metadata{ending}" for ending in TABLES]
         table = next((table for table in tables if table.is_file()), None)
         if table is not None:
             found[ALIASES.get(split, split)] = table

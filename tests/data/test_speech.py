@@ -82,6 +82,9 @@ def test_columns_of_bytes_paths_and_audio_features_are_read(tmp_path):
     rows(flac(), flac(frequency=300.0), phones=["AA B", "B"]).to_parquet(written / "train.parquet")
     folder = load_speech(written)
     assert folder["train"]["phones"][:] == [["AA", "B"], ["B"]] and folder.report.splits["train"].utterances == 2
+    (tmp_path / "dev.jsonl").write_text('{"audio": "clip.flac", "text": "hello"}\n')
+    assert load_speech(tmp_path / "dev.jsonl")["validation"]["draw_key"][:] == [named["draw_key"]]
+    assert load_speech({"test": tmp_path / "dev.jsonl"}, root=tmp_path)["test"]["text"][:] == ["hello"]
 
 
 def test_a_folder_of_sound_files_with_metadata(tmp_path):

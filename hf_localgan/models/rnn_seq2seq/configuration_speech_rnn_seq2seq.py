@@ -67,6 +67,8 @@ class RnnSpeechConfig(RnnSeq2SeqConfig):
                 "The encoder of speech reads features, not tokens: leave out `encoder_vocab_size` and "
                 "`share_embeddings`."
             )
+        if self.noise_size:
+            raise ValueError(f"A recogniser hears one thing: leave out `noise_size`, got {self.noise_size}.")
         for name in ("feature_size", "feature_groups", "encoder_hidden_size", "location_filters", "location_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
