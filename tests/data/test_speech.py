@@ -1,6 +1,7 @@
 """Utterances from files, bytes and arrays; what is wrong with them; features and labels; TIMIT's layout."""
 
 import io
+import os
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.data.timit import load_timit
 from hf_localgan.data.tones import TONES, load_tones
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechProcessor
+from hf_localgan.phones import fold_phones
 
 
 def tone(seconds=0.3, rate=16_000, frequency=440.0, channels=1):
@@ -237,3 +239,16 @@ def test_where_timit_lies_must_be_known(corpus, monkeypatch, tmp_path):
     (tmp_path / "empty").mkdir()
     with pytest.raises(ValueError, match="no folders TRAIN and TEST"):
         load_timit(tmp_path / "empty")
+
+
+# ---- corpora ----
+
+
+@pytest.mark.corpora
+@pytest.mark.parametrize("name", ["arctic_cathy", "speechocean762", "speechocean762_more", "timit_sample", "fsdd"])
+def test_a_real_corpus_is_read_without_a_problem_and_falls_into_the_39_classes(name):
+    speech = load_speech(os.path.join(os.environ["HF_LOCALGAN_DATA"], name))
+    assert all(not split.removed for split in speech.report.splits.values())
+    for split in speech:
+        assert all(fold_phones(phones) for phones in speech[split]["phones"][:])
+        assert len(set(speech[split]["draw_key"][:])) > 0.99 * len(speech[split])
