@@ -247,7 +247,8 @@ def test_where_timit_lies_must_be_known(corpus, monkeypatch, tmp_path):
 @pytest.mark.corpora
 @pytest.mark.parametrize("name", ["arctic_cathy", "speechocean762", "speechocean762_more", "timit_sample", "fsdd"])
 def test_a_real_corpus_is_read_without_a_problem_and_falls_into_the_39_classes(name):
-    speech = load_speech(os.path.join(os.environ["HF_LOCALGAN_DATA"], name))
+    folder = os.environ.get("HF_LOCALGAN_DATA") or pytest.skip("HF_LOCALGAN_DATA is not set")
+    speech = load_speech(os.path.join(folder, name))
     assert all(not split.removed for split in speech.report.splits.values())
     for split in speech:
         assert all(fold_phones(phones) for phones in speech[split]["phones"][:])
