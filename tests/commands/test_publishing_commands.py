@@ -84,9 +84,11 @@ def test_every_option_of_the_demo_reaches_the_page(monkeypatch):
     }  # fmt: skip
     words = [word for name, value in given.items() if value is not True for word in (name, str(value))]
     words = [f"--{word.replace('_', '-')}" if index % 2 == 0 else word for index, word in enumerate(words)]
-    assert main(["demo", "one", *words, "--open-browser", "--trust-remote-code"]) == 0
+    decodings = ["greedy", "beam 2"]
+    assert main(["demo", "one", *words, "--open-browser", "--trust-remote-code", "--decodings", *decodings]) == 0
     (models, default), (_, found) = calls
-    assert models == ["one", "two"] and found == given
+    assert models == ["one", "two"] and found == {**given, "decodings": decodings}
+    assert default["decodings"] == []
     assert default["host"] == "127.0.0.1" and default["port"] == 7860 and default["reference_queries"] == 1000
 
 

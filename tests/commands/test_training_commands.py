@@ -11,7 +11,7 @@ from hf_localgan.cli import COMMANDS, MODULES, main
 from hf_localgan.commands import recipe
 from hf_localgan.commands.recipe import default_file, run, training_parser
 from hf_localgan.recipes import DataArguments
-from hf_localgan.trainers import DivergenceError, MleConfig
+from hf_localgan.trainers import DivergenceError, GanAelTrainer, MleConfig
 
 ROOT = Path(__file__).parents[2]
 TRAININGS = list(COMMANDS["training"])
@@ -133,6 +133,8 @@ def test_a_training_whose_answers_collapse_is_stopped_with_3(monkeypatch, capsys
         made = []
 
         class Trainer:
+            objective = SimpleNamespace(name="LocalGAN")
+            part_roles = {"energy": "it looks on"}  # noqa: RUF012
             guard = SimpleNamespace(reason=reason)
 
             def __init__(self, model, args, **parts):
@@ -149,9 +151,8 @@ def test_a_training_whose_answers_collapse_is_stopped_with_3(monkeypatch, capsys
         monkeypatch.setattr(adversarial, "set_up_adversarial", lambda *args, **names: setup)
         monkeypatch.setattr(adversarial, "DataCollatorForSeq2Seq", lambda *args, **names: None)
         monkeypatch.setattr(adversarial, "finish_adversarial_training", lambda *a, **n: finished.append("report"))
-        monkeypatch.setitem(adversarial.TRAINERS, "LocalGAN", Trainer)
         words = SimpleNamespace(language="en")
-        assert adversarial.train(parser("prog"), "LocalGAN", words, None, None, None) == code
+        assert adversarial.train(parser("prog"), Trainer, words, None, None, None) == code
         assert made[0]["energy"] == "energy"
     assert finished == ["report", "stage"] * 2  # all is written before the code is told
     assert capsys.readouterr().err == "prog: Training was stopped at step 4: `eval_ent_4` fell from 7 to 0.1.\n"
@@ -161,7 +162,7 @@ def test_what_was_finished_before_is_done(monkeypatch):
     from hf_localgan.commands import adversarial
 
     monkeypatch.setattr(adversarial, "set_up_adversarial", lambda *args, **names: None)
-    assert adversarial.train(parser("prog"), "GAN-AEL", None, None, None, None) is None
+    assert adversarial.train(parser("prog"), GanAelTrainer, None, None, None, None) is None
 
 
 def test_the_name_of_a_script_stands_before_its_errors(monkeypatch, capsys):
