@@ -23,7 +23,7 @@ from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, within_vocabulary
-from hf_localgan.trainers.base.checkpoints import told_if_damaged
+from hf_localgan.trainers.base.checkpoints import damage_explained
 
 SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spaced
 
@@ -195,7 +195,7 @@ class LocalGanTrainer(SoftRolloutTrainer):
     def _load_parts(self, checkpoint: Path):
         super()._load_parts(checkpoint)
         folder = checkpoint / "energy"
-        with told_if_damaged(str(folder)):
+        with damage_explained(str(folder)):
             saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.energy.config.radius_spread = saved.get("radius_spread")
 
