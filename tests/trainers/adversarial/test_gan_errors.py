@@ -104,7 +104,7 @@ def config(tmp_path, **fields):
         ({"collapse_share": 0.0}, "`collapse_share` is a share above 0 and up to 1, got 0.0"),
         ({"collapse_length": 1.0}, "`collapse_length` must be above 1, got 1.0"),
         ({"per_device_train_batch_size": 1}, "must be at least 2, got 1. Or set `mismatched_weight` to 0"),
-        ({"train_sampling_strategy": "group_by_length"}, "responses of one length only"),
+        ({"train_sampling_strategy": "group_by_length"}, "only responses of equal length"),
         ({"gradient_checkpointing": True}, "`gradient_checkpointing` returns no cache.*Leave it out"),
     ],
 )
