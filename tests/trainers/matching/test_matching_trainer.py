@@ -234,7 +234,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(build, tmp_path, settings):
         ({"eval_negatives": 0}, "`eval_negatives` must be at least 1"),
         ({"eval_seed": -1}, "`eval_seed` must not be negative"),
         ({"early_stopping_patience": 2}, "needs evaluations"),
-        ({"train_sampling_strategy": "group_by_length"}, "responses of one length only"),
+        ({"train_sampling_strategy": "group_by_length"}, "only responses of equal length"),
         ({"label_smoothing_factor": 0.1}, "losses over tokens"),
     ],
 )
