@@ -1,4 +1,4 @@
-"""What the package's callbacks share."""
+"""Saved states of the package's callbacks."""
 
 from typing import Any
 

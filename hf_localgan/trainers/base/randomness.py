@@ -47,7 +47,7 @@ class UpdateRandomness:
             self.batch += 1
 
     def seed(self, *purpose: int) -> int:
-        """The seed of this batch for one purpose, which numbers tell apart from the others."""
+        """The seed of this batch for a purpose, which one or more numbers name."""
         args = self.trainer.args
         seed = args.seed if self._seed is None else self._seed
         return keyed_seed(seed, self.trainer.state.global_step, self.batch, args.process_index, *purpose)
