@@ -1,5 +1,7 @@
 """Random numbers keyed by update, batch and process, so that a resumed run draws the same ones."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from transformers import Trainer
@@ -28,10 +30,10 @@ class UpdateRandomness:
 
     Args:
         trainer: the trainer, whose `args` and `state` are read at every draw.
-        seed: the run's seed, by default `args.seed`.
+        seed: returns the run's seed, by default `args.seed`.
     """
 
-    def __init__(self, trainer: Trainer, seed: int | None = None):
+    def __init__(self, trainer: Trainer, seed: Callable[[], int] | None = None):
         self.trainer, self._seed = trainer, seed
         self.restart()
 
@@ -49,7 +51,7 @@ class UpdateRandomness:
     def seed(self, *purpose: int) -> int:
         """The seed of this batch for a purpose, which one or more numbers name."""
         args = self.trainer.args
-        seed = args.seed if self._seed is None else self._seed
+        seed = args.seed if self._seed is None else self._seed()
         return keyed_seed(seed, self.trainer.state.global_step, self.batch, args.process_index, *purpose)
 
     def generator(self, device: torch.device | str, *purpose: int) -> torch.Generator:

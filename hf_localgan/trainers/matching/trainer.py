@@ -88,11 +88,14 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
             self.model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
-        self._draws = UpdateRandomness(self, args.seed if args.data_seed is None else args.data_seed)
+        self._draws = UpdateRandomness(self, self._data_seed)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, counted pairs, correct ones of the counted: true and mismatched
         if args.early_stopping_patience:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
 
     # ---- the loss ----
 
