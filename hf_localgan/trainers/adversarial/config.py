@@ -16,23 +16,25 @@ DISCRIMINATOR_PARTS = ("all", "head")
 
 @dataclass
 class TwoPlayerConfig(TokenLossConfig):
-    """Arguments of `TwoPlayerTrainer`, on top of `TokenLossConfig`: whose turn it is, learning rates, what is watched.
+    """Arguments of `TwoPlayerTrainer`, on top of `TokenLossConfig`: the players' turns, learning rates and monitor.
 
     `max_steps` (or the epochs) count the updates of all players, warm-up included: with one update of the
     discriminator for each of the generator, 300 steps of warm-up and 1,000 steps in all are 350 updates of the
-    generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's; every other player
-    has the same schedule over its own updates, and the largest rate that its own `PLAYER_learning_rate` says.
+    generator. `learning_rate`, `lr_scheduler_type` and the warm-up of the rate are the generator's. Every other player
+    follows the same schedule over its own updates, with its `PLAYER_learning_rate` as the largest rate.
 
-    Changed: a generator's learning rate of 2e-5; data parallelism sends no buffers around; with
-    `load_best_model_at_end` the best model is the one with the largest `eval_quality` (see `ResponseMonitor`) unless
-    `metric_for_best_model` names another number.
+    Changed: the generator's learning rate is 2e-5; data parallelism sends no buffers; with `load_best_model_at_end` the
+    best model has the largest `eval_quality` (see `ResponseMonitor`) unless `metric_for_best_model` names another
+    metric.
     """
 
     constant_buffers: ClassVar[bool] = True
 
     # Players
     discriminator_steps: int = field(default=1, metadata={"help": "Updates of the discriminator in a row."})
-    generator_steps: int = field(default=1, metadata={"help": "Updates of the generator in a row, after those."})
+    generator_steps: int = field(
+        default=1, metadata={"help": "Updates of the generator in a row, after the discriminator's."}
+    )
     discriminator_warmup_steps: int = field(
         default=300, metadata={"help": "Updates of the discriminator before the generator's first one."}
     )
@@ -45,53 +47,59 @@ class TwoPlayerConfig(TokenLossConfig):
     )
     teacher_forcing_weight: float = field(
         default=1.0,
-        metadata={"help": "Weight of the references' nats per token in the generator's loss, which keeps it fluent."},
+        metadata={
+            "help": "Weight of teacher forcing, the references' nats per token, in the generator's loss. It keeps the "
+            "generator fluent."
+        },
     )
     mismatched_weight: float = field(
         default=1.0,
         metadata={
-            "help": "Weight of responses to other queries in the discriminator's loss, which it must reject as it "
-            "rejects generations. 0 leaves them out."
+            "help": "Weight of mismatched pairs, queries with responses to other queries, in the discriminator's loss. "
+            "0 leaves them out."
         },
     )
     generator_parts: str = field(
         default="all",
         metadata={
-            "help": "Which layers of the generator learn: `all`, or `decoder` alone, without embeddings, encoder and "
-            "output layer."
+            "help": "Layers of the generator that learn: `all`, or `decoder` without embeddings, encoder and output "
+            "layer."
         },
     )
     discriminator_parts: str = field(
         default="all",
-        metadata={"help": "Which layers of the discriminator learn: `all`, or the `head` on top of its body."},
+        metadata={"help": "Layers of the discriminator that learn: `all`, or the `head` on top of its body."},
     )
 
-    # Watching
+    # Monitor
     monitor_queries: int = field(
         default=500,
         metadata={"help": "Number of validation queries that the generator answers at each evaluation. 0: none."},
     )
-    monitor_max_new_tokens: int = field(default=30, metadata={"help": "Longest of these answers, in tokens."})
+    monitor_max_new_tokens: int = field(
+        default=30, metadata={"help": "Longest answer to the monitored queries, in tokens."}
+    )
     collapse_share: float = field(
         default=0.5,
         metadata={
-            "help": "Training stops when Ent-4 or Dist-2 of these answers has lost this share of its highest value."
+            "help": "Training stops when Ent-4 or Dist-2 of the monitored answers has lost this share of its highest "
+            "value."
         },
     )
     collapse_length: float = field(
         default=2.0,
-        metadata={"help": "Training stops when the answers have become this many times as long as at the start."},
+        metadata={"help": "Training stops when the monitored answers are this many times as long as at the start."},
     )
 
     def schedule(self) -> Schedule:
-        """Whose turn it is: the discriminator's warm-up, then both players in turn."""
+        """The players' turns: the discriminator's warm-up, then both players alternately."""
         return Schedule(
             warmup=((DISCRIMINATOR, self.discriminator_warmup_steps),),
             cycle=((DISCRIMINATOR, self.discriminator_steps), (GENERATOR, self.generator_steps)),
         )
 
-    def learning_rate_of(self, player: str) -> float:
-        """The largest learning rate of a player: `PLAYER_learning_rate`, and `learning_rate` for the generator."""
+    def player_learning_rate(self, player: str) -> float:
+        """The largest learning rate of a player: `PLAYER_learning_rate`, or `learning_rate` for the generator."""
         return self.learning_rate if player == GENERATOR else getattr(self, f"{player}_learning_rate")
 
     def _settle(self):
@@ -103,7 +111,7 @@ class TwoPlayerConfig(TokenLossConfig):
 
     def _check_settled(self):
         super()._check_settled()
-        refuse_several_gpus(self, "from which the players' losses take their means and mismatched responses")
+        refuse_several_gpus(self, "from which the players' losses take their means and mismatched pairs")
 
     def _check_values(self):
         super()._check_values()
@@ -128,8 +136,8 @@ class TwoPlayerConfig(TokenLossConfig):
             )
         if self.mismatched_weight and self.train_sampling_strategy == "group_by_length":
             raise ValueError(
-                "`train_sampling_strategy` `group_by_length` would set responses of one length only against each "
-                "other. Leave it out, or set `mismatched_weight` to 0."
+                "`train_sampling_strategy` `group_by_length` would mismatch only responses of equal length. Leave it "
+                "out, or set `mismatched_weight` to 0."
             )
 
     def _check_sizes(self, *names: str):
@@ -141,7 +149,7 @@ class TwoPlayerConfig(TokenLossConfig):
 
 @dataclass
 class SoftRolloutConfig(TwoPlayerConfig):
-    """Arguments of `SoftRolloutTrainer`, on top of `TwoPlayerConfig`: how generations carry a gradient."""
+    """Arguments of `SoftRolloutTrainer`, on top of `TwoPlayerConfig`: the relaxation and length of generations."""
 
     relaxation: str = field(
         default="straight_through",
@@ -157,14 +165,17 @@ class SoftRolloutConfig(TwoPlayerConfig):
     )
     relaxation_top_k: int | None = field(
         default=64,
-        metadata={"help": "How many tokens, the likeliest ones, have any weight at each step; `none` for all."},
+        metadata={
+            "help": "Number of tokens, the likeliest ones, that have a weight at each step of a generation; `none` for "
+            "all."
+        },
     )
-    max_soft_length: int = field(default=20, metadata={"help": "Longest generation, in tokens."})
+    max_soft_length: int = field(default=20, metadata={"help": "Longest generation in training, in tokens."})
     soft_length: str = field(
         default="end",
         metadata={
-            "help": "Which tokens of a generation count: `end`, those before the end token; `reference`, no more of "
-            "them than the reference has; `survival`, each by the probability that the generation still goes on."
+            "help": "Tokens of a generation that count: `end`, those before the end token; `reference`, of these at "
+            "most as many as the reference has; `survival`, all, by the probability that the generation has not ended."
         },
     )
 
@@ -172,9 +183,10 @@ class SoftRolloutConfig(TwoPlayerConfig):
         super()._check_settled()
         if self.gradient_checkpointing:
             raise ValueError(
-                "`gradient_checkpointing` returns no cache in training mode, so that generations with a gradient would "
-                "see their last token only. Leave it out, and save memory by `per_device_train_batch_size` with "
-                "`gradient_accumulation_steps`, `relaxation_top_k` or `max_soft_length`."
+                "With `gradient_checkpointing` a model returns no cache in training mode, so that generations with a "
+                "gradient would see their last token only. Leave it out, and save memory by a smaller "
+                "`per_device_train_batch_size` with more `gradient_accumulation_steps`, or a smaller "
+                "`relaxation_top_k` or `max_soft_length`."
             )
 
     def _check_values(self):

@@ -11,33 +11,39 @@ OBJECTIVES = ("wasserstein", "log")
 class GanAelConfig(SoftRolloutConfig):
     """Arguments of `GanAelTrainer`, on top of `SoftRolloutConfig`.
 
-    Changed, as in the published systems: the softmax relaxation over all tokens, no responses to other queries among
-    the negatives, no teacher forcing, five updates of the critic for each of the generator.
+    Changed, as in the published systems: the softmax relaxation over all tokens, no mismatched pairs, no teacher
+    forcing, five updates of the critic for each update of the generator.
     """
 
     objective: str = field(
         default="wasserstein",
         metadata={
-            "help": "`wasserstein`, a critic with clipped weights, as the LocalGAN paper compares with; or `log`, the "
-            "cross-entropy of a discriminator, and -ln D for the generator."
+            "help": "`wasserstein`, a critic with clipped weights, the baseline of the LocalGAN paper; or `log`, "
+            "cross-entropy for the discriminator and -ln D for the generator."
         },
     )
     weight_clip: float = field(
-        default=0.05, metadata={"help": "Bound of the critic's weights after each of its updates, for `wasserstein`."}
+        default=0.05,
+        metadata={"help": "Largest absolute weight of the critic after each of its updates, for `wasserstein`."},
     )
 
     relaxation: str = field(
-        default="softmax", metadata={"help": "How generated tokens carry a gradient; published: their expectation."}
+        default="softmax",
+        metadata={"help": "How generated tokens carry a gradient; `softmax`, their expectation, is the published one."},
     )
     relaxation_top_k: int | None = field(
         default=None,
-        metadata={"help": "How many tokens, the likeliest ones, have any weight at each step; `none` for all."},
+        metadata={
+            "help": "Number of tokens, the likeliest ones, that have a weight at each step of a generation; `none` for "
+            "all."
+        },
     )
     teacher_forcing_weight: float = field(
-        default=0.0, metadata={"help": "Weight of the references' nats per token in the generator's loss."}
+        default=0.0,
+        metadata={"help": "Weight of teacher forcing, the references' nats per token, in the generator's loss."},
     )
     mismatched_weight: float = field(
-        default=0.0, metadata={"help": "Weight of responses to other queries in the discriminator's loss."}
+        default=0.0, metadata={"help": "Weight of mismatched pairs in the discriminator's loss."}
     )
     discriminator_steps: int = field(default=5, metadata={"help": "Updates of the discriminator in a row."})
 

@@ -1,12 +1,22 @@
 """GAN-AEL (Xu et al. 2017): a generator and a discriminator joined by expected embeddings."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from hf_localgan.decoding.soft_rollout import SoftRollout
 from hf_localgan.functional.adversarial import critic_loss, discriminator_loss
@@ -22,8 +32,8 @@ class GanAelTrainer(SoftRolloutTrainer):
     """Trains a generator against a discriminator that reads its expected embeddings, without a radial term.
 
     With the objective "wasserstein" the discriminator is a critic `f` with clipped weights, which minimises
-    `mean f(q, r^) - mean f(q, r)`, and the generator `-f(q, r^)` (Arjovsky et al. 2017; what the LocalGAN paper
-    compares with). With "log" they minimise the cross-entropy and `-ln D(q, r^)`. The published discriminator has
+    `mean f(q, r^) - mean f(q, r)`, and the generator minimises `-f(q, r^)` (Arjovsky et al. 2017; the baseline of the
+    LocalGAN paper). With "log" they minimise the cross-entropy and `-ln D(q, r^)`. The published discriminator has
     convolutions over either side, `PairDiscriminatorConfig(body="cnn")` with its default widths and filters.
 
     Args:
@@ -36,6 +46,7 @@ class GanAelTrainer(SoftRolloutTrainer):
         "reaches the generator through approximate embeddings of its tokens.", (GAN_AEL,),
     )  # fmt: skip
     config_class = GanAelConfig
+    args: GanAelConfig
 
     def __init__(
         self,
@@ -60,10 +71,10 @@ class GanAelTrainer(SoftRolloutTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, monitor=monitor,
         )  # fmt: skip
-        if args.objective == "wasserstein":
-            self.add_callback(ClipWeights(self.discriminator, args.weight_clip))
+        if self.args.objective == "wasserstein":
+            self.add_callback(ClipWeights(self.discriminator, self.args.weight_clip))
 
-    def generator_terms(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
+    def generator_terms(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
         logits = self.generation_logits(inputs, rollout, places)
         adversarial = -logits if self.args.objective == "wasserstein" else F.softplus(-logits)
         self.record(**{"loss/adversarial": adversarial})
@@ -79,18 +90,18 @@ class GanAelTrainer(SoftRolloutTrainer):
 
 
 class ClipWeights(TrainerCallback):
-    """Keeps every learned weight of a critic within a bound, which makes it Lipschitz.
+    """Clips every trainable weight of a critic after each update, which makes the critic Lipschitz continuous.
 
     Args:
-        critic: a module.
-        bound: of the absolute weights.
+        critic: the module.
+        bound: largest absolute weight.
     """
 
-    def __init__(self, critic: torch.nn.Module, bound: float):
+    def __init__(self, critic: nn.Module, bound: float):
         self.critic, self.bound = critic, bound
 
     @torch.no_grad()
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         for parameter in self.critic.parameters():
             if parameter.requires_grad:
                 parameter.clamp_(-self.bound, self.bound)

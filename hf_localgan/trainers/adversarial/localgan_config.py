@@ -7,8 +7,8 @@ from typing import Any, ClassVar
 from hf_localgan.functional.radial import SCALES
 from hf_localgan.trainers.adversarial.config import SoftRolloutConfig
 
-# What each preset sets where the user says nothing else. "paper": LocalGAN as printed (Eq. 16 to 18, Sec. 4.3), with
-# what it leaves open as in its authors' code. "authors_code": that code, where it differs from the paper.
+# Values of each preset, for fields that the user does not give. "paper": LocalGAN as printed (Eq. 16 to 18, Sec. 4.3),
+# with its authors' code for values that the paper leaves open. "authors_code": that code, also where the two differ.
 PRESETS: dict[str, dict[str, Any]] = {
     "default": {},
     "paper": {
@@ -46,7 +46,7 @@ PRESETS: dict[str, dict[str, Any]] = {
 class LocalGanConfig(SoftRolloutConfig):
     """Arguments of `LocalGanTrainer`, on top of `SoftRolloutConfig`.
 
-    A `preset` changes defaults, nothing else: a value that is given wins, whatever it equals.
+    A `preset` changes defaults, nothing else: a value that the user gives wins, whatever it equals.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = PRESETS
@@ -54,8 +54,8 @@ class LocalGanConfig(SoftRolloutConfig):
     preset: str = field(
         default="default",
         metadata={
-            "help": "`default`; `paper`, LocalGAN as printed; `authors_code`, as its authors' code differs from the "
-            "paper (it wants an energy `rbm_pair` and a discriminator made of it)."
+            "help": "Set of defaults: `default`; `paper`, LocalGAN as printed; `authors_code`, LocalGAN as in its "
+            "authors' code (meant for an energy `rbm_pair` and a discriminator made from it)."
         },
     )
     radial_weight: float = field(
@@ -72,14 +72,16 @@ class LocalGanConfig(SoftRolloutConfig):
             "|F(q, rc)|; `center`, F(q, rc) as printed, whose sign may be wrong."
         },
     )
-    radial_floor: float = field(default=1.0, metadata={"help": "Smallest |F(q, rc)| of `abs_center`, nats."})
+    radial_floor: float = field(
+        default=1.0, metadata={"help": "Smallest |F(q, rc)| that the radius is divided by with `abs_center`, in nats."}
+    )
     length_ratio: bool = field(
         default=False,
         metadata={"help": "Divide -ln D by 1 - relu(len_r - len_r^) / len_r, as the authors' code does."},
     )
     clamp_warmup: float | None = field(
         default=None,
-        metadata={"help": "Bound of the absolute weights of the discriminator's head while it is warmed up."},
+        metadata={"help": "Largest absolute weight of the discriminator's head during its warm-up."},
     )
 
     def _check_values(self):

@@ -2,16 +2,26 @@
 
 import json
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainerControl,
+    TrainerState,
+    TrainingArguments,
+)
 
 from hf_localgan.decoding.soft_rollout import SoftRollout
 from hf_localgan.functional.adversarial import discriminator_loss
@@ -23,7 +33,7 @@ from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, within_vocabulary
-from hf_localgan.trainers.base.checkpoints import told_if_damaged
+from hf_localgan.trainers.base.checkpoints import damage_explained
 
 SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spaced
 
@@ -31,17 +41,17 @@ logger = logging.getLogger(__name__)
 
 
 class LocalGanTrainer(SoftRolloutTrainer):
-    """Trains a generator to be taken for the data and to keep its distance from the centre of a query's responses.
+    """Trains a generator to pass for the data and to keep the references' distance from the centre of the responses.
 
     The generator minimises the hybrid objective (LocalGAN, Eq. 18) of its own generations `r^`,
 
         -ln D(q, r^) + radial_weight * relu(delta_alpha),  delta_alpha = (F(q, r) - F(q, r^)) / scale
 
     (`functional/radial.py`), the discriminator the cross-entropy of true pairs against generated and mismatched ones.
-    The energy is frozen, and stands in `energy/` of every checkpoint and of the output. With the scale "spread" the
-    standard deviation of the references' radii is measured at the start, unless the energy's configuration has it
-    already. Logged beside what `SoftRolloutTrainer` logs: `loss/adversarial`, `loss/radial`, `gan/delta_alpha` (mean)
-    and `gan/phase2_fraction`, the share of generations nearer to the centre than their reference.
+    The energy is frozen, and saved in `energy/` of every checkpoint and of the output. The scale "spread" is the
+    standard deviation of the references' radii, measured at the start unless the energy's configuration holds it.
+    Logged beside the terms of `SoftRolloutTrainer`: `loss/adversarial`, `loss/radial`, `gan/delta_alpha` (mean) and
+    `gan/phase2_fraction`, the share of generations nearer to the centre than their reference.
 
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
@@ -62,6 +72,7 @@ class LocalGanTrainer(SoftRolloutTrainer):
         (LOCALGAN, DEEP_BOLTZMANN_MACHINES),
     )  # fmt: skip
     config_class = LocalGanConfig
+    args: LocalGanConfig
     part_roles = MappingProxyType({**SoftRolloutTrainer.part_roles, "energy": "the deep Boltzmann machine"})
 
     def __init__(
@@ -82,8 +93,7 @@ class LocalGanTrainer(SoftRolloutTrainer):
         energy: DbmModel | None = None,
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
-        _check_energy(energy)
+        args, energy = self.check_args(args), check_energy(energy)
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
@@ -100,17 +110,20 @@ class LocalGanTrainer(SoftRolloutTrainer):
 
     @property
     def energy(self) -> DbmModel:
-        return self.parts["energy"]
+        """The frozen energy."""
+        energy = self.parts["energy"]
+        assert isinstance(energy, DbmModel)
+        return energy
 
     # ---- the objectives ----
 
-    def generator_terms(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
+    def generator_terms(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
         logits = self.generation_logits(inputs, rollout, places)
         delta = self.radial_difference(inputs, rollout, places)
         total, adversarial, radial = generator_loss(logits, delta, self.args.radial_weight)
         if self.args.length_ratio:
-            own = self.reference_lengths(inputs["labels"]).clamp(min=1)
-            adversarial = adversarial / (1 - torch.relu(own - rollout.lengths.clamp(min=1)) / own)
+            lengths = self.reference_lengths(inputs["labels"]).clamp(min=1)
+            adversarial = adversarial / (1 - torch.relu(lengths - rollout.lengths.clamp(min=1)) / lengths)
         if self.args.length_ratio or self.args.adversarial_weight != 1:
             total = self.args.adversarial_weight * adversarial + self.args.radial_weight * radial
         self.record(
@@ -121,15 +134,21 @@ class LocalGanTrainer(SoftRolloutTrainer):
         )  # fmt: skip
         return total
 
-    def radial_difference(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
-        """`delta_alpha` of references and generations (Eq. 17), shape `(batch,)`, with a gradient for generations."""
+    def radial_difference(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
+        """`delta_alpha` of references and generations (Eq. 17), shape `(batch,)`, with a gradient for generations.
+
+        Args:
+            inputs: the batch.
+            rollout: generations to its queries.
+            places: weight of each token of a generation, shape `(batch, time)`.
+        """
         energy, scale = self.energy, self.args.radial_scale
         query = energy.query_features(inputs["input_ids"], inputs.get("attention_mask"))
         weights, ids = within_vocabulary(rollout, energy.config.vocab_size)
         generation = energy.free_energy(query, energy.soft_response_features(weights, places, ids))
         with torch.no_grad():
             reference = energy.free_energy(query, energy.response_features(inputs["labels"]))
-            # The spread is one number for all queries, so that the centre is not needed.
+            # The spread is one number for all queries and needs no centre.
             center = reference if scale == "spread" else energy.free_energy(query, energy.center(query))
         spread = energy.config.radius_spread if scale == "spread" else None
         return delta_alpha(reference, generation, center, scale, spread, self.args.radial_floor)
@@ -139,50 +158,52 @@ class LocalGanTrainer(SoftRolloutTrainer):
 
     # ---- the energy's statistics ----
 
-    def _prepare_for_training(self, *args, **kwargs):
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         prepared = super()._prepare_for_training(*args, **kwargs)
         self.measure_radii()
         return prepared
 
     @torch.no_grad()
     def measure_radii(self) -> float:
-        """Standard deviation of the radii of training references in nats, measured where it is not known yet.
+        """Standard deviation of the radii of training references, in nats.
 
-        One process looks at up to 20,000 pairs, evenly spaced (the first ones of a stream), and tells the others. With
-        the scale "center" the share of queries for which it has the wrong sign is told in a warning.
+        Unless the energy's configuration holds it, the main process measures it on up to 20,000 pairs, evenly spaced
+        (the first pairs of a stream), and sends it to the others. With the scale "center" the main process also warns
+        of the share of queries with the wrong sign.
         """
         config = self.energy.config
         if config.radius_spread is not None and self.args.radial_scale != "center":
             return config.radius_spread
-        found = torch.zeros(2, dtype=torch.float64, device=self.args.device)
+        statistics = torch.zeros(2, dtype=torch.float64, device=self.args.device)
         if self.args.process_index == 0:
             radii, centers = self._radii()
-            found = torch.tensor([radius_spread(radii, centers), wrong_sign_share(centers)], dtype=torch.float64).to(
-                found
-            )
+            values = [radius_spread(radii, centers), wrong_sign_share(centers)]
+            statistics = torch.tensor(values, dtype=torch.float64).to(statistics)
         if self.args.world_size > 1:
-            found = broadcast(found, from_process=0)
-        spread, wrong = found.tolist()
+            statistics = broadcast(statistics, from_process=0)
+        spread, wrong_share = statistics.tolist()
         if config.radius_spread is None:
             config.radius_spread = spread
-        if self.args.radial_scale == "center" and wrong and self.args.process_index == 0:
+        if self.args.radial_scale == "center" and wrong_share and self.args.process_index == 0:
             logger.warning(
-                f'`radial_scale="center"`: F(q, rc) is negative for {wrong:.1%} of the queries, where the radial term '
-                'is on when it should be off, and pulls the wrong way. `radial_scale="spread"` has no sign.'
+                f'`radial_scale="center"`: F(q, rc) is negative for {wrong_share:.1%} of the queries. There the radial '
+                'term is on when it should be off, and pulls the wrong way. `radial_scale="spread"` has no sign.'
             )
         return config.radius_spread
 
     def _radii(self) -> tuple[Tensor, Tensor]:
-        dataset, size = self.train_dataset, self.args.per_device_eval_batch_size
-        rows = islice(dataset, SPREAD_ROWS)
+        """Radii of training references and the energies of their centres, shape `(pairs,)` of each, in nats."""
+        dataset: Any = self.train_dataset
+        rows: Iterator[Any] = islice(dataset, SPREAD_ROWS)
         if hasattr(dataset, "__len__"):
             number = min(SPREAD_ROWS, len(dataset))
             rows = (dataset[index * len(dataset) // number] for index in range(number))
         energy, device = self.energy, self.args.device
         collate = self._get_collator_with_removed_columns(self.data_collator, description="radii")
-        radii, centers = [], []
-        while batch := list(islice(rows, size)):
-            batch = collate(batch)
+        radii: list[Tensor] = []
+        centers: list[Tensor] = []
+        while examples := list(islice(rows, self.args.per_device_eval_batch_size)):
+            batch = collate(examples)
             mask = batch.get("attention_mask")
             query = energy.query_features(batch["input_ids"].to(device), None if mask is None else mask.to(device))
             reference = energy.free_energy(query, energy.response_features(batch["labels"].to(device)))
@@ -195,34 +216,46 @@ class LocalGanTrainer(SoftRolloutTrainer):
     def _load_parts(self, checkpoint: Path):
         super()._load_parts(checkpoint)
         folder = checkpoint / "energy"
-        with told_if_damaged(str(folder)):
+        with damage_explained(str(folder)):
             saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         self.energy.config.radius_spread = saved.get("radius_spread")
 
 
 class ClampHead(TrainerCallback):
-    """Keeps the weights of a discriminator's head small while it is warmed up, as the paper's authors do.
+    """Clips the weights of a discriminator's head after each update of the warm-up, as the paper's authors do.
 
     Args:
-        discriminator: a `PairDiscriminator`.
-        bound: of the absolute weights.
-        steps: of the warm-up.
+        discriminator: the discriminator.
+        bound: largest absolute weight.
+        steps: number of updates of the warm-up.
     """
 
-    def __init__(self, discriminator, bound: float, steps: int):
+    def __init__(self, discriminator: PairDiscriminator, bound: float, steps: int):
         self.discriminator, self.bound, self.steps = discriminator, bound, steps
 
     @torch.no_grad()
-    def on_step_end(self, args, state, control, **kwargs):
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
         if state.global_step <= self.steps:
             for parameter in self.discriminator.head.parameters():
                 parameter.clamp_(-self.bound, self.bound)
 
 
-def _check_energy(energy):
+def check_energy(energy: Any) -> DbmModel:
+    """Refuses an energy from which no radius can be measured.
+
+    Args:
+        energy: a trained `DbmModel`.
+
+    Returns:
+        The energy.
+
+    Raises:
+        ValueError: for another class, the energy as printed and one that was not trained.
+    """
     if not isinstance(energy, DbmModel):
         raise ValueError(f"`energy` must be a `DbmModel`, got {type(energy).__name__}. Train one by `DbmTrainer`.")
     if energy.config.energy == "printed":
         raise ValueError('The energy as printed has no lowest point, so no centre. Train one with `energy="dbm"`.')
     if not (energy.query_scaler.is_fitted and energy.response_scaler.is_fitted):
         raise ValueError("The energy's scalers are not fitted, so it was not trained. Train it by `DbmTrainer`.")
+    return energy

@@ -1,8 +1,10 @@
-"""Answers to validation queries while a generator trains, in a few numbers."""
+"""Diversity and relevance of answers to validation queries, measured while a generator trains."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
+from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -13,22 +15,22 @@ from hf_localgan.metrics.embedding import Vectors, WordTable, embedding_scores
 
 
 class ResponseMonitor:
-    """Answers to the same queries at each evaluation, and their diversity and relevance.
+    """Answers the same queries at each evaluation, and measures the answers' diversity and relevance.
 
     Args:
-        queries: texts, each of them once.
-        references: for each query at least one.
-        tokenizer: the generator's.
-        vectors: word vectors, for relevance; without, only diversity is measured.
-        tokenization, lowercase: of the metrics, as in `metric_tokens`.
-        max_new_tokens: longest answer.
-        max_source_length: queries are cut there, in tokens.
-        batch_size: queries at a time.
-        decoding: how the queries are answered, by default greedily. One that draws does so from the same seed at each
+        queries: texts, all different.
+        references: the references of each query, at least one.
+        tokenizer: the generator's tokenizer.
+        vectors: word vectors, which relevance needs; without them only diversity is measured.
+        tokenization, lowercase: how the metrics split texts, as in `metric_tokens`.
+        max_new_tokens: longest answer, in tokens.
+        max_source_length: longest query, in tokens; longer ones are cut.
+        batch_size: number of queries that are answered together.
+        decoding: how the queries are answered, by default greedily. A decoding that draws uses the same seed at each
             evaluation.
 
     Raises:
-        ValueError: without queries, or with another number of lists of references.
+        ValueError: without queries, for a query without references, and for another number of reference lists.
     """
 
     def __init__(
@@ -48,37 +50,37 @@ class ResponseMonitor:
         if not queries or len(queries) != len(references) or not all(references):
             raise ValueError(
                 f"A monitor needs queries with references, got {len(queries)} queries and "
-                f"{sum(bool(one) for one in references)} lists of references that are not empty."
+                f"{sum(map(bool, references))} lists of references that are not empty."
             )
         self.queries, self.tokenizer = list(queries), tokenizer
         self.decoding = Decoding.greedy() if decoding is None else decoding
         self.tokenization, self.lowercase = tokenization, lowercase
-        self.answering = {
+        self.answer_settings: dict[str, Any] = {
             "max_new_tokens": max_new_tokens, "max_source_length": max_source_length, "batch_size": batch_size
         }  # fmt: skip
-        self.references = [[self._tokens(text) for text in some] for some in references]
+        self.references = [[self._tokens(text) for text in texts] for texts in references]
         self.words = None if vectors is None else WordTable.of(vectors)
         self.chance = float("nan")
         if self.words is not None:
-            # The first reference of each query for the next query: relevance that needs no understanding.
-            strangers = [some[0] for some in self.references]
-            self.chance = self._relevance(strangers[1:] + strangers[:1])
+            # The first reference of each query as the answer to the query before it: relevance without understanding.
+            mismatches = [texts[0] for texts in self.references]
+            self.chance = self._relevance(self.words, mismatches[1:] + mismatches[:1])
 
     @property
     def scores_relevance(self) -> bool:
+        """Whether relevance and quality are measured."""
         return self.words is not None
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Scores of the answers.
 
         Returns:
-            `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers), `length` (words, mean); with
-            vectors `relevance` (mean over references) and `quality`, the volume `Dist-2 * Ent-4 * (relevance - chance)`
-            under the point of the three, 0 for a relevance no better than chance, which is that of references of other
-            queries. Ent-4 and relevance grow with the length of answers and Dist-2 falls, so that rambling wins
-            nothing.
+            `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers) and `length` (mean, in words);
+            with vectors also `relevance` (mean over references) and `quality`, `Dist-2 * Ent-4 * (relevance - chance)`,
+            which is 0 if the relevance is no larger than chance, the relevance of references of other queries. Longer
+            answers raise Ent-4 and relevance and lower Dist-2, so that rambling gains nothing.
         """
-        answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answering)
+        answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answer_settings)
         tokens = [self._tokens(texts[0]) for texts in answers]
         scores = {
             "dist_1": distinct_n(tokens, 1), "dist_2": distinct_n(tokens, 2), "ent_4": entropy_n(tokens, 4),
@@ -86,19 +88,19 @@ class ResponseMonitor:
         }  # fmt: skip
         scores = {name: 0.0 if np.isnan(value) else float(value) for name, value in scores.items()}  # no n-gram at all
         if self.words is not None:
-            scores["relevance"] = self._relevance(tokens)
+            scores["relevance"] = self._relevance(self.words, tokens)
             scores["quality"] = scores["dist_2"] * scores["ent_4"] * max(0.0, scores["relevance"] - self.chance)
         return scores
 
-    def measure_once(self, model: PreTrainedModel, accelerator) -> dict[str, float]:
-        """As `measure`, by the main process, so that all processes decide by the same numbers."""
-        scores = [self.measure(model) if accelerator.is_main_process else None]
+    def measure_once(self, model: PreTrainedModel, accelerator: Accelerator) -> dict[str, float]:
+        """`measure` on the main process, which sends the scores to the others, so that all decide by the same ones."""
+        scores: list[Any] = [self.measure(model) if accelerator.is_main_process else None]
         if accelerator.num_processes > 1:
             broadcast_object_list(scores)
         return scores[0]
 
-    def _relevance(self, answers: list[list[str]]) -> float:
-        return float(np.nanmean(embedding_scores(answers, self.references, self.words)["relevance_mean"]))
+    def _relevance(self, words: WordTable, answers: list[list[str]]) -> float:
+        return float(np.nanmean(embedding_scores(answers, self.references, words)["relevance_mean"]))
 
     def _tokens(self, text: str) -> list[str]:
         return metric_tokens(text, self.tokenization, self.lowercase)

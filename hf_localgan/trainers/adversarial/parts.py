@@ -1,9 +1,8 @@
-"""The models of an adversarial training: whether they fit together, and what of them learns."""
+"""Checks whether the models of an adversarial training fit together, and freezes layers of them."""
 
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.vocabulary import check_same_vocabulary
@@ -11,34 +10,38 @@ from hf_localgan.decoding.soft_rollout import decoder_embeddings
 from hf_localgan.models.discriminator import PairDiscriminator
 
 
-def check_discriminator(discriminator: Any):
-    """Refuses what is no discriminator of pairs, or one that would know generations by their missing end token.
+def check_discriminator(discriminator: Any) -> PairDiscriminator:
+    """Refuses other models, and a discriminator that would recognise generations by their missing end token.
 
     Args:
         discriminator: a `PairDiscriminator`.
 
+    Returns:
+        The discriminator.
+
     Raises:
-        ValueError: saying what is needed.
+        ValueError: naming the class or the setting that is needed.
     """
     if not isinstance(discriminator, PairDiscriminator):
         raise ValueError(f"`discriminator` must be a `PairDiscriminator`, got {type(discriminator).__name__}.")
     if discriminator.config.body == "cnn" and discriminator.config.eos_token_id is None:
         raise ValueError(
             "The discriminator's `eos_token_id` is None, so that it would tell references from generations by the end "
-            "token, which generations are given without. Set `eos_token_id`, `bos_token_id` and `pad_token_id` of its "
-            "configuration to the tokenizer's."
+            "token, which generations do not have. Set `eos_token_id`, `bos_token_id` and `pad_token_id` of its "
+            "configuration to those of the tokenizer."
         )
+    return discriminator
 
 
 def check_vocabularies(
     parts: Mapping[str, PreTrainedModel], vocab_size: int, tokenizer: PreTrainedTokenizerBase | None
 ):
-    """Refuses parts that were made for other tokens than the generator's.
+    """Refuses parts that were made with another tokenizer than the generator's.
 
     Args:
         parts: models by name, whose configurations have `vocab_size` and `vocabulary`.
-        vocab_size: rows of the generator's embeddings.
-        tokenizer: the generator's.
+        vocab_size: number of rows of the generator's embeddings.
+        tokenizer: the generator's tokenizer.
 
     Raises:
         ValueError: see `check_same_vocabulary`.
@@ -47,17 +50,17 @@ def check_vocabularies(
         check_same_vocabulary(name, part.config, vocab_size, tokenizer)
 
 
-def freeze_generator(generator: nn.Module, learning: str):
-    """Takes embeddings, encoder and output layer from learning, where only the decoder is to learn.
+def freeze_generator(generator: PreTrainedModel, trained_parts: str):
+    """Freezes embeddings, encoder and output layer if only the decoder is trained.
 
     Args:
         generator: an encoder-decoder.
-        learning: "all" or "decoder".
+        trained_parts: "all" or "decoder".
 
     Raises:
-        ValueError: if nothing is left to learn.
+        ValueError: if no trainable parameter is left.
     """
-    if learning == "all":
+    if trained_parts == "all":
         return
     for module in (generator.get_encoder(), generator.get_input_embeddings(), generator.get_output_embeddings()):
         if module is not None:
@@ -70,12 +73,12 @@ def freeze_generator(generator: nn.Module, learning: str):
         )
 
 
-def freeze_discriminator(discriminator: PairDiscriminator, learning: str):
-    """Takes the body from learning, where only the head on top of it is to learn.
+def freeze_discriminator(discriminator: PreTrainedModel, trained_parts: str):
+    """Freezes the body if only the head on top of it is trained.
 
     Args:
-        discriminator: with a `body`.
-        learning: "all" or "head".
+        discriminator: a model with a `body`.
+        trained_parts: "all" or "head".
     """
-    if learning == "head":
+    if trained_parts == "head":
         discriminator.body.requires_grad_(False)

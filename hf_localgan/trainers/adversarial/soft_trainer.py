@@ -1,4 +1,4 @@
-"""What trainers share whose generator learns through generations that carry a gradient."""
+"""The base of trainers whose generator learns from generations that carry a gradient."""
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
@@ -24,19 +24,19 @@ from hf_localgan.trainers.matching.mismatches import draw_mismatches
 class SoftRolloutTrainer(TwoPlayerTrainer):
     """Trains a generator and a discriminator in turn, through generations with a gradient.
 
-    A generation is a rollout with a gradient (`soft_rollout`) with the generator in training mode, drawn from the seed,
-    the update, the batch and the process alone, so that a resumed run draws the same.
+    A generation is a rollout with a gradient (`soft_rollout`) of the generator in training mode. Its random numbers
+    depend on the seed, the update, the batch and the process alone, so that a resumed run draws the same.
 
-    Subclasses say what the players minimise: `generator_terms` and `discriminator_terms`. The trainer adds
-    `teacher_forcing_weight` times the nats per token of the references to the generator's. Logged are, over the updates
-    of the player since the last line, `loss/generator`, `loss/adversarial`, `loss/teacher_forcing`,
+    Subclasses define what the players minimise: `generator_terms` and `discriminator_terms`. The trainer adds
+    `teacher_forcing_weight` times the references' nats per token to the generator's loss. Logged are, as means over the
+    player's updates since the last line, `loss/generator`, `loss/adversarial`, `loss/teacher_forcing`,
     `loss/discriminator`, `gan/real_accuracy`, `gan/fake_accuracy`, `gan/mismatched_accuracy`, `gan/soft_length` (in
-    tokens), and what `TwoPlayerTrainer` logs.
+    tokens), and the terms of `TwoPlayerTrainer`.
 
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
         args (`SoftRolloutConfig`): the settings.
-        discriminator: a `PairDiscriminator` of the same tokenizer.
+        discriminator: a `PairDiscriminator` of the generator's tokenizer.
         parts: further models beside the generator, by name.
         monitor: see `TwoPlayerTrainer`.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
@@ -46,6 +46,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
     """
 
     config_class = SoftRolloutConfig
+    args: SoftRolloutConfig
     part_roles = MappingProxyType({"discriminator": "its opponent in training"})
 
     def __init__(
@@ -66,8 +67,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
-        check_discriminator(discriminator)
+        args, discriminator = self.check_args(args), check_discriminator(discriminator)
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
@@ -75,33 +75,54 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
             parts={"discriminator": discriminator, **parts}, monitor=monitor,
         )  # fmt: skip
         check_rollout(self.base_model)
-        check_vocabularies(self.parts, decoder_embeddings(self.base_model).weight.shape[0], self.processing_class)
+        embeddings = decoder_embeddings(self.base_model).weight
+        assert isinstance(embeddings, Tensor)
+        check_vocabularies(self.parts, len(embeddings), self.processing_class)
+
+    @property
+    def discriminator(self) -> PairDiscriminator:
+        """The generator's opponent."""
+        discriminator = self.parts[DISCRIMINATOR]
+        assert isinstance(discriminator, PairDiscriminator)
+        return discriminator
 
     # ---- the players' losses ----
 
     def prepare_turn(self, player: str, inputs: dict[str, Any]) -> SoftRollout | None:
-        """Generations without a gradient for the discriminator's turn."""
+        """Generations without a gradient for the discriminator's turn, `None` for the generator's."""
         if player == DISCRIMINATOR:
             with torch.no_grad():
                 return self.roll_out(inputs)
         if self.args.teacher_forcing_weight:
-            self._head_is_separable(self._without_labels(inputs))  # tried once, on a small batch of this kind
+            self._head_is_separable(self._without_labels(inputs))  # tested once, on a small batch of the same shape
         return None
 
-    def player_loss(self, player: str, inputs: dict[str, Any], prepared: SoftRollout | None, num_items_in_batch=None):
+    def player_loss(
+        self,
+        player: str,
+        inputs: dict[str, Any],
+        prepared: SoftRollout | None,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Tensor:
         if player == GENERATOR:
             return self.generator_loss(inputs, num_items_in_batch)
+        assert prepared is not None
         return self.discriminator_loss(inputs, prepared)
 
-    def generator_loss(self, inputs: dict, num_items_in_batch=None) -> Tensor:
-        """What the generator minimises on a batch, its share of the update's: a scalar in nats."""
+    def generator_loss(self, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None) -> Tensor:
+        """The batch's share of the generator's loss in an update, a scalar in nats.
+
+        Args:
+            inputs: the batch, with `labels`.
+            num_items_in_batch: number of labels of the whole update.
+        """
         batch = {name: inputs[name] for name in ("input_ids", "attention_mask") if inputs.get(name) is not None}
         encoder_outputs = self.base_model.get_encoder()(**batch, return_dict=True)
         rollout = self.roll_out(inputs, encoder_outputs)
         terms = self.generator_terms(inputs, rollout, self.places(rollout, inputs["labels"]))
         loss = terms.mean() / self.current_gradient_accumulation_steps
         if self.args.teacher_forcing_weight:
-            # The rollout's encoder pass serves here as well.
+            # The rollout's encoder pass is used again.
             forced = {"encoder_outputs": encoder_outputs, "labels": inputs["labels"]}
             if "attention_mask" in batch:
                 forced["attention_mask"] = batch["attention_mask"]
@@ -113,48 +134,63 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         )
         return loss
 
-    def discriminator_loss(self, inputs: dict, rollout: SoftRollout) -> Tensor:
-        """What the discriminator minimises on a batch, its share of the update's: a scalar."""
+    def discriminator_loss(self, inputs: dict[str, Any], rollout: SoftRollout) -> Tensor:
+        """The batch's share of the discriminator's loss in an update, a scalar.
+
+        Args:
+            inputs: the batch, with `labels`.
+            rollout: generations to its queries.
+        """
         discriminator, labels = self.discriminator, inputs["labels"]
         query = discriminator.query_features(inputs["input_ids"], inputs.get("attention_mask"))
         real = discriminator.response_features(labels)
         fake = self.generation_features(rollout, self.places(rollout, labels))
-        real_logits, fake_logits = (discriminator.score(query, some).float() for some in (real, fake))
+        real_logits, fake_logits = (discriminator.score(query, response).float() for response in (real, fake))
         mismatched = None
         if self.args.mismatched_weight and len(labels) > 1:
-            rows, found = self._mismatches(inputs)
-            mismatched = discriminator.score(query[found], real[rows[found, 0]]).float()
+            rows, has_mismatch = self._mismatches(inputs)
+            mismatched = discriminator.score(query[has_mismatch], real[rows[has_mismatch, 0]]).float()
             mismatched = mismatched if len(mismatched) else None
         loss = self.discriminator_terms(real_logits, fake_logits, mismatched)
         real_accuracy, fake_accuracy = accuracies(real_logits, fake_logits)
-        told = {"loss/discriminator": loss, "gan/real_accuracy": real_accuracy, "gan/fake_accuracy": fake_accuracy}
+        terms = {"loss/discriminator": loss, "gan/real_accuracy": real_accuracy, "gan/fake_accuracy": fake_accuracy}
         if self.args.mismatched_weight:
-            told["gan/mismatched_accuracy"] = (
+            terms["gan/mismatched_accuracy"] = (
                 real_accuracy.new_tensor(0.5) if mismatched is None else ((mismatched < 0).float().mean())
             )
-        self.record(**told)
+        self.record(**terms)
         return loss / self.current_gradient_accumulation_steps
 
-    # ---- what subclasses say ----
+    # ---- what subclasses define ----
 
-    def generator_terms(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
-        """The generator's objective without teacher forcing, nats, shape `(batch,)`.
+    def generator_terms(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
+        """The generator's loss without teacher forcing, nats, shape `(batch,)`.
 
         Args:
             inputs: the batch.
             rollout: generations to its queries, with a gradient.
-            places: how much each place of a generation counts, shape `(batch, time)`.
+            places: weight of each token of a generation, shape `(batch, time)`.
         """
         raise NotImplementedError
 
     def discriminator_terms(self, real: Tensor, fake: Tensor, mismatched: Tensor | None) -> Tensor:
-        """The discriminator's objective, a scalar, of the logits of true, generated and mismatched pairs."""
+        """The discriminator's loss, a scalar.
+
+        Args:
+            real, fake: logits of true and generated pairs, shape `(batch,)` of each.
+            mismatched: logits of mismatched pairs, shape `(pairs,)`; `None` without any.
+        """
         raise NotImplementedError
 
     # ---- generations ----
 
-    def roll_out(self, inputs: dict, encoder_outputs=None) -> SoftRollout:
-        """Generations to the queries of a batch, as the configuration says."""
+    def roll_out(self, inputs: dict[str, Any], encoder_outputs: Any = None) -> SoftRollout:
+        """Generations to the queries of a batch, drawn with the relaxation of the configuration.
+
+        Args:
+            inputs: the batch.
+            encoder_outputs: the encoder's outputs for it; by default they are computed.
+        """
         args = self.args
         return soft_rollout(
             self.model, inputs["input_ids"], inputs.get("attention_mask"), max_length=args.max_soft_length,
@@ -165,7 +201,12 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         )  # fmt: skip
 
     def places(self, rollout: SoftRollout, labels: Tensor) -> Tensor:
-        """How much each place of a generation counts, 0 to 1, shape `(batch, time)`; see `soft_length`."""
+        """Weight of each token of a generation by `soft_length`, 0 to 1, shape `(batch, time)`.
+
+        Args:
+            rollout: the generations.
+            labels: tokens of their references, shape `(batch, time)`.
+        """
         if self.args.soft_length == "survival":
             return rollout.mask * rollout.survival
         if self.args.soft_length == "reference":
@@ -174,30 +215,40 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         return rollout.mask
 
     def reference_lengths(self, labels: Tensor) -> Tensor:
-        """Tokens of each reference without its end, shape `(batch,)`."""
-        config, around = self.base_model.config, [PADDING]
+        """Number of tokens of each reference without start and end token, shape `(batch,)`."""
+        config, special_ids = self.base_model.config, [PADDING]
         for name in ("pad_token_id", "bos_token_id", "eos_token_id"):  # not every family has all of them
             ids = getattr(config, name, None)
-            around += ids if isinstance(ids, list) else [] if ids is None else [ids]
-        around = torch.tensor(around, device=labels.device)
-        return (~torch.isin(labels, around)).sum(dim=1)
+            special_ids += ids if isinstance(ids, list) else [] if ids is None else [ids]
+        return (~torch.isin(labels, torch.tensor(special_ids, device=labels.device))).sum(dim=1)
 
     def generation_features(self, rollout: SoftRollout, places: Tensor) -> Tensor:
-        """What the discriminator's body sees in generations, shape `(batch, size)`, with their gradient."""
+        """The discriminator's features of generations, shape `(batch, size)`, with their gradient.
+
+        Args:
+            rollout: the generations.
+            places: weight of each token, shape `(batch, time)`.
+        """
         size = self.discriminator.config.vocab_size
         if self.args.relaxation == "straight_through" and not rollout.weights.requires_grad:
-            # One token at each place: its id says the same and costs less.
-            silent = (places == 0) | (rollout.best >= size)
-            return self.discriminator.response_features(rollout.best.masked_fill(silent, PADDING), places)
+            # One token has all the weight at each step: its id gives the same features and costs less.
+            ignored = (places == 0) | (rollout.best >= size)
+            return self.discriminator.response_features(rollout.best.masked_fill(ignored, PADDING), places)
         weights, ids = within_vocabulary(rollout, size)
         return self.discriminator.response_features(mask=places, probabilities=weights, ids=ids)
 
-    def generation_logits(self, inputs: dict, rollout: SoftRollout, places: Tensor) -> Tensor:
-        """The discriminator's logits of generations, shape `(batch,)`, with a gradient for these."""
+    def generation_logits(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
+        """The discriminator's logits of generations, shape `(batch,)`, with the generations' gradient.
+
+        Args:
+            inputs: the batch.
+            rollout: generations to its queries.
+            places: weight of each token, shape `(batch, time)`.
+        """
         query = self.discriminator.query_features(inputs["input_ids"], inputs.get("attention_mask"))
         return self.discriminator.score(query, self.generation_features(rollout, places)).float()
 
-    def _mismatches(self, inputs: dict) -> tuple[Tensor, Tensor]:
+    def _mismatches(self, inputs: dict[str, Any]) -> tuple[Tensor, Tensor]:
         queries = inputs["input_ids"]
         if inputs.get("attention_mask") is not None:
             queries = queries.masked_fill(inputs["attention_mask"] == 0, PADDING)
@@ -205,10 +256,15 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
 
 
 def within_vocabulary(rollout: SoftRollout, size: int) -> tuple[Tensor, Tensor | None]:
-    """Weights and tokens of a rollout, without tokens from `size` on: T5 has more logits than its tokenizer has tokens.
+    """Weights and token ids of a rollout, without ids from `size` on: T5 has more logits than its tokenizer has tokens.
+
+    Args:
+        rollout: the generations.
+        size: size of the vocabulary.
 
     Returns:
-        As `SoftRollout` has them, the weights `(batch, time, size)` where they are of the whole vocabulary.
+        The weights, shape `(batch, time, size)`, and `None`; or, if the rollout names its tokens, weights and ids with
+        its shape `(batch, time, top_k)`.
     """
     if rollout.ids is None:
         return rollout.weights[:, :, :size], None

@@ -1,11 +1,11 @@
-"""Players that learn in turn inside one `Trainer`: a generator, and what stands beside it."""
+"""Players that learn in turn inside one `Trainer`: a generator and the models beside it."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import (
     DataCollator,
     EvalPrediction,
@@ -14,19 +14,21 @@ from transformers import (
     TrainerCallback,
     get_scheduler,
 )
+from transformers.trainer_utils import EvalLoopOutput
 
 from hf_localgan.trainers.adversarial.collapse import CollapseGuard
 from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import freeze_discriminator, freeze_generator
 from hf_localgan.trainers.adversarial.players import (
+    DISCRIMINATOR,
     GENERATOR,
     PlayerOptimizers,
     PlayerSchedulers,
     without_gradients,
 )
 from hf_localgan.trainers.base.launching import refuse_sharding
-from hf_localgan.trainers.base.output_head import replaced_forward
+from hf_localgan.trainers.base.output_head import base_model, replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 
@@ -34,32 +36,34 @@ from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 class TwoPlayerTrainer(TokenLossTrainer):
     """Trains a generator and other players in turn.
 
-    The generator is `self.model`, so that saving, generating, pushing and choosing the best model are the Trainer's.
-    Every other model stands beside it in `parts`, and in a folder of its name in every checkpoint and in the output.
-    Those that `args.schedule()` names are players: each has an optimizer and a schedule of its learning rate. The
-    others are frozen. One update belongs to one player, as its number says (`Schedule`).
+    The generator is `self.model`, so that the Trainer saves, generates, pushes and chooses the best model. All other
+    models are in `parts`, and in folders of their names in every checkpoint and in the output. Those that
+    `args.schedule()` names are players, each with an optimizer and a learning-rate schedule; the others are frozen.
+    Each update belongs to one player, which follows from the update's number (`Schedule`).
 
-    A method is a subclass with an `objective`, a `config_class` and `part_roles`. It says in `player_loss` what each
-    player minimises on a batch, and in `prepare_turn` what is computed before, without a gradient for the player:
-    generations that a discriminator is to tell from responses, say. `token_loss` and `compute_loss` give the nats of
-    references; `draws` gives random numbers that a resumed run draws again.
+    A method is a subclass with an `objective`, a `config_class` and `part_roles`. `player_loss` returns a player's loss
+    on a batch; `prepare_turn` computes beforehand what has no gradient for the player, such as generations that a
+    discriminator compares with references. `token_loss` and `compute_loss` return nats of references; `draws` gives
+    random numbers that a resumed run draws again.
 
-    Logged are, over the updates of a player since the last line, the norm of its gradient before clipping as
-    `gan/PLAYER_grad_norm`, and the number of generator updates so far as `gan/generator_updates`.
+    Logged are the norm of a player's gradient before clipping as `gan/PLAYER_grad_norm`, a mean over its updates since
+    the last line, and the number of generator updates so far as `gan/generator_updates`.
 
     Args:
         model: an encoder-decoder, or a PEFT model around one.
         args (`TwoPlayerConfig`): the settings.
-        parts: the models beside it, by the names that `part_roles` says.
+        parts: the models beside the generator, by the names in `part_roles`.
         monitor: answers validation queries at each evaluation; its scores are added as `eval_...`, and training stops
             when they collapse.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
     Raises:
-        ValueError: for parts that do not fit together, parameters sharded over processes, and other optimizers.
+        ValueError: for parts that do not fit together, parameters sharded over processes, and given `optimizers`.
     """
 
     config_class = TwoPlayerConfig
+    args: TwoPlayerConfig
+    lr_scheduler: torch.optim.lr_scheduler.LRScheduler | None  # type: ignore[assignment]  # declared too narrowly
 
     def __init__(
         self,
@@ -78,12 +82,12 @@ class TwoPlayerTrainer(TokenLossTrainer):
         parts: Mapping[str, PreTrainedModel],
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
+        args = self.check_args(args)
         self._check_parts(parts, args)
         if any(optimizer is not None for optimizer in optimizers):
             raise ValueError(
-                "Each player needs an optimizer, which this trainer makes. Leave out `optimizers`, and choose by "
-                "`optim` and the learning rates of `args`."
+                "This trainer makes an optimizer for each player. Leave out `optimizers`, and set `optim` and the "
+                "learning rates of `args`."
             )
         super().__init__(
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
@@ -93,8 +97,9 @@ class TwoPlayerTrainer(TokenLossTrainer):
         refuse_sharding(self, "needs the whole generator on every process, and updates several models")
         self._check_monitor(monitor)
         self.schedule = args.schedule()
-        self.parts = {name: part.to(args.device) for name, part in parts.items()}
+        self.parts = dict(parts)
         for name, part in self.parts.items():
+            part.to(args.device)  # type: ignore[arg-type]  # transformers hides the arguments of torch's method
             if name not in self.schedule.players:
                 part.eval().requires_grad_(False)
         self._freeze()
@@ -107,7 +112,7 @@ class TwoPlayerTrainer(TokenLossTrainer):
         self.draws = UpdateRandomness(self)
 
     @classmethod
-    def _check_parts(cls, parts: Mapping[str, nn.Module], args: TwoPlayerConfig):
+    def _check_parts(cls, parts: Mapping[str, PreTrainedModel], args: TwoPlayerConfig):
         if set(parts) != set(cls.part_roles):
             raise ValueError(
                 f"`{cls.__name__}` has {', '.join(f'`{name}`' for name in cls.part_roles)} beside the generator, got "
@@ -115,7 +120,10 @@ class TwoPlayerTrainer(TokenLossTrainer):
             )
         unknown = [name for name in args.schedule().players if name not in (GENERATOR, *cls.part_roles)]
         if unknown:
-            raise ValueError(f"The schedule names the player `{unknown[0]}`, and `{cls.__name__}` has no such part.")
+            raise ValueError(
+                f"The schedule names the player `{unknown[0]}`, but `{cls.__name__}` has no such part. Add it to "
+                "`part_roles`, or leave it out of the schedule."
+            )
 
     def _check_monitor(self, monitor: ResponseMonitor | None):
         if self.args.metric_for_best_model in ("quality", "eval_quality") and not getattr(
@@ -128,28 +136,29 @@ class TwoPlayerTrainer(TokenLossTrainer):
         if monitor is not None and isinstance(self.eval_dataset, dict):
             raise ValueError(
                 f"`eval_dataset` has {len(self.eval_dataset)} splits ({', '.join(self.eval_dataset)}), and the scores "
-                "of `monitor` belong to one evaluation. Give one of them, and look at the others by `evaluate`."
+                "of `monitor` belong to one evaluation. Give one split, and measure the others by `evaluate`."
             )
 
     def _freeze(self):
-        """Takes from learning what `generator_parts` and `discriminator_parts` leave out."""
+        """Freezes the layers that `generator_parts` and `discriminator_parts` leave out."""
         freeze_generator(self.base_model, self.args.generator_parts)
-        if "discriminator" in self.players:
+        if DISCRIMINATOR in self.players:
             freeze_discriminator(self.discriminator, self.args.discriminator_parts)
 
     @property
-    def base_model(self) -> nn.Module:
+    def base_model(self) -> PreTrainedModel:
         """The generator without its adapters' wrapper."""
-        return self.model.get_base_model() if hasattr(self.model, "get_base_model") else self.model
+        return base_model(self.model)
 
     @property
     def discriminator(self) -> PreTrainedModel:
-        return self.parts["discriminator"]
+        """The part of this name, for methods that have one."""
+        return self.parts[DISCRIMINATOR]
 
-    # ---- whose turn it is ----
+    # ---- turns ----
 
     @property
-    def players(self) -> dict[str, nn.Module]:
+    def players(self) -> dict[str, PreTrainedModel]:
         """The models that learn, by name, the generator among them."""
         return {GENERATOR: self.model} | {
             name: part for name, part in self.parts.items() if name in self.schedule.players
@@ -157,21 +166,20 @@ class TwoPlayerTrainer(TokenLossTrainer):
 
     @property
     def player(self) -> str:
-        """The player that the next update belongs to."""
+        """Name of the next update's player."""
         return self.schedule.player(self.state.global_step)
 
-    def create_optimizer(self, model=None):
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.optimizer is not None:  # `train` is called again
             return self.optimizer
-        super().create_optimizer(model)
-        optimizers = {GENERATOR: self.optimizer}
+        optimizers = {GENERATOR: super().create_optimizer(model)}
         for name, part in self.players.items():
             if name != GENERATOR:
-                optimizers[name] = self._optimizer_of(part, self.args.learning_rate_of(name))
+                optimizers[name] = self._part_optimizer(part, self.args.player_learning_rate(name))
         self.optimizer = PlayerOptimizers(optimizers)
         return self.optimizer
 
-    def _optimizer_of(self, part: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
+    def _part_optimizer(self, part: PreTrainedModel, learning_rate: float) -> torch.optim.Optimizer:
         optimizer_class, settings = self.get_optimizer_cls_and_kwargs(self.args, part)
         decayed = set(self.get_decay_parameter_names(part))
         groups = [
@@ -187,28 +195,32 @@ class TwoPlayerTrainer(TokenLossTrainer):
         ]
         return optimizer_class(groups, **{**settings, "lr": learning_rate})
 
-    def create_scheduler(self, num_training_steps: int, optimizer=None):
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
         if self.lr_scheduler is not None:
             return self.lr_scheduler
-        players = self._optimizers(optimizer)
-        # Some schedules divide by the number of updates.
+        players, args = self._optimizers(optimizer), self.args
+        assert not isinstance(args.lr_scheduler_kwargs, str)  # `TrainingArguments` has parsed a text
+        # At least 1, for some schedules divide by the number of updates.
         updates = {name: max(1, number) for name, number in self.schedule.updates(num_training_steps).items()}
         schedulers = {
             name: get_scheduler(
-                self.args.lr_scheduler_type, optimizer=own, num_warmup_steps=self.args.get_warmup_steps(updates[name]),
-                num_training_steps=updates[name], scheduler_specific_kwargs=self.args.lr_scheduler_kwargs,
+                args.lr_scheduler_type, optimizer=player_optimizer, num_training_steps=updates[name],
+                num_warmup_steps=args.get_warmup_steps(updates[name]),
+                scheduler_specific_kwargs=args.lr_scheduler_kwargs,
             )
-            for name, own in players.optimizers.items()
+            for name, player_optimizer in players.optimizers.items()
         }  # fmt: skip
         self.lr_scheduler = PlayerSchedulers(schedulers, players)
         self._created_lr_scheduler = True
         return self.lr_scheduler
 
-    def _optimizers(self, optimizer=None) -> PlayerOptimizers:
-        optimizer = self.optimizer if optimizer is None else optimizer
-        return getattr(optimizer, "optimizer", optimizer)  # accelerate wraps it
+    def _optimizers(self, optimizer: torch.optim.Optimizer | None = None) -> PlayerOptimizers:
+        wrapped: Any = self.optimizer if optimizer is None else optimizer
+        return getattr(wrapped, "optimizer", wrapped)  # accelerate's wrapper holds it
 
-    def _prepare_for_training(self, *args, **kwargs):
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
         self._freeze()  # `model_init` may have made a new generator
         prepared = super()._prepare_for_training(*args, **kwargs)
         for name, part in self.players.items():
@@ -226,18 +238,20 @@ class TwoPlayerTrainer(TokenLossTrainer):
             if name != GENERATOR
         }
 
-    def call_model_init(self, trial=None):
-        """A new generator for a new training; the parts begin again, too, as they were given."""
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        """A new generator for a new training; the parts get back the parameters that they were given with."""
         for name, state in (getattr(self, "_first_parts", None) or {}).items():
             self.parts[name].load_state_dict(state)
         return super().call_model_init(trial)
 
     # ---- an update ----
 
-    def training_step(self, model, inputs, num_items_in_batch=None) -> Tensor:
+    def training_step(
+        self, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
         model.train()
-        for player in self.players.values():
-            player.train()
+        for learner in self.players.values():
+            learner.train()
         inputs = self._prepare_inputs(inputs)
         if inputs.get("labels") is None:
             raise ValueError(
@@ -245,67 +259,74 @@ class TwoPlayerTrainer(TokenLossTrainer):
             )
         self.draws.next_batch()
         player = self._optimizers().active = self.player
-        # The model's own call is the only one that accelerate puts under autocast; the encoder is called by itself.
+        # accelerate puts only the model's own call under autocast, and the encoder is called by itself.
         with self.compute_loss_context_manager(), self.accelerator.autocast():
             loss = self._take_turn(player, model, inputs, num_items_in_batch)
         self.accelerator.backward(loss)
         # The Trainer adds up what the batches of an update return.
         return loss.detach()
 
-    def _take_turn(self, player: str, model: nn.Module, inputs: dict[str, Any], num_items_in_batch) -> Tensor:
-        """Everything that the player does runs inside one call of its wrapped model.
+    def _take_turn(
+        self, player: str, model: nn.Module, inputs: dict[str, Any], num_items_in_batch: Tensor | int | None
+    ) -> Tensor:
+        """Computes the player's loss inside one call of its wrapped model.
 
-        Data parallelism averages the gradients of what is computed in there, and of nothing else.
+        Data parallelism averages over the processes only gradients of what is computed inside that call.
         """
         prepared = self.prepare_turn(player, inputs)
-        own = self.players[player]
+        learner = self.players[player]
         others = [part for name, part in self.players.items() if name not in (player, GENERATOR)]
-        forward = own.forward
+        forward = learner.forward
 
         def loss() -> Tensor:
-            with replaced_forward(own, forward):
+            with replaced_forward(learner, forward):
                 return self.player_loss(player, inputs, prepared, num_items_in_batch)
 
         wrapped = self._active(model)
-        with replaced_forward(own, loss), without_gradients(*others):
+        with replaced_forward(learner, loss), without_gradients(*others):
             if player == GENERATOR or self.accelerator.sync_gradients:
                 return wrapped()
             with self.accelerator.no_sync(wrapped):
                 return wrapped()
 
-    # ---- what a method says ----
+    # ---- what a method defines ----
 
     def prepare_turn(self, player: str, inputs: dict[str, Any]) -> Any:
-        """What a player's loss needs of the other players, made outside of its own call. By default nothing.
+        """Computes what a player's loss needs from the other players, outside of its own call. By default nothing.
 
         Args:
-            player: whose turn it is.
+            player: name of the player.
             inputs: the batch, with `labels`.
+
+        Returns:
+            Any value; `player_loss` gets it as `prepared`.
         """
 
-    def player_loss(self, player: str, inputs: dict[str, Any], prepared: Any, num_items_in_batch=None) -> Tensor:
-        """What a player minimises on a batch, its share of the update's: a scalar.
+    def player_loss(
+        self, player: str, inputs: dict[str, Any], prepared: Any, num_items_in_batch: Tensor | int | None = None
+    ) -> Tensor:
+        """The batch's share of a player's loss in an update, a scalar.
 
-        A mean over examples is divided by `current_gradient_accumulation_steps`; nats per token of references, as
-        `compute_loss` gives them, are divided already.
+        A mean over examples must be divided by `current_gradient_accumulation_steps`. `compute_loss` returns nats per
+        token of references that are already divided.
 
         Args:
-            player: whose turn it is.
+            player: name of the player.
             inputs: the batch, with `labels`.
-            prepared: what `prepare_turn` returned.
-            num_items_in_batch: labels of the whole update, for `compute_loss`.
+            prepared: the value that `prepare_turn` returned.
+            num_items_in_batch: number of labels of the whole update, for `compute_loss`.
         """
         raise NotImplementedError
 
     # ---- gradients, log lines, evaluation ----
 
-    def _active(self, model) -> nn.Module:
+    def _active(self, model: nn.Module) -> nn.Module:
         return model if self.player == GENERATOR else self._wrapped[self.player]
 
-    def _clip_grad_norm(self, model):
+    def _clip_grad_norm(self, model: nn.Module) -> Any:
         return super()._clip_grad_norm(self._active(model))
 
-    def _get_grad_norm(self, model, grad_norm=None):
+    def _get_grad_norm(self, model: nn.Module, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(self._active(model), grad_norm=grad_norm)
         self.record(**{f"gan/{self.player}_grad_norm": torch.as_tensor(norm, device=self.args.device)})
         return norm
@@ -315,9 +336,17 @@ class TwoPlayerTrainer(TokenLossTrainer):
             logs["gan/generator_updates"] = self.schedule.updates(self.state.global_step)[GENERATOR]
         super().log(logs, start_time)
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
         if self.monitor is not None and metric_key_prefix == "eval":
+            assert output.metrics is not None
             scores = self.monitor.measure_once(self.accelerator.unwrap_model(self.model), self.accelerator)
             output.metrics.update({f"eval_{name}": value for name, value in scores.items()})
         return output

@@ -1,1 +1,1 @@
-"""What the trainers share."""
+"""Base classes and helpers of all trainers."""

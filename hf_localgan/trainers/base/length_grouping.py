@@ -9,13 +9,13 @@ from transformers.trainer_pt_utils import LengthGroupedSampler
 class EpochLengthGroupedSampler(LengthGroupedSampler):
     """Batches of about equal length, in an order that depends on the seed and the epoch alone.
 
-    So a resumed run goes on with the examples it has not seen, and all processes share one order.
+    A resumed run therefore continues with the examples it has not seen, and all processes share one order.
 
     Args:
         batch_size: examples of one update, over all processes.
-        lengths: of each example, in tokens.
-        seed: of the order.
-        epoch: tells the current epoch, whole or with a fraction; `None` before the first.
+        lengths: length of each example, in tokens.
+        seed: seed of the order.
+        epoch: returns the current epoch, whole or with a fraction; `None` before the first.
     """
 
     def __init__(self, batch_size: int, lengths: list[int], seed: int, epoch: Callable[[], float | None]):

@@ -1,37 +1,47 @@
-"""What a training method says of itself. Nothing else of the package knows which methods there are."""
+"""How a training method describes itself. Nothing else in the package has a list of methods."""
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
-from torch import nn
-from transformers import Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
 
 from hf_localgan.hub.objective import Objective
+from hf_localgan.trainers.base.settings import SharedSettings
+
+Settings = TypeVar("Settings", bound=SharedSettings)
 
 
 class MethodMixin(Trainer):
-    """What cards, trackers, uploads, resuming, reports and comparisons read of a trainer.
+    """What cards, trackers, uploads, resuming, reports and comparisons read from a trainer.
 
     Attributes:
-        objective: what it trains for: a name, a description, the papers.
-        config_class: of its arguments.
-        role: what it trains: "generator", "energy" or "discriminator".
-        part_roles: the models that stand beside the trained one and are saved in folders of these names, with what
-            each of them is, such as `{"discriminator": "its opponent in training"}`.
+        objective: the objective's name and description, and its papers. One per class.
+        config_class: class of the arguments.
+        role: role of the trained model: "generator", "energy" or "discriminator".
+        part_roles: role of each model that stands beside the trained one and is saved in a folder of its name, such as
+            `{"discriminator": "its opponent in training"}`.
         parts: these models, by name.
     """
 
-    objective: ClassVar[Objective]
-    config_class: ClassVar[type[TrainingArguments]]
+    objective: Objective  # no `ClassVar`, for the Trainer has an attribute of this name: the value of a search's trial
+    config_class: ClassVar[type[SharedSettings]]
     role: ClassVar[str] = "generator"
     part_roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
-    parts: Mapping[str, nn.Module] = MappingProxyType({})
+    parts: Mapping[str, PreTrainedModel] = MappingProxyType({})
+
+    # The Trainer declares these more widely.
+    args: SharedSettings
+    model: PreTrainedModel  # or a PEFT model, which passes on what it does not have itself
+    processing_class: PreTrainedTokenizerBase | None
 
     @classmethod
-    def check_args(cls, args):
-        """Refuses arguments that are not those of this method.
+    def check_args(cls, args: Settings | None) -> Settings:
+        """Refuses arguments of another class than `config_class`.
+
+        Returns:
+            The arguments.
 
         Raises:
             ValueError: naming the class that is needed.
@@ -41,27 +51,29 @@ class MethodMixin(Trainer):
                 f"`args` must be a `{cls.config_class.__name__}`, got {type(args).__name__}. It holds the settings of "
                 f"`{cls.__name__}`."
             )
+        return args
 
 
 def known_trainers() -> Iterator[type[MethodMixin]]:
-    """The imported classes with an objective of their own, the package's and others, most general ones first."""
-    waiting, seen = [MethodMixin], set()
-    while waiting:
-        trainer = waiting.pop(0)
+    """All imported trainer classes with an objective of their own, the most general ones first."""
+    queue: list[type[MethodMixin]] = [MethodMixin]
+    seen: set[type[MethodMixin]] = set()
+    while queue:
+        trainer = queue.pop(0)
         if trainer in seen:
             continue
         seen.add(trainer)
-        waiting += trainer.__subclasses__()
+        queue += trainer.__subclasses__()
         if "objective" in vars(trainer):
             yield trainer
 
 
 def trainer_named(name: str) -> type[MethodMixin] | None:
-    """The class of this name or, where it has no objective of its own, the nearest one above it that has."""
-    waiting = [MethodMixin]
-    while waiting:
-        trainer = waiting.pop(0)
+    """The imported trainer class of this name that has an objective, its own or an inherited one; `None` if none is."""
+    queue: list[type[MethodMixin]] = [MethodMixin]
+    while queue:
+        trainer = queue.pop(0)
         if trainer.__name__ == name and hasattr(trainer, "objective"):
             return trainer
-        waiting += trainer.__subclasses__()
+        queue += trainer.__subclasses__()
     return None

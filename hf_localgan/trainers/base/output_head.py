@@ -1,29 +1,38 @@
-"""Getting at the hidden states before the output layer of any encoder-decoder, inside one call of the wrapped model."""
+"""Losses on the hidden states before an encoder-decoder's output layer, inside one call of the wrapped model."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-# `finish(hidden, weight, bias)` computes what is wanted from the inputs of the output layer, `(batch, time, dim)`.
-Finish = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+# A loss from the inputs of the output layer, shape `(batch, time, dim)`, and the layer's weight and bias.
+HiddenLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
+
+
+def base_model(model: nn.Module) -> Any:
+    """The model inside a PEFT model; any other model as it is."""
+    unwrapped = getattr(model, "get_base_model", None)
+    return model if unwrapped is None else unwrapped()
 
 
 def output_head(model: nn.Module) -> nn.Linear | None:
-    """The output layer, or `None` where it is not a plain linear layer (LoRA on the head, say)."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    """The output layer; `None` if it is not a plain linear layer, as with LoRA on the head."""
+    base = base_model(model)
     head = base.get_output_embeddings() if isinstance(base, PreTrainedModel) else None
     return head if type(head) is nn.Linear else None
 
 
 @contextmanager
 def _replaced_head(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Iterator[tuple[Tensor, Tensor | None]]:
-    """While this is open, `forward` takes the place of the output layer, whose weight and bias are yielded."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    head = output_head(model)
-    bias, extra = head.bias, getattr(base, "final_logits_bias", None)  # BART and its kin add a buffer to the logits
+    """Replaces the output layer by `forward` within the context, and yields the layer's weight and bias."""
+    base, head = base_model(model), output_head(model)
+    assert head is not None
+    # BART and its relatives add a buffer to the logits.
+    bias: Tensor | None = head.bias
+    extra: Tensor | None = getattr(base, "final_logits_bias", None)
     if extra is not None:
         bias = extra.flatten() if bias is None else bias + extra.flatten()
         base.final_logits_bias = extra.new_zeros(1, 1)
@@ -36,24 +45,24 @@ def _replaced_head(model: nn.Module, forward: Callable[[Tensor], Tensor]) -> Ite
 
 
 @contextmanager
-def replaced_forward(module: nn.Module, forward: Callable) -> Iterator[None]:
-    """While this is open, calling `module` runs `forward`; so a loss can run inside the one call of a wrapper."""
-    before = module.__dict__.get("forward")
+def replaced_forward(module: nn.Module, forward: Callable[..., Any]) -> Iterator[None]:
+    """Within the context, a call of `module` runs `forward`, so that a loss runs inside the one call of a wrapper."""
+    replaced = module.__dict__.get("forward")
     module.forward = forward
     try:
         yield
     finally:
-        if before is None:
+        if replaced is None:
             del module.forward
         else:
-            module.forward = before  # accelerate puts its autocast there
+            module.forward = replaced  # accelerate puts its autocast there
 
 
-def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Finish) -> Tensor:
+def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict[str, Any], finish: HiddenLoss) -> Tensor:
     """Runs `wrapped(**inputs)` up to the output layer, and then `finish`, all inside the one call of the wrapper.
 
-    What is computed outside the call of `DistributedDataParallel` is not averaged over the processes, so the loss
-    takes the place of the model's forward for the length of this call.
+    `DistributedDataParallel` averages over the processes only what is computed inside its call, so the loss replaces
+    the model's forward for the length of this call.
 
     Args:
         wrapped: the model as the trainer wrapped it, or `model` itself.
@@ -62,25 +71,25 @@ def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict, finish: Fi
         finish: called with the hidden states, shape `(batch, time, dim)`, and the output layer's weight and bias.
 
     Returns:
-        What `finish` returns.
+        The result of `finish`.
     """
     forward = model.forward
 
-    def up_to_the_head(*args, **kwargs) -> Tensor:
+    def forward_and_finish(*args, **kwargs) -> Tensor:
         with _replaced_head(model, lambda hidden: hidden) as (weight, bias):
             hidden = forward(*args, **kwargs).logits
         return finish(hidden, weight, bias)
 
-    with replaced_forward(model, up_to_the_head):
+    with replaced_forward(model, forward_and_finish):
         return wrapped(**inputs)
 
 
 @torch.no_grad()
-def head_can_be_separated(model: nn.Module, inputs: dict) -> bool:
-    """Whether the model's logits are what its output layer returns, tried on one small batch.
+def head_is_separable(model: nn.Module, inputs: dict[str, Any]) -> bool:
+    """Whether the model's logits are the outputs of its output layer, tested on one small batch.
 
-    The output layer is made to return invented logits, from -128 to 128, and the model must hand them on unchanged: a
-    scale, a soft cap or a second way to the logits shows, in any precision and however small the model's own logits.
+    The output layer is made to return invented logits, from -128 to 128, and the model must return them unchanged. This
+    reveals a scale, a soft cap or a second path to the logits, in any precision and for any size of the true logits.
 
     Args:
         model: a `PreTrainedModel` or a PEFT model.

@@ -1,11 +1,14 @@
-"""Random numbers by key: those of an update, a batch and a process, which a resumed run draws again."""
+"""Random numbers keyed by update, batch and process, so that a resumed run draws the same ones."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
+from transformers import Trainer
 
 
 def keyed_seed(*keys: int) -> int:
-    """A seed of 63 bits that depends on the keys alone; different keys give independent ones.
+    """A seed of 63 bits that depends on the keys alone; different keys give independent seeds.
 
     Args:
         keys: numbers of at least 0, such as the seed of a run, the update, the batch and the process.
@@ -14,10 +17,10 @@ def keyed_seed(*keys: int) -> int:
 
 
 class UpdateRandomness:
-    """Seeds of the batches of the updates of a training.
+    """Random numbers for each batch of each update of a training.
 
-    They depend on the seed of the run, the number of the update, the place of the batch in it, the process and the
-    purpose alone, so that a resumed run draws the same, and no two processes do.
+    They depend on the run's seed, the number of the update, the batch's place in it, the process and the purpose alone:
+    a resumed run draws the same numbers, and two processes draw different ones.
 
     ```python
     draws = UpdateRandomness(trainer)
@@ -26,31 +29,31 @@ class UpdateRandomness:
     ```
 
     Args:
-        trainer: whose `args` and `state` are read.
-        seed: of the run; by default `args.seed`.
+        trainer: the trainer, whose `args` and `state` are read at every draw.
+        seed: returns the run's seed, by default `args.seed`.
     """
 
-    def __init__(self, trainer, seed: int | None = None):
+    def __init__(self, trainer: Trainer, seed: Callable[[], int] | None = None):
         self.trainer, self._seed = trainer, seed
         self.restart()
 
     def restart(self):
-        """To be called before a training: a second one draws as the first."""
+        """To be called before a training, so that a second training draws what the first drew."""
         self._update, self.batch = -1, 0
 
     def next_batch(self):
-        """Moves on to the next batch of the update, or to the first one of the next update."""
+        """Moves on to the next batch of the update, or to the first batch of the next update."""
         if self._update != self.trainer.state.global_step:
             self._update, self.batch = self.trainer.state.global_step, 0
         else:
             self.batch += 1
 
     def seed(self, *purpose: int) -> int:
-        """The seed of this batch; other numbers for each purpose."""
+        """The seed of this batch for a purpose, which one or more numbers name."""
         args = self.trainer.args
-        seed = args.seed if self._seed is None else self._seed
+        seed = args.seed if self._seed is None else self._seed()
         return keyed_seed(seed, self.trainer.state.global_step, self.batch, args.process_index, *purpose)
 
     def generator(self, device: torch.device | str, *purpose: int) -> torch.Generator:
-        """Random numbers of this batch on a device."""
+        """A generator of random numbers for this batch and purpose on a device."""
         return torch.Generator(device).manual_seed(self.seed(*purpose))

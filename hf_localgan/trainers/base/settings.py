@@ -1,7 +1,8 @@
-"""Settings that all trainers share: who wins over what, cards, trackers, early stopping."""
+"""Settings that all trainers share: precedence of values, cards, trackers, early stopping."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,24 +14,30 @@ from hf_localgan.trainers.base.precision import settle_precision
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
 
 
+def output_folder(args: TrainingArguments) -> Path:
+    """A run's `output_dir` as a path; where nobody named a folder, `TrainingArguments` has set one."""
+    assert args.output_dir is not None
+    return Path(args.output_dir)
+
+
 @dataclass
 class SharedSettings(TrainingArguments):
     """Fields and rules of every configuration of the package, on top of `TrainingArguments`.
 
-    A value that is given wins, whatever it equals. Then comes what the `preset` sets, then the default of the field. To
-    know what was given, a configuration remembers the names of its constructor's arguments: `dataclasses.replace`
-    therefore gives all of them.
+    A value that the user gives wins, whatever it equals. Then comes the value of the `preset`, then the default of the
+    field. A configuration remembers which arguments its constructor got: `dataclasses.replace` therefore gives all of
+    them.
 
     Changed: nothing is reported to an experiment tracker unless `report_to` names one; memory is pinned only where
     there is an accelerator that reads it.
 
-    A configuration says in `_check_values` which values it refuses, in `_settle` which defaults follow from other
-    settings, and in `_check_settled` what it refuses of the result, devices included. Each calls that of its parents.
+    Subclasses override three methods, and each calls its parent's: `_check_values` refuses single values, `_settle`
+    sets defaults that follow from other settings, `_check_settled` refuses combinations, devices included.
 
     Attributes:
-        presets: for each name that `preset` accepts, the values of the fields that nobody gave.
+        presets: for each name that `preset` accepts, the values of the fields that the user did not give.
         constant_buffers: whether the models' buffers are equal on all processes and stay so, as word vectors and
-            scalers are. Data parallelism then need not send them before every forward.
+            scalers do. Data parallelism then does not send them before every forward pass.
     """
 
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
@@ -38,11 +45,13 @@ class SharedSettings(TrainingArguments):
 
     card_language: None | str | list[str] = field(
         default=None,
-        metadata={"help": "Languages of the model card, such as `en`. Recipes of dialogue know that of their data."},
+        metadata={
+            "help": "Languages on the model card, such as `en`. Recipes of dialogue set the language of their data."
+        },
     )
     card_license: str | None = field(
         default=None,
-        metadata={"help": "Licence of the weights on the model card, as the Hub writes it, such as `cc-by-4.0`."},
+        metadata={"help": "Licence of the weights on the model card, in the Hub's spelling, such as `cc-by-4.0`."},
     )
     card_datasets: None | str | list[str] = field(
         default=None, metadata={"help": "Data sets on the model card, by their ids on the Hub."}
@@ -51,10 +60,10 @@ class SharedSettings(TrainingArguments):
         default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
     )
 
-    def __new__(cls, *args, **kwargs):
+    def __new__(cls, *args: Any, **kwargs: Any):
         settings = super().__new__(cls)
         names = [setting.name for setting in fields(cls) if setting.init]
-        object.__setattr__(settings, "_given", frozenset([*names[: len(args)], *kwargs]))
+        object.__setattr__(settings, "_user_fields", frozenset([*names[: len(args)], *kwargs]))
         return settings
 
     def __post_init__(self):
@@ -77,17 +86,17 @@ class SharedSettings(TrainingArguments):
         if self.preset not in self.presets:
             raise ValueError(f'`preset` must be one of {", ".join(self.presets)}, got "{self.preset}".')
         for name, value in self.presets[self.preset].items():
-            if name not in self._given:
+            if name not in self._user_fields:
                 setattr(self, name, value)
 
     def _check_values(self):
-        """Refuses single values, before anything is derived from them."""
+        """Refuses single values, before other settings are derived from them."""
 
     def _settle(self):
-        """Sets what follows from other settings."""
+        """Sets the defaults that follow from other settings."""
 
     def _check_settled(self):
-        """Refuses combinations, when all settings and the devices are known."""
+        """Refuses combinations, once all settings and the devices are known."""
 
 
 @dataclass
@@ -96,10 +105,13 @@ class EarlyStoppingSettings(SharedSettings):
 
     early_stopping_patience: int = field(
         default=0,
-        metadata={"help": "Evaluations without a better `metric_for_best_model` after which training stops. 0: never."},
+        metadata={
+            "help": "Training stops after this many evaluations without a better `metric_for_best_model`. 0 turns it "
+            "off."
+        },
     )
     early_stopping_threshold: float = field(
-        default=0.0, metadata={"help": "How much better an evaluation must be to count as better."}
+        default=0.0, metadata={"help": "Smallest improvement of the metric that counts as better."}
     )
 
     def _check_values(self):
@@ -121,31 +133,30 @@ class EarlyStoppingSettings(SharedSettings):
 class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
     """Arguments of `TokenLossTrainer`, on top of `Seq2SeqTrainingArguments`.
 
-    Changed, beside what `SharedSettings` changes: a lower perplexity is better unless `greater_is_better` says
-    otherwise.
+    Changed, on top of the changes of `SharedSettings`: a lower perplexity is better unless `greater_is_better` is set.
     """
 
     # Token loss
     fast_loss: bool = field(
         default=True,
-        metadata={"help": "Compute the token loss at labelled positions in chunks, without the logits of the batch."},
+        metadata={"help": "Compute the token loss in chunks at labelled positions, without logits of the whole batch."},
     )
     head_dtype: str = field(
         default="auto",
         metadata={
             "help": "Precision of the products with the output layer in the fast loss: `auto` (bfloat16 if `bf16` is "
-            "set), `float32`, or `bfloat16`, which is float32 where the processor has no instructions for it. bfloat16 "
-            "is faster; gradients agree within 1 %."
+            "set), `float32`, or `bfloat16`, which becomes float32 where the processor has no instructions for it. "
+            "bfloat16 is faster; gradients agree within 1 %."
         },
     )
 
-    # Looking
+    # Sample table
     sample_rows: int = field(
         default=8,
-        metadata={"help": "Queries whose greedy response is shown at each evaluation. 0 turns the table off."},
+        metadata={"help": "Number of queries whose greedy generation each evaluation shows. 0 turns the table off."},
     )
     sample_max_new_tokens: int = field(
-        default=30, metadata={"help": "Longest response in the sample table, in tokens."}
+        default=30, metadata={"help": "Longest generation in the sample table, in tokens."}
     )
 
     def _settle(self):

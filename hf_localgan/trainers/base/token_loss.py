@@ -1,4 +1,4 @@
-"""What every trainer of the package shares: the token loss, named terms over processes, exact evaluation."""
+"""The base of all trainers of generators: the token loss, named terms over processes, exact evaluation."""
 
 import copy
 import logging
@@ -6,11 +6,12 @@ import math
 import time
 from collections.abc import Callable
 from itertools import islice
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import (
     DataCollator,
     EvalPrediction,
@@ -20,6 +21,7 @@ from transformers import (
     TrainerCallback,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
+from transformers.trainer_utils import EvalLoopOutput
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.decoding.sampling import encoder_inputs
@@ -30,7 +32,7 @@ from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
 from hf_localgan.trainers.base.launching import check_sharding
 from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
-from hf_localgan.trainers.base.output_head import finish_inside, head_can_be_separated
+from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.tracking import TrackingMixin
@@ -43,18 +45,17 @@ logger = logging.getLogger(__name__)
 
 
 class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
-    """A `Seq2SeqTrainer` whose token loss is right for every encoder-decoder, and fast.
+    """A `Seq2SeqTrainer` whose token loss is correct for every encoder-decoder, and fast.
 
-    The loss is the summed cross-entropy over the labels of the whole batch: over all accumulated batches and all
-    processes. The stock trainer divides it twice or not at all for T5, BART and others, which ignore
-    `num_items_in_batch`. It is computed from the decoder's last hidden states at labelled positions
-    (`functional.linear_cross_entropy`) where the model's output layer is a plain linear layer, and from the logits
-    elsewhere. Evaluation is exact: the negative log-likelihood per token over the whole set, without smoothing, the
-    same for any batch size and number of processes.
+    The loss is the cross-entropy per label of the whole batch: of all accumulated batches and all processes. (The stock
+    trainer divides twice or not at all for T5, BART and others, which ignore `num_items_in_batch`.) It is computed from
+    the decoder's last hidden states at labelled positions (`functional.linear_cross_entropy`) if the model's output
+    layer is a plain linear layer, and from the logits otherwise. Evaluation is exact: the negative log-likelihood per
+    token of the whole set, without smoothing, the same for any batch size and number of processes.
 
     Args:
         model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
-        args (`TokenLossConfig`): its fields steer all this.
+        args (`TokenLossConfig`): the settings.
         data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
         eval_dataset: the same, or several by name.
@@ -64,6 +65,7 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
 
     objective = MAXIMUM_LIKELIHOOD
     config_class = TokenLossConfig
+    args: TokenLossConfig
 
     def __init__(
         self,
@@ -106,11 +108,11 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
 
     def _first_rows(self, number: int) -> list[dict]:
-        """The first rows with different queries: data with several responses repeat a query row after row."""
-        dataset = self.eval_dataset
+        """The first rows with different queries, for data with several responses to a query repeat it row by row."""
+        dataset: Any = self.eval_dataset
         if isinstance(dataset, dict):
             dataset = next(iter(dataset.values()))
-        rows = {}
+        rows: dict[tuple[int, ...], dict] = {}
         for row in islice(dataset, 100 * number):
             if "input_ids" in row and "labels" in row:
                 rows.setdefault(tuple(map(int, row["input_ids"])), row)
@@ -122,18 +124,31 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         sampler = super()._get_train_sampler(train_dataset)
         if not isinstance(sampler, LengthGroupedSampler):
             return sampler
-        # The stock sampler draws from the global random state, which differs between processes once dropout has drawn
-        # from it, and which a resumed run does not have.
+        # The stock sampler draws from the global random state, which a resumed run does not have, and which differs
+        # between processes once dropout has drawn from it.
         seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
         return EpochLengthGroupedSampler(batch_size, sampler.lengths, seed, lambda: self.state.epoch)
 
     # ---- the loss ----
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights: Tensor | None = None):
-        """Nats per label of the whole batch, plus the parameters' other terms in subclasses.
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+        weights: Tensor | None = None,
+    ) -> Any:
+        """Nats per label of the whole batch, a scalar; subclasses may add terms.
 
-        With `weights` (see `token_loss`) each label counts as many times, in the sum and in the number of labels.
+        With `weights` (see `token_loss`) each label counts by its weight, in the sum and in the number of labels.
+
+        Returns:
+            The loss, or with `return_outputs` the loss and the model's outputs.
+
+        Raises:
+            ValueError: for a batch without `labels`.
         """
         if inputs.get("labels") is None:
             raise ValueError(
@@ -141,11 +156,10 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
                 "`encode_pairs`, and let a collator such as `DataCollatorForSeq2Seq` pad it."
             )
         labels = inputs["labels"]
-        counted = (labels != -100).sum()
         number = weighted_number(labels, weights) if num_items_in_batch is None else num_items_in_batch
         divisor = torch.as_tensor(number).clamp(min=1)
         if self.model.training:
-            self._labels_since_log = self._labels_since_log + counted  # stays on the device until it is logged
+            self._labels_since_log = self._labels_since_log + (labels != -100).sum()  # on the device until it is logged
         if return_outputs:
             outputs = model(**self._without_labels(inputs))
             loss = self._loss_of_logits(outputs.logits, labels, divisor, weights)
@@ -155,15 +169,20 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             loss = loss * self.accelerator.num_processes  # data parallelism averages gradients; the divisor is global
         return (loss, outputs) if return_outputs else loss
 
-    def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
-        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; smoothed while training.
+    def token_loss(
+        self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor | int, weights: Tensor | None = None
+    ) -> Tensor:
+        """Summed cross-entropy of `inputs["labels"]`, in nats, divided by `divisor`; with label smoothing in training.
 
         Args:
-            model: as the trainer wrapped it.
+            model: the model as the trainer wrapped it.
             inputs: a batch with `labels`, shape `(batch, time)`.
-            divisor: what the sum is divided by.
+            divisor: number that the sum is divided by, such as the number of labels.
             weights: constants of any sign that multiply the loss of each example, shape `(batch,)`, or of each label,
                 shape `(batch, time)`. By default all are 1.
+
+        Returns:
+            A scalar.
         """
         labels, inputs = inputs["labels"], self._without_labels(inputs)
         if weights is not None:
@@ -179,7 +198,9 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
 
         return finish_inside(model, self.model, inputs, finish)
 
-    def _loss_of_logits(self, logits: Tensor, labels: Tensor, divisor, weights: Tensor | None = None) -> Tensor:
+    def _loss_of_logits(
+        self, logits: Tensor, labels: Tensor, divisor: Tensor | int, weights: Tensor | None = None
+    ) -> Tensor:
         nll = F.cross_entropy(
             logits.flatten(0, 1).float(), labels.flatten(), ignore_index=-100,
             reduction="sum" if weights is None else "none", label_smoothing=self._smoothing(),
@@ -194,8 +215,8 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             return torch.bfloat16 if self.args.bf16 else hidden.dtype
         return getattr(torch, self.args.head_dtype)
 
-    def _without_labels(self, inputs: dict) -> dict:
-        """The same inputs for a forward that computes no loss of its own, and keeps no cache."""
+    def _without_labels(self, inputs: dict[str, Any]) -> dict[str, Any]:
+        """The inputs of a forward pass that computes no loss of its own and keeps no cache."""
         inputs = {**inputs, "use_cache": False}
         labels = inputs.pop("labels")
         if "decoder_input_ids" not in inputs and "decoder_inputs_embeds" not in inputs:
@@ -204,26 +225,33 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         return inputs
 
     def _shift_right(self, labels: Tensor) -> Tensor:
-        """As the forward of models without a method for it does: Blenderbot, M2M100, NLLB."""
+        """Decoder inputs for models without a method that makes them: Blenderbot, M2M100, NLLB."""
         config = self.model.config
         shifted = torch.cat([torch.full_like(labels[:, :1], config.decoder_start_token_id), labels[:, :-1]], dim=1)
         return shifted.masked_fill(shifted == -100, config.pad_token_id)
 
-    def _head_is_separable(self, inputs: dict) -> bool:
+    def _head_is_separable(self, inputs: dict[str, Any]) -> bool:
         if self._separable is None:
             if self.is_fsdp_enabled or self.is_deepspeed_enabled or self.args.torch_compile or self.args.n_gpu > 1:
-                # Sharded output layers are gathered by hooks on the layer's own forward, which would not run, and a
-                # compiled model would be compiled anew for every replaced forward.
+                # Hooks on the layer's own forward gather sharded output layers, and would not run. A compiled model
+                # would be compiled anew for every replaced forward.
                 self._separable = False
             else:
-                self._separable = head_can_be_separated(self.model, _first_examples(inputs, 2))
+                self._separable = head_is_separable(self.model, _first_examples(inputs, 2))
             if not self._separable:
                 logger.info("The token loss is computed from full logits for this model and setting.")
         return self._separable
 
     # ---- evaluation ----
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None, **gen_kwargs):
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+        **gen_kwargs: Any,
+    ) -> tuple[Any, Any, Any]:
         if inputs.get("labels") is None:  # `DataCollatorForSeq2Seq` sets it to `None` where there are none
             inputs = {name: value for name, value in inputs.items() if name != "labels"}
             return super().prediction_step(model, inputs, prediction_loss_only, ignore_keys=ignore_keys, **gen_kwargs)
@@ -242,16 +270,21 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             inputs = encoder_inputs(inputs)
         # The stock step writes all defaults of `generate` into the model's configuration, which is saved with it.
         settings = vars(self.model.generation_config)
-        own = copy.copy(settings)
+        original = copy.copy(settings)
         try:
             _, predictions, _ = super().prediction_step(model, inputs, False, ignore_keys=ignore_keys, **gen_kwargs)
         finally:
             settings.clear()
-            settings.update(own)
+            settings.update(original)
         return loss, predictions, labels
 
-    def example_nll(self, model, inputs) -> Tensor:
-        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`."""
+    def example_nll(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """Summed negative log-likelihood in nats and number of labels of each example, shape `(batch, 2)`.
+
+        Args:
+            model: the model as the trainer wrapped it.
+            inputs: a batch with `labels`, shape `(batch, time)`.
+        """
         labels, inputs = inputs["labels"], self._without_labels(inputs)
 
         def finish(hidden: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -265,11 +298,19 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         nll = nll.sum(dim=1)
         return torch.stack([nll, (labels != -100).sum(dim=1).to(nll.dtype)], dim=1)
 
-    def evaluation_loop(self, *args, metric_key_prefix: str = "eval", **kwargs):
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         self._evaluated.zero_()
         # `Seq2SeqTrainer` keeps the examples that were repeated to fill the last batch of all processes.
         self.gather_function = self.accelerator.gather_for_metrics
-        output = super().evaluation_loop(*args, metric_key_prefix=metric_key_prefix, **kwargs)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        assert output.metrics is not None
         nats, labels = self._evaluated.tolist()
         if labels:
             output.metrics[f"{metric_key_prefix}_loss"] = nats / labels
@@ -277,13 +318,20 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             output.metrics[f"{metric_key_prefix}_tokens"] = int(labels)
         return output
 
-    def evaluate(self, *args, **kwargs):
-        started, before = time.perf_counter(), self._not_training
-        metrics = super().evaluate(*args, **kwargs)  # calls itself for each of several data sets
-        self._not_training = before + time.perf_counter() - started
+    def evaluate(
+        self,
+        eval_dataset: Any = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+        **gen_kwargs: Any,
+    ) -> dict[str, float]:
+        started, pause = time.perf_counter(), self._not_training
+        # The Trainer calls this method again for each of several data sets.
+        metrics = super().evaluate(eval_dataset, ignore_keys, metric_key_prefix, **gen_kwargs)
+        self._not_training = pause + time.perf_counter() - started
         return metrics
 
-    def _save_checkpoint(self, model, trial):
+    def _save_checkpoint(self, model: nn.Module, trial):
         started = time.perf_counter()
         super()._save_checkpoint(model, trial)
         self._not_training += time.perf_counter() - started
@@ -291,7 +339,11 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
     # ---- named terms ----
 
     def record(self, **terms: Tensor):
-        """Keeps the mean of each term (of its batch) for the next log line; names as they are logged, `_` for `/`."""
+        """Adds the mean of each term over its batch to the next log line.
+
+        Args:
+            terms: tensors of any shape by their logged keys, such as `loss/radial`.
+        """
         for name, value in terms.items():
             total, times = self._terms.get(name, (torch.zeros((), device=value.device), 0))
             self._terms[name] = (total + value.detach().float().mean(), times + 1)
@@ -309,7 +361,7 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         super().log(logs, start_time)
 
     def _prepare_for_training(self, *args, **kwargs):
-        check_sharding(self)
+        check_sharding(self, self.args.sample_rows)
         prepared = super()._prepare_for_training(*args, **kwargs)
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._labels_since_log.zero_()
@@ -318,23 +370,23 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
 
 
 def weighted_number(labels: Tensor, weights: Tensor | None = None) -> Tensor:
-    """Number of labels, each counted as many times as its weight (see `TokenLossTrainer.token_loss`) says."""
-    counted = labels != -100
-    return counted.sum() if weights is None else (counted * _for_each_label(weights, labels)).sum()
+    """Number of labels, each counted by its weight (see `TokenLossTrainer.token_loss`); a scalar."""
+    is_label = labels != -100
+    return is_label.sum() if weights is None else (is_label * _for_each_label(weights, labels)).sum()
 
 
 def _for_each_label(weights: Tensor, labels: Tensor) -> Tensor:
     return weights[:, None].expand_as(labels) if weights.dim() == 1 else weights
 
 
-def _first_examples(inputs: dict, number: int) -> dict:
+def _first_examples(inputs: dict[str, Any], number: int) -> dict[str, Any]:
     return {name: value[:number] if isinstance(value, Tensor) else value for name, value in inputs.items()}
 
 
-def _refuse_empty(name: str, dataset):
-    for part in dataset.values() if isinstance(dataset, dict) else [dataset]:
-        if hasattr(part, "__len__") and len(part) == 0:
+def _refuse_empty(name: str, dataset: Any):
+    for split in dataset.values() if isinstance(dataset, dict) else [dataset]:
+        if hasattr(split, "__len__") and len(split) == 0:
             raise ValueError(
-                f"`{name}` is empty. Look at the report of `load_pairs` for what was left out and why, and widen its "
-                "limits."
+                f"`{name}` is empty. Look in the report of `load_pairs` for the reasons why pairs were left out, and "
+                "widen its limits."
             )

@@ -27,7 +27,7 @@ from hf_localgan.models.dbm.contrastive_dbm import (
     top_phases,
 )
 from hf_localgan.models.dbm.swap_dbm import swap_loss
-from hf_localgan.trainers.base.checkpoints import CheckpointMixin, told_if_damaged
+from hf_localgan.trainers.base.checkpoints import CheckpointMixin, damage_explained
 from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
 from hf_localgan.trainers.base.output_head import replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness, keyed_seed
@@ -341,7 +341,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         if checkpoint is None:
             return
         planned = self._progress.plan
-        with told_if_damaged(checkpoint):
+        with damage_explained(checkpoint):
             self._progress = StageProgress.load(
                 Path(checkpoint), self.model, self.args.process_index, self.args.world_size, self.args.chains
             )

@@ -11,26 +11,29 @@ from hf_localgan.trainers.base.settings import EarlyStoppingSettings
 class MatchingConfig(EarlyStoppingSettings):
     """Arguments of `MatchingTrainer`, on top of `TrainingArguments`.
 
-    Changed: batches of 64 pairs and a learning rate of 1e-3 by default; nothing is reported to an experiment tracker
-    unless `report_to` names one; memory is pinned only where there is an accelerator that reads it; data parallelism
-    sends no buffers around; the best model is the one with the best matching unless `metric_for_best_model` names
-    another number.
+    Changed, on top of the changes of `SharedSettings`: batches of 64 pairs and a learning rate of 1e-3; data
+    parallelism sends no buffers; the best model has the best matching unless `metric_for_best_model` names another
+    metric.
     """
 
     constant_buffers: ClassVar[bool] = True
 
     negatives: int = field(
-        default=4, metadata={"help": "Mismatched responses for each pair and update, from the same batch."}
+        default=4,
+        metadata={"help": "Number of mismatched responses for each pair in an update, from the same batch."},
     )
     eval_negatives: int = field(
-        default=1, metadata={"help": "Mismatched responses for each pair in evaluations, from the whole split."}
+        default=1,
+        metadata={"help": "Number of mismatched responses for each pair in an evaluation, from the whole split."},
     )
     eval_seed: int = field(
-        default=0, metadata={"help": "Seed of the choice of these responses, which does not depend on `seed`."}
+        default=0, metadata={"help": "Seed of the mismatched responses in evaluations, independent of `seed`."}
     )
 
-    per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs per process and batch."})
-    per_device_eval_batch_size: int = field(default=256, metadata={"help": "Pairs per process in evaluation."})
+    per_device_train_batch_size: int = field(default=64, metadata={"help": "Pairs per process and training batch."})
+    per_device_eval_batch_size: int = field(
+        default=256, metadata={"help": "Pairs, true and mismatched, per process and evaluation batch."}
+    )
     learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate."})
 
     def _settle(self):
@@ -40,7 +43,7 @@ class MatchingConfig(EarlyStoppingSettings):
 
     def _check_settled(self):
         super()._check_settled()
-        refuse_several_gpus(self, "in which mismatched responses are looked for")
+        refuse_several_gpus(self, "from which mismatched responses are drawn")
 
     def _check_values(self):
         super()._check_values()
@@ -56,8 +59,10 @@ class MatchingConfig(EarlyStoppingSettings):
             )
         if self.train_sampling_strategy == "group_by_length":
             raise ValueError(
-                "`train_sampling_strategy` `group_by_length` would mismatch responses of one length only, so that the "
-                "discriminator never learned from the others. Leave it out."
+                "`train_sampling_strategy` `group_by_length` would mismatch only responses of equal length, and the "
+                "discriminator would not learn from the others. Leave it out."
             )
         if self.label_smoothing_factor:
-            raise ValueError("`label_smoothing_factor` belongs to losses over tokens. Leave it out.")
+            raise ValueError(
+                "`label_smoothing_factor` belongs to losses over tokens, and matching has none. Leave it out."
+            )

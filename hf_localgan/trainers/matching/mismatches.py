@@ -1,6 +1,7 @@
-"""Pairs that do not belong together: queries with responses of other queries, in a batch and over a whole split."""
+"""Mismatched pairs, queries with responses to other queries, from a batch and from a whole split."""
 
 from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,26 +15,26 @@ from hf_localgan.metrics.energy import other_query_responses
 def draw_mismatches(
     queries: Tensor, responses: Tensor, negatives: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, Tensor]:
-    """For each pair of a batch, rows of responses that do not belong to its query.
+    """Draws, for each pair of a batch, rows whose responses belong to other queries.
 
-    Drawn uniformly, with replacement, from the rows with another query and another response, so that a mismatched pair
+    The draws are uniform, with replacement, over the rows with another query and another response. So a mismatched pair
     is never a pair of the batch, and a response is about as often part of a mismatched pair as of a true one.
 
     Args:
         queries, responses: token ids, padding -100, shape `(batch, time)` of each.
-        negatives: draws for each pair.
-        generator: of random numbers on the CPU; by default torch's own.
+        negatives: number of draws for each pair.
+        generator: random numbers on the CPU; by default torch's global ones.
 
     Returns:
-        Rows, shape `(batch, negatives)`, and whether a pair has any, shape `(batch,)`; rows of one that has none mean
-        nothing.
+        Rows, shape `(batch, negatives)`, and whether the batch has a mismatch for each pair, shape `(batch,)`. Where it
+        has none, the rows are meaningless.
     """
     query, response = (_distinct(ids).cpu() for ids in (queries, responses))
     allowed = (query[:, None] != query) & (response[:, None] != response)
-    found = allowed.any(dim=1)
-    weights = (allowed | ~found[:, None]).float()
+    has_mismatch = allowed.any(dim=1)
+    weights = (allowed | ~has_mismatch[:, None]).float()
     rows = torch.multinomial(weights, negatives, replacement=True, generator=generator)
-    return rows.to(queries.device), found.to(queries.device)
+    return rows.to(queries.device), has_mismatch.to(queries.device)
 
 
 def _distinct(ids: Tensor) -> Tensor:
@@ -42,25 +43,30 @@ def _distinct(ids: Tensor) -> Tensor:
 
 
 def matching_loss(logits: Tensor, mismatch_logits: Tensor) -> Tensor:
-    """Cross-entropy of true against mismatched pairs, either with half of the weight; nats, shape `(batch,)`.
+    """Cross-entropy of true against mismatched pairs, half of the weight for each side; nats, shape `(batch,)`.
 
-    `(softplus(-s(q, r)) + mean over r' of softplus(s(q, r'))) / 2`. At best the logit is `ln p(r | q) / p(r)`, whatever
-    the number of mismatches, and a logit of 0 without any learning costs ln 2.
+    `(softplus(-s(q, r)) + mean over r' of softplus(s(q, r'))) / 2`. The optimal logit is `ln p(r | q) / p(r)` for any
+    number of mismatches, and a logit of 0, without any learning, costs ln 2.
 
     Args:
-        logits: of true pairs, shape `(batch,)`.
-        mismatch_logits: of the same queries with other responses, shape `(batch, negatives)`.
+        logits: logits of the true pairs, shape `(batch,)`.
+        mismatch_logits: logits of the same queries with other responses, shape `(batch, negatives)`.
     """
     return (F.softplus(-logits) + F.softplus(mismatch_logits).mean(dim=1)) / 2
 
 
 def matching_metrics(logits: Tensor, mismatch_logits: Tensor) -> dict[str, float]:
-    """What an evaluation tells of the scores of a split; arguments as in `matching_loss`.
+    """Metrics of the logits of a whole split.
+
+    Args:
+        logits: logits of the true pairs, shape `(pairs,)`.
+        mismatch_logits: logits of the same queries with other responses, shape `(pairs, negatives)`.
 
     Returns:
         `matching`: probability that the true response has a higher logit than another query's, ties count one half.
-        `accuracy`: share of pairs on the right side of logit 0, true and mismatched ones with equal weight.
-        `loss`: `matching_loss`, nats. `real` and `mismatched`: mean probability of belonging together.
+        `accuracy`: share of pairs on the correct side of logit 0, true and mismatched pairs with equal weight.
+        `loss`: mean `matching_loss`, nats. `real` and `mismatched`: mean probability that the discriminator gives to
+        true and to mismatched pairs.
     """
     higher, equal = logits[:, None] > mismatch_logits, logits[:, None] == mismatch_logits
     return {
@@ -73,25 +79,25 @@ def matching_metrics(logits: Tensor, mismatch_logits: Tensor) -> dict[str, float
 
 
 class ContrastedRows(Dataset):
-    """The rows of a split, each followed by its query with responses of other queries.
+    """The rows of a split, each followed by its query with responses to other queries.
 
-    Which responses these are depends on the split and the seed alone.
+    The choice of these responses depends on the split and the seed alone.
 
     Args:
-        rows: of `input_ids` and `labels`, read whole.
-        negatives: other responses for each row.
-        seed: of their choice.
+        rows: rows of `input_ids` and `labels`, all of which are read.
+        negatives: number of other responses for each row.
+        seed: seed of their choice.
 
     Attributes:
-        groups: number of the query of each row, shape `(rows,)`.
+        groups: number of each row's query, shape `(rows,)`.
 
     Raises:
         ValueError: if all rows have one query.
     """
 
-    def __init__(self, rows: Iterable[Mapping], negatives: int, seed: int):
+    def __init__(self, rows: Iterable[Mapping[str, Any]], negatives: int, seed: int):
         self.rows, self.negatives = list(rows), negatives
-        numbers: dict[tuple, int] = {}
+        numbers: dict[tuple[int, ...], int] = {}
         keys = (tuple(map(int, row["input_ids"])) for row in self.rows)
         self.groups = np.array([numbers.setdefault(key, len(numbers)) for key in keys])
         if len(numbers) < 2:
@@ -105,7 +111,7 @@ class ContrastedRows(Dataset):
     def __len__(self) -> int:
         return len(self.rows) * (1 + self.negatives)
 
-    def __getitem__(self, index: int) -> dict:
+    def __getitem__(self, index: int) -> dict[str, Any]:
         number, other = divmod(index, 1 + self.negatives)
         row = dict(self.rows[number])
         if other:

@@ -2,11 +2,13 @@
 
 from collections.abc import Callable, Mapping
 from itertools import islice
+from typing import Any
 
 import torch
-from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset
+from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers.trainer_utils import EvalLoopOutput
 
 from hf_localgan.data.padding import PADDING
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
@@ -26,30 +28,31 @@ from hf_localgan.trainers.matching.mismatches import (
     matching_metrics,
 )
 
-LOOKED_AT = 10_000  # rows of a stream in which a second query must be met
+STREAM_ROWS = 10_000  # first rows of a stream, in which a second query must appear
 
 
 class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
-    """Trains a discriminator on pairs from the data against the same queries with responses of other queries.
+    """Trains a discriminator on pairs from the data against the same queries with responses to other queries.
 
-    The loss is `matching_loss`; in training the other responses come from the same batch of the same process, drawn by
-    `draw_mismatches` from the seed and the step. A pair whose batch holds no response of another query does not count.
-    In evaluation they come from the whole split (`ContrastedRows`), the same for any batch size and number of
-    processes; reported is what `matching_metrics` returns. Logged beside the loss: `matching/real_accuracy` and
-    `matching/mismatched_accuracy`, shares of pairs on the right side of logit 0 since the last line, and
+    The loss is `matching_loss`. In training, `draw_mismatches` draws the other responses from the same batch of the
+    same process, by the seed and the step; a pair without a response to another query in its batch does not count. In
+    evaluation they come from the whole split (`ContrastedRows`), the same for any batch size and number of processes,
+    and the metrics are those of `matching_metrics`. Logged beside the loss: `matching/real_accuracy` and
+    `matching/mismatched_accuracy`, shares of pairs on the correct side of logit 0 since the last line, and
     `matching/uncounted`, the share of pairs that did not count. `predict` returns logits as predictions, shape
-    `(rows, 1 + eval_negatives)`, those of the true pairs first, and the number of each row's query as labels.
+    `(rows, 1 + eval_negatives)`, the true pair's first, and the number of each row's query as labels.
 
     Args:
         model: a `PairDiscriminator`.
         args (`MatchingConfig`): the settings.
         data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
-        eval_dataset: the same; read whole.
+        eval_dataset: rows with the same columns, all of which are read.
         processing_class: the tokenizer, saved with the model.
 
     Raises:
-        ValueError: if `args` is no `MatchingConfig`, the model no discriminator, or all training rows have one query.
+        ValueError: if `args` is no `MatchingConfig`, the model is no discriminator, or all training rows have the same
+            query.
     """
 
     objective = Objective(
@@ -59,6 +62,8 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     )  # fmt: skip
     config_class = MatchingConfig
     role = "discriminator"
+    args: MatchingConfig
+    model: PairDiscriminator
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
     ):
-        self.check_args(args)
+        args = self.check_args(args)
         if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
             raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
         _require_two_queries(train_dataset)
@@ -82,28 +87,44 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         )  # fmt: skip
         refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
-            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
-        self._draws = UpdateRandomness(self, args.seed if args.data_seed is None else args.data_seed)
+            self.model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
+        self._draws = UpdateRandomness(self, self._data_seed)
         self._scores: list[Tensor] = []
-        self._counts = torch.zeros(4)  # pairs, those that count, right ones of these: true and mismatched
+        self._counts = torch.zeros(4)  # pairs, counted pairs, correct ones of the counted: true and mismatched
         if args.early_stopping_patience:
             self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
 
+    def _data_seed(self) -> int:
+        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+
     # ---- the loss ----
 
-    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Mean `matching_loss` of the pairs that have mismatched responses in the batch, nats; 0 if none has."""
+    def compute_loss(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        return_outputs: bool = False,
+        num_items_in_batch: Tensor | int | None = None,
+    ) -> Any:
+        """Mean `matching_loss` of the pairs that have a mismatched response in the batch, nats; 0 if none has.
+
+        Returns:
+            The loss, a scalar, or with `return_outputs` the loss and the model's outputs.
+
+        Raises:
+            ValueError: for a batch without `input_ids` or `labels`.
+        """
         inputs = _columns(inputs)
         self._draws.next_batch()
-        rows, found = self._mismatches(inputs)
+        rows, has_mismatch = self._mismatches(inputs)
         outputs = model(**inputs, mismatches=rows)
-        logits, others = outputs.logits.float(), outputs.mismatch_logits.float()
-        counted = found.to(logits.dtype)
-        loss = (matching_loss(logits, others) * counted).sum() / counted.sum().clamp(min=1)
+        logits, mismatch_logits = outputs.logits.float(), outputs.mismatch_logits.float()
+        counted = has_mismatch.to(logits.dtype)
+        loss = (matching_loss(logits, mismatch_logits) * counted).sum() / counted.sum().clamp(min=1)
         if self.model.training:
-            right = torch.stack([(logits > 0).float(), (others <= 0).float().mean(dim=1)]).detach()
-            counts = [torch.full_like(counted[0], len(counted)), counted.sum(), *(right * counted).sum(dim=1)]
-            self._counts = self._counts.to(counted.device) + torch.stack(counts)  # stays there until it is logged
+            correct = torch.stack([(logits > 0).float(), (mismatch_logits <= 0).float().mean(dim=1)]).detach()
+            counts = [torch.full_like(counted[0], len(counted)), counted.sum(), *(correct * counted).sum(dim=1)]
+            self._counts = self._counts.to(counted.device) + torch.stack(counts)  # on the device until it is logged
         return (loss, outputs) if return_outputs else loss
 
     def _mismatches(self, inputs: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
@@ -115,9 +136,10 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     def log(self, logs: dict[str, float], start_time: float | None = None):
         if "loss" in logs:  # a training line, which every process reaches
             counts = self.accelerator.reduce(self._counts.to(self.args.device), "sum")
-            pairs, counted, *right = counts.tolist()
+            pairs, counted, correct, rejected = counts.tolist()
             if counted:
-                logs["matching/real_accuracy"], logs["matching/mismatched_accuracy"] = (one / counted for one in right)
+                logs["matching/real_accuracy"] = correct / counted
+                logs["matching/mismatched_accuracy"] = rejected / counted
             if pairs:
                 logs["matching/uncounted"] = 1 - counted / pairs
             self._counts = torch.zeros_like(self._counts)
@@ -125,19 +147,26 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
 
     # ---- evaluation ----
 
-    def get_eval_dataloader(self, eval_dataset=None):
+    def get_eval_dataloader(self, eval_dataset: Any = None) -> DataLoader:
         if isinstance(eval_dataset, str):
-            eval_dataset = self.eval_dataset[eval_dataset]
+            splits: Any = self.eval_dataset
+            eval_dataset = splits[eval_dataset]
         eval_dataset = self.eval_dataset if eval_dataset is None else eval_dataset
         return super().get_eval_dataloader(None if eval_dataset is None else self._contrasted(eval_dataset))
 
-    def get_test_dataloader(self, test_dataset):
+    def get_test_dataloader(self, test_dataset: Any) -> DataLoader:
         return super().get_test_dataloader(self._contrasted(test_dataset))
 
-    def _contrasted(self, rows) -> ContrastedRows:
+    def _contrasted(self, rows: Any) -> ContrastedRows:
         return ContrastedRows(rows, self.args.eval_negatives, self.args.eval_seed)
 
-    def prediction_step(self, model, inputs, prediction_loss_only, ignore_keys=None):
+    def prediction_step(
+        self,
+        model: nn.Module,
+        inputs: dict[str, Any],
+        prediction_loss_only: bool,
+        ignore_keys: list[str] | None = None,
+    ) -> tuple[Tensor | None, Tensor | None, Tensor | None]:
         inputs = _columns(self._prepare_inputs(inputs))
         with torch.no_grad(), self.compute_loss_context_manager():
             logits = model(**inputs).logits.float()
@@ -145,18 +174,26 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         self._scores.append(self.accelerator.gather_for_metrics(logits).cpu())
         return None, None, None
 
-    def evaluation_loop(self, dataloader, *args, metric_key_prefix: str = "eval", **kwargs):
+    def evaluation_loop(
+        self,
+        dataloader: DataLoader,
+        description: str,
+        prediction_loss_only: bool | None = None,
+        ignore_keys: list[str] | None = None,
+        metric_key_prefix: str = "eval",
+    ) -> EvalLoopOutput:
         self._scores = []
-        output = super().evaluation_loop(dataloader, *args, metric_key_prefix=metric_key_prefix, **kwargs)
-        scores = torch.cat(self._scores).view(-1, 1 + dataloader.dataset.negatives)
+        output = super().evaluation_loop(dataloader, description, prediction_loss_only, ignore_keys, metric_key_prefix)
+        rows = dataloader.dataset
+        assert isinstance(rows, ContrastedRows) and output.metrics is not None
+        scores = torch.cat(self._scores).view(-1, 1 + rows.negatives)
         for name, value in matching_metrics(scores[:, 0], scores[:, 1:]).items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
-        groups = dataloader.dataset.groups
-        return output._replace(predictions=scores.numpy(), label_ids=groups, num_samples=len(scores))
+        return output._replace(predictions=scores.numpy(), label_ids=rows.groups, num_samples=len(scores))
 
 
 def _columns(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """What the discriminator reads of a batch."""
+    """The columns of a batch that the discriminator reads."""
     missing = [f"`{name}`" for name in ("input_ids", "labels") if inputs.get(name) is None]
     if missing:
         raise ValueError(
@@ -166,17 +203,18 @@ def _columns(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: inputs[name] for name in ("input_ids", "attention_mask", "labels") if inputs.get(name) is not None}
 
 
-def _require_two_queries(dataset):
+def _require_two_queries(dataset: Any):
     if dataset is None:
         return
     first, number = None, 0
-    for row in dataset if hasattr(dataset, "__len__") else islice(dataset, LOOKED_AT):
+    for row in dataset if hasattr(dataset, "__len__") else islice(dataset, STREAM_ROWS):
         query = list(row["input_ids"])
         number += 1
         if first is not None and query != first:
             return
         first = query
     raise ValueError(
-        f"Matching needs responses of other queries, but the {number:,} rows of `train_dataset` that were looked at "
-        f"have {min(number, 1)} different {'query' if number else 'queries'}."
+        f"Matching needs responses of other queries, but the first {number:,} rows of `train_dataset` have "
+        f"{min(number, 1)} different {'query' if number else 'queries'}. Give data with several queries, and shuffle a "
+        "stream."
     )

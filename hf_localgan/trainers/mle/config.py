@@ -7,4 +7,4 @@ from hf_localgan.trainers.base.settings import TokenLossConfig
 
 @dataclass
 class MleConfig(TokenLossConfig):
-    """Arguments of `MleTrainer`: those of `TokenLossConfig`, for maximum likelihood has none of its own."""
+    """Arguments of `MleTrainer`: those of `TokenLossConfig`. Maximum likelihood adds none."""

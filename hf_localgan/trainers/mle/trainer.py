@@ -7,9 +7,9 @@ from hf_localgan.trainers.mle.config import MleConfig
 class MleTrainer(TokenLossTrainer):
     """Trains an encoder-decoder by maximum likelihood: `-log p(response | query)` per token of the response.
 
-    The loss, its scaling, the evaluation and the arguments are `TokenLossTrainer`'s; this objective adds nothing to
-    them.
+    Loss, scaling, evaluation and arguments are those of `TokenLossTrainer`, to which this objective adds nothing.
     """
 
     objective = MAXIMUM_LIKELIHOOD
     config_class = MleConfig
+    args: MleConfig

@@ -145,7 +145,7 @@ def test_the_monitor_sees_evenly_spaced_queries_with_all_their_references(tmp_pa
         return
     assert monitor.queries == [f"query {i} ?" for i in expected]
     assert monitor.references == [[["answer", str(i)], ["no", str(i), "!"]] for i in expected]
-    assert (monitor.answering["max_new_tokens"], monitor.answering["max_source_length"]) == (6, 9)
+    assert (monitor.answer_settings["max_new_tokens"], monitor.answer_settings["max_source_length"]) == (6, 9)
     assert monitor.scores_relevance and not monitor.lowercase and monitor.tokenization == "words"
 
 

@@ -20,7 +20,7 @@ def test_parts_that_are_no_parts(family, pairs, players, tmp_path, token_energy)
         SoftRolloutTrainer(family("t5"), MleConfig(str(tmp_path), use_cpu=True))
     run = players(family("t5"), pairs(4))
     optimizer = torch.optim.SGD(run.model.parameters(), lr=0.1)
-    with pytest.raises(ValueError, match="needs an optimizer, which this trainer makes. Leave out `optimizers`"):
+    with pytest.raises(ValueError, match="makes an optimizer for each player. Leave out `optimizers`"):
         LocalGanTrainer(
             family("t5"), run.args, discriminator=run.discriminator, energy=run.energy, optimizers=(optimizer, None)
         )
@@ -104,8 +104,8 @@ def config(tmp_path, **fields):
         ({"collapse_share": 0.0}, "`collapse_share` is a share above 0 and up to 1, got 0.0"),
         ({"collapse_length": 1.0}, "`collapse_length` must be above 1, got 1.0"),
         ({"per_device_train_batch_size": 1}, "must be at least 2, got 1. Or set `mismatched_weight` to 0"),
-        ({"train_sampling_strategy": "group_by_length"}, "responses of one length only"),
-        ({"gradient_checkpointing": True}, "`gradient_checkpointing` returns no cache.*Leave it out"),
+        ({"train_sampling_strategy": "group_by_length"}, "only responses of equal length"),
+        ({"gradient_checkpointing": True}, "`gradient_checkpointing` a model returns no cache.*Leave it out"),
     ],
 )
 def test_settings_that_make_no_sense(fields, message, tmp_path):

@@ -88,7 +88,7 @@ def test_moments_come_back_and_those_of_other_players_are_refused(two):
             one.active = player
             one.step()
         assert torch.equal(modules[player].weight, copies[player].weight)
-    with pytest.raises(ValueError, match="checkpoint belongs to state, param_groups, this one to generator, discrim"):
+    with pytest.raises(ValueError, match="holds optimizers of state, param_groups, but this training has generator"):
         restored.load_state_dict(torch.optim.AdamW(nn.Linear(1, 1).parameters()).state_dict())
 
 

@@ -197,7 +197,7 @@ def test_a_discriminator_of_another_shape_than_that_of_the_checkpoint(saved, tin
     _, resume = saved
     with pytest.raises(
         ValueError,
-        match=r"does not fit this PairDiscriminator: of another shape .*weight.*Resume with the discriminator it was",
+        match=r"does not fit this PairDiscriminator: of another shape .*weight.*Resume with the discriminator that",
     ):
         resume(discriminator=tiny_discriminator(filters=7))
 

@@ -130,5 +130,5 @@ def test_each_evaluation_of_the_trainer_has_the_scores_and_a_prediction_has_not(
 
 def test_several_validation_splits_with_a_monitor_are_refused(family, pairs, players, tiny_tokenizer):
     monitor = ResponseMonitor(QUERIES, REFERENCES, tiny_tokenizer)
-    with pytest.raises(ValueError, match=r"`eval_dataset` has 2 splits \(a, b\).*Give one of them"):
+    with pytest.raises(ValueError, match=r"`eval_dataset` has 2 splits \(a, b\).*Give one split"):
         players(family("t5"), pairs(4), {"a": pairs(2), "b": pairs(2)}, monitor=monitor)

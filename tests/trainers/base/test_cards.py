@@ -67,7 +67,7 @@ def test_scores_of_other_weights_are_not_shown(folder):
     place = folder()
     (place / "evaluation.json").write_text(json.dumps({"about": {"weights": "0" * 16, "objective": "RAML"}}))
     (place / "training.png").write_bytes(b"")
-    assert not read_report(place).belongs
+    assert not read_report(place).is_current
     text = card_of_folder(place).read_text()
     assert "## Scores" not in text and "training.png" not in text
 
@@ -85,6 +85,6 @@ def test_what_cannot_be_described_is_refused(folder, tmp_path):
     with pytest.raises(ValueError, match='evaluation.json" cannot be read'):
         card_of_folder(place)
     (place / "evaluation.json").write_text("[]")
-    with pytest.raises(ValueError, match="it has no `about`"):
+    with pytest.raises(ValueError, match="has no `about`"):
         card_of_folder(place)
     assert not (place / "README.md").exists()

@@ -19,7 +19,7 @@ from hf_localgan.trainers.base import launching
 CONFIGS = [MleConfig, RamlConfig, LocalGanConfig, DbmTrainingConfig, MatchingConfig]
 NAMES = (
     "WORLD_SIZE", "LOCAL_RANK", "MASTER_ADDR", "MASTER_PORT", "ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU",
-    "ACCELERATE_USE_FSDP", *launching.OF_MPI,
+    "ACCELERATE_USE_FSDP", *launching.MPI_SIZES,
 )  # fmt: skip
 ONE_OF_SEVERAL = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500", "ACCELERATE_MIXED_PRECISION": "no"}
 
@@ -34,7 +34,7 @@ class Settings:
 @pytest.fixture
 def launched(monkeypatch):
     """`launched(**variables)`: the environment of a process that a launcher has started."""
-    launching.tell_once.cache_clear()
+    launching.warn_once.cache_clear()
 
     def start(**variables):
         for name in NAMES:
@@ -155,12 +155,12 @@ def test_trainers_of_small_models_refuse_to_shard_them(
     engine, tiny_discriminator, tiny_energy, vectors, energy_trainer, pairs, collate, sharded, tmp_path
 ):
     sharded(MatchingTrainer, engine)
-    with pytest.raises(ValueError, match="no FSDP, no DeepSpeed"):
+    with pytest.raises(ValueError, match="FSDP and DeepSpeed may spread its parameters"):
         MatchingTrainer(
             tiny_discriminator(), MatchingConfig(str(tmp_path)), train_dataset=pairs(8), data_collator=collate
         )
     sharded(DbmTrainer, engine)
-    with pytest.raises(ValueError, match="no FSDP, no DeepSpeed"):
+    with pytest.raises(ValueError, match="FSDP and DeepSpeed may spread its parameters"):
         energy_trainer(tiny_energy(), vectors(8))
 
 

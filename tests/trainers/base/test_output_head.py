@@ -7,7 +7,7 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 
 from hf_localgan.models import RnnSeq2SeqForConditionalGeneration
-from hf_localgan.trainers.base.output_head import finish_inside, head_can_be_separated, output_head
+from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable, output_head
 
 FAMILIES = ("rnn_seq2seq", "t5", "bart", "marian", "encoder_decoder")
 
@@ -45,7 +45,7 @@ class Shifted(T5ForConditionalGeneration):
 @pytest.mark.parametrize("name", FAMILIES)
 def test_hidden_states_times_the_output_layer_are_the_logits(name, family, inputs):
     model = family(name)
-    assert head_can_be_separated(model, inputs)
+    assert head_is_separable(model, inputs)
     logits = model(**inputs).logits
     torch.testing.assert_close(finish_inside(model, model, inputs, rebuilt), logits)
     assert patched(model) == []
@@ -59,7 +59,7 @@ def test_something_behind_the_output_layer_is_noticed_even_where_logits_are_smal
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(0.01)
     assert output_head(model) is not None
-    assert not head_can_be_separated(model, inputs)
+    assert not head_is_separable(model, inputs)
     assert patched(model) == []
 
 
@@ -68,13 +68,13 @@ def test_large_logits_in_bfloat16_are_no_reason_to_give_up(name, family, inputs)
     model = family(name)
     with torch.no_grad():
         model.get_output_embeddings().weight.mul_(50)
-    assert head_can_be_separated(model.bfloat16(), inputs)
+    assert head_is_separable(model.bfloat16(), inputs)
 
 
 def test_trying_leaves_the_random_state_and_the_mode_as_they_were(family, inputs):
     model = family("bart", dropout=True).train()
     before = torch.get_rng_state()
-    assert head_can_be_separated(model, inputs)
+    assert head_is_separable(model, inputs)
     assert torch.equal(torch.get_rng_state(), before)
     assert model.training and model.model.encoder.training
 
@@ -155,4 +155,4 @@ def test_a_head_of_another_class_goes_the_plain_way(tiny_config, inputs):
     model = RnnSeq2SeqForConditionalGeneration(tiny_config(tie_word_embeddings=False))
     model.set_output_embeddings(Scaled(8, 20))
     assert output_head(model) is None
-    assert not head_can_be_separated(model, inputs)
+    assert not head_is_separable(model, inputs)

@@ -32,7 +32,7 @@ NO_COMPILER = Hardware(on_processor=True, compiler_fault="there is no compiler")
 @pytest.fixture
 def hardware(monkeypatch):
     """`hardware(found)`: what the configurations find."""
-    launching.tell_once.cache_clear()
+    launching.warn_once.cache_clear()
     for name in ("ACCELERATE_MIXED_PRECISION", "ACCELERATE_USE_CPU"):
         monkeypatch.setenv(name, "")  # so that it is taken back
         monkeypatch.delenv(name)
@@ -240,13 +240,13 @@ def test_another_precision_than_the_checkpoints_is_told(hardware, tmp_path, capl
     args = MleConfig(str(tmp_path / "run"), bf16=True)
     (tmp_path / "training_args.json").write_text(args.to_json_string())
     with caplog.at_level(logging.WARNING):
-        precision.tell_other_precision(tmp_path, MleConfig(str(tmp_path / "run"), bf16=True))
-        precision.tell_other_precision(tmp_path / "nowhere", args)
+        precision.warn_of_new_precision(tmp_path, MleConfig(str(tmp_path / "run"), bf16=True))
+        precision.warn_of_new_precision(tmp_path / "nowhere", args)
     assert "checkpoint" not in caplog.text
     hardware(CAPABLE)
     with caplog.at_level(logging.WARNING):
-        precision.tell_other_precision(tmp_path, MleConfig(str(tmp_path / "run"), bf16=True))
-    assert "was trained with `bf16: false`; this run goes on with `bf16: true`" in caplog.text
+        precision.warn_of_new_precision(tmp_path, MleConfig(str(tmp_path / "run"), bf16=True))
+    assert "was trained with `bf16: false`; this run continues with `bf16: true`" in caplog.text
     assert (
         json.loads((tmp_path / "training_args.json").read_text())["bf16"] is False
     )  # what happened, not what was asked

@@ -29,7 +29,7 @@ def test_files_have_all_parameters_of_one_process(kind, what, one, two):
 def test_shared_parameters_are_refused_at_the_start(name, one, two):
     for measured in two:
         said = measured["refused"][name]
-        assert "cannot spread parameters that modules share" in said and "share_embeddings: false" in said
+        assert "cannot shard parameters that modules share" in said and "share_embeddings: false" in said
     assert one["refused"][name] == ""
 
 

@@ -172,7 +172,7 @@ def test_a_checkpoint_cannot_lead_out_of_the_folder(trainer, family, tmp_path):
     state = SimpleNamespace(
         stateful_callbacks={"TensorBoardTracker": {"attributes": {"run": "../../elsewhere"}}}, global_step=2
     )
-    tracker._choose_folder(run.args, tracker._run_of_checkpoint(state))
+    tracker._choose_folder(run.args, tracker._earlier_run(state))
     assert Path(tracker.logging_dir) == tmp_path / "run" / "runs" / "elsewhere"
 
 

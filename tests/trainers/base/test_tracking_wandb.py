@@ -55,7 +55,7 @@ def recorded(monkeypatch):
         monkeypatch.setitem(sys.modules, name, types.ModuleType(name))
     monkeypatch.setitem(sys.modules, errors.__name__, errors)
     monkeypatch.setitem(sys.modules, "wandb", wandb)
-    monkeypatch.setattr(WandbTracker, "_ours", None)
+    monkeypatch.setattr(WandbTracker, "_latest_run", None)
     return wandb
 
 

@@ -224,7 +224,7 @@ def test_the_best_model_is_found_where_the_folder_was_moved_to_and_missed_where_
     torch.testing.assert_close(dict(resumed.model.state_dict()), expected, rtol=0, atol=0)
     shutil.rmtree(tmp_path / "moved" / "checkpoint-2")
     lost = build(folder="moved", **arguments)
-    with pytest.raises(ValueError, match='best of its models was that of ".*checkpoint-2", which is gone'):
+    with pytest.raises(ValueError, match='its best checkpoint, ".*checkpoint-2", is missing'):
         lost.train(resume_from_checkpoint=str(tmp_path / "moved" / "checkpoint-4"))
     kept = build(folder="moved", **{**arguments, "load_best_model_at_end": False})
     kept.train(resume_from_checkpoint=str(tmp_path / "moved" / "checkpoint-4"))
