@@ -140,8 +140,8 @@ def card_of_folder(
         base_model = base if base and HUB_ID.fullmatch(base) and not Path(base).exists() else None
     if config.get("model_type") == "rnn_speech":
         return write_speech_card(
-            folder, repo_id=name or folder.resolve().name, settings=dict(settings), steps=progress.get("steps"),
-            base_model=base_model, **described,
+            folder, repo_id=repo_id or folder.resolve().name, settings=dict(settings), steps=progress.get("steps"),
+            base_model=base_model, **facts,
         )  # fmt: skip
     example = _former_example(folder / "README.md")
     return _write(folder, trainer, settings, progress, example, repo_id=repo_id, base_model=base_model, **facts)

@@ -31,10 +31,12 @@ class UpdateRandomness:
     Args:
         trainer: the trainer, whose `args` and `state` are read at every draw.
         seed: returns the run's seed, by default `args.seed`.
+        of_update: number the batches of an update over all processes. Then two processes draw what one process draws
+            that accumulates the same batches.
     """
 
-    def __init__(self, trainer: Trainer, seed: Callable[[], int] | None = None):
-        self.trainer, self._seed = trainer, seed
+    def __init__(self, trainer: Trainer, seed: Callable[[], int] | None = None, *, of_update: bool = False):
+        self.trainer, self._seed, self._of_update = trainer, seed, of_update
         self.restart()
 
     def restart(self):
@@ -52,7 +54,10 @@ class UpdateRandomness:
         """The seed of this batch for a purpose, which one or more numbers name."""
         args = self.trainer.args
         seed = args.seed if self._seed is None else self._seed()
-        return keyed_seed(seed, self.trainer.state.global_step, self.batch, args.process_index, *purpose)
+        batch, process = self.batch, args.process_index
+        if self._of_update:  # each process takes every so many-th batch
+            batch, process = batch * args.world_size + process, 0
+        return keyed_seed(seed, self.trainer.state.global_step, batch, process, *purpose)
 
     def generator(self, device: torch.device | str, *purpose: int) -> torch.Generator:
         """A generator of random numbers for this batch and purpose on a device."""

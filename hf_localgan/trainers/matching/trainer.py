@@ -88,7 +88,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
             self.model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
-        self._draws = UpdateRandomness(self, self._data_seed)
+        self._draws = UpdateRandomness(self, self._data_seed, of_update=True)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, counted pairs, correct ones of the counted: true and mismatched
         if args.early_stopping_patience:

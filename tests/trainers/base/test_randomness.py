@@ -8,8 +8,9 @@ import torch
 from hf_localgan.trainers.base.randomness import UpdateRandomness, keyed_seed
 
 
-def trainer(seed: int = 0, process: int = 0) -> SimpleNamespace:
-    return SimpleNamespace(args=SimpleNamespace(seed=seed, process_index=process), state=SimpleNamespace(global_step=0))
+def trainer(seed: int = 0, process: int = 0, processes: int = 1) -> SimpleNamespace:
+    args = SimpleNamespace(seed=seed, process_index=process, world_size=processes)
+    return SimpleNamespace(args=args, state=SimpleNamespace(global_step=0))
 
 
 def seeds(seed: int, process: int, batches: list[int]) -> list[int]:
@@ -41,3 +42,18 @@ def test_a_resumed_run_draws_as_the_whole_one():
     draws.next_batch()
     assert draws.seed() == seeds(0, 0, [1])[0] == keyed_seed(0, 0, 0, 0)
     assert torch.equal(torch.rand(3, generator=draws.generator("cpu")), torch.rand(3, generator=draws.generator("cpu")))
+
+
+def test_two_processes_may_draw_what_one_draws_that_accumulates_their_batches():
+    alone = UpdateRandomness(trainer(), of_update=True)
+    wanted = []
+    for _ in range(4):
+        alone.next_batch()
+        wanted.append(alone.seed(1))
+    drawn = {}
+    for process in range(2):
+        draws = UpdateRandomness(trainer(process=process, processes=2), of_update=True)
+        for batch in range(2):
+            draws.next_batch()
+            drawn[2 * batch + process] = draws.seed(1)
+    assert [drawn[place] for place in range(4)] == wanted and len(set(wanted)) == 4

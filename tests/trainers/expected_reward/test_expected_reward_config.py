@@ -28,7 +28,7 @@ def test_bad_values_in_the_configuration(settings, message):
 
 
 def test_arguments_of_another_trainer_an_unknown_reward_and_no_function(family):
-    with pytest.raises(ValueError, match=r"`args` must be an `ExpectedRewardConfig`, got MleConfig"):
+    with pytest.raises(ValueError, match=r"`args` must be a `ExpectedRewardConfig`, got MleConfig"):
         ExpectedRewardTrainer(family("t5"), MleConfig("unused"))
     with pytest.raises(ValueError, match=r'`reward` must be one of .*bleu.*got "meteor"'):
         ExpectedRewardConfig("unused", reward="meteor")
