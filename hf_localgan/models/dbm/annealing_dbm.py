@@ -1,6 +1,6 @@
 """The partition function of a deep Boltzmann machine: by enumeration, and by annealed importance sampling.
 
-Both work on the `BinaryLayers` that are left when the visible units have been integrated out.
+Both work on `BinaryLayers`, where the visible units have been integrated out.
 """
 
 import math
@@ -14,8 +14,8 @@ from transformers.utils import logging
 
 from .weights_dbm import BinaryLayers, affine, draw
 
-MOST_ENUMERATED = 20  # binary units: a million states
-_ELEMENTS_AT_ONCE = 2**20
+MAX_ENUMERATED = 20  # binary units: a million states
+_CHUNK_ELEMENTS = 2**20
 
 
 class LogPartition(NamedTuple):
@@ -28,8 +28,8 @@ class LogPartition(NamedTuple):
         value: `ln` of the mean of the chains' weights.
         standard_error: of `value`, nats: the jackknife's, which leaves each chain out in turn. It agrees with the delta
             method (`std(w) / (mean(w) sqrt(chains))`) where many chains carry the weight, and is larger where few do.
-            It knows only of the weights that were seen: a mode that no chain has found is missing from the value and
-            from the error. With an effective sample size of a few chains do not trust it.
+            A mode that no chain has found is missing from the value and from the error. Do not trust the error where
+            the effective sample size is a few chains.
         effective_sample_size: `(sum w)^2 / sum w^2`, between 1 and the number of chains.
         log_weights: `ln w` of each chain, the base distribution's `ln Z` included, float64, shape `(chains,)`.
     """
@@ -45,30 +45,31 @@ class LogPartition(NamedTuple):
         log_weights = log_weights.double().cpu()
         chains, total = len(log_weights), torch.logsumexp(log_weights, dim=0)
         shares = (log_weights - total).exp()
-        without = torch.log1p(-shares.clamp(max=1))  # less `total`, and a constant that the variance does not see
-        variance = (chains - 1) * without.var(unbiased=False)
-        error = math.inf if torch.isneginf(without).any() else float(variance.sqrt())
+        # ln of the sum without each chain, less `total`; constants do not change the variance.
+        log_rest = torch.log1p(-shares.clamp(max=1))
+        variance = (chains - 1) * log_rest.var(unbiased=False)
+        error = math.inf if torch.isneginf(log_rest).any() else float(variance.sqrt())
         return cls(float(total) - math.log(chains), error, float(1 / shares.square().sum()), log_weights)
 
 
-def binary_states(units: int, dtype: torch.dtype, device: torch.device, at_once: int) -> Iterator[Tensor]:
-    """All `2 ** units` states of so many binary units, at most `at_once` at a time: shape `(states, units)`.
+def binary_states(units: int, dtype: torch.dtype, device: torch.device, chunk_size: int) -> Iterator[Tensor]:
+    """All `2 ** units` states of `units` binary units, in chunks of at most `chunk_size`: shape `(states, units)`.
 
     Raises:
         ValueError: above 20 units.
     """
-    if units > MOST_ENUMERATED:
+    if units > MAX_ENUMERATED:
         raise ValueError(
-            f"Enumeration goes through 2 ** units states and takes at most {MOST_ENUMERATED} binary units, got {units}."
+            f"Enumeration goes through 2 ** units states and takes at most {MAX_ENUMERATED} binary units, got {units}."
             " Use `free_energy`, the variational bound, or `log_partition`, the estimate."
         )
     bits = torch.arange(units, device=device)
-    for numbers in torch.arange(2**units, device=device).split(max(1, at_once)):
+    for numbers in torch.arange(2**units, device=device).split(max(1, chunk_size)):
         yield (numbers[:, None] >> bits & 1).to(dtype)
 
 
 def log_marginal(layers: BinaryLayers, hidden: Tensor) -> Tensor:
-    """`ln p*(hq)`: what is left of `exp(-E)` when all other units are summed or integrated out; nats, `(states,)`."""
+    """`ln p*(hq)`, from `exp(-E)` with all other units summed or integrated out; nats, shape `(states,)`."""
     to_visible = affine(hidden, layers.couplings.T, None)
     linear = (hidden * (layers.hidden_bias + layers.field)).sum(dim=1)
     top = F.softplus(affine(hidden, layers.top, layers.top_bias)).sum(dim=1)
@@ -76,15 +77,15 @@ def log_marginal(layers: BinaryLayers, hidden: Tensor) -> Tensor:
 
 
 def enumerated_log_partition(layers: BinaryLayers) -> Tensor:
-    """`ln Z = ln sum over hq of p*(hq)`, nats, with its gradient; refused above 20 units of `hq`."""
+    """`ln Z = ln sum over hq of p*(hq)`, nats, with its gradient; a `ValueError` above 20 units of `hq`."""
     bias = layers.hidden_bias
-    at_once = _ELEMENTS_AT_ONCE // max(layers.couplings.shape[1], len(layers.top_bias), len(bias))
-    states = binary_states(len(bias), bias.dtype, bias.device, at_once)
+    chunk_size = _CHUNK_ELEMENTS // max(layers.couplings.shape[1], len(layers.top_bias), len(bias))
+    states = binary_states(len(bias), bias.dtype, bias.device, chunk_size)
     return torch.logsumexp(torch.cat([log_marginal(layers, chunk) for chunk in states]), dim=0)
 
 
 def inverse_temperatures(temperatures: int | Sequence[float] | Tensor) -> list[float]:
-    """The schedule from 0 to 1: evenly spaced if a number of them is given, else the given one, checked.
+    """A schedule of inverse temperatures from 0 to 1: evenly spaced if `temperatures` is a number, else as given.
 
     Raises:
         ValueError: unless there are at least two, from 0 to 1, each larger than the one before.
@@ -96,7 +97,7 @@ def inverse_temperatures(temperatures: int | Sequence[float] | Tensor) -> list[f
     schedule = torch.as_tensor(temperatures, dtype=torch.float64).flatten()
     if len(schedule) < 2 or schedule[0] != 0 or schedule[-1] != 1 or not (schedule.diff() > 0).all():
         raise ValueError(
-            "`temperatures` must be a number of them, or inverse temperatures that rise from 0 to 1, got "
+            "`temperatures` must be a number of inverse temperatures, or these, rising from 0 to 1, got "
             f"{len(schedule)} from {schedule[:1].tolist()} to {schedule[-1:].tolist()}."
         )
     return schedule.tolist()
@@ -120,11 +121,11 @@ def annealed_log_weights(
     and `h` given `hq`, then `hq` given both.
 
     Args:
-        layers: of the model, in the precision that the chains are run in; the weights are summed in float64.
+        layers: the model's, in the precision that the chains run in; the weights are summed in float64.
         schedule: inverse temperatures, rising from 0 to 1.
-        chains: independent ones, side by side.
-        generator: of random numbers, on the layers' device.
-        progress: shows a bar.
+        chains: number of independent chains, which run side by side.
+        generator: source of random numbers, on the layers' device.
+        progress: show a bar.
 
     Returns:
         Float64, shape `(chains,)`.

@@ -11,26 +11,26 @@ VISIBLE_STDS = ("unit", "learned")
 
 @strict  # a value of another type is refused by name
 class DbmConfig(PreTrainedConfig):
-    """Shape of a deep Boltzmann machine over the vectors of a query and a response (LocalGAN, Eq. 8).
+    """Configuration of a deep Boltzmann machine over the vectors of a query and a response (LocalGAN, Eq. 8).
 
     Args:
         query_size: dimensions of a query's vector.
         response_size: dimensions of a response's vector.
         hidden_size: binary units that both vectors are joined to, `hq`.
-        top_size: binary units above them, `h`. 0 leaves a Gaussian-Bernoulli RBM, the rival to beat.
+        top_size: binary units above them, `h`. 0 leaves a Gaussian-Bernoulli RBM, the baseline.
         energy: "dbm": Eq. 8 with biases and the quadratic term that real-valued visible units need. "printed": Eq. 8
             as printed, without both; it has no lower bound, so it cannot be trained or sampled from. "rbm_pair": the
             set-up that the paper's authors published, two RBMs over the same vectors whose free energies are added;
             the units of the second one are the top layer.
         visible_std: standard deviation of a visible unit when the hidden units are known. "unit": 1, as in the paper.
-            "learned": one number for each dimension. With "unit" the variance of standardised vectors, 1, is never
-            below what the model gives to every direction, so that it cannot describe correlated dimensions.
-        whiten: whether the scalers take correlations out of the vectors of either side. What is left to learn is how
-            the sides depend on each other, and what is not normal in them.
+            "learned": one number for each dimension. With "unit" the model gives every direction a variance of 1 at
+            least, as much as a standardised dimension has, so that it cannot describe correlated dimensions.
+        whiten: whether the scalers take correlations out of the vectors of either side. Then the model learns how the
+            sides depend on each other, and what is not normal in them.
         vocab_size: tokens that have a frozen word vector here. `None`: there are no word vectors, and the model takes
             vectors of utterances only.
-        mean_field_steps: largest number of steps of the mean field, unless a method is told another one.
-        mean_field_tolerance: the mean field ends when no mean of an example has moved further than this.
+        mean_field_steps: largest number of steps of the mean field, unless a method is given another one.
+        mean_field_tolerance: the mean field of an example ends when none of its means has moved further than this.
         initializer_range: standard deviation of the couplings at the start.
         radius_spread: standard deviation of `F(q, r) - F(q, rc)` over training pairs, nats: the unit of LocalGAN's
             radial term. `None` until it is measured.

@@ -1,6 +1,6 @@
 """How a deep Boltzmann machine learns (Salakhutdinov & Hinton 2009): the three stages, as plain functions.
 
-Each stage first computes two phases without gradient, one at the data and one at what the model makes of itself, and
+Each stage first computes two phases without gradient, one at the data and one at the model's own samples, and
 then the difference of their mean energies. The energy is linear in a few statistics of a phase, such as the mean of
 `hq v'`, so that the loss is computed from the difference of these: one matrix product for each coupling and phase, and
 autograd, which sees elementwise products of the parameters' own size, returns the learning rule itself.
@@ -9,8 +9,8 @@ autograd, which sees elementwise products of the parameters' own size, returns t
     top     the Bernoulli RBM of the means of `hq` and `h`, by contrastive divergence; top-down input doubled
     joint   the whole machine: mean field at the data, persistent Gibbs chains for the model
 
-Doubling makes up for the other layer, which is not there yet. A machine without a top layer has none to make up for:
-nothing is doubled. Shapes are `(batch, size)` of each layer, energies are in nats, `v` is `[q; r]`, standardised.
+Doubling stands in for the layer that is not there yet. A machine without a top layer lacks none, so nothing is
+doubled. Shapes are `(batch, size)` of each layer, energies are in nats, `v` is `[q; r]`, standardised.
 """
 
 from typing import NamedTuple
@@ -21,7 +21,7 @@ from torch import Tensor
 from .modeling_dbm import DbmModel
 from .weights_dbm import Weights, affine, draw
 
-_JITTER = 1e-10  # of the mean variance, so that a covariance without full rank has a Cholesky factor
+_JITTER = 1e-10  # share of the mean variance, so that a covariance without full rank has a Cholesky factor
 
 
 class Phase(NamedTuple):
@@ -31,7 +31,8 @@ class Phase(NamedTuple):
         visible: shape `(batch, query_size + response_size)`; `None` in the top stage.
         hidden: shape `(batch, hidden_size)`.
         top: shape `(batch, top_size)`; `None` in the bottom stage.
-        visible_variance: of each visible unit around `visible` where that is a mean, shape of a row; `None` is 0.
+        visible_variance: variance of each visible unit around `visible` where that is a mean, shape
+            `(query_size + response_size,)`; `None` stands for 0.
     """
 
     visible: Tensor | None
@@ -54,10 +55,10 @@ def bottom_phases(
     along, for `s` to learn from.
 
     Args:
-        model: its `visible_to_hidden`, `visible_bias`, `hidden_bias` and `visible_log_std` are what is used.
+        model: its `visible_to_hidden`, `visible_bias`, `hidden_bias` and `visible_log_std` are read.
         visible: data.
-        steps: of the chain from the data.
-        generator: of random numbers; by default torch's own.
+        steps: steps of the chain that starts at the data.
+        generator: source of random numbers; by default torch's own.
 
     Returns:
         The phase at the data and the phase at the reconstruction; `hidden` holds probabilities in both.
@@ -75,7 +76,13 @@ def bottom_phases(
 
 @torch.no_grad()
 def bottom_means(model: DbmModel, visible: Tensor, hidden_bias: Tensor | None = None) -> Tensor:
-    """Probabilities of `hq` in the bottom RBM, what the top RBM is trained on; `hidden_bias` replaces the model's."""
+    """Probabilities of `hq` in the bottom RBM, the data of the top RBM, shape `(batch, hidden_size)`.
+
+    Args:
+        model: as in `bottom_phases`.
+        visible: data.
+        hidden_bias: replaces the model's.
+    """
     weights = Weights(model)
     if hidden_bias is not None:
         weights.hidden_bias = hidden_bias.to(weights.couplings.dtype)
@@ -110,10 +117,10 @@ def top_phases(
     is as in the whole machine.
 
     Args:
-        model: its `hidden_to_top`, `top_bias` and `hidden_bias`, here the bias of this RBM, are what is used.
+        model: its `hidden_to_top`, `top_bias` and `hidden_bias`, here the bias of this RBM, are read.
         hidden: probabilities of `hq` at the data (`bottom_means`).
-        steps: of the chain from the data.
-        generator: of random numbers; by default torch's own.
+        steps: steps of the chain that starts at the data.
+        generator: source of random numbers; by default torch's own.
 
     Returns:
         The phase at the data and the phase at the reconstruction; both hold probabilities.
@@ -168,19 +175,19 @@ def joint_phases(
 ) -> tuple[Phase, Phase, Chains]:
     """Mean field at the data and, for the model, persistent Gibbs chains.
 
-    A chain enters with its sampled `hidden` and the means of the visible units and of `top` given it, and with the
-    variance of the former: expectations of what it goes on with, which are less noisy and cost nothing.
+    A chain enters with its sampled `hidden`, with the means of the visible units and of `top` given it, and with the
+    variance of the visible units: expectations of the states it continues with, less noisy and free.
 
     Args:
-        model: all its parameters are used.
+        model: all its parameters are read.
         query, response: data.
-        chains: where the chains are; their number need not be that of the data.
-        mean_field_steps: all of which are taken; 1 without a top layer.
+        chains: their states; their number need not be that of the data.
+        mean_field_steps: steps of the mean field; all are taken, 1 without a top layer.
         gibbs_steps: full sweeps, at least 1.
-        generator: of random numbers; by default torch's own.
+        generator: source of random numbers; by default torch's own.
 
     Returns:
-        The phase at the data, the phase of the chains, and where they are now.
+        The phase at the data, the phase of the chains, and their new states.
     """
     weights = Weights(model)
     data = weights.visible(query, response)
@@ -191,7 +198,7 @@ def joint_phases(
 
 
 def _means(weights: Weights, visible: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-    """What `model.mean_field(..., steps=steps, tolerance=0)` returns, with one call of the library for each product."""
+    """The means of `model.mean_field(..., steps=steps, tolerance=0)`, with one library call for each product."""
     base = weights.hidden_input(visible)
     if not weights.coupled:
         return base.sigmoid_(), base.new_zeros(len(base), 0)
@@ -203,20 +210,22 @@ def _means(weights: Weights, visible: Tensor, steps: int) -> tuple[Tensor, Tenso
     return hidden, top
 
 
-def _sweep(weights: Weights, chains: Chains, steps: int, generator) -> tuple[Tensor, Tensor, Chains]:
-    """Block Gibbs sampling; the last `hidden`, the means of `top` given it, and where the chains are.
+def _sweep(
+    weights: Weights, chains: Chains, steps: int, generator: torch.Generator | None
+) -> tuple[Tensor, Tensor, Chains]:
+    """Block Gibbs sampling; the last `hidden`, the means of `top` given it, and the chains' new states.
 
-    What the visible units put into `hidden`, drawn given the last `hidden`, is normal: with `C = W / s` its mean is
-    `W (b / s^2) + C C' hq` and its covariance `C C'`. So it is drawn itself, without the visible units in between.
+    The input to `hidden` from visible units that are drawn given the last `hidden` is normal: with `C = W / s` its mean
+    is `W (b / s^2) + C C' hq` and its covariance `C C'`. So the input is drawn directly, without the visible units.
     """
     couplings = weights.couplings if weights.log_std is None else weights.couplings * (-weights.log_std).exp()
-    within, root = _covariance(couplings)
+    covariance, root = _covariance(couplings)
     bias = weights.hidden_bias + weights.binary_layers().field
     hidden, top = (states.to(couplings.dtype) for states in (chains.hidden, chains.top))
     noise, top_means = hidden.new_empty(len(hidden), len(root)), top
     with torch.autocast(hidden.device.type, enabled=False):
         for _ in range(steps):
-            total = torch.addmm(bias, hidden, within).addmm_(noise.normal_(generator=generator), root)
+            total = torch.addmm(bias, hidden, covariance).addmm_(noise.normal_(generator=generator), root)
             if weights.coupled:
                 total.addmm_(top, weights.top)
             hidden = draw(total.sigmoid_(), generator)
@@ -227,15 +236,15 @@ def _sweep(weights: Weights, chains: Chains, steps: int, generator) -> tuple[Ten
 
 
 def _covariance(couplings: Tensor) -> tuple[Tensor, Tensor]:
-    """`C C'`, shape `(hidden, hidden)`, and some `R` with `R' R = C C'`, shape `(any, hidden)`, short on a CPU."""
+    """`C C'`, shape `(hidden, hidden)`, and an `R` with `R' R = C C'`, shape `(rows, hidden)`, few rows on a CPU."""
     hidden, visible = couplings.shape
     if couplings.device.type != "cpu" or visible <= hidden:
         return affine(couplings, couplings, None), couplings.T
     wide = couplings.double()  # `C C'` may lack full rank
-    within = wide @ wide.T
-    jitter = _JITTER * within.diagonal().mean() + torch.finfo(couplings.dtype).tiny
-    factor, _ = torch.linalg.cholesky_ex(within + jitter * torch.eye(hidden, dtype=wide.dtype))
-    return within.to(couplings.dtype), factor.T.to(couplings.dtype).contiguous()
+    covariance = wide @ wide.T
+    jitter = _JITTER * covariance.diagonal().mean() + torch.finfo(couplings.dtype).tiny
+    factor, _ = torch.linalg.cholesky_ex(covariance + jitter * torch.eye(hidden, dtype=wide.dtype))
+    return covariance.to(couplings.dtype), factor.T.to(couplings.dtype).contiguous()
 
 
 def joint_loss(model: DbmModel, positive: Phase, negative: Phase) -> Tensor:
@@ -263,10 +272,10 @@ def pair_phases(
     example: nothing persists.
 
     Args:
-        model: of that energy.
+        model: with `energy="rbm_pair"`.
         query, response: data.
-        steps: of each chain from the data.
-        generator: of random numbers; by default torch's own.
+        steps: steps of each chain that starts at the data.
+        generator: source of random numbers; by default torch's own.
 
     Returns:
         Phases at the data and at the reconstruction, drawn with its noise, of the first RBM and of the second one; the
@@ -274,19 +283,33 @@ def pair_phases(
     """
     weights, size = Weights(model), model.config.query_size
     data = weights.visible(query, response)
-    first = (weights.couplings, weights.hidden_bias, weights.bias, slice(size, None))
-    second = (weights.second, weights.top_bias, weights.second_bias, slice(0, size))
-    return tuple(_clamped_chain(data, *rbm, steps, generator) for rbm in (first, second))
+    assert weights.second is not None
+    couplings, bias = weights.second
+    first = _clamped_chain(
+        data, weights.couplings, weights.hidden_bias, weights.bias, slice(size, None), steps, generator
+    )
+    return first, _clamped_chain(data, couplings, weights.top_bias, bias, slice(0, size), steps, generator)
 
 
 def pair_loss(model: DbmModel, first: tuple[Phase, Phase], second: tuple[Phase, Phase]) -> Tensor:
     """Sum over both RBMs of the mean energy at the data minus that at the reconstruction, nats."""
     weights = Weights(model)
+    assert weights.second is not None
+    couplings, bias = weights.second
     total = _rbm_difference(*first, weights.couplings, weights.bias, weights.hidden_bias, None)
-    return total + _rbm_difference(*second, weights.second, weights.second_bias, weights.top_bias, None)
+    return total + _rbm_difference(*second, couplings, bias, weights.top_bias, None)
 
 
-def _clamped_chain(data: Tensor, couplings: Tensor, hidden_bias, visible_bias, renewed: slice, steps: int, generator):
+def _clamped_chain(
+    data: Tensor,
+    couplings: Tensor,
+    hidden_bias: Tensor,
+    visible_bias: Tensor,
+    renewed: slice,
+    steps: int,
+    generator: torch.Generator | None,
+) -> tuple[Phase, Phase]:
+    """Contrastive divergence of one RBM of a pair; its chain renews a slice of the visible units."""
     visible = data
     means = affine(visible, couplings, hidden_bias).sigmoid_()
     positive = Phase(data, means)
@@ -306,34 +329,45 @@ def _visible_difference(weights: Weights, positive: Phase, negative: Phase) -> T
 
 
 def _rbm_difference(
-    positive: Phase, negative: Phase, couplings: Tensor, visible_bias: Tensor, hidden_bias: Tensor, log_std
+    positive: Phase,
+    negative: Phase,
+    couplings: Tensor,
+    visible_bias: Tensor,
+    hidden_bias: Tensor,
+    log_std: Tensor | None,
 ) -> Tensor:
-    """Of the means of `sum_i (v_i - b_i)^2 / (2 s_i^2) - hq' W (v / s^2) - c1' hq`."""
+    """Difference of the means of `sum_i (v_i - b_i)^2 / (2 s_i^2) - hq' W (v / s^2) - c1' hq`, nats."""
+    assert positive.visible is not None and negative.visible is not None
     with torch.no_grad():
         visible = positive.visible.mean(dim=0) - negative.visible.mean(dim=0)
         square = _mean_square(positive, log_std) - _mean_square(negative, log_std)
         hidden = positive.hidden.mean(dim=0) - negative.hidden.mean(dim=0)
-        both = _correlation(positive.hidden, positive.visible, negative.hidden, negative.visible)
-    of_hidden = torch.dot(hidden_bias, hidden)
+        correlation = _correlation(positive.hidden, positive.visible, negative.hidden, negative.visible)
+    hidden_term = torch.dot(hidden_bias, hidden)
     if log_std is None:
         return (
-            square / 2 - torch.dot(visible_bias, visible) - torch.dot(couplings.flatten(), both.flatten()) - of_hidden
+            square / 2
+            - torch.dot(visible_bias, visible)
+            - torch.dot(couplings.flatten(), correlation.flatten())
+            - hidden_term
         )
     # Sums over the visible units, so that `s^2` divides once; the squares of `b` cancel.
-    of_visible = square / 2 - visible_bias * visible - (couplings * both).sum(dim=0)
-    return torch.dot(of_visible, (-2 * log_std).exp()) - of_hidden
+    visible_terms = square / 2 - visible_bias * visible - (couplings * correlation).sum(dim=0)
+    return torch.dot(visible_terms, (-2 * log_std).exp()) - hidden_term
 
 
 def _top_difference(weights: Weights, positive: Phase, negative: Phase) -> Tensor:
-    """Of the means of `-h' U hq - c2' h`."""
+    """Difference of the means of `-h' U hq - c2' h`, nats."""
+    assert positive.top is not None and negative.top is not None
     with torch.no_grad():
         top = positive.top.mean(dim=0) - negative.top.mean(dim=0)
-        both = _correlation(positive.top, positive.hidden, negative.top, negative.hidden)
-    return -torch.dot(weights.top.flatten(), both.flatten()) - torch.dot(weights.top_bias, top)
+        correlation = _correlation(positive.top, positive.hidden, negative.top, negative.hidden)
+    return -torch.dot(weights.top.flatten(), correlation.flatten()) - torch.dot(weights.top_bias, top)
 
 
 def _mean_square(phase: Phase, log_std: Tensor | None) -> Tensor:
     """Mean of `v^2` of each visible unit; their sum where all have one standard deviation."""
+    assert phase.visible is not None
     if log_std is None:
         values = phase.visible.flatten()
         square, variance = torch.dot(values, values) / len(phase.visible), phase.visible_variance

@@ -1,5 +1,8 @@
 """Vectors of utterances: the mean of their word vectors, standardised."""
 
+from collections.abc import Iterable
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -8,7 +11,7 @@ SMALLEST_EIGENVALUE = 1e-3  # of standardised dimensions, whose mean eigenvalue 
 
 
 class FeatureScaler(nn.Module):
-    """Standardises vectors: what scikit-learn's `StandardScaler` has counted, as tensors with a gradient for the input.
+    """Standardises vectors by the statistics of scikit-learn's `StandardScaler`, with a gradient for the input.
 
     With `whiten` the standardised dimensions are also made uncorrelated, by the symmetric inverse root of their
     correlation matrix, which changes them least. The statistics are buffers, so that they travel with the model;
@@ -19,6 +22,11 @@ class FeatureScaler(nn.Module):
         whiten: whether correlations are taken out.
     """
 
+    mean: Tensor
+    std: Tensor
+    count: Tensor
+    whitening: Tensor | None
+
     def __init__(self, size: int, whiten: bool = False):
         super().__init__()
         self.register_buffer("mean", torch.zeros(size))
@@ -26,19 +34,20 @@ class FeatureScaler(nn.Module):
         self.register_buffer("count", torch.zeros((), dtype=torch.long))
         self.register_buffer("whitening", torch.eye(size) if whiten else None)
 
-    def load_statistics(self, scaler, covariance=None) -> "FeatureScaler":
+    def load_statistics(self, scaler: Any, covariance: Any = None) -> "FeatureScaler":
         """Takes over the statistics of a fitted `sklearn.preprocessing.StandardScaler`.
 
         A dimension that never varies has the standard deviation 1 there, and is only shifted.
 
         Args:
-            scaler: fitted.
-            covariance: of the vectors before they are standardised, divided by their number, shape `(size, size)`; for
-                `whiten` alone. Directions of hardly any variance are divided by `sqrt(1e-3)` and no less.
+            scaler (`StandardScaler`): fitted.
+            covariance (`np.ndarray` or `Tensor`): covariance of the vectors before they are standardised, divided by
+                their number, shape `(size, size)`; for `whiten` alone. Directions of hardly any variance are divided by
+                `sqrt(1e-3)` and no less.
 
         Raises:
-            ValueError: if it was not fitted, without its mean or its standard deviation, on vectors of another size,
-                or on numbers that are not finite; without a covariance where one is needed.
+            ValueError: if the scaler was not fitted, was fitted without mean or standard deviation, on vectors of
+                another size or on numbers that are not finite; or if `whiten` lacks its covariance.
         """
         if getattr(scaler, "n_samples_seen_", None) is None:
             raise ValueError(
@@ -47,7 +56,9 @@ class FeatureScaler(nn.Module):
         if not (scaler.with_mean and scaler.with_std):
             raise ValueError("`scaler` must shift and scale. Fit a `StandardScaler()` with its defaults.")
         if len(scaler.mean_) != len(self.mean):
-            raise ValueError(f"`scaler` was fitted on {len(scaler.mean_)} dimensions, this one has {len(self.mean)}.")
+            raise ValueError(
+                f"`scaler` was fitted on {len(scaler.mean_)} dimensions, but this one has {len(self.mean)}."
+            )
         mean, std = torch.as_tensor(scaler.mean_), torch.as_tensor(scaler.scale_)
         if not (mean.isfinite() & std.isfinite()).all():
             raise ValueError("`scaler` was fitted on NaN or infinity. Leave such vectors out.")
@@ -65,7 +76,7 @@ class FeatureScaler(nn.Module):
         return bool(self.count > 0)
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Standardised vectors, shape `(batch, size)` as they came; without units."""
+        """Standardised vectors, without units, shape `(batch, size)` as the vectors."""
         standardised = (vectors - self.mean) / self.std
         if self.whitening is None:
             return standardised
@@ -73,17 +84,17 @@ class FeatureScaler(nn.Module):
             return standardised.to(self.whitening.dtype) @ self.whitening
 
     def inverse(self, standardised: Tensor) -> Tensor:
-        """What `forward` was given."""
+        """The vectors whose standardised form is `standardised`; shape `(batch, size)`."""
         if self.whitening is not None:
             standardised = torch.linalg.solve(self.whitening, standardised, left=False)
         return standardised * self.std + self.mean
 
 
-def _inverse_root(covariance, std: Tensor) -> Tensor:
+def _inverse_root(covariance: Any, std: Tensor) -> Tensor:
     """`R^(-1/2)` of the correlation matrix `R`, symmetric, in double precision."""
     if covariance is None or tuple(covariance.shape) != (len(std), len(std)):
-        found = None if covariance is None else tuple(covariance.shape)
-        raise ValueError(f"Whitening needs the `covariance` of the vectors, shape {(len(std), len(std))}, got {found}.")
+        shape = None if covariance is None else tuple(covariance.shape)
+        raise ValueError(f"Whitening needs the `covariance` of the vectors, shape {(len(std), len(std))}, got {shape}.")
     correlation = torch.as_tensor(covariance, dtype=torch.float64) / (std[:, None] * std)
     if not correlation.isfinite().all():
         raise ValueError("`covariance` must be finite, got NaN or infinity.")
@@ -92,19 +103,22 @@ def _inverse_root(covariance, std: Tensor) -> Tensor:
 
 
 class WordVectorTable(nn.Module):
-    """Frozen word vectors, and the mean of those of an utterance.
+    """Frozen word vectors, and the mean of the vectors of an utterance's tokens.
 
     Args:
         vocab_size: tokens.
         size: dimensions of a vector.
     """
 
+    vectors: Tensor
+    regular: Tensor
+
     def __init__(self, vocab_size: int, size: int):
         super().__init__()
         self.register_buffer("vectors", torch.zeros(vocab_size, size))
         self.register_buffer("regular", torch.zeros(vocab_size, dtype=torch.bool))
 
-    def load(self, vectors: Tensor, regular_tokens) -> "WordVectorTable":
+    def load(self, vectors: Tensor, regular_tokens: Iterable[int]) -> "WordVectorTable":
         """Takes over word vectors and the ids of regular tokens; all other tokens are left out of every mean.
 
         Args:
@@ -120,7 +134,9 @@ class WordVectorTable(nn.Module):
         if not torch.isfinite(vectors).all():
             raise ValueError("`vectors` must be finite, got NaN or infinity.")
         if len(ids) == 0 or ids.min() < 0 or ids.max() >= len(self.vectors):
-            raise ValueError(f"`regular_tokens` must be some of 0 to {len(self.vectors) - 1}, got {len(ids)} ids.")
+            raise ValueError(
+                f"`regular_tokens` must be ids from 0 to {len(self.vectors) - 1}, at least one, got {len(ids)} ids."
+            )
         with torch.no_grad():
             self.vectors.copy_(vectors)
             self.regular.zero_()
@@ -144,26 +160,26 @@ class WordVectorTable(nn.Module):
         """
         if ids.shape[1] == 0:
             ids, attention_mask = ids.new_full((len(ids), 1), -100), None
-        outside = (ids >= len(self.vectors)) | ((ids < 0) & (ids != -100))
-        if outside.any():  # on an accelerator the look-up would end the process without a message
+        unknown = (ids >= len(self.vectors)) | ((ids < 0) & (ids != -100))
+        if unknown.any():  # on an accelerator the look-up would end the process without a message
             raise ValueError(
-                f"There are ids outside the vocabulary of {len(self.vectors)} tokens, such as {int(ids[outside][0])}. "
+                f"There are ids outside the vocabulary of {len(self.vectors)} tokens, such as {int(ids[unknown][0])}. "
                 "The tokenizer is not the one that these word vectors were made for."
             )
-        known = ids.clamp(min=0)
-        counted = self.regular[known] & (ids >= 0)
+        tokens = ids.clamp(min=0)
+        counted = self.regular[tokens] & (ids >= 0)
         if attention_mask is not None:
             counted = counted & attention_mask.bool()
         weights = counted.to(self.vectors.dtype)
         number = weights.sum(dim=1, keepdim=True)
-        summed = F.embedding_bag(known, self.vectors, mode="sum", per_sample_weights=weights)
+        summed = F.embedding_bag(tokens, self.vectors, mode="sum", per_sample_weights=weights)
         return summed / number.clamp(min=1), number.squeeze(1) > 0
 
     def soft(self, probabilities: Tensor, mask: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean vector of utterances of which only distributions over tokens are known, with a gradient for these.
+        """Mean vector of utterances that are given as distributions over tokens, with a gradient for these.
 
-        `sum_t m_t sum_w p_tw e_w / sum_t m_t sum_w p_tw` over regular tokens `w`: what the special ones have of a
-        place is dropped and the rest counts as it is. Distributions that are certain give what their ids give.
+        `sum_t m_t sum_w p_tw e_w / sum_t m_t sum_w p_tw` over regular tokens `w`: the probability of special tokens is
+        dropped, and the rest is not scaled up for it. Distributions that are certain give what their ids give.
 
         Args:
             probabilities: shape `(batch, time, vocab_size)`, or `(batch, time, k)` of the tokens `ids`.
@@ -171,7 +187,7 @@ class WordVectorTable(nn.Module):
             ids: tokens of the k columns, shape `(batch, time, k)`.
 
         Returns:
-            Vectors, shape `(batch, size)`, and whether anything counted, shape `(batch,)`.
+            Vectors, shape `(batch, size)`, and truth values, shape `(batch,)`: whether any regular token counted.
 
         Raises:
             ValueError: for probabilities of another number of tokens.
@@ -189,5 +205,4 @@ class WordVectorTable(nn.Module):
             weights, ids = (weights * self.regular[ids]).flatten(1), ids.flatten(1)
             summed = F.embedding_bag(ids, self.vectors, per_sample_weights=weights, mode="sum")
             mass = weights.sum(dim=1, keepdim=True)
-        found = mass.squeeze(1) > 0
-        return summed / mass.masked_fill(mass == 0, 1.0), found
+        return summed / mass.masked_fill(mass == 0, 1.0), mass.squeeze(1) > 0

@@ -1,11 +1,11 @@
-"""What a deep Boltzmann machine knows of its normalisation: partition function, likelihood, exact sums."""
+"""Partition function, likelihood and exact sums of a deep Boltzmann machine."""
 
 import math
 from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from .annealing_dbm import (
     LogPartition,
@@ -14,14 +14,29 @@ from .annealing_dbm import (
     enumerated_log_partition,
     inverse_temperatures,
 )
+from .configuration_dbm import DbmConfig
 from .mean_field_dbm import MeanField
-from .weights_dbm import affine, draw
+from .weights_dbm import Weights, affine, draw
 
-_ELEMENTS_AT_ONCE = 2**20
+_CHUNK_ELEMENTS = 2**20
 
 
 class DbmLikelihoodMixin:
     """The methods of `DbmModel` that sum over states, exactly or by samples. They take standardised vectors."""
+
+    config: DbmConfig
+    visible_to_hidden: nn.Parameter
+
+    def free_energy(self, query: Tensor, response: Tensor, means: MeanField | None = None) -> Tensor:
+        raise NotImplementedError
+
+    def mean_field(
+        self, query: Tensor, response: Tensor, *, steps: int | None = None, tolerance: float | None = None
+    ) -> MeanField:
+        raise NotImplementedError
+
+    def _weights(self) -> Weights:
+        raise NotImplementedError
 
     def log_partition(
         self,
@@ -34,21 +49,21 @@ class DbmLikelihoodMixin:
     ) -> LogPartition:
         """`ln Z` by annealed importance sampling (Salakhutdinov & Murray 2008), nats, with an error estimate.
 
-        From independent units to the model by raising the couplings from 0 to full strength; the quadratic term and
-        the biases keep theirs. See `annealed_log_weights` for the distributions in between.
+        The couplings rise from 0, where the units are independent, to full strength; the quadratic term and the biases
+        keep theirs. See `annealed_log_weights` for the distributions in between.
 
         Args:
-            chains: independent ones; the error falls with their square root.
-            temperatures: how many inverse temperatures, evenly spaced from 0 to 1, or these themselves. More of them
-                raise the effective sample size, which is what to look at first.
-            generator: of random numbers; by default torch's own.
-            chains_at_once: bounds the memory, `chains_at_once * (visible + hidden + top)` numbers a few times over; by
-                default all.
-            progress: shows a bar.
+            chains: number of independent chains; the error falls with its square root.
+            temperatures: number of inverse temperatures, evenly spaced from 0 to 1, or the inverse temperatures
+                themselves. More of them raise the effective sample size, the number to look at first.
+            generator: source of random numbers; by default torch's own.
+            chains_at_once: chains that run together, which bounds the memory to a few times
+                `chains_at_once * (visible + hidden + top)` numbers; by default all.
+            progress: show a bar.
 
         Raises:
-            ValueError: with the energy as printed, whose sum is infinite, below two chains, and for a schedule that
-                does not rise from 0 to 1.
+            ValueError: with the energy as printed, whose sum is infinite; for less than two chains; and for inverse
+                temperatures that do not rise from 0 to 1.
         """
         self._require_bounded("A partition function")
         if chains < 2 or (chains_at_once is not None and chains_at_once < 1):
@@ -59,10 +74,12 @@ class DbmLikelihoodMixin:
         schedule = inverse_temperatures(temperatures)
         with torch.no_grad():
             layers = self._weights().binary_layers()
-        at_once = chains_at_once or chains
+        chunk_size = chains_at_once or chains
         parts = [
-            annealed_log_weights(layers, schedule, min(at_once, chains - start), generator=generator, progress=progress)
-            for start in range(0, chains, at_once)
+            annealed_log_weights(
+                layers, schedule, min(chunk_size, chains - start), generator=generator, progress=progress
+            )
+            for start in range(0, chains, chunk_size)
         ]
         return LogPartition.from_log_weights(torch.cat(parts))
 
@@ -84,7 +101,7 @@ class DbmLikelihoodMixin:
 
         Args:
             query, response: standardised vectors.
-            log_partition: what `log_partition()` or `exact_log_partition()` returned.
+            log_partition: `ln Z`, as `log_partition()` or `exact_log_partition()` returned it.
         """
         self._require_bounded("A likelihood")
         value = log_partition.value if isinstance(log_partition, LogPartition) else log_partition
@@ -93,7 +110,7 @@ class DbmLikelihoodMixin:
     def exact_free_energy(self, query: Tensor, response: Tensor) -> Tensor:
         """`F(q, r)` by summing over all states of `hidden`; `top` is summed in closed form. Nats, shape `(batch,)`.
 
-        Where no states have to be gone through (`top_size=0`, a pair of RBMs) it is `free_energy`, for any size.
+        Where the sum has a closed form (`top_size=0`, a pair of RBMs) it is `free_energy`, for any size.
 
         Raises:
             ValueError: above 20 hidden units, where there are more than a million states.
@@ -103,16 +120,20 @@ class DbmLikelihoodMixin:
         if not weights.coupled:
             return self.free_energy(query, response)
         base, parts = weights.hidden_input(visible), []
-        at_once = _ELEMENTS_AT_ONCE // max(len(visible), self.config.top_size, self.config.hidden_size)
-        for states in binary_states(self.config.hidden_size, base.dtype, base.device, at_once):
+        chunk_size = _CHUNK_ELEMENTS // max(len(visible), self.config.top_size, self.config.hidden_size)
+        for states in binary_states(self.config.hidden_size, base.dtype, base.device, chunk_size):
             top = F.softplus(weights.top_input(None, states)).sum(dim=1)
             parts.append(torch.logsumexp(affine(base, states, top), dim=1))
         return weights.quadratic(visible) - torch.logsumexp(torch.stack(parts), dim=0)
 
     def hidden_states(self, dtype: torch.dtype | None = None) -> Tensor:
-        """All states of the hidden layer, shape `(2 ** hidden_size, hidden_size)`; refused above 20 units."""
-        units, like = self.config.hidden_size, self.visible_to_hidden
-        return torch.cat(list(binary_states(units, dtype or like.dtype, like.device, 2**units)))
+        """All states of the hidden layer, shape `(2 ** hidden_size, hidden_size)`.
+
+        Raises:
+            ValueError: above 20 hidden units.
+        """
+        units, couplings = self.config.hidden_size, self.visible_to_hidden
+        return torch.cat(list(binary_states(units, dtype or couplings.dtype, couplings.device, 2**units)))
 
     @torch.no_grad()
     def sampled_free_energy(
@@ -133,9 +154,9 @@ class DbmLikelihoodMixin:
 
         Args:
             query, response: standardised vectors.
-            samples: drawn for each example.
-            means: what `mean_field(query, response)` returned, if it is there already.
-            generator: of random numbers; by default torch's own.
+            samples: number of samples for each example.
+            means: the result of `mean_field(query, response)`, if it is there already.
+            generator: source of random numbers; by default torch's own.
 
         Raises:
             ValueError: for less than one sample.
@@ -148,20 +169,20 @@ class DbmLikelihoodMixin:
             return self.free_energy(query, response)
         if means is None:
             means = self.mean_field(query, response)
-        pushed = weights.from_top(weights.binary(means.hidden, means.top, len(visible))[1])
-        logits = weights.hidden_input(visible) + pushed
+        top_input = weights.from_top(weights.binary(means.hidden, means.top, len(visible))[1])
+        logits = weights.hidden_input(visible) + top_input
         probabilities = torch.sigmoid(logits)
-        # ln p*(hq) - ln Q(hq), less what does not depend on the sample.
+        # ln p*(hq) - ln Q(hq), without the terms that do not depend on the sample.
         terms = visible.new_empty(samples, len(visible))
         for term in terms:
             hidden = draw(probabilities, generator)
-            term.copy_(F.softplus(weights.top_input(None, hidden)).sum(dim=1) - (hidden * pushed).sum(dim=1))
+            term.copy_(F.softplus(weights.top_input(None, hidden)).sum(dim=1) - (hidden * top_input).sum(dim=1))
         log_mean = torch.logsumexp(terms, dim=0) - math.log(samples)
         return weights.quadratic(visible) - F.softplus(logits).sum(dim=1) - log_mean
 
-    def _require_bounded(self, what: str):
+    def _require_bounded(self, subject: str):
         if self.config.energy == "printed":
             raise ValueError(
-                f"{what} needs an energy with a lower bound, and Eq. 8 as printed has none: without the quadratic term "
-                'it falls without end along the couplings. Use `energy="dbm"`.'
+                f"{subject} needs an energy with a lower bound, and Eq. 8 as printed has none: without the quadratic "
+                'term it falls without end along the couplings. Use `energy="dbm"`.'
             )

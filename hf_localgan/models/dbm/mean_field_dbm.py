@@ -6,7 +6,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-_STEPS_BETWEEN_LOOKS = 8  # on an accelerator, where each look waits for it
+_STEPS_BETWEEN_CHECKS = 8  # on an accelerator, where each check waits for it
 
 
 class MeanField(NamedTuple):
@@ -29,52 +29,57 @@ def iterate_means(
     step: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor]],
     hidden: Tensor,
     top: Tensor,
-    given: Tensor,
+    inputs: Tensor,
     steps: int,
     tolerance: float,
 ) -> MeanField:
-    """Applies `step(hidden, top, given)` to each example until its means move no further than `tolerance`.
+    """Applies `step(hidden, top, inputs)` to each example until its means move no further than `tolerance`.
 
-    An example that has converged is left alone from there on, so that its neighbours do not matter. One whose means
-    are NaN ends with the residual NaN.
+    An example that has converged stays as it is, so that its neighbours do not matter. An example with means that are
+    NaN ends with the residual NaN.
 
     Args:
         step: new means of both layers.
         hidden, top: means to start from, shapes `(batch, hidden)` and `(batch, top)`.
-        given: what is known of each example, shape `(batch, ...)`.
-        steps: at most so many. With a tolerance of 0 all are taken, and nothing waits for the device.
-        tolerance: of the farthest mean.
+        inputs: constant arguments of `step`, one row for each example, shape `(batch, ...)`.
+        steps: largest number of steps. With a tolerance of 0 all are taken, and nothing waits for the device.
+        tolerance: largest movement of an example's means at which it has converged.
+
+    Returns:
+        Means, steps and residual of each example, in the order of the batch.
     """
     if tolerance == 0:
         last = hidden, top
         for _ in range(steps):
             last = hidden, top
-            hidden, top = step(hidden, top, given)
-        taken = torch.full((len(hidden),), steps, device=hidden.device)
-        return MeanField(hidden, top, taken, movement(*last, hidden, top))
+            hidden, top = step(hidden, top, inputs)
+        counts = torch.full((len(hidden),), steps, device=hidden.device)
+        return MeanField(hidden, top, counts, movement(*last, hidden, top))
 
-    between = 1 if hidden.device.type == "cpu" else _STEPS_BETWEEN_LOOKS
+    interval = 1 if hidden.device.type == "cpu" else _STEPS_BETWEEN_CHECKS
     moving = torch.ones(len(hidden), dtype=torch.bool, device=hidden.device)
-    taken, residual = moving.long() * 0, hidden.new_zeros(len(hidden))
-    whole, rows = None, None  # results of the whole batch, once examples have been dropped, and who is left
+    counts, residual = moving.long() * 0, hidden.new_zeros(len(hidden))
+    results: MeanField | None = None  # of the whole batch, once examples have been dropped
+    rows: Tensor | None = None  # of the examples that are left in it
     for number in range(1, steps + 1):
-        new_hidden, new_top = step(hidden, top, given)
+        new_hidden, new_top = step(hidden, top, inputs)
         moved = movement(hidden, top, new_hidden, new_top)
         hidden = torch.where(moving[:, None], new_hidden, hidden)
         top = torch.where(moving[:, None], new_top, top)
         residual = torch.where(moving, moved, residual)
-        taken += moving
+        counts += moving
         moving &= moved > tolerance
-        if number % between or number == steps:
+        if number % interval or number == steps:
             continue
-        left = int(moving.sum())
-        if left == 0:
+        unfinished = int(moving.sum())
+        if unfinished == 0:
             break
-        if left <= len(moving) // 2:
-            whole, rows = _put_back(whole, rows, MeanField(hidden, top, taken, residual)), _chosen(rows, moving)
-            hidden, top, given = hidden[moving], top[moving], given[moving]
-            taken, residual, moving = taken[moving], residual[moving], moving[moving]
-    return _put_back(whole, rows, MeanField(hidden, top, taken, residual))
+        if unfinished <= len(moving) // 2:
+            results = _put_back(results, rows, MeanField(hidden, top, counts, residual))
+            rows = moving.nonzero()[:, 0] if rows is None else rows[moving]
+            hidden, top, inputs = hidden[moving], top[moving], inputs[moving]
+            counts, residual, moving = counts[moving], residual[moving], moving[moving]
+    return _put_back(results, rows, MeanField(hidden, top, counts, residual))
 
 
 def movement(hidden: Tensor, top: Tensor, new_hidden: Tensor, new_top: Tensor) -> Tensor:
@@ -83,13 +88,10 @@ def movement(hidden: Tensor, top: Tensor, new_hidden: Tensor, new_top: Tensor) -
     return torch.maximum(moved, (new_top - top).abs().amax(dim=1)) if top.shape[1] else moved
 
 
-def _chosen(rows: Tensor | None, moving: Tensor) -> Tensor:
-    return moving.nonzero()[:, 0] if rows is None else rows[moving]
-
-
-def _put_back(whole: MeanField | None, rows: Tensor | None, part: MeanField) -> MeanField:
-    if whole is None:
+def _put_back(results: MeanField | None, rows: Tensor | None, part: MeanField) -> MeanField:
+    """The results of the whole batch, with those of `rows` replaced by `part`."""
+    if results is None:
         return part
-    for results, result in zip(whole, part, strict=True):
-        results[rows] = result
-    return whole
+    for values, new_values in zip(results, part, strict=True):
+        values[rows] = new_values
+    return results

@@ -13,7 +13,7 @@ Vectors are standardised; shapes are `(batch, size)` of each layer. With real-va
     v | hq           normal with mean b + W' hq and standard deviations s
 
 The free energy `F(q, r) = -ln sum over hq, h of exp(-E)` is replaced by its bound `F~ = E_Q[E] - H(Q) >= F` for the
-best factorised `Q` that coordinate ascent finds; `exact_free_energy` is there for small models.
+best factorised `Q` that coordinate ascent finds; `exact_free_energy` serves small models.
 """
 
 from dataclasses import dataclass
@@ -62,7 +62,7 @@ class DbmOutput(ModelOutput):
 
 
 class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
-    """The energy of a query and a response, how it is computed, and the vectors it is computed from.
+    """The energy of a query and a response, with the word vectors and scalers that make their vectors.
 
     Methods take standardised vectors, `(batch, query_size)` and `(batch, response_size)`, of any floating-point type,
     and compute in float32, or in float64 where the parameters are float64. `query_features` and `response_features`
@@ -70,6 +70,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
     its neighbours in the batch.
     """
 
+    config: DbmConfig
     config_class = DbmConfig
     main_input_name = "query"
     base_model_prefix = "dbm"
@@ -90,7 +91,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             self.visible_log_std = nn.Parameter(torch.empty(visible))
         self.query_scaler = FeatureScaler(config.query_size, config.whiten)
         self.response_scaler = FeatureScaler(config.response_size, config.whiten)
-        self.word_vectors = None
+        self.word_vectors: WordVectorTable | None = None
         if config.vocab_size is not None:
             self.word_vectors = WordVectorTable(config.vocab_size, config.query_size)
         self.post_init()
@@ -123,7 +124,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         return self._features(self.query_scaler, input_ids, attention_mask)
 
     def response_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
-        """Standardised vectors of responses; see `query_features`. Labels with -100 may be given as they are."""
+        """Standardised vectors of responses, shape `(batch, response_size)`; see `query_features`."""
         return self._features(self.response_scaler, input_ids, attention_mask)
 
     def soft_response_features(self, probabilities: Tensor, mask: Tensor, ids: Tensor | None = None) -> Tensor:
@@ -131,16 +132,19 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
 
         Args:
             probabilities: shape `(batch, time, vocab_size)`, or `(batch, time, k)` of the tokens `ids`.
-            mask: how much each place counts, 0 to 1, shape `(batch, time)`.
+            mask: weight of each place, 0 to 1, shape `(batch, time)`.
             ids: tokens of the k columns, shape `(batch, time, k)`.
+
+        Returns:
+            Shape `(batch, response_size)`.
         """
         with torch.autocast(mask.device.type, enabled=False):
-            vectors, found = self._table().soft(probabilities, mask, ids)
-            return torch.where(found[:, None], self.response_scaler(vectors), 0.0)
+            vectors, counted = self._table().soft(probabilities, mask, ids)
+            return torch.where(counted[:, None], self.response_scaler(vectors), 0.0)
 
     def _features(self, scaler: FeatureScaler, input_ids: Tensor, attention_mask: Tensor | None) -> Tensor:
-        vectors, found = self._table()(input_ids, attention_mask)
-        return torch.where(found[:, None], scaler(vectors), 0.0)
+        vectors, counted = self._table()(input_ids, attention_mask)
+        return torch.where(counted[:, None], scaler(vectors), 0.0)
 
     def _table(self) -> WordVectorTable:
         if self.word_vectors is None:
@@ -173,7 +177,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
 
         Args:
             query, response: standardised vectors.
-            means: what `mean_field(query, response)` returned, if it is there already.
+            means: the result of `mean_field(query, response)`, if it is there already.
         """
         weights = self._weights()
         visible = weights.visible(query, response)
@@ -197,13 +201,13 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
     ) -> MeanField:
         """Means of the binary units given the visible ones, by coordinate ascent from means of 1/2 in the top layer.
 
-        A step renews `hidden` and then `top`; no step makes the bound worse. An example that has converged is left
-        alone from there on, so that its neighbours do not matter. Where the two layers do not depend on each other
-        (`top_size=0`, a pair of RBMs) one step is exact and all that is taken.
+        A step renews `hidden` and then `top`; no step makes the bound worse. An example that has converged stays as it
+        is, so that its neighbours do not matter. Where the two layers do not depend on each other (`top_size=0`, a pair
+        of RBMs), one step is exact and the only one.
 
         Args:
             query, response: standardised vectors.
-            steps: at most so many; by default `config.mean_field_steps`.
+            steps: largest number of steps; by default `config.mean_field_steps`.
             tolerance: by default `config.mean_field_tolerance`. With 0 all `steps` are taken, and nothing waits for the
                 device.
         """
@@ -215,10 +219,10 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             hidden, top = torch.sigmoid(base), base.new_empty(len(base), 0)
             if weights.second is not None:
                 top = torch.sigmoid(weights.top_input(visible, None))
-            taken = torch.ones(len(base), dtype=torch.long, device=base.device)
-            return MeanField(hidden, top, taken, movement(hidden, top, hidden, top))  # residual 0, or NaN
+            counts = torch.ones(len(base), dtype=torch.long, device=base.device)
+            return MeanField(hidden, top, counts, movement(hidden, top, hidden, top))  # residual 0, or NaN
 
-        def step(hidden: Tensor, top: Tensor, base: Tensor):
+        def step(hidden: Tensor, top: Tensor, base: Tensor) -> tuple[Tensor, Tensor]:
             hidden = torch.sigmoid(base + weights.from_top(top))
             return hidden, torch.sigmoid(weights.top_input(None, hidden))
 
@@ -226,9 +230,16 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         return iterate_means(step, torch.full_like(base, 0.5), half, base, steps, tolerance)
 
     def unrolled_means(self, query: Tensor, response: Tensor, steps: int = 5) -> tuple[Tensor, Tensor]:
-        """Means of `hidden` and `top` after so many steps of the mean field, with their gradient, step by step.
+        """Means of `hidden` and `top` after a fixed number of steps of the mean field, with the gradient of all steps.
 
-        For a body that hands the means on, such as a discriminator's; for the free energy nothing need be unrolled.
+        For networks that read the means, such as a discriminator; the free energy does not need the unrolled steps.
+
+        Args:
+            query, response: standardised vectors.
+            steps: of the mean field, at least 0.
+
+        Returns:
+            Shapes `(batch, hidden_size)` and `(batch, top_size)`.
         """
         weights = self._weights()
         visible = weights.visible(query, response)
@@ -255,8 +266,9 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             method: "mean_field": the response and all means together by coordinate ascent from the response's bias and
                 means of 1/2, a stationary point of `F~(q, r)` in `r`. "single_pass": `q -> hq -> r` once, as the
                 paper's authors do.
-            steps: of the coordinate ascent, at most; by default ten times `config.mean_field_steps`, for the response
-                and the units follow each other more slowly than the units of two layers.
+            steps: largest number of steps of the coordinate ascent; by default ten times
+                `config.mean_field_steps`, for the response and the units follow each other more slowly than the units
+                of two layers.
             tolerance: of the means, as in `mean_field`.
 
         Raises:
@@ -269,7 +281,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         weights = self._weights()
         neutral = weights.response_mean(None, None).expand(len(query), -1)
         if method == "single_pass":
-            # The query alone: neither the response nor the top layer says anything.
+            # The query alone: response and top layer add nothing to the input.
             queries = weights.visible(query, neutral)
             queries = torch.cat([queries[:, : query.shape[1]], torch.zeros_like(neutral)], dim=1)
             hidden = torch.sigmoid(weights.hidden_input(queries))
@@ -279,23 +291,23 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         visible = weights.visible(query, neutral)
         base, top = weights.hidden_input(visible), visible.new_full((len(visible), self.config.top_size), 0.5)
         if weights.second is None:
-            loop = weights.response_loop()  # the way from `hidden` over the response's mean and back
+            loop = weights.response_loop()  # from `hidden` to the response's mean and back
 
-            def step(hidden: Tensor, top: Tensor, base: Tensor):
+            def step(hidden: Tensor, top: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
                 if top.shape[1]:
                     top = torch.sigmoid(weights.top_input(None, hidden))
-                return torch.sigmoid(base + affine(hidden, loop, None) + weights.from_top(top)), top
+                return torch.sigmoid(inputs + affine(hidden, loop, None) + weights.from_top(top)), top
 
-            given = base
+            inputs = base
         else:
 
-            def step(hidden: Tensor, top: Tensor, query: Tensor):
-                visible = weights.visible(query, weights.response_mean(hidden, top))
+            def step(hidden: Tensor, top: Tensor, inputs: Tensor) -> tuple[Tensor, Tensor]:
+                visible = weights.visible(inputs, weights.response_mean(hidden, top))
                 return torch.sigmoid(weights.hidden_input(visible)), torch.sigmoid(weights.top_input(visible, None))
 
-            given, top = query, torch.sigmoid(weights.top_input(visible, None))
+            inputs, top = query, torch.sigmoid(weights.top_input(visible, None))
         hidden = torch.sigmoid(base + weights.from_top(top))
-        means = iterate_means(step, hidden, top, given, steps, tolerance)
+        means = iterate_means(step, hidden, top, inputs, steps, tolerance)
         return weights.response_mean(means.hidden, means.top)
 
     def radius(self, query: Tensor, response: Tensor, center: Tensor | None = None) -> Tensor:
@@ -305,7 +317,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
 
         Args:
             query, response: standardised vectors.
-            center: what `center(query)` returned, if it is there already.
+            center: the result of `center(query)`, if it is there already.
         """
         center = self.center(query) if center is None else center.detach()
         return self.free_energy(query, response) - self.free_energy(query, center)
@@ -319,13 +331,16 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         """Block Gibbs sampling: `hidden` given the rest, then visible units and `top` given `hidden`.
 
         Args:
-            state: where the chains are; its `hidden` is not looked at.
-            steps: full sweeps.
-            clamp_query: leaves the query as it is, so that the chains sample responses to it.
-            generator: of random numbers; by default torch's own.
+            state: state of the chains; its `hidden` is not read.
+            steps: full sweeps, at least 1.
+            clamp_query: keep the query, so that the chains sample responses to it.
+            generator: source of random numbers; by default torch's own.
+
+        Returns:
+            The state after these sweeps.
 
         Raises:
-            ValueError: with the energy as printed, which is no distribution.
+            ValueError: for less than one sweep, and with the energy as printed, which is no distribution.
         """
         self._require_bounded("Sampling")
         if steps < 1:
@@ -343,7 +358,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
 
     @torch.no_grad()
     def initial_state(self, chains: int, generator: torch.Generator | None = None) -> DbmState:
-        """States with fair coins for the binary units and the visible units drawn given them, `chains` of them."""
+        """First states of `chains` chains: fair coins for the binary units, and visible units drawn given them."""
         self._require_bounded("Sampling")
         if chains < 1:
             raise ValueError(f"`chains` must be at least 1, got {chains}.")
@@ -352,7 +367,8 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         hidden, top = draw(fair, generator).split([self.config.hidden_size, self.config.top_size], dim=1)
         noise = weights.couplings.new_empty(chains, len(self.visible_bias)).normal_(generator=generator)
         visible = weights.visible_mean(hidden, top) + weights.noise_std * noise
-        return DbmState(*visible.split([self.config.query_size, self.config.response_size], dim=1), hidden, top)
+        query, response = visible.split([self.config.query_size, self.config.response_size], dim=1)
+        return DbmState(query, response, hidden, top)
 
     @can_return_tuple
     def forward(
@@ -370,12 +386,17 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
             query, response: standardised vectors.
             input_ids, attention_mask: the queries' tokens, shape `(batch, time)`.
             labels: the responses' tokens, -100 where there is none, shape `(batch, time)`.
+
+        Raises:
+            ValueError: unless each side is given once.
         """
         if (query is None) == (input_ids is None) or (response is None) == (labels is None):
-            raise ValueError("Give `query` or `input_ids`, and `response` or `labels`; one of each two.")
+            raise ValueError("Give either `query` or `input_ids`, and either `response` or `labels`.")
         if query is None:
+            assert input_ids is not None
             query = self.query_features(input_ids, attention_mask)
         if response is None:
+            assert labels is not None
             response = self.response_features(labels)
         means = self.mean_field(query, response)
         return DbmOutput(self.free_energy(query, response, means), *means)

@@ -4,7 +4,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .mean_field_dbm import MeanField
 from .modeling_dbm import DbmModel
 
 ROUNDING = 64  # units in the last place by which equal vectors may differ
@@ -17,15 +16,15 @@ def swap_loss(model: DbmModel, query: Tensor, response: Tensor, *, mean_field_st
 
         softplus(F(q, r) + F(q', r') - F(q, r') - F(q', r))
 
-    is `-ln` of the probability that the model gives to the right one of the two ways to match them. All that the energy
-    says of a query alone or of a response alone cancels, and so does `ln Z`: this is about their dependence only, of
-    which maximum likelihood learns little beside the much larger rest. Free energies are variational, their gradient
-    that of `DbmModel.free_energy`.
+    is `-ln` of the probability that the model gives to the right one of the two ways to match them. Terms
+    of a query alone or of a response alone cancel, and so does `ln Z`: the loss is about their dependence only, of
+    which maximum likelihood learns little beside the much larger rest. Free energies are variational, with the
+    gradient of `DbmModel.free_energy`.
 
     Args:
-        model: of any energy.
+        model: with any `energy` of its configuration.
         query, response: standardised vectors of pairs in random order; the first half is matched with the second.
-        mean_field_steps: all of which are taken.
+        mean_field_steps: steps of the mean field; all are taken.
 
     Returns:
         Mean over the matches, shape `()`; 0 where a batch has no two different queries.
@@ -34,11 +33,11 @@ def swap_loss(model: DbmModel, query: Tensor, response: Tensor, *, mean_field_st
     first, second = slice(0, half), slice(half, 2 * half)
     queries = torch.cat([query[: 2 * half], query[: 2 * half]])
     responses = torch.cat([response[: 2 * half], response[second], response[first]])
-    means: MeanField = model.mean_field(queries, responses, steps=mean_field_steps, tolerance=0)
+    means = model.mean_field(queries, responses, steps=mean_field_steps, tolerance=0)
     energies = model.free_energy(queries, responses, means)
-    right, wrong = energies[: 2 * half].view(2, half).sum(dim=0), energies[2 * half :].view(2, half).sum(dim=0)
-    # Equal queries differ by rounding where they were multiplied by a matrix, as whitened ones.
+    matched, swapped = energies[: 2 * half].view(2, half).sum(dim=0), energies[2 * half :].view(2, half).sum(dim=0)
+    # Equal queries differ by rounding where they were multiplied by a matrix, as in whitening.
     distance, length = (query[first] - query[second]).norm(dim=1), query.norm(dim=1)
     rounding = ROUNDING * torch.finfo(query.dtype).eps * torch.maximum(length[first], length[second])
-    different = (distance > rounding).to(right.dtype)
-    return (F.softplus(right - wrong) * different).sum() / different.sum().clamp(min=1)
+    different = (distance > rounding).to(matched.dtype)
+    return (F.softplus(matched - swapped) * different).sum() / different.sum().clamp(min=1)

@@ -1,15 +1,17 @@
 """The linear maps between the layers of a deep Boltzmann machine, in the precision that is computed in."""
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
+
+from .configuration_dbm import DbmConfig
 
 
 class BinaryLayers(NamedTuple):
-    """What is left of the distribution when the visible units have been integrated out.
+    """The distribution of the binary units when the visible units have been integrated out.
 
     With `C = W / s` and the visible units `u = (v - b) / s` of unit variance, at inverse temperature `beta` of the
     couplings (Salakhutdinov & Murray 2008 for binary visible units; the Gaussian integral replaces their sum),
@@ -20,7 +22,7 @@ class BinaryLayers(NamedTuple):
 
     Attributes:
         couplings: `C`, shape `(hidden, visible)`.
-        field: `W (b / s^2)`, what the visible units' bias puts into `hidden`, shape `(hidden,)`.
+        field: `W (b / s^2)`, the input to `hidden` from the visible units' bias, shape `(hidden,)`.
         hidden_bias: `c1`, shape `(hidden,)`.
         top: `U`, shape `(top, hidden)`.
         top_bias: `c2`, shape `(top,)`.
@@ -35,16 +37,49 @@ class BinaryLayers(NamedTuple):
     constant: Tensor
 
 
+class SecondRbm(NamedTuple):
+    """The second machine of a pair of RBMs, whose binary units are `top`.
+
+    Attributes:
+        couplings: shape `(top, visible)`.
+        bias: of the visible units, shape `(visible,)`.
+    """
+
+    couplings: Tensor
+    bias: Tensor
+
+
+class DbmParameters(Protocol):
+    """The parameters of a `DbmModel`; which of the last four it has is up to its configuration."""
+
+    config: DbmConfig
+    visible_to_hidden: nn.Parameter
+    hidden_bias: nn.Parameter
+    top_bias: nn.Parameter
+    visible_bias: nn.Parameter
+    hidden_to_top: nn.Parameter
+    visible_to_top: nn.Parameter
+    top_visible_bias: nn.Parameter
+    visible_log_std: nn.Parameter
+
+
 class Weights:
-    """The parameters of a `DbmModel` in float32, or in float64 where they are float64, and what they do to a layer.
+    """The parameters of a `DbmModel` in float32, or in float64 where they are float64, and the maps they define.
 
     Autocast is off for them: an energy is a difference of large numbers, which half precision cannot hold.
 
     Args:
         model: a `DbmModel`. Gradients flow to its parameters.
+
+    Attributes:
+        couplings: `W`, shape `(hidden, visible)`.
+        bias, hidden_bias, top_bias: of each layer.
+        log_std: `ln s`, shape `(visible,)`; `None` where `s` is 1.
+        top: `U`, shape `(top, hidden)`; without rows in a pair of RBMs.
+        second: the other machine of a pair of RBMs.
     """
 
-    def __init__(self, model):
+    def __init__(self, model: DbmParameters):
         dtype = torch.float64 if model.visible_to_hidden.dtype == torch.float64 else torch.float32
         config = model.config
         self.sizes, self.energy = (config.query_size, config.response_size), config.energy
@@ -52,9 +87,10 @@ class Weights:
         self.hidden_bias, self.top_bias = model.hidden_bias.to(dtype), model.top_bias.to(dtype)
         self.bias = model.visible_bias.to(dtype)
         self.log_std = model.visible_log_std.to(dtype) if config.visible_std == "learned" else None
-        self.second = self.second_bias = self.top = None
+        self.second: SecondRbm | None = None
         if self.energy == "rbm_pair":
-            self.second, self.second_bias = model.visible_to_top.to(dtype), model.top_visible_bias.to(dtype)
+            self.second = SecondRbm(model.visible_to_top.to(dtype), model.top_visible_bias.to(dtype))
+            self.top = self.couplings.new_empty(0, len(self.couplings))
         else:
             self.top = model.hidden_to_top.to(dtype)
         if self.energy == "printed":
@@ -65,7 +101,7 @@ class Weights:
     @property
     def coupled(self) -> bool:
         """Whether the binary layers depend on each other once the visible units are known."""
-        return self.second is None and self.top.shape[0] > 0
+        return len(self.top) > 0
 
     def visible(self, query: Tensor, response: Tensor) -> Tensor:
         """`[q; r]`, shape `(batch, visible)`.
@@ -107,30 +143,33 @@ class Weights:
             distance = distance * (-self.log_std).exp()
         quadratic = distance.square().sum(dim=1) / 2
         if self.second is not None:
-            quadratic = quadratic + (visible - self.second_bias).square().sum(dim=1) / 2
+            quadratic = quadratic + (visible - self.second.bias).square().sum(dim=1) / 2
         return quadratic
 
     def hidden_input(self, visible: Tensor) -> Tensor:
-        """What the visible units and the bias put into `hidden`, shape `(batch, hidden)`."""
+        """Input to `hidden` from the visible units and the bias, shape `(batch, hidden)`."""
         if self.log_std is not None:
             visible = visible * (-2 * self.log_std).exp()
         return affine(visible, self.couplings, self.hidden_bias)
 
     def from_top(self, top: Tensor) -> Tensor | float:
-        """What `top` puts into `hidden`, shape `(batch, hidden)`; nothing from a second RBM."""
+        """Input to `hidden` from `top`, shape `(batch, hidden)`; 0 where the layers are not coupled."""
         return affine(top, self.top.T, None) if self.coupled else 0.0
 
     def top_input(self, visible: Tensor | None, hidden: Tensor | None) -> Tensor:
-        """What is put into `top`: by `hidden`, or in a pair of RBMs by the visible units; shape `(batch, top)`."""
+        """Input to `top` from `hidden`, or in a pair of RBMs from the visible units; shape `(batch, top)`."""
         if self.second is not None:
-            return affine(visible, self.second, self.top_bias)
+            assert visible is not None
+            return affine(visible, self.second.couplings, self.top_bias)
+        assert hidden is not None
         return affine(hidden, self.top, self.top_bias)
 
-    def visible_mean(self, hidden: Tensor, top: Tensor) -> Tensor:
-        """Mean of the visible units given the binary ones, shape `(batch, visible)`."""
+    def visible_mean(self, hidden: Tensor, top: Tensor | None) -> Tensor:
+        """Mean of the visible units given the binary ones, shape `(batch, visible)`; `top` is for a pair of RBMs."""
         mean = affine(hidden, self.couplings.T, self.bias)
         if self.second is not None:
-            mean = (mean + affine(top, self.second.T, self.second_bias)) / 2
+            assert top is not None
+            mean = (mean + affine(top, self.second.couplings.T, self.second.bias)) / 2
         return mean
 
     def response_mean(self, hidden: Tensor | None, top: Tensor | None) -> Tensor:
@@ -140,14 +179,14 @@ class Weights:
         if hidden is not None:
             mean = affine(hidden, self.couplings[:, size:].T, mean)
         if self.second is not None:
-            other = self.second_bias[size:]
+            second_mean = self.second.bias[size:]
             if top is not None:
-                other = affine(top, self.second[:, size:].T, other)
-            mean = (mean + other) / 2
+                second_mean = affine(top, self.second.couplings[:, size:].T, second_mean)
+            mean = (mean + second_mean) / 2
         return mean
 
     def response_loop(self) -> Tensor:
-        """`Wqr (Wqr / s^2)'`: what a response at its mean puts back into `hidden`, shape `(hidden, hidden)`.
+        """`Wqr (Wqr / s^2)'`: couplings of `hidden` with itself through a response's mean, shape `(hidden, hidden)`.
 
         `hidden_input` of a response's mean is that of the bias plus this times `hidden`. Not for a pair of RBMs.
         """
@@ -162,12 +201,12 @@ class Weights:
         top, top_bias = self.top, self.top_bias
         constant = len(center) / 2 * math.log(2 * math.pi) + center.new_zeros(())
         if self.second is not None:
-            couplings, hidden_bias = torch.cat([couplings, self.second]), torch.cat([hidden_bias, top_bias])
+            couplings, hidden_bias = torch.cat([couplings, self.second.couplings]), torch.cat([hidden_bias, top_bias])
             top, top_bias = couplings.new_zeros(0, len(couplings)), couplings.new_zeros(0)
             # |v - b|^2 / 2 + |v - b'|^2 / 2 = |v - (b + b') / 2|^2 + |b - b'|^2 / 4, and v x = (v / s^2) (x s^2).
-            center = (self.bias + self.second_bias) / 2
+            center = (self.bias + self.second.bias) / 2
             field = affine(center[None], couplings, None)[0]
-            constant = constant - len(center) / 2 * math.log(2) - (self.bias - self.second_bias).square().sum() / 4
+            constant = constant - len(center) / 2 * math.log(2) - (self.bias - self.second.bias).square().sum() / 4
             couplings = couplings * math.sqrt(0.5)
         elif self.log_std is not None:
             constant = constant + self.log_std.sum()
@@ -180,7 +219,7 @@ class Weights:
 
 def affine(inputs: Tensor, matrix: Tensor, bias: Tensor | None) -> Tensor:
     """`inputs matrix' + bias`, autocast or not: `(batch, inputs)` and `(outputs, inputs)` to `(batch, outputs)`."""
-    if inputs.is_meta or not torch.is_autocast_enabled(inputs.device.type):  # the look costs less than the context
+    if inputs.is_meta or not torch.is_autocast_enabled(inputs.device.type):  # asking costs less than the context
         return F.linear(inputs, matrix, bias)
     with torch.autocast(inputs.device.type, enabled=False):
         return F.linear(inputs, matrix, bias)

@@ -198,7 +198,7 @@ def test_enumeration_in_chunks_is_enumeration(tiny_dbm, pairs, monkeypatch):
     query, response = pairs(model)
     whole = model.exact_log_partition(), model.exact_free_energy(query, response)
     for module in ("annealing_dbm", "likelihood_dbm"):
-        monkeypatch.setattr(f"hf_localgan.models.dbm.{module}._ELEMENTS_AT_ONCE", 15)
+        monkeypatch.setattr(f"hf_localgan.models.dbm.{module}._CHUNK_ELEMENTS", 15)
     torch.testing.assert_close(model.exact_log_partition(), whole[0])
     torch.testing.assert_close(model.exact_free_energy(query, response), whole[1])
     states = model.hidden_states()
