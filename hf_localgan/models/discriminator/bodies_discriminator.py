@@ -1,10 +1,11 @@
-"""What a discriminator sees in a query and a response: convolutions over words, or the means of a Boltzmann machine.
+"""Features of a query and a response for a discriminator: convolutions over words, or means of a Boltzmann machine.
 
 Both read utterances as token ids or as a distribution over tokens at each place, and give the same for ids and for the
 distributions that are certain of them.
 """
 
-from typing import NamedTuple
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
@@ -16,13 +17,13 @@ PADDING = -100  # the label that losses skip
 
 
 class Utterances(NamedTuple):
-    """Utterances as a body reads them: of a token at each place, or of probabilities of tokens.
+    """Utterances as a body reads them: a token at each place, or probabilities of tokens.
 
     Attributes:
-        ids: token ids without negative ones, shape `(batch, time)`; with probabilities of some tokens only these
-            tokens, shape `(batch, time, k)`; `None` with probabilities of the whole vocabulary.
+        ids: token ids without negative ones, shape `(batch, time)`; beside probabilities of k tokens these tokens,
+            shape `(batch, time, k)`; `None` beside probabilities of the whole vocabulary.
         probabilities: shape `(batch, time, k)` or `(batch, time, vocab)`; `None` where each place has one token.
-        mask: 0 at padding, 1 at tokens, in between where a place counts in part; shape `(batch, time)`.
+        mask: weight of each place, 0 at padding, 1 at tokens, and between; shape `(batch, time)`.
     """
 
     ids: Tensor | None
@@ -32,6 +33,7 @@ class Utterances(NamedTuple):
     def embed(self, table: Tensor) -> Tensor:
         """Expected row of `table`, shape `(batch, time, dim)`, from one of shape `(vocab, dim)`."""
         if self.probabilities is None:
+            assert self.ids is not None
             return F.embedding(self.ids, table)
         probabilities = self.probabilities.to(table.dtype)
         if self.ids is None:
@@ -50,42 +52,46 @@ def read_utterances(
     dtype: torch.dtype,
     columns: Tensor | None = None,
 ) -> Utterances:
-    """Checks what was given for one side. -100 in place of an id is padding, whatever the mask says.
+    """Checks the arguments of one side. -100 in place of an id is padding, whatever the mask says.
 
     Args:
         side: "query" or "response", for errors.
-        dtype: that the mask shall have.
-        columns: the tokens that the probabilities are of; by default the vocabulary.
+        ids: shape `(batch, time)`, or
+        probabilities: shape `(batch, time, vocab)`, or `(batch, time, k)` with `columns`.
+        mask: shape `(batch, time)`; by default all places count.
+        vocab_size: tokens.
+        dtype: of the mask that is returned.
+        columns: the tokens of the k probabilities, shape `(batch, time, k)`; by default the vocabulary.
 
     Raises:
         ValueError: if not exactly one of ids and probabilities is given, for other shapes, and for ids outside of the
             vocabulary.
     """
-    if (ids is None) == (probabilities is None):
+    tensor = ids if probabilities is None else probabilities
+    if tensor is None or (ids is not None and probabilities is not None):
         names = {"query": "`input_ids` or `query_probabilities`", "response": "`labels` or `response_probabilities`"}
         raise ValueError(f"Give {names[side]}, one of the two.")
-    given = ids if probabilities is None else probabilities
-    if columns is not None and (probabilities is None or columns.shape != given.shape):
-        found = "none" if probabilities is None else f"those of shape {tuple(given.shape)}"
-        raise ValueError(f"Tokens of shape {tuple(columns.shape)} need probabilities of the same shape, got {found}.")
-    wrong_width = probabilities is not None and columns is None and given.shape[-1] != vocab_size
-    if given.dim() != (2 if probabilities is None else 3) or wrong_width:
-        wanted = "(batch, time)" if probabilities is None else f"(batch, time, {vocab_size})"
-        raise ValueError(f"The {side} must have shape {wanted}, got {tuple(given.shape)}.")
-    if mask is not None and mask.shape != given.shape[:2]:
-        raise ValueError(f"The mask of the {side} must have shape {tuple(given.shape[:2])}, got {tuple(mask.shape)}.")
-    mask = torch.ones(given.shape[:2], dtype=dtype, device=given.device) if mask is None else mask.to(dtype)
-    if given.shape[1] == 0:  # nobody has said anything: one place of padding
-        mask = mask.new_zeros(len(given), 1)
+    if columns is not None and (probabilities is None or columns.shape != tensor.shape):
+        shape = "none" if probabilities is None else f"those of shape {tuple(tensor.shape)}"
+        raise ValueError(f"Tokens of shape {tuple(columns.shape)} need probabilities of the same shape, got {shape}.")
+    wrong_width = probabilities is not None and columns is None and tensor.shape[-1] != vocab_size
+    if tensor.dim() != (2 if probabilities is None else 3) or wrong_width:
+        shape = "(batch, time)" if probabilities is None else f"(batch, time, {vocab_size})"
+        raise ValueError(f"The {side} must have shape {shape}, got {tuple(tensor.shape)}.")
+    if mask is not None and mask.shape != tensor.shape[:2]:
+        raise ValueError(f"The mask of the {side} must have shape {tuple(tensor.shape[:2])}, got {tuple(mask.shape)}.")
+    mask = torch.ones(tensor.shape[:2], dtype=dtype, device=tensor.device) if mask is None else mask.to(dtype)
+    if tensor.shape[1] == 0:  # empty utterances become one place of padding
+        mask = mask.new_zeros(len(tensor), 1)
         if ids is not None:
             return Utterances(ids.new_zeros(mask.shape), None, mask)
-        return Utterances(None, probabilities.new_zeros(*mask.shape, vocab_size), mask)
+        return Utterances(None, tensor.new_zeros(*mask.shape, vocab_size), mask)
     tokens = ids if columns is None else columns
     if tokens is not None:
-        outside = (tokens >= vocab_size) | (tokens < 0) & ((tokens != PADDING) | (columns is not None))
-        if outside.any():  # on an accelerator the look-up would end the process without a message
+        unknown = (tokens >= vocab_size) | (tokens < 0) & ((tokens != PADDING) | (columns is not None))
+        if unknown.any():  # on an accelerator the look-up would end the process without a message
             raise ValueError(
-                f"The {side} has ids outside the vocabulary of {vocab_size} tokens, such as {int(tokens[outside][0])}. "
+                f"The {side} has ids outside the vocabulary of {vocab_size} tokens, such as {int(tokens[unknown][0])}. "
                 "The tokenizer is not the one that this discriminator was made for."
             )
     if ids is None:
@@ -96,15 +102,16 @@ def read_utterances(
 class ConvolutionalBody(nn.Module):
     """Convolutions over the word embeddings of either side, each filter's largest value over time (Kim 2014).
 
-    A window begins at every token and reads zeros behind the last one, so that every filter has a value for every
+    A window begins at every token and reads zeros after the last one, so that every filter has a value for every
     utterance that has a token, and padding, on either side, changes nothing. Padding, begin and end tokens of the
-    configuration count as padding: a response that was generated may end without one. Their probability, in a
-    distribution over tokens, adds nothing to the mean embedding of a place, and a place that has no other is padding.
+    configuration count as padding: a generation may end without one. Their probability, in a
+    distribution over tokens, adds nothing to the mean embedding of a place, and a place with no other token is padding.
     """
 
     def __init__(self, config: PairDiscriminatorConfig):
         super().__init__()
         self.config = config
+        self.vectors: Tensor
         if config.embedding_size:
             self.embeddings = nn.Embedding(config.vocab_size, config.embedding_size)
         if config.vector_size:
@@ -121,18 +128,18 @@ class ConvolutionalBody(nn.Module):
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.query_filters[0].weight.dtype
+        return cast(nn.Linear, self.query_filters[0]).weight.dtype
 
     def query_features(self, utterances: Utterances) -> Tensor:
         """Shape `(batch, filters * widths)`; zeros for an utterance without tokens."""
         return self._features(self.query_filters, utterances)
 
     def response_features(self, utterances: Utterances) -> Tensor:
-        """As `query_features`, with filters of their own unless these are shared."""
+        """As `query_features`, with the responses' own filters unless the sides share theirs."""
         return self._features(self.query_filters if self.config.share_filters else self.response_filters, utterances)
 
     def join(self, query: Tensor, response: Tensor) -> Tensor:
-        """What the head sees of pairs of features, shape `(pairs, size)`."""
+        """Input of the head from pairs of features, shape `(pairs, size)`."""
         parts = [query, response]
         if self.config.interaction in ("product", "both"):
             parts.append(query * response)
@@ -146,16 +153,16 @@ class ConvolutionalBody(nn.Module):
         windows = self._windows(utterances, present, text)
         empty = ~present.any(dim=1, keepdim=True)
         features = []
-        for layer in filters:
+        for layer in cast(Iterable[nn.Linear], filters):
             values = layer(windows[:, : layer.in_features])  # (tokens, filters)
             placed = values.new_full((*present.shape, values.shape[1]), float("-inf"))
             placed[present] = values
             features.append(F.relu(placed.max(dim=1).values.masked_fill(empty, 0.0)))
         return self.dropout(torch.cat(features, dim=1))
 
-    def _text(self, like: Tensor) -> Tensor:
-        """1 for tokens that are text and 0 for those around it, shape `(vocab, 1)`."""
-        text = like.new_ones(self.config.vocab_size, 1)
+    def _text(self, mask: Tensor) -> Tensor:
+        """1 for tokens of the text and 0 for those around it, shape `(vocab, 1)`, in the type of `mask`."""
+        text = mask.new_ones(self.config.vocab_size, 1)
         text[self.config.tokens_around_text] = 0
         return text
 
@@ -172,7 +179,7 @@ class ConvolutionalBody(nn.Module):
         embedded = torch.cat([utterances.embed(table) for table in tables], dim=2)[present]  # (tokens, dim)
         embedded = self.embedding_dropout(embedded) * utterances.mask[present][:, None]
         number = len(embedded)
-        # For every place the row of its token, and for padding and places behind the end a row of zeros.
+        # For each place the row of its token; for padding and places after the end a row of zeros.
         rows = torch.full((len(present), present.shape[1] + widest - 1), number, device=present.device)
         rows[:, : present.shape[1]][present] = torch.arange(number, device=present.device)
         rows = rows.unfold(1, widest, 1)[present]  # (tokens, widest)
@@ -183,9 +190,10 @@ class BoltzmannBody(nn.Module):
     """Means of the binary units of a deep Boltzmann machine over the vectors of query and response.
 
     A vector is the standardised (and whitened, if the energy's are) mean of the frozen word vectors of an utterance's
-    regular tokens, each counted by its probability; an utterance without any lies at the mean. The mean field takes a
-    fixed number of steps, through which gradients flow; parameters and steps are those of the energy (`from_energy`),
-    with real-valued units `v = [q; r]`, standard deviations `s`, and units `hq` (`hidden`) and `h` (`top`):
+    regular tokens, each weighted by its probability; an utterance without regular tokens lies at the mean. The
+    mean field takes a fixed number of steps, through which gradients flow; parameters and steps are those of the energy
+    (`from_energy`), with real-valued units `v = [q; r]`, standard deviations `s`, and units `hq` (`hidden`) and `h`
+    (`top`):
 
         hq <- sigmoid(W (v / s^2) + U' h + c1)        h <- sigmoid(U hq + c2)
     """
@@ -203,7 +211,8 @@ class BoltzmannBody(nn.Module):
             self.hidden_to_top = nn.Parameter(torch.empty(config.top_size, config.hidden_size))
         if config.visible_std == "learned":
             self.visible_log_std = nn.Parameter(torch.empty(visible))
-        # Zeros for tokens that are not regular.
+        self.regular: Tensor
+        self.vectors: Tensor  # zeros for tokens that are not regular
         self.register_buffer("vectors", torch.zeros(config.vocab_size, config.vector_size))
         self.register_buffer("regular", torch.zeros(config.vocab_size, dtype=torch.bool))
         for side in ("query", "response"):
@@ -229,8 +238,8 @@ class BoltzmannBody(nn.Module):
     def _features(self, utterances: Utterances, side: str) -> Tensor:
         if not self.regular.any():
             raise ValueError(
-                "This body has no word vectors yet. Make the discriminator of an energy by "
-                "`PairDiscriminator.from_energy`, or load a trained one."
+                "This body has no word vectors yet. Make the discriminator from an energy by "
+                "`PairDiscriminator.from_energy`, or load a trained discriminator."
             )
         counted = utterances.embed(self.regular.to(self.vectors.dtype)[:, None])  # (batch, time, 1)
         mass = (counted * utterances.mask[:, :, None]).sum(dim=1)
@@ -251,7 +260,7 @@ class BoltzmannBody(nn.Module):
         if self.config.visible_std == "learned":
             visible = visible * (-2 * self.visible_log_std).exp()
         base = F.linear(visible, self.visible_to_hidden, self.hidden_bias)
-        if self.config.energy == "rbm_pair":  # the two layers do not see each other
+        if self.config.energy == "rbm_pair":  # the two layers are not coupled
             return torch.sigmoid(base), torch.sigmoid(F.linear(visible, self.visible_to_top, self.top_bias))
         top = base.new_full((len(base), self.config.top_size), 0.5)
         hidden = torch.sigmoid(base + top @ self.hidden_to_top)

@@ -12,7 +12,7 @@ INTERACTIONS = ("none", "product", "difference", "both")
 
 @strict  # a value of another type is refused by name
 class PairDiscriminatorConfig(PreTrainedConfig):
-    """Shape of a network that tells whether a response belongs to a query.
+    """Configuration of a network that tells whether a response belongs to a query.
 
     Args:
         body: "cnn": convolutions over the word embeddings of either side. "dbm": the mean hidden units of a deep
@@ -20,29 +20,29 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         vocab_size: tokens.
         embedding_size: dimensions of the learned word embeddings of the convolutional body. 0: it has none.
         vector_size: dimensions of frozen word vectors. The convolutional body has them beside the learned embeddings,
-            and none with 0; the Boltzmann machine has no others.
-        widths: tokens that a convolution sees at a time, one convolution for each number.
-        filters: of each convolution.
+            or none with 0; the Boltzmann machine has no others.
+        widths: tokens in the window of a convolution, one convolution for each number.
+        filters: number of filters of each convolution.
         share_filters: whether queries and responses are read by the same convolutions.
         hidden_size: units of the Boltzmann machine that both vectors are joined to.
         top_size: units above them.
-        energy: of the Boltzmann machine: "dbm", or "rbm_pair", two machines of one layer over the same vectors.
-        visible_std: "unit" or "learned", as the energy has it whose units the body takes over.
+        energy: energy of the Boltzmann machine: "dbm", or "rbm_pair", two machines of one layer over the same vectors.
+        visible_std: "unit" or "learned", as in the energy that the body is made from.
         whiten: whether its scalers take correlations out of the vectors, as the energy's do.
-        mean_field_steps: of the Boltzmann machine's mean field, all of them taken and differentiated.
-        head: what makes a logit of the features: "mlp", or for the convolutional body "bilinear",
+        mean_field_steps: steps of the Boltzmann machine's mean field; all are taken and differentiated.
+        head: how the score is made from the features: "mlp", or for the convolutional body "bilinear",
             `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared, or
-            "cosine", in [-1, 1], of `tanh` embeddings of the two sides, which compares responses to one query with
-            each other and is no logit (AIM, Zhang et al. 2018; 100 dimensions there). Filters that are shared share
-            their embedding too.
-        interaction: what the MLP sees beside the features of query and response: their "product", the absolute
+            "cosine", the cosine of `tanh` embeddings of the two sides, which compares responses to one query with each
+            other and is no logit (AIM, Zhang et al. 2018; 100 dimensions there). Sides that share filters share the
+            embedding, too.
+        interaction: input of the MLP beside the features of query and response: their "product", the absolute
             "difference" of the two, "both" or "none". For the convolutional body.
         head_size: hidden units of the MLP; dimensions of the embeddings of the cosine.
         dropout: on the features and on the hidden units of the MLP, a probability.
         embedding_dropout: on word embeddings of the convolutional body, a probability.
         initializer_range: standard deviation of the learned word embeddings at the start.
-        pad_token_id, bos_token_id, eos_token_id: tokens around the text, which the convolutional body does not see. The
-            Boltzmann machine sees the regular tokens of its energy only.
+        pad_token_id, bos_token_id, eos_token_id: tokens around the text, which the convolutional body skips. The
+            Boltzmann machine reads the regular tokens of its energy only.
         vocabulary: fingerprint of the tokenizer that it was trained with; `None` where it is not known.
 
     Raises:
@@ -95,11 +95,11 @@ class PairDiscriminatorConfig(PreTrainedConfig):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` is a probability below 1, got {getattr(self, name)}.")
         self._check_body()
-        outside = [token for token in self.tokens_around_text if not 0 <= token < self.vocab_size]
-        if outside:
+        unknown_ids = [token for token in self.tokens_around_text if not 0 <= token < self.vocab_size]
+        if unknown_ids:
             raise ValueError(
                 f"`pad_token_id`, `bos_token_id` and `eos_token_id` must be ids of the vocabulary, 0 to "
-                f"{self.vocab_size - 1}, got {outside}."
+                f"{self.vocab_size - 1}, got {unknown_ids}."
             )
         super().__post_init__(**kwargs)
 
@@ -115,14 +115,14 @@ class PairDiscriminatorConfig(PreTrainedConfig):
                 raise ValueError(f"`widths` must be one or more numbers of at least 1, got {self.widths}.")
             if self.embedding_size + self.vector_size == 0:
                 raise ValueError(
-                    "The body sees no words: `embedding_size` and `vector_size` are both 0. Set `embedding_size` to "
-                    "learn embeddings, or `vector_size` to the dimensions of the word vectors it will be given."
+                    "The body reads no words: `embedding_size` and `vector_size` are both 0. Set `embedding_size` to "
+                    "learn embeddings, or `vector_size` to the dimensions of frozen word vectors."
                 )
             return
         if self.vector_size == 0:
             raise ValueError(
                 '`body="dbm"` reads frozen word vectors, and `vector_size` is 0. Set it to their dimensions, or make '
-                "the discriminator of an energy by `PairDiscriminator.from_energy`."
+                "the discriminator from an energy by `PairDiscriminator.from_energy`."
             )
         if self.head != "mlp":
             raise ValueError(f'`head="{self.head}"` needs features of either side, so `body="cnn"`; got `body="dbm"`.')

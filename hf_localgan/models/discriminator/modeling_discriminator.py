@@ -1,6 +1,6 @@
 """A network that tells whether a response belongs to a query."""
 
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -13,9 +13,9 @@ from transformers.utils import ModelOutput, can_return_tuple
 from .bodies_discriminator import BoltzmannBody, ConvolutionalBody, Utterances, read_utterances
 from .configuration_discriminator import PairDiscriminatorConfig
 
-COUPLINGS_STD = 0.01  # of a Boltzmann machine that nothing was trained for
-NOT_OF_MEANS = ("visible_bias", "top_visible_bias", "query_count", "response_count")  # what an energy has beside
-OVERLAP = 0.1  # weight of `q' r` in the logit of a bilinear head at the start
+COUPLINGS_STD = 0.01  # of an untrained Boltzmann machine
+UNUSED_STATE = ("visible_bias", "top_visible_bias", "query_count", "response_count")  # of an energy, for its means
+INITIAL_OVERLAP = 0.1  # weight of `q' r` in the logit of a bilinear head at the start
 
 
 @dataclass
@@ -23,9 +23,9 @@ class PairDiscriminatorOutput(ModelOutput):
     """What the forward of `PairDiscriminator` returns.
 
     Args:
-        logits: of each pair; the sigmoid is the probability that the response belongs to the query. Cosines with the
-            head "cosine". Shape `(batch,)`.
-        mismatch_logits: of each query with the responses that `mismatches` names, shape `(batch, negatives)`.
+        logits: of each pair, shape `(batch,)`; the sigmoid is the probability that the response belongs to the query.
+            Cosines with the head "cosine".
+        mismatch_logits: of each query with the responses in `mismatches`, shape `(batch, negatives)`.
     """
 
     logits: Tensor | None = None
@@ -39,6 +39,7 @@ class PairDiscriminator(PreTrainedModel):
     Padding and batch neighbours change nothing. The body (`config.body`) is described in its own class.
     """
 
+    config: PairDiscriminatorConfig
     config_class = PairDiscriminatorConfig
     main_input_name = "input_ids"
     base_model_prefix = "discriminator"
@@ -46,11 +47,14 @@ class PairDiscriminator(PreTrainedModel):
 
     def __init__(self, config: PairDiscriminatorConfig):
         super().__init__(config)
-        self.body = (ConvolutionalBody if config.body == "cnn" else BoltzmannBody)(config)
+        self.body = ConvolutionalBody(config) if config.body == "cnn" else BoltzmannBody(config)
+        self.head: nn.Module
         if config.head == "bilinear":
+            assert isinstance(self.body, ConvolutionalBody)
             self.bilinear = nn.Linear(self.body.side_size, self.body.side_size, bias=False)
             self.head = nn.Linear(2 * self.body.side_size, 1)
         elif config.head == "cosine":
+            assert isinstance(self.body, ConvolutionalBody)
             sides = ("both",) if config.share_filters else ("query", "response")
             self.head = nn.ModuleDict({side: nn.Linear(self.body.side_size, config.head_size) for side in sides})
         else:
@@ -62,8 +66,8 @@ class PairDiscriminator(PreTrainedModel):
 
     def _init_weights(self, module: nn.Module):
         if module is getattr(self, "bilinear", None) and self.config.share_filters:
-            # Both sides are read alike, so that their product says at once what they have in common.
-            init.copy_(module.weight, OVERLAP * torch.eye(len(module.weight)).to(module.weight))
+            # Both sides are read alike, so that their product measures from the start what they have in common.
+            init.copy_(module.weight, INITIAL_OVERLAP * torch.eye(len(module.weight)).to(module.weight))
         elif isinstance(module, nn.Linear):
             init.xavier_uniform_(module.weight)
             if module.bias is not None:
@@ -80,7 +84,7 @@ class PairDiscriminator(PreTrainedModel):
                 ending = name.split("_")[-1]
                 {"std": init.ones_, "whitening": init.eye_}.get(ending, init.zeros_)(buffer)
 
-    # ---- made of other models ----
+    # ---- parameters of other models ----
 
     @classmethod
     def from_energy(cls, energy: PreTrainedModel, **settings) -> "PairDiscriminator":
@@ -88,7 +92,7 @@ class PairDiscriminator(PreTrainedModel):
 
         Args:
             energy (`DbmModel`): trained, with word vectors.
-            **settings: of the configuration: `mean_field_steps`, `head_size`, `dropout`.
+            **settings: fields of `PairDiscriminatorConfig`, such as `mean_field_steps`, `head_size` and `dropout`.
 
         Raises:
             ValueError: for an energy without word vectors, without a top layer or in the form as printed.
@@ -96,23 +100,24 @@ class PairDiscriminator(PreTrainedModel):
         config = energy.config
         if config.vocab_size is None:
             raise ValueError(
-                "The energy holds no word vectors (its `vocab_size` is `None`), so a discriminator made of it cannot "
-                "read token ids. Train an energy on token ids."
+                "The energy holds no word vectors (its `vocab_size` is `None`), so a discriminator made from it "
+                "cannot read token ids. Train an energy on token ids."
             )
         if config.energy not in ("dbm", "rbm_pair") or config.top_size == 0:
             raise ValueError(
                 'The body needs an energy "dbm" or "rbm_pair" with a top layer, got '
-                f'"{config.energy}" with {config.top_size} units there.'
+                f'"{config.energy}" with {config.top_size} units in that layer.'
             )
         names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std", "whiten")
         shape = {name: getattr(config, name) for name in names} | {"vector_size": config.query_size, "body": "dbm"}
-        model = cls(PairDiscriminatorConfig(**{**shape, **settings})).to(energy.dtype)
+        model = cls(PairDiscriminatorConfig(**{**shape, **settings}))
+        model.to(energy.dtype)  # type: ignore[arg-type]  # the stub of this method lacks `self`
         state = {name.replace("_scaler.", "_"): value for name, value in energy.state_dict().items()}
         state = {name.removeprefix("word_vectors."): value for name, value in state.items()}
         state["vectors"] = state["vectors"] * state["regular"][:, None]
-        for name in NOT_OF_MEANS:
+        for name in UNUSED_STATE:
             state.pop(name, None)
-        model.body.load_state_dict(state)  # strict: whatever else an energy has would change its means
+        model.body.load_state_dict(state)  # strict: any other state of an energy would change its means
         return model
 
     def load_vectors(self, vectors: Tensor) -> "PairDiscriminator":
@@ -122,10 +127,13 @@ class PairDiscriminator(PreTrainedModel):
             vectors: shape `(vocab_size, vector_size)`, frozen. Without a `vector_size` the learned embeddings start
                 from them, shape `(vocab_size, embedding_size)`, and keep their rows where a vector is all zeros.
 
+        Returns:
+            This discriminator.
+
         Raises:
             ValueError: for another body, another shape, and numbers that are not finite.
         """
-        if self.config.body != "cnn":
+        if not isinstance(self.body, ConvolutionalBody):
             raise ValueError("A Boltzmann machine has the word vectors of its energy. Use `from_energy`.")
         table = self.body.vectors if self.config.vector_size else self.body.embeddings.weight
         if vectors.shape != table.shape:
@@ -134,8 +142,8 @@ class PairDiscriminator(PreTrainedModel):
             raise ValueError("`vectors` must be finite, got NaN or infinity.")
         with torch.no_grad():
             vectors = vectors.to(table)
-            found = (vectors != 0).any(dim=1, keepdim=True) | bool(self.config.vector_size)
-            table.copy_(torch.where(found, vectors, table))
+            replaced = (vectors != 0).any(dim=1, keepdim=True) | bool(self.config.vector_size)
+            table.copy_(torch.where(replaced, vectors, table))
         return self
 
     # ---- a logit ----
@@ -143,7 +151,7 @@ class PairDiscriminator(PreTrainedModel):
     def query_features(
         self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, probabilities: Tensor | None = None
     ) -> Tensor:
-        """What the body sees in queries before responses are known, shape `(batch, size)`; see `forward`."""
+        """Features of queries, shape `(batch, size)`, for `score`; arguments as in `forward`."""
         utterances = self._read("query", input_ids, probabilities, attention_mask)
         with self._precision(utterances.mask):
             return self.body.query_features(utterances)
@@ -155,7 +163,7 @@ class PairDiscriminator(PreTrainedModel):
         probabilities: Tensor | None = None,
         ids: Tensor | None = None,
     ) -> Tensor:
-        """What the body sees in responses before queries are known, shape `(batch, size)`; see `forward`."""
+        """Features of responses, shape `(batch, size)`, for `score`; arguments as in `forward`."""
         utterances = self._read("response", labels, probabilities, mask, ids)
         with self._precision(utterances.mask):
             return self.body.response_features(utterances)
@@ -183,10 +191,10 @@ class PairDiscriminator(PreTrainedModel):
         Raises:
             ValueError: with another head.
         """
-        if self.config.head != "cosine":
+        if not isinstance(self.head, nn.ModuleDict):
             raise ValueError(f'Only the head "cosine" embeds its sides, this one is "{self.config.head}".')
-        of_query, of_response = ("both", "both") if "both" in self.head else ("query", "response")
-        return torch.tanh(self.head[of_query](query)), torch.tanh(self.head[of_response](response))
+        query_side, response_side = ("both", "both") if "both" in self.head else ("query", "response")
+        return torch.tanh(self.head[query_side](query)), torch.tanh(self.head[response_side](response))
 
     @can_return_tuple
     def forward(
@@ -206,13 +214,16 @@ class PairDiscriminator(PreTrainedModel):
         Args:
             input_ids: the queries' tokens, -100 is padding, shape `(batch, time)`; or
             query_probabilities: a distribution at each place, shape `(batch, time, vocab)`.
-            attention_mask: of the queries, shape `(batch, time)`. By default all places count.
+            attention_mask: 0 where a query's place does not count, shape `(batch, time)`. By default all places count.
             labels: the responses' tokens, -100 is padding, shape `(batch, time)`; or
             response_probabilities: a distribution at each place, shape `(batch, time, vocab)`.
-            response_ids: the tokens that the columns of `response_probabilities` stand for where these are of k tokens
-                only, shape `(batch, time, k)` of both.
-            response_mask: of the responses, 0 where a place does not count, in between where it counts in part.
-            mismatches: for each query the rows of responses that it is scored with, too, shape `(batch, negatives)`.
+            response_ids: the tokens of the columns of `response_probabilities` where these are of k tokens only; both
+                have the shape `(batch, time, k)`.
+            response_mask: weight of each place of a response, 0 to 1, shape `(batch, time)`.
+            mismatches: rows of further responses that each query is scored with, shape `(batch, negatives)`.
+
+        Raises:
+            ValueError: unless each side is given once, in these shapes and with ids of the vocabulary.
         """
         query = self.query_features(input_ids, attention_mask, query_probabilities)
         response = self.response_features(labels, response_mask, response_probabilities, response_ids)
@@ -222,12 +233,19 @@ class PairDiscriminator(PreTrainedModel):
         if mismatches is None:
             return PairDiscriminatorOutput(logits)
         repeated = query.repeat_interleave(mismatches.shape[1], dim=0)
-        others = self.score(repeated, response[mismatches.flatten()])
-        return PairDiscriminatorOutput(logits, others.view(mismatches.shape))
+        mismatch_logits = self.score(repeated, response[mismatches.flatten()])
+        return PairDiscriminatorOutput(logits, mismatch_logits.view(mismatches.shape))
 
-    def _read(self, side: str, ids, probabilities, mask, columns: Tensor | None = None) -> Utterances:
+    def _read(
+        self,
+        side: str,
+        ids: Tensor | None,
+        probabilities: Tensor | None,
+        mask: Tensor | None,
+        columns: Tensor | None = None,
+    ) -> Utterances:
         return read_utterances(side, ids, probabilities, mask, self.config.vocab_size, self.body.dtype, columns)
 
-    def _precision(self, tensor: Tensor):
-        """A mean field is iterated in the precision of its parameters, which its energy had, whatever autocast says."""
+    def _precision(self, tensor: Tensor) -> AbstractContextManager:
+        """Turns autocast off for a mean field: it runs in the precision of its parameters, as that of its energy."""
         return nullcontext() if self.config.body == "cnn" else torch.autocast(tensor.device.type, enabled=False)

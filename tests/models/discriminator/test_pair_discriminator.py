@@ -360,7 +360,7 @@ def test_weights_that_a_checkpoint_lacks_are_initialised(tmp_path):
         ({"widths": [2, 0]}, "`widths` must be one or more numbers"),
         ({"dropout": 1.0}, "`dropout` is a probability"),
         ({"embedding_size": -1}, "`embedding_size` must not be negative"),
-        ({"embedding_size": 0}, "sees no words"),
+        ({"embedding_size": 0}, "reads no words"),
         ({"vocab_size": 5, "eos_token_id": 5}, r"ids of the vocabulary, 0 to 4, got \[5\]"),
         ({"body": "dbm"}, "`vector_size` is 0"),
         ({"body": "dbm", "vector_size": 4, "head": "bilinear"}, '`head="bilinear"` needs'),

@@ -59,7 +59,7 @@ def made(corpus, **settings):
         ({"filters": 0}, "`filters` must be at least 1, got 0"),
         ({"vector_size": -1}, "`vector_size` must not be negative, got -1"),
         ({"tune_vectors": True}, "`tune_vectors` needs `word_vectors`"),
-        ({"embedding_size": 0}, "sees no words"),
+        ({"embedding_size": 0}, "reads no words"),
     ],
 )
 def test_settings_that_cannot_be_built_are_refused_before_anything_is_loaded(settings, told):
