@@ -167,7 +167,7 @@ def test_resizing_the_body_changes_both_of_its_tables(tiny_generator, share):
 def test_resizing_two_vocabularies_is_refused(tiny_generator):
     model = tiny_generator(share_embeddings=False, encoder_vocab_size=13)
     for part in (model, model.model):
-        with pytest.raises(ValueError, match="vocabularies of their own \\(13 and 20 tokens\\)"):
+        with pytest.raises(ValueError, match="separate vocabularies \\(13 and 20 tokens\\)"):
             part.resize_token_embeddings(27)
 
 

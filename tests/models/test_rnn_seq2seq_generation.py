@@ -229,7 +229,7 @@ def test_assisted_decoding_is_refused(tiny_generator):
 
 def test_a_cache_of_attention_keys_is_refused(tiny_generator):
     model = tiny_generator()
-    with pytest.raises(ValueError, match="goes on from a `RecurrentCache`, got DynamicCache"):
+    with pytest.raises(ValueError, match="must be a `RecurrentCache`, got DynamicCache"):
         model(**INPUTS, decoder_input_ids=torch.ones(2, 1, dtype=torch.long), past_key_values=DynamicCache())
 
 
@@ -242,5 +242,5 @@ def test_inputs_given_twice_or_not_at_all_are_refused(tiny_generator):
         model(decoder_input_ids=start)
     with pytest.raises(ValueError, match="exactly one of `decoder_input_ids` and `decoder_inputs_embeds`"):
         model(**INPUTS)
-    with pytest.raises(ValueError, match="must carry the encoder's `final_state`"):
+    with pytest.raises(ValueError, match="must hold the encoder's `final_state`"):
         model(encoder_outputs=(torch.zeros(2, 5, 8),), decoder_input_ids=start)

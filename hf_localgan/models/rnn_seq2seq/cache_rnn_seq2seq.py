@@ -1,11 +1,14 @@
-"""What a recurrent decoder carries from one step of `generate` to the next."""
+"""The state that a recurrent decoder carries from one step of `generate` to the next."""
+
+from collections.abc import Callable
+from typing import cast
 
 from torch import Tensor
 from transformers.cache_utils import Cache
 
 
 class RecurrentStateLayer:
-    """Named tensors whose first dimension is the batch, and the number of tokens they stand for.
+    """Named tensors whose first dimension is the batch, and the number of tokens that the decoder has read.
 
     Tensors are replaced, never written in place, so gradients flow from step to step.
     """
@@ -15,12 +18,12 @@ class RecurrentStateLayer:
     is_sliding = False
     supports_early_init = False
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.states: dict[str, Tensor] = {}
-        self.seen = 0
+        self.length = 0
 
     def get_seq_length(self) -> int:
-        return self.seen
+        return self.length
 
     def get_max_length(self) -> int:
         return -1
@@ -30,7 +33,7 @@ class RecurrentStateLayer:
         return next((len(state) for state in self.states.values()), -1)
 
     def reset(self):
-        self.states, self.seen = {}, 0
+        self.states, self.length = {}, 0
 
     def reorder_cache(self, beam_idx: Tensor):
         self._map(lambda state: state.index_select(0, beam_idx.to(state.device)))
@@ -48,7 +51,7 @@ class RecurrentStateLayer:
                 "decoding and prompt lookup are therefore not available for recurrent decoders."
             )
 
-    def _map(self, function):
+    def _map(self, function: Callable[[Tensor], Tensor]):
         self.states = {name: function(state) for name, state in self.states.items()}
 
 
@@ -62,30 +65,34 @@ class RecurrentCache(Cache):
     """
 
     def __init__(self):
-        super().__init__(layers=[RecurrentStateLayer()])
+        super().__init__(layers=[RecurrentStateLayer()])  # type: ignore[list-item]  # the stub knows its own layers only
+
+    @property
+    def _layer(self) -> RecurrentStateLayer:
+        return cast(RecurrentStateLayer, self.layers[0])
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
-        """Tokens the state stands for."""
-        return self.layers[0].seen
+        """Tokens that the decoder has read."""
+        return self._layer.length
 
     def get_mask_sizes(self, query_length: int, layer_idx: int = 0) -> tuple[int, int]:
         """Length and offset of a mask over past and new tokens."""
-        return self.layers[0].seen + query_length, 0
+        return self._layer.length + query_length, 0
 
     def get(self, name: str) -> Tensor | None:
         """The tensor of that name, or `None` before the first step."""
-        return self.layers[0].states.get(name)
+        return self._layer.states.get(name)
 
     def advance(self, tokens: int, **states: Tensor | None):
-        """Takes over the states after `tokens` more tokens; those given as `None` are not kept."""
-        layer = self.layers[0]
+        """Stores the states after `tokens` more tokens; a state that is `None` leaves the stored one as it is."""
+        layer = self._layer
         layer.states = {**layer.states, **{name: state for name, state in states.items() if state is not None}}
-        layer.seen += tokens
+        layer.length += tokens
 
     def detach(self) -> "RecurrentCache":
         """The same states outside the graph, for truncated backpropagation."""
         detached = RecurrentCache()
-        detached.advance(self.get_seq_length(), **{k: v.detach() for k, v in self.layers[0].states.items()})
+        detached.advance(self.get_seq_length(), **{name: state.detach() for name, state in self._layer.states.items()})
         return detached
 
 

@@ -11,14 +11,14 @@ BRIDGES = ("copy", "dense")
 
 @strict  # a value of another type is refused by name
 class RnnSeq2SeqConfig(PreTrainedConfig):
-    """Shape of a recurrent encoder-decoder with attention.
+    """Configuration of a recurrent encoder-decoder with attention.
 
     The defaults are the generator of the LocalGAN paper (one GRU layer of 256 units) with general attention.
 
     Args:
         vocab_size: tokens of the decoder, and of the encoder unless `encoder_vocab_size` is given.
         encoder_vocab_size: tokens of the encoder where source and target have vocabularies of their own.
-        embedding_size: width of the word embeddings, free of `hidden_size`.
+        embedding_size: width of the word embeddings, whatever `hidden_size` is.
         hidden_size: width of every recurrent layer. A bidirectional layer has half of it per direction.
         encoder_layers: recurrent layers of the encoder.
         decoder_layers: recurrent layers of the decoder.
@@ -26,13 +26,12 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
         bidirectional: whether the encoder also reads from right to left.
         attention: score of the attention, "none", "dot", "general" (both Luong et al. 2015) or "additive" (Bahdanau et
             al. 2015).
-        attention_position: "after" the cell (Luong: the state of this step asks; training runs the whole target in one
-            call) or "before" it (Bahdanau: the last state asks and the context is an input of the cell).
+        attention_position: "after" the cell (Luong: the state of this step is the query; training runs the whole target
+            in one call) or "before" it (Bahdanau: the last state is the query, the context an input of the cell).
         input_feeding: whether the last attentional vector is an input of the cell (Luong et al. 2015, section 3.3).
         bridge: how the encoder's final states start the decoder, "copy" or "dense" (a linear layer and tanh).
         noise_size: dimensions of a noise vector `z` that may start the decoder beside the encoder's states,
-            `W [enc; z]` (AIM, Zhang et al. 2018). Its part of `W` begins with zeros. Without a `z`, and with 0, there
-            is none.
+            `W [enc; z]` (AIM, Zhang et al. 2018). Its part of `W` begins with zeros. 0: there is no noise.
         share_embeddings: whether encoder and decoder have one embedding table.
         tie_word_embeddings: whether the output layer is the decoder's embedding table. The attentional vector then has
             `embedding_size` dimensions.

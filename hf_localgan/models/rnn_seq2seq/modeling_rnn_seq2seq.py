@@ -37,13 +37,13 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.encoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding):
-        self.encoder.embed_tokens = value
+    def set_input_embeddings(self, value: nn.Module):
+        self.encoder.set_input_embeddings(value)
         if self.config.share_embeddings:
-            self.decoder.embed_tokens = value
+            self.decoder.set_input_embeddings(value)
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
-        """Resizes both embedding tables; refused where source and target have vocabularies of their own."""
+        """Resizes both embedding tables; a `ValueError` where source and target have separate vocabularies."""
         _refuse_two_vocabularies(self.config)
         embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
         _resize_decoder(self, self.decoder, embeddings)
@@ -56,7 +56,7 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple | None = None,
         past_key_values: RecurrentCache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -70,9 +70,12 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
 
         `noise` starts the decoder beside the encoder's states, shape `(batch, noise_size)`; by default that of
         `encoder_outputs`, or none.
+
+        Raises:
+            ValueError: for `encoder_outputs` without the encoder's `final_state`.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+            encoded: RnnSeq2SeqEncoderOutput = self.encoder(
                 input_ids=input_ids,
                 attention_mask=attention_mask,
                 inputs_embeds=inputs_embeds,
@@ -81,19 +84,21 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
                 return_dict=True,
             )
         elif isinstance(encoder_outputs, tuple):
-            encoder_outputs = RnnSeq2SeqEncoderOutput(*encoder_outputs)
-        if getattr(encoder_outputs, "final_state", None) is None:
+            encoded = RnnSeq2SeqEncoderOutput(*encoder_outputs)
+        else:
+            encoded = encoder_outputs
+        if getattr(encoded, "final_state", None) is None:
             raise ValueError(
-                "`encoder_outputs` must carry the encoder's `final_state`, which starts the decoder. Take them from "
+                "`encoder_outputs` must hold the encoder's `final_state`, which starts the decoder. Take them from "
                 "`model.get_encoder()(...)`."
             )
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
+            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
-            encoder_final_state=encoder_outputs.final_state,
-            encoder_noise=encoder_outputs.noise if noise is None else noise,
+            encoder_final_state=encoded.final_state,
+            encoder_noise=encoded.noise if noise is None else noise,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -106,8 +111,8 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
         )
 
 
@@ -128,7 +133,7 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Embedding):
+    def set_input_embeddings(self, value: nn.Module):
         self.model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -138,16 +143,16 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         self.lm_head = value
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
-        """Resizes both tables and the output; refused where source and target have vocabularies of their own."""
+        """Resizes both tables and the output; a `ValueError` where source and target have separate vocabularies."""
         _refuse_two_vocabularies(self.config)
         embeddings = super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
         _resize_decoder(self, self.model.decoder, embeddings)
         return embeddings
 
     def resize_noise(self, noise_size: int):
-        """Gives the decoder a place for noise of so many dimensions, in place.
+        """Makes the decoder read noise of `noise_size` dimensions; changes the model in place.
 
-        The new weights are zeros: what the model computes stays the same, with noise and without, until they learn.
+        The new weights are zeros: the model's outputs stay the same, with noise and without, until the weights learn.
         A size that the decoder has already changes nothing.
 
         Raises:
@@ -163,10 +168,12 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         decoder.noise_bridge = None if bridge is None else bridge.to(self.lm_head.weight)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Labels of shape `(batch, time)` shifted right behind the start token; `-100` becomes padding."""
-        inputs = labels.new_full(labels.shape, self.config.decoder_start_token_id)
+        """Labels, shape `(batch, time)`, shifted right after the start token; `-100` becomes padding."""
+        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
+        assert start is not None and padding is not None
+        inputs = labels.new_full(labels.shape, start)
         inputs[:, 1:] = labels[:, :-1]
-        return inputs.masked_fill(inputs == -100, self.config.pad_token_id)
+        return inputs.masked_fill(inputs == -100, padding)
 
     @can_return_tuple
     def forward(
@@ -175,7 +182,7 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple | None = None,
         past_key_values: RecurrentCache | None = None,
         inputs_embeds: Tensor | None = None,
         decoder_inputs_embeds: Tensor | None = None,
@@ -190,8 +197,8 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         Args:
             labels: shape `(batch, time)`, `-100` where nothing is to be predicted. Shifted right they are the decoder's
                 input unless that is given.
-            num_items_in_batch: what the summed cross-entropy is divided by; by default the labels of this batch. The
-                Trainer gives the labels of all accumulated batches.
+            num_items_in_batch: divisor of the summed cross-entropy; by default the number of labels in this batch. The
+                Trainer gives that of all accumulated batches.
             noise: starts the decoder beside the encoder's states, shape `(batch, noise_size)`; by default that of
                 `encoder_outputs`, or none.
 
@@ -238,13 +245,13 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
 def _refuse_two_vocabularies(config: RnnSeq2SeqConfig):
     if config.encoder_vocab_size is not None:
         raise ValueError(
-            f"Source and target have vocabularies of their own ({config.encoder_vocab_size} and {config.vocab_size} "
+            f"Source and target have separate vocabularies ({config.encoder_vocab_size} and {config.vocab_size} "
             "tokens), so there is no single number of tokens to resize to."
         )
 
 
 def _resize_decoder(model: PreTrainedModel, decoder: RnnSeq2SeqDecoder, embeddings: nn.Embedding):
-    """Brings a decoder table of its own to the size that the encoder's has just been given."""
+    """Resizes a decoder table that is not shared to the new size of the encoder's."""
     if decoder.embed_tokens is not embeddings and decoder.embed_tokens.num_embeddings != embeddings.num_embeddings:
         decoder.embed_tokens = model._get_resized_embeddings(decoder.embed_tokens, embeddings.num_embeddings)
         model.tie_weights()

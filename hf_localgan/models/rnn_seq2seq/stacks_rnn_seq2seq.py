@@ -5,7 +5,9 @@ Encoder states and decoder states both have `hidden_size` dimensions. Shapes are
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -22,7 +24,7 @@ from .precision_rnn_seq2seq import run_recurrent
 
 @dataclass
 class RnnSeq2SeqEncoderOutput(ModelOutput):
-    """What the encoder hands to the decoder. All tensors are batch first, so that `generate` can repeat them for beams.
+    """The encoder's output. All tensors are batch first, so that `generate` can repeat them for beams.
 
     Args:
         last_hidden_state: top layer, shape `(batch, source_time, hidden)`; zero at padding.
@@ -40,6 +42,9 @@ class RnnSeq2SeqEncoderOutput(ModelOutput):
 
 
 class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
+    """Base class of the recurrent models: how weights start and which of them are tied."""
+
+    config: RnnSeq2SeqConfig
     config_class = RnnSeq2SeqConfig
     base_model_prefix = "model"
     main_input_name = "input_ids"
@@ -66,16 +71,16 @@ class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
             for name, weight in module.named_parameters(recurse=False):
                 if name.startswith("weight_hh"):
                     for gate in weight.chunk(len(weight) // module.hidden_size):
-                        _keeping_flag(init.orthogonal_, weight, gate)
+                        _initialise_slice(init.orthogonal_, weight, gate)
                 elif name.startswith("weight_ih"):
                     for gate in weight.chunk(len(weight) // module.hidden_size):
-                        _keeping_flag(init.xavier_uniform_, weight, gate)
+                        _initialise_slice(init.xavier_uniform_, weight, gate)
                 else:
                     init.zeros_(weight)
                     if isinstance(module, nn.LSTM) and name.startswith("bias_ih"):
                         # Forget gates start open (Jozefowicz et al. 2015), so that early gradients reach back.
                         forget = weight[module.hidden_size : 2 * module.hidden_size]
-                        _keeping_flag(init.ones_, weight, forget)
+                        _initialise_slice(init.ones_, weight, forget)
         elif isinstance(module, NoiseBridge):
             init.zeros_(module.weight)
         elif isinstance(module, nn.Linear):
@@ -86,14 +91,14 @@ class RnnSeq2SeqPreTrainedModel(PreTrainedModel):
             super()._init_weights(module)
 
 
-def _keeping_flag(initialise, whole: Tensor, part: Tensor):
+def _initialise_slice(initialise: Callable[[Tensor], Tensor], weight: Tensor, part: Tensor):
     """Initialises a slice, unless the tensor it is cut from came out of a checkpoint (slices lose that mark)."""
-    if not getattr(whole, "_is_hf_initialized", False):
+    if not getattr(weight, "_is_hf_initialized", False):
         initialise(part)
 
 
 class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
-    """Word embeddings and a stack of recurrent layers. The side and the holes of the padding change nothing."""
+    """Word embeddings and a stack of recurrent layers. Padding on either side or between tokens changes nothing."""
 
     def __init__(self, config: RnnSeq2SeqConfig):
         super().__init__(config)
@@ -117,8 +122,8 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding):
-        self.embed_tokens = value
+    def set_input_embeddings(self, value: nn.Module):
+        self.embed_tokens = cast(nn.Embedding, value)
 
     @can_return_tuple
     def forward(
@@ -134,38 +139,41 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
 
         Args:
             input_ids: shape `(batch, source_time)`.
-            attention_mask: 1 for tokens, 0 for padding, anywhere. `None`: all are tokens.
+            attention_mask: 1 for tokens, 0 for padding, shape `(batch, source_time)`. By default all are tokens.
             inputs_embeds: instead of `input_ids`, shape `(batch, source_time, embedding)`.
             output_hidden_states: whether to return the outputs of all layers.
             noise: handed on to the decoder, shape `(batch, noise_size)`.
+
+        Raises:
+            ValueError: unless exactly one of `input_ids` and `inputs_embeds` is given.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give the encoder exactly one of `input_ids` and `inputs_embeds`.")
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        hidden = self.embedding_dropout(inputs_embeds)  # (batch, source_time, embedding)
-        hidden_states = [hidden]
+        embedded: Tensor = self.embedding_dropout(inputs_embeds)  # (batch, source_time, embedding)
+        hidden_states = [embedded]
 
         packing = None if attention_mask is None or bool(attention_mask.all()) else _Packing(attention_mask)
-        hidden = packing.pack(hidden) if packing else hidden
+        hidden: Tensor | PackedSequence = embedded if packing is None else packing.pack(embedded)
         final_states = []
         for number, layer in enumerate(self.layers):
             if number:
                 hidden = _dropout(self.dropout, hidden)
-            hidden, final = run_recurrent(layer, hidden)
+            hidden, final = run_recurrent(cast(nn.RNNBase, layer), hidden)
             final_states.append(self._final_state(final))
             if keep_all:
-                hidden_states.append(packing.unpack(hidden) if packing else hidden)
+                hidden_states.append(_padded(hidden, packing))
 
         return RnnSeq2SeqEncoderOutput(
-            last_hidden_state=packing.unpack(hidden) if packing else hidden,
+            last_hidden_state=_padded(hidden, packing),
             final_state=torch.stack(final_states, dim=1),
             hidden_states=tuple(hidden_states) if keep_all else None,
             noise=noise,
         )
 
-    def _final_state(self, final: Tensor | tuple[Tensor, Tensor]) -> Tensor:
+    def _final_state(self, final: Tensor | tuple[Tensor, ...]) -> Tensor:
         """From torch's `(directions, batch, size)`, one tensor or two, to `(batch, state_tensors, hidden)`."""
         tensors = final if isinstance(final, tuple) else (final,)
         return torch.stack([tensor.transpose(0, 1).flatten(1) for tensor in tensors], dim=1)
@@ -178,9 +186,9 @@ class _Packing:
         mask = attention_mask.bool()
         self.time = mask.shape[1]
         order = (~mask).long().argsort(dim=1, stable=True)
-        in_front = bool((mask[:, :-1] >= mask[:, 1:]).all())
-        self.order = None if in_front else order
-        self.inverse = None if in_front else order.argsort(dim=1)
+        is_packed = bool((mask[:, :-1] >= mask[:, 1:]).all())
+        self.order = None if is_packed else order
+        self.inverse = None if is_packed else order.argsort(dim=1)
         self.lengths = mask.sum(dim=1).clamp(min=1).cpu()  # a row without any token reads one padding token
         self.mask = mask
 
@@ -196,40 +204,55 @@ class _Packing:
         return padded
 
 
+def _padded(hidden: Tensor | PackedSequence, packing: _Packing | None) -> Tensor:
+    if isinstance(hidden, PackedSequence):
+        assert packing is not None
+        return packing.unpack(hidden)
+    return hidden
+
+
 def _dropout(dropout: nn.Dropout, hidden: Tensor | PackedSequence) -> Tensor | PackedSequence:
     if isinstance(hidden, PackedSequence):
         return hidden._replace(data=dropout(hidden.data))
     return dropout(hidden)
 
 
+class _Memory(NamedTuple):
+    """The attention's view of the encoder; see `RnnSeq2SeqAttention.forward`."""
+
+    states: Tensor
+    keys: Tensor | None
+    mask: Tensor | None
+
+
 class RnnSeq2SeqAttention(nn.Module):
-    """Scores the encoder's states against a decoder state and averages them.
+    """Scores the encoder's states against a decoder state and averages them by these weights.
 
     dot: `q' m`; general: `q' W m` (Luong et al. 2015, Eq. 8); additive: `v' tanh(W q + U m)` (Bahdanau et al. 2015);
     location: `v' tanh(W q + U m + F f)`, `f` the last step's weights after a convolution (Chorowski et al. 2015), which
     tells places of equal content apart.
     """
 
-    def __init__(self, kind: str, size: int, filters: int = 10, width: int = 31):
+    def __init__(self, scoring: str, size: int, filters: int = 10, width: int = 31):
         super().__init__()
-        self.kind = kind
-        self.adds = kind in ("additive", "location")
-        if kind == "general" or self.adds:
+        self.scoring = scoring
+        self.adds = scoring in ("additive", "location")
+        if scoring == "general" or self.adds:
             self.query = nn.Linear(size, size, bias=self.adds)
         if self.adds:
             self.key = nn.Linear(size, size, bias=False)
             self.score = nn.Linear(size, 1, bias=False)
-        if kind == "location":
+        if scoring == "location":
             self.neighbours = nn.Conv1d(1, filters, width, padding=width // 2, bias=False)
             self.location = nn.Linear(filters, size, bias=False)
 
     def project_keys(self, memory: Tensor) -> Tensor | None:
-        """What additive scores need of the memory once per source, shape `(batch, source_time, hidden)`."""
+        """Keys of additive scores, made once per source, shape `(batch, source_time, hidden)`; else `None`."""
         return self.key(memory) if self.adds else None
 
     def forward(
         self, query: Tensor, memory: Tensor, keys: Tensor | None, mask: Tensor | None, alignment: Tensor | None = None
-    ):
+    ) -> tuple[Tensor, Tensor]:
         """Attends from each of `time` queries.
 
         Args:
@@ -244,12 +267,13 @@ class RnnSeq2SeqAttention(nn.Module):
             The contexts, shape `(batch, time, hidden)`, and the weights, shape `(batch, time, source_time)`.
         """
         if self.adds:
-            if self.kind == "location" and alignment is not None:
+            assert keys is not None
+            if self.scoring == "location" and alignment is not None:
                 around = self.neighbours(alignment[:, None].to(keys.dtype)).transpose(1, 2)
                 keys = keys + self.location(around)
             scores = self.score(torch.tanh(self.query(query)[:, :, None] + keys[:, None])).squeeze(-1)
         else:
-            scores = torch.bmm(self.query(query) if self.kind == "general" else query, memory.transpose(1, 2))
+            scores = torch.bmm(self.query(query) if self.scoring == "general" else query, memory.transpose(1, 2))
         if mask is not None:
             scores = scores.masked_fill(~mask[:, None], torch.finfo(scores.dtype).min)
         weights = scores.softmax(dim=-1)  # (batch, time, source_time)
@@ -257,9 +281,10 @@ class RnnSeq2SeqAttention(nn.Module):
 
 
 class NoiseBridge(nn.Linear):
-    """What noise adds to the first state of each layer: shape `(batch, noise_size)` to `(batch, *sizes)`.
+    """A linear map from noise, shape `(batch, noise_size)`, to a term of each first state, shape `(batch, *sizes)`.
 
-    It begins with zeros, so that a generator that was trained without noise stays what it was until it has learned.
+    Its weights begin with zeros, so that the outputs of a generator that was trained without noise stay the same until
+    the weights learn.
     """
 
     def __init__(self, noise_size: int, sizes: tuple[int, int, int]):
@@ -320,8 +345,8 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding):
-        self.embed_tokens = value
+    def set_input_embeddings(self, value: nn.Module):
+        self.embed_tokens = cast(nn.Embedding, value)
 
     def new_noise_bridge(self, noise_size: int) -> "NoiseBridge | None":
         """The part of `W [enc; z]` that reads the noise, for every layer; `None` for noise of 0 dimensions."""
@@ -353,10 +378,8 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     def _check_noise(self, noise: Tensor, batch: int):
         size = self.config.noise_size
         if not size or noise.shape != (batch, size):
-            wanted = (
-                f"noise of shape {(batch, size)}" if size else "no noise, for its `noise_size` is 0: `resize_noise`"
-            )
-            raise ValueError(f"The decoder takes {wanted}, got noise of shape {tuple(noise.shape)}.")
+            accepted = f"of shape {(batch, size)}" if size else "left out, for `noise_size` is 0 (see `resize_noise`)"
+            raise ValueError(f"The decoder's `noise` must be {accepted}, got the shape {tuple(noise.shape)}.")
 
     @can_return_tuple
     def forward(
@@ -382,20 +405,24 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             encoder_hidden_states: shape `(batch, source_time, hidden)`.
             encoder_attention_mask: shape `(batch, source_time)`.
             encoder_final_state: shape `(batch, encoder_layers, state_tensors, hidden)`.
-            encoder_noise: shape `(batch, noise_size)`; `None` for none.
-            past_key_values: states to go on from.
+            encoder_noise: shape `(batch, noise_size)`; by default there is none.
+            past_key_values: states after the tokens before these.
             inputs_embeds: instead of `input_ids`, shape `(batch, time, embedding)`.
-            use_cache: whether to return a cache. One that is given is brought up to date.
+            use_cache: whether to return a cache. A given cache is updated in place.
 
         Returns:
             `last_hidden_state` is the attentional vector, shape `(batch, time, readout_size)`.
+
+        Raises:
+            ValueError: unless exactly one of `input_ids` and `inputs_embeds` is given; for another class of cache.
         """
         if (input_ids is None) == (inputs_embeds is None):
             raise ValueError("Give the decoder exactly one of `decoder_input_ids` and `decoder_inputs_embeds`.")
         if past_key_values is not None and not isinstance(past_key_values, RecurrentCache):
             raise ValueError(
-                f"A recurrent decoder goes on from a `RecurrentCache`, got {type(past_key_values).__name__}. "
-                "Leave `past_key_values` and `cache_implementation` out; the model makes its own cache."
+                "`past_key_values` of a recurrent decoder must be a `RecurrentCache`, got "
+                f"{type(past_key_values).__name__}. Leave `past_key_values` and `cache_implementation` out; the "
+                "model makes its own cache."
             )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
@@ -405,14 +432,15 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
 
         state, fed, keys = (cache.get(name) if cache is not None else None for name in ("state", "fed", "keys"))
         if state is None:
+            assert encoder_final_state is not None
             state = self.initial_state(encoder_final_state, encoder_noise)
-        if keys is None and self.attention is not None:
-            keys = self.attention.project_keys(encoder_hidden_states)
-        memory = (
-            encoder_hidden_states,
-            keys,
-            None if encoder_attention_mask is None else encoder_attention_mask.bool(),
-        )
+        memory = None
+        if self.attention is not None:
+            assert encoder_hidden_states is not None
+            if keys is None:
+                keys = self.attention.project_keys(encoder_hidden_states)
+            mask = None if encoder_attention_mask is None else encoder_attention_mask.bool()
+            memory = _Memory(encoder_hidden_states, keys, mask)
         embedded = self.embedding_dropout(inputs_embeds)  # (batch, time, embedding)
         skipped = self._skipped_steps(attention_mask, time, keeps_state=cache is not None)
 
@@ -429,19 +457,19 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             cache.advance(time, state=state, alignment=alignment if self.looks_back else None, **carried)
 
         keep_all = self.config.output_hidden_states if output_hidden_states is None else output_hidden_states
-        with_weights = self.config.output_attentions if output_attentions is None else output_attentions
+        keep_weights = self.config.output_attentions if output_attentions is None else output_attentions
         return BaseModelOutputWithPastAndCrossAttentions(
             last_hidden_state=self.output_dropout(outputs),
             past_key_values=cache,
             hidden_states=(embedded, *layer_outputs) if keep_all else None,
-            cross_attentions=(weights[:, None],) if with_weights and weights is not None else None,
+            cross_attentions=(weights[:, None],) if keep_weights and weights is not None else None,
         )
 
     @staticmethod
     def _skipped_steps(attention_mask: Tensor | None, time: int, keeps_state: bool) -> Tensor | None:
         """True at new steps that are padding, shape `(batch, time)`; `None` where that changes no result.
 
-        Padding at the end of the target comes after all that is read, and needs no care unless the state goes on.
+        Padding at the end of the target comes after all tokens, and matters only if the state is kept.
         """
         if attention_mask is None or bool(attention_mask.all()):
             return None
@@ -451,22 +479,27 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
 
     def _run_layers(self, inputs: Tensor, state: Tensor) -> tuple[list[Tensor], Tensor]:
         """All layers over all steps. Returns each layer's output `(batch, time, hidden)` and the new state."""
-        outputs, states = [], []
+        outputs: list[Tensor] = []
+        states = []
         for number, layer in enumerate(self.layers):
-            inputs = self.dropout(inputs) if number else inputs
-            inputs, final = run_recurrent(layer, inputs, self._for_cell(state[:, number]))
-            outputs.append(inputs)
+            inputs = self.dropout(outputs[-1]) if number else inputs
+            output, final = run_recurrent(cast(nn.RNNBase, layer), inputs, self._cell_state(state[:, number]))
+            assert isinstance(output, Tensor)
+            outputs.append(output)
             states.append(torch.stack(final, dim=2) if isinstance(final, tuple) else final[:, :, None])
         return outputs, torch.cat(states).transpose(0, 1)  # from (layers, batch, ...) to batch first
 
-    def _for_cell(self, state: Tensor) -> Tensor | tuple[Tensor, ...]:
+    def _cell_state(self, state: Tensor) -> Tensor | tuple[Tensor, ...]:
         """`(batch, state_tensors, hidden)` as torch's cells take it: `(1, batch, hidden)`, one tensor or a pair."""
         tensors = tuple(tensor.contiguous()[None] for tensor in state.unbind(1))
         return tensors if len(tensors) == 2 else tensors[0]
 
-    def _attend_and_read_out(self, top: Tensor, memory, context: Tensor | None = None, alignment: Tensor | None = None):
+    def _attend_and_read_out(
+        self, top: Tensor, memory: _Memory | None, context: Tensor | None = None, alignment: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
         if self.attention is None:
             return self.readout(top), None
+        assert memory is not None
         weights = None
         if context is None:
             context, weights = self.attention(top, *memory, alignment)
@@ -478,22 +511,24 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         state: Tensor,
         fed: Tensor | None,
         alignment: Tensor | None,
-        memory,
+        memory: _Memory | None,
         skipped: Tensor | None,
-    ):
-        """The loop over time, for what reads the step before (attention before the cell, location-aware attention,
+    ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor, Tensor, Tensor | None]:
+        """The loop over time, for layers that read the last step (attention before the cell, location-aware attention,
         input feeding) and for targets with padding inside."""
         if fed is None:
             fed = embedded.new_zeros(len(embedded), self.readout_size)
         if alignment is None and self.looks_back:
-            alignment = embedded.new_zeros(memory[0].shape[:2])
-        outputs, layer_outputs, all_weights = [], [], []
+            assert memory is not None
+            alignment = embedded.new_zeros(memory.states.shape[:2])
+        outputs, layer_outputs = [], []
+        all_weights: list[Tensor] = []
         for step in range(embedded.shape[1]):
             inputs, context, weights = [embedded[:, step : step + 1]], None, None
             if self.attends_first:
-                context, weights = self.attention(
-                    state[:, -1, :1], *memory, alignment
-                )  # asked by the top layer's last `h`
+                assert self.attention is not None and memory is not None
+                # The query is the top layer's last `h`.
+                context, weights = self.attention(state[:, -1, :1], *memory, alignment)
                 inputs.append(context)
             if self.config.input_feeding:
                 inputs.append(fed[:, None])
@@ -510,10 +545,11 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             state, fed, alignment = new_state, new_fed, new_alignment
             outputs.append(output)
             layer_outputs.append(layers)
-            all_weights.append(weights)
-        weights = None if all_weights[0] is None else torch.cat(all_weights, dim=1)
-        layer_outputs = [torch.cat(steps, dim=1) for steps in zip(*layer_outputs, strict=True)]
-        return torch.cat(outputs, dim=1), layer_outputs, weights, state, fed, alignment
+            if weights is not None:
+                all_weights.append(weights)
+        weights = torch.cat(all_weights, dim=1) if all_weights else None
+        whole_outputs = [torch.cat(steps, dim=1) for steps in zip(*layer_outputs, strict=True)]
+        return torch.cat(outputs, dim=1), whole_outputs, weights, state, fed, alignment
 
 
 __all__ = ["RnnSeq2SeqDecoder", "RnnSeq2SeqEncoder", "RnnSeq2SeqEncoderOutput", "RnnSeq2SeqPreTrainedModel"]
