@@ -1,4 +1,4 @@
-"""Adapters of PEFT, such as LoRA's: read, put on their base model, and merged into it."""
+"""Adapters of PEFT, such as LoRA's: reading them, and merging them into their base model."""
 
 import copy
 import json
@@ -11,14 +11,14 @@ from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
 if TYPE_CHECKING:
-    from peft import PeftConfig
+    from peft import PeftConfig, PeftModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
-SHOWN = 5  # names of weights in an error
+MAX_LISTED = 5  # names of weights in an error
 
 
 def find_adapter(place: str, revision: str | None = None) -> bool:
-    """Whether a folder or a repository of the Hub holds an adapter, and no model of its own beside it."""
+    """Whether a folder or a repository of the Hub holds an adapter and no whole model beside it."""
     return not _has(place, "config.json", revision) and _has(place, CONFIG, revision)
 
 
@@ -26,7 +26,7 @@ def read_adapter_config(place: str, revision: str | None = None) -> "PeftConfig"
     """The configuration of an adapter, which names its base model.
 
     Raises:
-        ValueError: if it cannot be read, or is of a kind that cannot be merged into a model, such as a soft prompt.
+        ValueError: if it cannot be read, or describes an adapter that cannot be merged, such as a soft prompt.
     """
     from peft import PeftConfig
 
@@ -48,33 +48,33 @@ def read_adapter_config(place: str, revision: str | None = None) -> "PeftConfig"
 
 
 def base_of_adapter(place: str, config: "PeftConfig", base_model: str | os.PathLike | None = None) -> str:
-    """Folder or Hub id of the model that an adapter was trained on: `base_model`, or what its configuration names.
+    """Folder or Hub id of an adapter's base model: `base_model`, or else the one that its configuration names.
 
     Raises:
-        ValueError: where neither says it.
+        ValueError: if neither is given.
     """
     if base_model is not None:
         return os.fspath(base_model)
     if not config.base_model_name_or_path:
         raise ValueError(
-            f"The {CONFIG} of `{place}` does not say which model the adapter belongs to: that model was made in memory "
-            "and had no name. Save it and name its folder by `base_model`."
+            f"The {CONFIG} of `{place}` names no base model: that model was made in memory and had no name. "
+            "Save it and name its folder by `base_model`."
         )
     return config.base_model_name_or_path
 
 
 def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision: str | None = None) -> PreTrainedModel:
-    """Puts an adapter's weights into those of its base model, which it changes and returns.
+    """Adds an adapter's weights to those of its base model, which is changed and returned.
 
     Args:
         base: the model that the adapter was trained on.
         place: folder or Hub id of the adapter.
-        config: as `read_adapter_config` gave it.
+        config: as `read_adapter_config` returned it.
         revision: branch, tag or commit on the Hub.
 
     Raises:
         FileNotFoundError: where the adapter has no safetensors file; nothing is unpickled.
-        ValueError: if its weights are damaged, or not those of an adapter of this model.
+        ValueError: if its weights are damaged, or do not belong to an adapter of this model.
     """
     from peft import get_peft_model
 
@@ -84,7 +84,7 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         config = copy.deepcopy(config)
         config.base_model_name_or_path = base.name_or_path  # else PEFT warns where the base model has moved
         adapted = get_peft_model(base, config)
-        found = adapted.load_adapter(place, "default", torch_device="cpu", revision=revision)
+        result = adapted.load_adapter(place, "default", torch_device="cpu", revision=revision)
     except SafetensorError as error:
         raise ValueError(
             f"The {WEIGHTS} of `{place}` is no complete safetensors file: {error}. It may have been cut off while it "
@@ -92,38 +92,42 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         ) from error
     except (ValueError, RuntimeError) as error:  # modules that are not there, weights of another shape
         raise ValueError(_unfit(place, base, str(error))) from error
-    wrong = {"missing": found.missing_keys, "without a place": found.unexpected_keys}
-    told = [f"{len(keys)} {what} ({', '.join(sorted(keys)[:SHOWN])})" for what, keys in wrong.items() if keys]
-    if told:
-        raise ValueError(_unfit(place, base, "; ".join(told)))
+    differences = {"missing": result.missing_keys, "unknown to the model": result.unexpected_keys}
+    problems = [
+        f"{len(keys)} {problem} ({', '.join(sorted(keys)[:MAX_LISTED])})"
+        for problem, keys in differences.items()
+        if keys
+    ]
+    if problems:
+        raise ValueError(_unfit(place, base, "; ".join(problems)))
     return merge_in_memory(adapted, place)
 
 
-def merge_in_memory(adapted, name: str) -> PreTrainedModel:
-    """The base model of a PEFT model with the adapter's weights in its own; the PEFT model is used up.
+def merge_in_memory(adapted: "PeftModel", name: str) -> PreTrainedModel:
+    """Merges the adapter of a PEFT model into its base model, which is returned; the PEFT model is used up.
 
     Args:
-        adapted (`PeftModel`): the model.
-        name: what the merged model is called, for errors and for adapters that are trained on it.
+        adapted: the PEFT model.
+        name: name of the merged model, for errors and for adapters that are trained on it.
 
     Raises:
         ValueError: for adapters that cannot be merged, and weights that are not finite.
     """
     if not hasattr(adapted.base_model, "merge_and_unload"):
-        raise ValueError(f"`{name}` holds an adapter that cannot be merged into its base model. LoRA's can.")
+        raise ValueError(f"`{name}` holds an adapter that cannot be merged into its base model. Use LoRA, whose can.")
     try:
         merged = adapted.merge_and_unload(safe_merge=True)
     except ValueError as error:
         raise ValueError(f"The adapter `{name}` cannot be merged: {error}") from error
-    # An adapter that is trained on this model names it as its base. The base's own name would be wrong.
+    # An adapter that is trained on this model names it as its base; the old name would be wrong.
     merged.name_or_path = merged.config.name_or_path = name
     return merged
 
 
-def _unfit(place: str, base: PreTrainedModel, told: str) -> str:
+def _unfit(place: str, base: PreTrainedModel, problems: str) -> str:
     return (
         f"The adapter `{place}` does not fit the model `{base.name_or_path}` ({type(base).__name__}): "
-        f"{' '.join(told.split())} Give the model that it was trained on by `base_model`."
+        f"{' '.join(problems.split())} Give the model that it was trained on by `base_model`."
     )
 
 

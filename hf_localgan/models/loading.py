@@ -1,11 +1,12 @@
-"""Loading a generator and its tokenizer, with errors that say what is wrong with a checkpoint."""
+"""Loading a generator and its tokenizer, with errors that name the fault of a checkpoint."""
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors import SafetensorError, safe_open
+from torch import nn
 from transformers import (
     AutoConfig,
     AutoModelForSeq2SeqLM,
@@ -19,7 +20,7 @@ from transformers.utils import cached_file
 from .adapters import CONFIG as ADAPTER_CONFIG
 from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
 
-LISTED = 5  # names of weights in an error
+MAX_LISTED = 5  # names of weights in an error
 
 
 def load_generator(
@@ -31,22 +32,22 @@ def load_generator(
     device: str | torch.device | None = None,
     base_model: str | os.PathLike | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """An encoder-decoder and its tokenizer, ready for inference, or an error that names what does not fit.
+    """Loads an encoder-decoder and its tokenizer for inference.
 
-    Stricter than `from_pretrained`, which fills in missing weights at random, drops weights without a place and makes
-    up a tokenizer for some architectures. Weights are read from safetensors files only, so nothing is unpickled.
+    Stricter than `from_pretrained`, which fills in missing weights at random, drops unknown weights and makes up a
+    tokenizer for some architectures. Weights are read from safetensors files only, so nothing is unpickled.
 
-    The adapters of a PEFT model (LoRA) are loaded with the model that they belong to, and merged into it in memory:
-    what comes back is an ordinary model.
+    The adapters of a PEFT model (LoRA) are loaded with their base model and merged into it in memory: the result is an
+    ordinary model.
 
     Args:
-        path_or_id: a folder, or the id of a model or an adapter on the Hub. What exists as a folder is never looked up
-            on the Hub.
+        path_or_id: a folder, or the id of a model or an adapter on the Hub. An id that is the name of a folder here is
+            never looked up on the Hub.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run the model code that the checkpoint brings along. Read it first.
+        trust_remote_code: run the model code that comes with the checkpoint. Read it first.
         dtype: such as `torch.bfloat16`, `"bfloat16"` or `"auto"`; by default that of the checkpoint.
-        device: where the model is moved to; by default it stays where it was loaded, on the CPU.
-        base_model: folder or Hub id of the model that an adapter belongs to; by default what its own configuration
+        device: device that the model is moved to; by default it stays on the CPU.
+        base_model: folder or Hub id of an adapter's base model; by default the one that the adapter's configuration
             names.
 
     Returns:
@@ -59,58 +60,65 @@ def load_generator(
             that its configuration describes, if the tokenizer has no padding or end-of-sequence token or more tokens
             than the model, and for a `base_model` where there is no adapter.
     """
-    dtype, device = _dtype(dtype), _device(device)
+    dtype, device = _check_dtype(dtype), _check_device(device)
     place = _locate(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
     model, place, hub = _load_whole(place, hub, {} if dtype is None else {"dtype": dtype}, base_model)
-    model = model.to(dtype) if isinstance(dtype, torch.dtype) else model  # adapters are merged in their own
+    if isinstance(dtype, torch.dtype):  # adapters are merged in their own
+        model.to(dtype)  # type: ignore[arg-type]  # the stub of this method lacks `self`
     tokenizer = _load_tokenizer(place, hub)
     _check_tokenizer(tokenizer, model, place)
-    return (model if device is None else model.to(device)).eval(), tokenizer
+    if device is not None:
+        model.to(device)  # type: ignore[arg-type]
+    return model.eval(), tokenizer
 
 
 def _load_whole(
-    place: str, hub: dict[str, Any], options: dict[str, Any], base_model: str | os.PathLike | None, above: tuple = ()
+    place: str,
+    hub: dict[str, Any],
+    options: dict[str, Any],
+    base_model: str | os.PathLike | None,
+    parents: tuple[str, ...] = (),
 ) -> tuple[PreTrainedModel, str, dict[str, Any]]:
-    """A model, or an adapter merged into its base model, which may be one again; and where its tokenizer is.
+    """A model, merged with its adapter where `place` is one; and the place of its tokenizer with the Hub's options.
 
     Args:
-        above: adapters whose base model this is.
+        parents: adapters that have this model as their base.
     """
     if not find_adapter(place, hub["revision"]):
         if base_model is not None:
-            raise ValueError(f"`{place}` is no adapter, it is a whole model. Leave out `base_model` (`{base_model}`).")
+            raise ValueError(f"`{place}` is a whole model and no adapter. Leave out `base_model` (`{base_model}`).")
         return _load_model(place, _load_config(place, hub), hub, options), place, hub
-    if place in above:
+    if place in parents:
         raise ValueError(f"The adapter `{place}` is named as its own base model. Name another by `base_model`.")
     config = read_adapter_config(place, hub["revision"])
     base = base_of_adapter(place, config, base_model)
     base_hub = {**hub, "revision": config.revision if base_model is None else None}
     try:
-        model, *tokenizer = _load_whole(_locate(base), base_hub, {}, None, (*above, place))
+        model, tokenizer_place, tokenizer_hub = _load_whole(_locate(base), base_hub, {}, None, (*parents, place))
     except (OSError, ValueError) as error:
-        named = "`base_model`" if base_model is not None else f"its {ADAPTER_CONFIG}"
-        kind = ValueError if isinstance(error, ValueError) else FileNotFoundError
-        raise kind(
-            f"The adapter `{place}` needs its base model, `{base}` by {named}: {error} If the base model lies "
+        origin = "`base_model`" if base_model is not None else f"its {ADAPTER_CONFIG}"
+        error_class = ValueError if isinstance(error, ValueError) else FileNotFoundError
+        raise error_class(
+            f"The adapter `{place}` needs its base model, `{base}` by {origin}: {error} If the base model lies "
             "elsewhere, name it by `base_model`."
         ) from error
     model = merge_into(model, place, config, hub["revision"])
     if any(_has_file(place, name, hub) for name in ("tokenizer_config.json", "tokenizer.json")):
-        tokenizer = [place, hub]
-    return model, *tokenizer
+        return model, place, hub
+    return model, tokenizer_place, tokenizer_hub
 
 
-def _dtype(dtype: str | torch.dtype | None) -> str | torch.dtype | None:
-    found = getattr(torch, dtype, None) if isinstance(dtype, str) and dtype != "auto" else dtype
-    if found is not None and found != "auto" and not isinstance(found, torch.dtype):
-        found = None
-    if found is None and dtype is not None:
+def _check_dtype(dtype: str | torch.dtype | None) -> str | torch.dtype | None:
+    if dtype is None or dtype == "auto":
+        return dtype
+    checked = getattr(torch, dtype, None) if isinstance(dtype, str) else dtype
+    if not isinstance(checked, torch.dtype):
         raise ValueError(f'`dtype` must be a dtype of torch such as "float32" or "bfloat16", or "auto", got {dtype!r}.')
-    return found
+    return checked
 
 
-def _device(device: str | torch.device | None) -> torch.device | None:
+def _check_device(device: str | torch.device | None) -> torch.device | None:
     if device is None:
         return None
     try:
@@ -124,34 +132,34 @@ def _device(device: str | torch.device | None) -> torch.device | None:
 
 
 def _locate(path_or_id: str | os.PathLike) -> str:
-    """A folder as a path without `~`, or a Hub id as it is. Refuses what can be neither."""
-    given = os.fspath(path_or_id)
-    path = Path(given).expanduser()
+    """A folder as a path without `~`, or a Hub id as it is; an error for names that can be neither."""
+    name = os.fspath(path_or_id)
+    path = Path(name).expanduser()
     if path.is_dir():
         if (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file():
             return str(path)
-        raise FileNotFoundError(_without_config(path))
+        raise FileNotFoundError(_describe_missing_config(path))
     if path.exists():
-        raise ValueError(f"`{given}` is a file. Give the folder that holds config.json and model.safetensors.")
-    if isinstance(path_or_id, os.PathLike) or given.startswith((".", "~", "/", "\\")) or not _like_hub_id(given):
+        raise ValueError(f"`{name}` is a file. Give the folder that holds config.json and model.safetensors.")
+    if isinstance(path_or_id, os.PathLike) or name.startswith((".", "~", "/", "\\")) or not _is_hub_id(name):
         raise FileNotFoundError(
-            f"There is no folder `{given}` (looked in {Path.cwd()}). Give the folder that a model was saved to, or a "
+            f"There is no folder `{name}` (looked in {Path.cwd()}). Give the folder that a model was saved to, or a "
             "Hub id of the form owner/name."
         )
-    return given
+    return name
 
 
-def _like_hub_id(name: str) -> bool:
+def _is_hub_id(name: str) -> bool:
     parts = name.split("/")
     return len(parts) <= 2 and all(part and not set(part) & set("\\: ") for part in parts)
 
 
-def _without_config(folder: Path) -> str:
+def _describe_missing_config(folder: Path) -> str:
     checkpoints = sorted(
         {path.parent.name for name in ("config", "adapter_config") for path in folder.glob(f"*/{name}.json")}
     )
     advice = (
-        f"Its subfolders with one are: {', '.join(checkpoints[:LISTED])}."
+        f"Its subfolders with one are: {', '.join(checkpoints[:MAX_LISTED])}."
         if checkpoints
         else "Give the folder that `save_pretrained` or a trainer has written."
     )
@@ -165,9 +173,9 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
         if Path(place).is_dir():
             raise ValueError(f"`{Path(place) / 'config.json'}` is not valid JSON; it may be cut off.") from error
         raise OSError(
-            f"`{place}` is neither a folder (looked in {Path.cwd()}) nor a model that could be had from the Hub: "
+            f"`{place}` is neither a folder (looked in {Path.cwd()}) nor a model that can be loaded from the Hub: "
             f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
-            "offline only models that were downloaded before can be loaded."
+            "offline, only models that were downloaded before can be loaded."
         ) from error
     except (ValueError, KeyError) as error:
         raise ValueError(
@@ -178,8 +186,8 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
     remote = "AutoModelForSeq2SeqLM" in (getattr(config, "auto_map", None) or {})
     if type(config) not in AutoModelForSeq2SeqLM._model_mapping and not remote:
         raise ValueError(
-            f"`{place}` holds {_saved_as(config)}, which is no encoder-decoder for text. Accepted is what "
-            "`AutoModelForSeq2SeqLM` loads, such as T5, BART and `rnn_seq2seq`."
+            f"`{place}` holds {_saved_as(config)}, which is no encoder-decoder for text. Give a model that "
+            "`AutoModelForSeq2SeqLM` loads, such as T5, BART or `rnn_seq2seq`."
         )
     return config
 
@@ -200,17 +208,17 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
     except OSError as error:
         pickled = sorted(path.name for path in Path(place).glob("*.bin")) if Path(place).is_dir() else []
         advice = (
-            f" Found {', '.join(pickled[:LISTED])}, which would have to be unpickled and could run code. Convert it "
-            "with `model.save_pretrained` where you trust it."
+            f" The folder holds {', '.join(pickled[:MAX_LISTED])}, which could run code when unpickled. Convert it "
+            "with `model.save_pretrained` if you trust it."
             if pickled
             else ""
         )
         raise FileNotFoundError(
-            f"The weights of `{place}` cannot be found: {_first_line(error)} Needed is model.safetensors, or its parts "
+            f"The weights of `{place}` cannot be found: {_first_line(error)} Give model.safetensors, or its parts "
             f"with model.safetensors.index.json.{advice}"
         ) from error
     _check_weights(model, info, place, config)
-    if not type(model).__module__.startswith("transformers_modules."):  # where code of the checkpoint lives
+    if not type(model).__module__.startswith("transformers_modules."):  # code of the checkpoint
         for name in ("auto_map", "custom_pipelines"):  # they would be saved with the model, without their files
             vars(model.config).pop(name, None)
     return model
@@ -218,14 +226,14 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
 
 def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, config: PreTrainedConfig):
     mismatched = [
-        f"{name} {tuple(found)} in the file, {tuple(wanted)} in the model"
-        for name, found, wanted in info["mismatched_keys"]
+        f"{name} {tuple(file_shape)} in the file, {tuple(model_shape)} in the model"
+        for name, file_shape, model_shape in info["mismatched_keys"]
     ]
     problems = [
-        f"{len(names)} {what} ({', '.join(sorted(names)[:LISTED])}{', ...' if len(names) > LISTED else ''})"
-        for what, names in (
+        f"{len(names)} {problem} ({', '.join(sorted(names)[:MAX_LISTED])}{', ...' if len(names) > MAX_LISTED else ''})"
+        for problem, names in (
             ("missing", info["missing_keys"]),
-            ("without a place in the model", info["unexpected_keys"]),
+            ("unknown to the model", info["unexpected_keys"]),
             ("of another shape", mismatched),
         )
         if names
@@ -234,14 +242,16 @@ def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, con
         raise ValueError(
             f"The weights of `{place}` are not those of {type(model).__name__}, which its configuration "
             f'(`model_type` "{config.model_type}", saved as {_saved_as(config)}) asks for: {"; ".join(problems)}. '
-            "An encoder-decoder with all of its weights is needed: save the whole model again, with its configuration."
+            "All weights of an encoder-decoder are needed: save the whole model again, with its configuration."
         )
 
 
 def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
     folder = Path(place)
     if not folder.is_dir():
-        folder = Path(cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)).parent
+        config = cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)
+        assert config is not None
+        folder = Path(config).parent
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
@@ -288,7 +298,7 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
             f'(`tokenizer.{absent[0]} = "..."`, a token of the vocabulary that the model was trained with) and save it.'
         )
     largest = max(tokenizer.get_vocab().values())
-    rows = model.get_input_embeddings().num_embeddings
+    rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
     if largest >= rows:
         raise ValueError(
             f"The tokenizer of `{place}` has ids up to {largest}, but the model has embeddings for ids up to "

@@ -143,7 +143,7 @@ def test_parts_and_relatives_of_an_encoder_decoder_are_refused_with_the_weights_
     # a dense and an output layer, each with weight and bias
     refused(
         save(BartForSequenceClassification(config), "classifier"),
-        "saved as BartForSequenceClassification", "4 without a place in the model", "classification_head.dense.bias",
+        "saved as BartForSequenceClassification", "4 unknown to the model", "classification_head.dense.bias",
     )  # fmt: skip
     refused(
         save(T5EncoderModel(tiny_t5().config), "encoder"),
@@ -154,7 +154,7 @@ def test_parts_and_relatives_of_an_encoder_decoder_are_refused_with_the_weights_
 def test_weights_of_another_model_type_are_refused(save, folder, tiny_t5):
     other = save(tiny_t5(), "other")
     shutil.copy(other / "model.safetensors", folder)
-    refused(folder, '`model_type` "rnn_seq2seq"', "missing", "without a place", "lm_head.weight")
+    refused(folder, '`model_type` "rnn_seq2seq"', "missing", "unknown to the model", "lm_head.weight")
 
 
 def test_weights_of_other_sizes_are_refused_with_both_shapes(folder):

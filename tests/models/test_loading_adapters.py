@@ -113,7 +113,7 @@ def test_a_base_model_that_has_moved_is_named(saved):
 def test_a_base_model_without_a_name(saved):
     _, base, folder = saved("t5")
     edit(folder / "adapter_config.json", base_model_name_or_path=None)
-    refused(folder, "does not say which model", "`base_model`")
+    refused(folder, "names no base model", "`base_model`")
     load_generator(folder, base_model=base)
     edit(folder / "adapter_config.json", base_model_name_or_path=str(folder))
     refused(folder, "its own base model")
@@ -157,7 +157,7 @@ def test_damaged_and_missing_files(saved):
     state = load_file(weights)
     name = next(iter(state))
     save_file({f"{key}.other" if key == name else key: value for key, value in state.items()}, weights)
-    refused(folder, "1 missing", "1 without a place")
+    refused(folder, "1 missing", "1 unknown to the model")
     weights.unlink()
     (folder / "adapter_model.bin").write_bytes(b"would raise another error if it were read")
     refused(folder, "has no adapter_model.safetensors", error=FileNotFoundError)
