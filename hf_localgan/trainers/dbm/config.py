@@ -14,7 +14,7 @@ _UNSUPPORTED = {
     "bf16_full_eval": "energies are evaluated in the precision of the parameters",
     "gradient_checkpointing": "no activations are kept that it could save",
     "activation_checkpointing": "no activations are kept that it could save",
-    "torch_compile": "each stage has a loss of its own",
+    "torch_compile": "each stage computes another loss",
     "label_smoothing_factor": "it belongs to losses over tokens",
     "auto_find_batch_size": "an update that runs out of memory has moved the chains",
 }
@@ -26,7 +26,7 @@ class DbmTrainingConfig(SharedSettings):
 
     Changed: batches of 256 pairs, a learning rate of 2e-3 and no clipping by default; nothing is reported to an
     experiment tracker unless `report_to` names one; memory is pinned only where there is an accelerator that reads it;
-    data parallelism sends no buffers around; the best model is the one with the best matching unless
+    data parallelism does not send buffers; the best model is the one with the best matching unless
     `metric_for_best_model` names another number. `weight_decay` acts on the couplings alone.
     """
 
@@ -37,43 +37,45 @@ class DbmTrainingConfig(SharedSettings):
     bottom_share: float = field(
         default=0.2,
         metadata={
-            "help": "Share of all steps that train the Gaussian-Bernoulli RBM of both vectors first. 0 leaves it out."
+            "help": "Share of all steps for stage one, the Gaussian-Bernoulli RBM of both vectors. 0 leaves it out."
         },
     )
     top_share: float = field(
         default=0.1,
-        metadata={"help": "Share of all steps that train the RBM on top of it next. 0 leaves it out."},
+        metadata={"help": "Share of all steps for stage two, the RBM on top of it. 0 leaves it out."},
     )
     contrastive_steps: int = field(
         default=1,
-        metadata={"help": "Steps of contrastive divergence in these two stages, and for the pair of RBMs in all."},
+        metadata={"help": "Steps of contrastive divergence in these two stages; for a pair of RBMs in every update."},
     )
 
     # Joint training
-    mean_field_steps: int = field(default=10, metadata={"help": "Steps of the mean field at the data, always all."})
+    mean_field_steps: int = field(default=10, metadata={"help": "Steps of the mean field at the data; all are taken."})
     gibbs_steps: int = field(default=5, metadata={"help": "Sweeps of the persistent chains between two updates."})
     chains: int = field(
-        default=256, metadata={"help": "Persistent chains, over all processes, of which each has the same number."}
+        default=256, metadata={"help": "Persistent chains of all processes together; each process has the same number."}
     )
     swap_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of the log-loss of telling pairs from pairs with exchanged responses, beside maximum "
-            "likelihood. Matching gains much and likelihood loses little at 10. 0 turns it off."
+            "help": "Weight of the swap loss, the log-loss of telling pairs from pairs with exchanged responses, "
+            "beside maximum likelihood. At 10 matching gains much and likelihood loses little. 0 turns it off."
         },
     )
     momentum: float = field(
-        default=0.0, metadata={"help": "Momentum of `optim: sgd`. Others have settings of their own."}
+        default=0.0, metadata={"help": "Momentum of `optim: sgd`. Other optimizers have their own settings."}
     )
     scaler_rows: int = field(
         default=1_000_000,
-        metadata={"help": "Pairs from the start of the training data that the scalers are fitted on. 0: all of them."},
+        metadata={
+            "help": "Number of pairs, from the start of the training data, that the scalers are fitted on. 0: all."
+        },
     )
 
     # Evaluation
     matching_pairs: int = field(
         default=10_000,
-        metadata={"help": "Pairs from the start of a split that matching and centres are measured on. 0: all of them."},
+        metadata={"help": "Number of pairs, from the start of a split, for matching and centres. 0: all."},
     )
     final_log_likelihood: bool = field(
         default=True,
@@ -82,23 +84,29 @@ class DbmTrainingConfig(SharedSettings):
     ais_temperatures: int = field(
         default=5_000, metadata={"help": "Temperatures of the annealed importance sampling that estimates ln Z."}
     )
-    ais_chains: int = field(default=100, metadata={"help": "Its chains, over all processes."})
+    ais_chains: int = field(
+        default=100, metadata={"help": "Chains of the annealed importance sampling, over all processes."}
+    )
 
     # Divergence
     free_energy_bound: float = field(
         default=1000.0,
-        metadata={"help": "Nats per unit, visible or hidden, that no mean energy or free energy may exceed. 0: off."},
+        metadata={
+            "help": "Largest mean energy or free energy, nats per visible or hidden unit; above, training ends. 0: off."
+        },
     )
     reconstruction_factor: float = field(
         default=3.0,
         metadata={
-            "help": "Training ends when the reconstruction error, of 256 pairs at least, is so many times the stage's "
-            "best. 0: off."
+            "help": "Training ends when the reconstruction error of at least 256 pairs exceeds this factor times the "
+            "best of the stage. 0: off."
         },
     )
     min_chain_spread: float = field(
         default=1e-3,
-        metadata={"help": "Chains are dead when their hidden units' mean standard deviation is below. 0: off."},
+        metadata={
+            "help": "Training ends when the mean standard deviation of hidden units over the chains is below. 0: off."
+        },
     )
 
     per_device_train_batch_size: int = field(default=256, metadata={"help": "Pairs per process and batch."})
@@ -120,14 +128,14 @@ class DbmTrainingConfig(SharedSettings):
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         for name in ("chains", "ais_chains"):
             if getattr(self, name) < 2:
-                raise ValueError(f"`{name}` must be at least 2, got {getattr(self, name)}: one has no spread.")
+                raise ValueError(f"`{name}` must be at least 2, got {getattr(self, name)}: one chain has no spread.")
         for name in ("bottom_share", "top_share"):
             if not 0 <= getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}. 0 leaves the stage out.")
         if self.bottom_share + self.top_share >= 1:
             raise ValueError(
                 f"`bottom_share` {self.bottom_share} and `top_share` {self.top_share} leave no steps for joint "
-                "training. Their sum must be below 1."
+                "training. Make their sum less than 1."
             )
         bounds = "free_energy_bound", "reconstruction_factor", "min_chain_spread"
         for name in ("swap_weight", "scaler_rows", "matching_pairs", *bounds):
@@ -145,8 +153,8 @@ class DbmTrainingConfig(SharedSettings):
         optim = getattr(self.optim, "value", self.optim)
         if self.momentum and optim != "sgd":
             raise ValueError(
-                f"`momentum` {self.momentum} belongs to `optim: sgd`, got `{optim}`. Set that, or leave it out; "
-                "that of Adam is `adam_beta1`."
+                f"`momentum` {self.momentum} needs `optim: sgd`, got `optim: {optim}`. Set that, or leave `momentum` "
+                "out; Adam has `adam_beta1`."
             )
         for name, reason in _UNSUPPORTED.items():
             if getattr(self, name, None):

@@ -1,4 +1,4 @@
-"""Noticing that the training of an energy has gone wrong, and saying what to do about it."""
+"""Detection of a diverging energy, with advice in the error."""
 
 import math
 from typing import NamedTuple
@@ -6,10 +6,11 @@ from typing import NamedTuple
 import torch
 
 from hf_localgan.models.dbm import DbmModel
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 
 _SLOWER = "Lower `learning_rate`, give the bottom stage more steps, or set `weight_decay`"
 _WINDOW = 256  # pairs
-_LEAST_ERROR = 0.01  # smaller reconstruction errors count as this one: the top stage can start from next to none
+_MIN_ERROR = 0.01  # smaller reconstruction errors count as this one: the top stage can start from almost 0
 _ADVICE = {
     "numbers": f"{_SLOWER}; look for vectors that are not finite and, with learned standard deviations, for dimensions "
     "that hardly vary.",
@@ -22,28 +23,28 @@ class DivergenceError(RuntimeError):
     """Training has diverged and was stopped.
 
     Attributes:
-        step: updates that were made.
-        quantity: what went out of bounds.
-        value: of that quantity.
-        bound: what it must be, in words.
-        checkpoint: the last one, from before that; `None` if there is none.
+        step: number of updates so far.
+        quantity: name of the number that is out of bounds.
+        value: value of that number.
+        bound: accepted values, in words.
+        checkpoint: the last checkpoint before; `None` if there is none.
     """
 
     def __init__(self, step: int, quantity: str, value: float, bound: str, advice: str, checkpoint: str | None):
         self.step, self.quantity, self.value, self.bound, self.checkpoint = step, quantity, value, bound, checkpoint
-        kept = f'The last good checkpoint is "{checkpoint}".' if checkpoint else "There is no checkpoint yet."
+        remedy = f'The last good checkpoint is "{checkpoint}".' if checkpoint else "There is no checkpoint yet."
         super().__init__(
-            f"Training diverged after {step} updates: {quantity} is {value:g}, but must be {bound}. {advice} {kept}"
+            f"Training diverged after {step} updates: {quantity} is {value:g}, but must be {bound}. {advice} {remedy}"
         )
 
 
 class RunningError(NamedTuple):
-    """Reconstruction error of the last 256 pairs or so, for a batch of few pairs says little.
+    """Running mean of the reconstruction error over about 256 pairs, for a batch of few pairs is too noisy.
 
     Attributes:
-        mean: of all that were measured so far, the older ones counting as 256 pairs at most.
-        pairs: in it.
-        best: smallest mean since it was one of 256 pairs; `None` before.
+        mean: running mean; earlier pairs count as at most 256.
+        pairs: number of pairs in it.
+        best: smallest mean since it covers 256 pairs; `None` before.
     """
 
     mean: float = 0.0
@@ -51,7 +52,7 @@ class RunningError(NamedTuple):
     best: float | None = None
 
     def add(self, error: float, pairs: int) -> "RunningError":
-        """With the mean error of so many further pairs."""
+        """The running error with the mean error of further `pairs`."""
         before = min(self.pairs, _WINDOW)
         mean = (before * self.mean + pairs * error) / (before + pairs)
         if before + pairs < _WINDOW:
@@ -60,27 +61,28 @@ class RunningError(NamedTuple):
 
 
 class Watch:
-    """Compares what is measured with the bounds of a configuration.
+    """Compares measured numbers with the bounds of a configuration.
 
     Args:
-        args (`DbmTrainingConfig`): the bounds.
-        units: visible, hidden and top ones together, by which energies are bounded.
+        args: holds the bounds.
+        units: number of visible, hidden and top units, by which energies are bounded.
     """
 
-    def __init__(self, args, units: int):
-        self.args, self.units, self.checkpoint = args, units, None
+    def __init__(self, args: DbmTrainingConfig, units: int):
+        self.args, self.units = args, units
+        self.checkpoint: str | None = None
 
-    def check(self, step: int, measured: dict[str, float], pairs: int, errors: "RunningError") -> "RunningError":
-        """Checks what `measure_training` returns, and `chain_spread`.
+    def check(self, step: int, measured: dict[str, float], pairs: int, errors: RunningError) -> RunningError:
+        """Checks the numbers of `measure_training`, and `chain_spread`.
 
         Args:
-            step: updates that were made.
-            measured: by name.
-            pairs: that were measured.
-            errors: reconstruction errors of the stage before.
+            step: number of updates so far.
+            measured: numbers by name.
+            pairs: number of pairs that were measured.
+            errors: running reconstruction error of the stage.
 
         Returns:
-            These errors with this one.
+            The running error with this one.
 
         Raises:
             DivergenceError: naming the first number out of bounds.
@@ -92,20 +94,22 @@ class Watch:
             self.check_energy(step, "`dbm/free_energy_gap`", measured["free_energy_gap"])
         errors, factor = errors.add(measured["reconstruction"], pairs), self.args.reconstruction_factor
         if factor and errors.best is not None:
-            most = factor * max(errors.best, _LEAST_ERROR)
-            bound = f"at most {most:g}, `reconstruction_factor` times its best"
-            self._require(step, "the reconstruction error", errors.mean, bound, "reconstruction", errors.mean <= most)
+            maximum = factor * max(errors.best, _MIN_ERROR)
+            bound = f"at most {maximum:g}, `reconstruction_factor` times its best"
+            self._require(
+                step, "the reconstruction error", errors.mean, bound, "reconstruction", errors.mean <= maximum
+            )
         if "chain_spread" in measured:
-            spread, least = measured["chain_spread"], self.args.min_chain_spread
-            bound = f"at least `min_chain_spread` {least:g}"
-            self._require(step, "`dbm/chain_spread`", spread, bound, "chains", spread >= least)
+            spread, minimum = measured["chain_spread"], self.args.min_chain_spread
+            bound = f"at least `min_chain_spread` {minimum:g}"
+            self._require(step, "`dbm/chain_spread`", spread, bound, "chains", spread >= minimum)
         return errors
 
     def check_energy(self, step: int, quantity: str, value: float):
         """Checks a mean energy, or a difference of two, in nats."""
-        most = self.args.free_energy_bound * self.units or math.inf
-        bound = "finite" if most == math.inf else f"within {most:g} nats of 0, `free_energy_bound` for each unit"
-        self._require(step, quantity, value, bound, "numbers", abs(value) <= most)
+        maximum = self.args.free_energy_bound * self.units or math.inf
+        bound = "finite" if maximum == math.inf else f"within {maximum:g} nats of 0, `free_energy_bound` for each unit"
+        self._require(step, quantity, value, bound, "numbers", abs(value) <= maximum)
 
     @torch.no_grad()
     def check_parameters(self, step: int, model: DbmModel):
@@ -114,6 +118,6 @@ class Watch:
             largest = float(parameter.abs().max()) if parameter.numel() else 0.0
             self._require(step, f"the largest number of `{name}`", largest, "finite", "numbers", True)
 
-    def _require(self, step: int, quantity: str, value: float, bound: str, kind: str, within: bool):
-        if not within or not math.isfinite(value):
-            raise DivergenceError(step, quantity, value, bound, _ADVICE[kind], self.checkpoint)
+    def _require(self, step: int, quantity: str, value: float, bound: str, advice: str, accepted: bool):
+        if not accepted or not math.isfinite(value):
+            raise DivergenceError(step, quantity, value, bound, _ADVICE[advice], self.checkpoint)

@@ -1,12 +1,12 @@
-"""The three stages of a deep Boltzmann machine's training over the steps of a run, and what they carry from one update
-to the next: the chains, and the two estimates of the hidden biases before joint training."""
+"""The three stages of a deep Boltzmann machine's training over the steps of a run, and the state that they keep between
+updates: the chains, and the two estimates of the hidden biases before joint training."""
 
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import safe_open
@@ -19,11 +19,11 @@ from hf_localgan.models.dbm.contrastive_dbm import Chains
 from hf_localgan.trainers.dbm.divergence import RunningError
 
 STAGES = ("bottom", "top", "joint")
-FILE = "dbm_chains"
+FILE_STEM = "dbm_chains"
 
 
 class StagePlan(NamedTuple):
-    """Which stage an update belongs to.
+    """The stage of each update.
 
     Attributes:
         bottom: updates of the bottom stage.
@@ -39,7 +39,13 @@ class StagePlan(NamedTuple):
 
 
 def plan_stages(config: DbmConfig, max_steps: int, bottom_share: float, top_share: float) -> StagePlan:
-    """Updates of each stage, rounded. Without a top layer there is no top stage; a pair of RBMs has the joint one."""
+    """Updates of each stage, rounded. Without a top layer there is no top stage; a pair of RBMs has a joint stage only.
+
+    Args:
+        config: the model's.
+        max_steps: updates of the training.
+        bottom_share, top_share: shares of the updates.
+    """
     if config.energy == "rbm_pair":
         return StagePlan(0, 0)
     bottom = round(bottom_share * max_steps)
@@ -48,17 +54,17 @@ def plan_stages(config: DbmConfig, max_steps: int, bottom_share: float, top_shar
 
 @dataclass
 class StageProgress:
-    """What the stages carry along, and its file in a checkpoint.
+    """The state that the stages keep between updates, and its file in a checkpoint.
 
     While the top stage trains, the model's `hidden_bias` is the estimate of the top RBM; that of the bottom RBM is
     `bottom_bias`.
 
     Attributes:
-        plan: of the run.
-        stage: of the last update; `None` before the first one.
-        bottom_bias: hidden biases that the bottom stage found, shape `(hidden_size,)`.
-        chains: of this process; `None` before joint training.
-        errors: reconstruction errors of the stage.
+        plan: updates of each stage.
+        stage: stage of the last update; `None` before the first update.
+        bottom_bias: hidden biases of the bottom RBM, shape `(hidden_size,)`.
+        chains: chains of this process; `None` before joint training.
+        errors: running reconstruction error of the stage.
     """
 
     plan: StagePlan
@@ -71,30 +77,32 @@ class StageProgress:
     @torch.no_grad()
     def average_biases(self, model: DbmModel):
         """Ends the top stage: the hidden biases become the average of both estimates."""
+        assert self.bottom_bias is not None
         model.hidden_bias.copy_((model.hidden_bias + self.bottom_bias) / 2)
         self.bottom_bias = None
 
     @contextmanager
     def averaged(self, model: DbmModel) -> Iterator[None]:
-        """While this is open, the model is the one that joint training would begin with."""
-        if self.stage != "top" or self._estimates:  # so already
+        """Inside the context, the model is as joint training would begin with it."""
+        if self.stage != "top" or self._estimates:  # it is so already
             yield
             return
-        own = model.hidden_bias.detach().clone()
+        assert self.bottom_bias is not None
+        top_bias = model.hidden_bias.detach().clone()
         with torch.no_grad():
-            model.hidden_bias.copy_((own + self.bottom_bias) / 2)
-        self._estimates = {"top_bias": own}
+            model.hidden_bias.copy_((top_bias + self.bottom_bias) / 2)
+        self._estimates = {"top_bias": top_bias}
         try:
             yield
         finally:
             self._estimates = {}
             with torch.no_grad():
-                model.hidden_bias.copy_(own)
+                model.hidden_bias.copy_(top_bias)
 
     # ---- files ----
 
     def save(self, folder: Path, rank: int, processes: int):
-        """Writes the file of this process; inside `averaged`, so that both estimates are kept."""
+        """Writes the file of this process; call it inside `averaged`, so that both estimates are kept."""
         tensors = dict(self._estimates)
         if self.bottom_bias is not None:
             tensors["bottom_bias"] = self.bottom_bias
@@ -107,18 +115,18 @@ class StageProgress:
 
     @classmethod
     def load(cls, folder: Path, model: DbmModel, rank: int, processes: int, chains: int) -> "StageProgress":
-        """Reads what `save` wrote, and puts the estimate of the top stage back into the model.
+        """Reads the files that `save` wrote, and puts the estimate of the top stage back into the model.
 
-        On another number of processes than it was written on, the chains are dealt out anew.
+        On another number of processes than wrote them, the chains are distributed anew.
 
         Args:
             folder: a checkpoint.
-            model: that was loaded from it.
+            model: the model that was loaded from it.
             rank, processes: number of this process, and of all.
-            chains: wanted, over all processes.
+            chains: expected number, over all processes.
 
         Raises:
-            ValueError: if a file is missing, or there are other chains than wanted.
+            ValueError: if a file is missing, or there is another number of chains than expected.
         """
         files = _files(folder, rank, processes)
         parts = [_read(file) for file in files]
@@ -127,10 +135,10 @@ class StageProgress:
         state = None
         if names[0] in tensors:
             joined = [torch.cat([part[name] for _, part in parts]) for name in names]
-            found = len(joined[0]) * (1 if len(files) > 1 or processes == 1 else processes)
-            if found != chains:
+            number = len(joined[0]) * (1 if len(files) > 1 or processes == 1 else processes)
+            if number != chains:
                 raise ValueError(
-                    f'"{folder}" holds {found} chains, but `chains` is {chains}. Resume with `chains: {found}`, on a '
+                    f'"{folder}" holds {number} chains, but `chains` is {chains}. Resume with `chains: {number}`, on a '
                     "number of processes that divides it."
                 )
             if len(files) > 1:
@@ -146,36 +154,36 @@ class StageProgress:
 
 
 def _files(folder: Path, rank: int, processes: int) -> list[Path]:
-    """The file of this process where as many wrote it, and otherwise those of all that did."""
-    own = folder / _file_name(rank, processes)
-    if own.is_file() and _read_facts(own)["processes"] == processes:
-        return [own]
+    """The file of this process if as many processes wrote the checkpoint, otherwise the files of all of them."""
+    own_file = folder / _file_name(rank, processes)
+    if own_file.is_file() and _read_facts(own_file)["processes"] == processes:
+        return [own_file]
     first = next((path for path in (folder / _file_name(0, 1), folder / _file_name(0, 2)) if path.is_file()), None)
     if first is None:
         raise ValueError(
-            f'"{folder}" has no {FILE}*.safetensors, which resuming needs; `save_only_model` leaves it out. Resume '
-            "from another checkpoint, or train the model on with `bottom_share` and `top_share` 0."
+            f'"{folder}" has no {FILE_STEM}*.safetensors, which resuming needs; `save_only_model` leaves it out. '
+            "Resume from another checkpoint, or train this model further with `bottom_share` and `top_share` 0."
         )
     written = _read_facts(first)["processes"]
     files = [folder / _file_name(number, written) for number in range(written)]
     missing = [file.name for file in files if not file.is_file()]
     if missing:
         raise ValueError(
-            f'"{folder}" was written on {written} processes, of whose chains {", ".join(missing)} are missing here. '
+            f'"{folder}" was written by {written} processes, and {", ".join(missing)} of their chains are missing. '
             f"Resume on {written} processes, or copy the files of all nodes together."
         )
     return files
 
 
 def _file_name(rank: int, processes: int) -> str:
-    return f"{FILE}.safetensors" if processes == 1 else f"{FILE}_{rank}.safetensors"
+    return f"{FILE_STEM}.safetensors" if processes == 1 else f"{FILE_STEM}_{rank}.safetensors"
 
 
-def _read_facts(path: Path) -> dict:
+def _read_facts(path: Path) -> dict[str, Any]:
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["progress"])
 
 
-def _read(path: Path) -> tuple[dict, dict[str, Tensor]]:
+def _read(path: Path) -> tuple[dict[str, Any], dict[str, Tensor]]:
     with safe_open(path, "pt") as file:
         return json.loads(file.metadata()["progress"]), {name: file.get_tensor(name) for name in file.keys()}

@@ -1,14 +1,17 @@
 """Training of a deep Boltzmann machine."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from accelerate.utils import broadcast
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.data import Dataset, IterableDataset
 from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from transformers.trainer_utils import TrainOutput
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.hub.citations import DEEP_BOLTZMANN_MACHINES, LOCALGAN
@@ -46,36 +49,36 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     The stages follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and
     `hq`), "top" (the same for the RBM of the means of `hq` and `h`), "joint" (mean field at the data, persistent Gibbs
-    chains for the model). Without a top layer there is no top stage; a pair of RBMs has a rule of its own from start to
-    end. The rules are in `models/dbm/contrastive_dbm.py`. An optimizer begins each stage without moments.
+    chains for the model). Without a top layer there is no top stage; a pair of RBMs follows one rule, its own, from
+    start to end. The rules are in `models/dbm/contrastive_dbm.py`. An optimizer begins each stage without moments.
 
     Scalers that are not fitted yet are fitted at the start, by one pass over the training data. Logged beside the loss
     (the difference of mean energies that is descended, nats), for the last batch and the chains:
 
     * `dbm/stage`: 0 bottom, 1 top, 2 joint;
-    * `dbm/reconstruction`: squared error per dimension of a reconstruction by means; in the top stage that of `hq`;
+    * `dbm/reconstruction`: squared error per dimension of a reconstruction by means; in the top stage of `hq`;
     * `dbm/weight_norm_visible`, `dbm/weight_norm_top`: Frobenius norms of both couplings;
     * `dbm/swap_loss` with a `swap_weight`: see `models/dbm/swap_dbm.py`, nats;
-    * in joint training `dbm/free_energy_gap` (mean `F~` of the chains less that of the data, nats), `dbm/residual` (how
-      far the farthest mean still moved in the last training step of the mean field), `dbm/mean_field_steps` (steps to
-      the model's own tolerance) and `dbm/chain_spread` (mean over `hq` of the standard deviation over the chains).
+    * in joint training `dbm/free_energy_gap` (mean `F~` of the chains less that of the data, nats), `dbm/residual`
+      (largest movement of a mean in the last training step of the mean field), `dbm/mean_field_steps` (steps to the
+      model's own tolerance) and `dbm/chain_spread` (mean over `hq` of the standard deviation over the chains).
 
-    A run that diverges ends with a `DivergenceError`: it is looked for at every log line and before every checkpoint,
-    on one CPU process at every batch. Evaluation is described at `DbmEvaluationMixin`.
+    A run that diverges ends with a `DivergenceError`. The trainer checks for it at every log line and before every
+    checkpoint, on one CPU process at every batch. For evaluation see `DbmEvaluationMixin`.
 
     Args:
         model: a `DbmModel` with parameters in float32 or float64.
         args (`DbmTrainingConfig`): the settings.
-        data_collator: by default `collate_pairs`, which is faster than `DataCollatorForSeq2Seq` and gives the same.
+        data_collator: by default `collate_pairs`, which is faster than `DataCollatorForSeq2Seq` with the same result.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`) for a model with word
             vectors, or of `query_features` and `response_features`, vectors of any sentence encoder; map-style or a
             stream.
-        eval_dataset: the same, or several by name.
+        eval_dataset: the same, or a dictionary of such data sets by name.
         processing_class: the tokenizer, saved with the model.
         model_init, callbacks, optimizers: as `transformers.Trainer`.
 
     Raises:
-        ValueError: for another model or configuration, the energy as printed, and data without the needed columns.
+        ValueError: for another model or configuration, the energy as printed, and data without these columns.
     """
 
     objective = Objective(
@@ -85,6 +88,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     )  # fmt: skip
     config_class = DbmTrainingConfig
     role = "energy"
+    args: DbmTrainingConfig
+    model: DbmModel
 
     def __init__(
         self,
@@ -99,7 +104,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
     ):
         self.check_args(args)
-        _check(model)
+        assert args is not None
+        model = _checked_model(model)
         for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
             check_dataset(name, dataset)
         super().__init__(
@@ -108,12 +114,12 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             optimizers=optimizers,
         )  # fmt: skip
         self._check_parallelism()
-        if self.processing_class is not None:
-            model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
+        if processing_class is not None:
+            model.config.vocabulary = vocabulary_fingerprint(processing_class)
         self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
         self._watch = Watch(args, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
         self._progress: StageProgress | None = None
-        self._last: tuple[Tensor, Tensor] | None = None
+        self._last_batch: tuple[Tensor, Tensor] | None = None
         self._reconstructed: tuple[Tensor, Tensor] | None = None
         self._swapped: Tensor | None = None
         self._diagnosed: tuple[int, dict[str, float]] = (-1, {})
@@ -130,15 +136,25 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     @property
     def stage(self) -> str | None:
-        """Stage of the last update, "bottom", "top" or "joint"; before the first one `None`."""
+        """Stage of the last update, "bottom", "top" or "joint"; `None` before the first update."""
         return None if self._progress is None else self._progress.stage
 
-    def train(self, *args, **kwargs):
-        """As the Trainer's; with `final_log_likelihood` the evaluation data are scored at the end."""
-        output = super().train(*args, **kwargs)
+    @property
+    def _stages(self) -> StageProgress:
+        assert self._progress is not None, "training has not begun"
+        return self._progress
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """As `Trainer.train`; with `final_log_likelihood` the evaluation data are scored at the end."""
+        output = super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
         if self.args.final_log_likelihood and self.eval_dataset is not None:
-            several = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
-            for name, dataset in several.items():
+            datasets = self.eval_dataset if isinstance(self.eval_dataset, dict) else {"": self.eval_dataset}
+            for name, dataset in datasets.items():
                 prefix = f"eval_{name}" if name else "eval"
                 scores = self.log_likelihood(dataset)
                 self.log({f"{prefix}_{key}": value for key, value in scores._asdict().items()})
@@ -147,9 +163,9 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     # ---- preparation ----
 
     def fit_scalers(self):
-        """Fits the model's scalers on the training data, in their order, at most `scaler_rows` pairs of them.
+        """Fits the model's scalers on the first `scaler_rows` pairs of the training data, in their order.
 
-        One process makes the pass and sends the others what it found.
+        One process makes the pass and sends the statistics to the others.
         """
         if self.args.process_index == 0:
             collate = self._get_collator_with_removed_columns(self.data_collator)
@@ -162,14 +178,14 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     def _set_signature_columns_if_needed(self):
         self._signature_columns = list(COLUMNS)  # `query` and `response` may be columns of text
 
-    def get_decay_parameter_names(self, model) -> list[str]:
+    def get_decay_parameter_names(self, model: nn.Module) -> list[str]:
         return [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
 
-    def create_optimizer(self, *args, **kwargs):
+    def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         if self.args.momentum and self.optimizer_cls_and_kwargs is None:
             settings = {"lr": self.args.learning_rate, "momentum": self.args.momentum}
             self.optimizer_cls_and_kwargs = torch.optim.SGD, settings
-        return super().create_optimizer(*args, **kwargs)
+        return super().create_optimizer(model)
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         scalers = self.model.query_scaler, self.model.response_scaler
@@ -177,14 +193,14 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             self.fit_scalers()
         plan = plan_stages(self.model.config, max_steps, self.args.bottom_share, self.args.top_share)
         self._progress = StageProgress(plan)
-        self._last = self._reconstructed = self._swapped = None
+        self._last_batch = self._reconstructed = self._swapped = None
         self._draws.restart()
         self._diagnosed = -1, {}
         self._watch.checkpoint = resume_from_checkpoint
         return super()._prepare_for_training(max_steps, train_dataloader, resume_from_checkpoint)
 
-    def floating_point_ops(self, inputs) -> int:
-        return 0  # the Trainer's estimate is one for transformers
+    def floating_point_ops(self, inputs: dict[str, Any]) -> int:
+        return 0  # the Trainer's estimate holds for transformers
 
     # ---- the loss ----
 
@@ -196,8 +212,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         return number
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Difference of mean energies that the stage descends, nats; batches that are accumulated count by pairs."""
-        query, response = self._last = standardised(self.model, inputs)
+        """Difference of mean energies that the stage descends, nats; accumulated batches count by their pairs."""
+        query, response = self._last_batch = standardised(self.model, inputs)
         self._enter_stage(query, response)
         loss = self._stage_loss(model, query, response)
         if query.device.type == "cpu" and self.args.world_size == 1:
@@ -208,25 +224,27 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
 
     def _stage_loss(self, model, query: Tensor, response: Tensor) -> Tensor:
-        args, progress, own, generator = self.args, self._progress, self.model, self._generator(query.device)
-        contrast = {"steps": args.contrastive_steps, "generator": generator}
-        if own.config.energy == "rbm_pair":
-            phases = pair_phases(own, query, response, **contrast)
-            both = torch.cat([negative.visible for _, negative in phases])
-            self._reconstructed = both.tensor_split([query.shape[1]], dim=1)
-            return self._inside(model, lambda: pair_loss(own, *phases) + self._swap_loss(query, response))
+        args, progress, energy, generator = self.args, self._stages, self.model, self._generator(query.device)
+        steps = args.contrastive_steps
+        if energy.config.energy == "rbm_pair":
+            first, second = pair_phases(energy, query, response, steps=steps, generator=generator)
+            visible = torch.cat([cast(Tensor, negative.visible) for _, negative in (first, second)])
+            self._reconstructed = visible[:, : query.shape[1]], visible[:, query.shape[1] :]
+            return self._inside(model, lambda: pair_loss(energy, first, second) + self._swap_loss(query, response))
         if progress.stage == "bottom":
-            phases = bottom_phases(own, torch.cat([query, response], dim=1), **contrast)
-            return self._inside(model, lambda: bottom_loss(own, *phases))
+            data = torch.cat([query, response], dim=1)
+            positive, negative = bottom_phases(energy, data, steps=steps, generator=generator)
+            return self._inside(model, lambda: bottom_loss(energy, positive, negative))
         if progress.stage == "top":
-            hidden = bottom_means(own, torch.cat([query, response], dim=1), progress.bottom_bias)
-            phases = top_phases(own, hidden, **contrast)
-            return self._inside(model, lambda: top_loss(own, *phases))
+            hidden = bottom_means(energy, torch.cat([query, response], dim=1), progress.bottom_bias)
+            positive, negative = top_phases(energy, hidden, steps=steps, generator=generator)
+            return self._inside(model, lambda: top_loss(energy, positive, negative))
+        assert progress.chains is not None
         positive, negative, progress.chains = joint_phases(
-            own, query, response, progress.chains, mean_field_steps=args.mean_field_steps,
+            energy, query, response, progress.chains, mean_field_steps=args.mean_field_steps,
             gibbs_steps=args.gibbs_steps, generator=generator,
         )  # fmt: skip
-        return self._inside(model, lambda: joint_loss(own, positive, negative) + self._swap_loss(query, response))
+        return self._inside(model, lambda: joint_loss(energy, positive, negative) + self._swap_loss(query, response))
 
     def _swap_loss(self, query: Tensor, response: Tensor) -> Tensor | float:
         if not self.args.swap_weight:
@@ -240,8 +258,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         with replaced_forward(self.model, loss):
             return model()
 
-    def _generator(self, device) -> torch.Generator:
-        """Random numbers of this update, batch and process alone, so that a resumed run draws the same."""
+    def _generator(self, device: torch.device) -> torch.Generator:
+        """Random numbers that depend on update, batch and process alone, so that a resumed run draws the same."""
         self._draws.next_batch()
         return self._draws.generator(device)
 
@@ -249,19 +267,20 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     @torch.no_grad()
     def _enter_stage(self, query: Tensor, response: Tensor):
-        """Makes what a stage starts from at its first batch."""
-        progress, model = self._progress, self.model
+        """Makes the first state of a stage at its first batch."""
+        progress, model = self._stages, self.model
         stage = progress.plan.stage(self.state.global_step)
         if stage == progress.stage:
             return
         if progress.stage is not None:
+            assert self.optimizer is not None
             self.optimizer.state.clear()  # moments of another stage's gradients
         if progress.stage == "top":
             progress.average_biases(model)
         if stage == "top":
             progress.bottom_bias = model.hidden_bias.detach().clone()
             means = bottom_means(model, torch.cat([query, response], dim=1)).mean(dim=0)
-            # Without couplings, biases that give `hq` the means it has; clamped, for a batch is not all there is.
+            # Biases that give `hq` its means without couplings; clamped, for a batch is a small part of the data.
             means = self.accelerator.reduce(means, "mean").clamp(0.01, 0.99)
             model.hidden_bias.copy_(torch.logit(means))
         if stage == "joint" and model.config.energy != "rbm_pair":
@@ -269,7 +288,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         progress.stage, progress.errors = stage, RunningError()
 
     def _first_chains(self, query: Tensor, response: Tensor) -> Chains:
-        """Chains that start at the data of this batch, repeated where there are more of them."""
+        """Chains that start at the pairs of this batch, which are repeated if there are more chains than pairs."""
         number = self.args.chains // self.args.world_size
         rows = torch.arange(number, device=query.device) % len(query)
         query, response = query[rows], response[rows]
@@ -286,38 +305,39 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     @torch.no_grad()
     def diagnose(self) -> dict[str, float]:
-        """What is logged of the last batch and the chains, means over all processes, with `dbm/` before each name.
+        """Logged numbers of the last batch and the chains, means over all processes, with `dbm/` before each name.
 
         Raises:
             DivergenceError: if a number is out of the bounds of `args`.
         """
-        step, progress = self.state.global_step, self._progress
-        if self._last is None or self._diagnosed[0] == step:
+        step = self.state.global_step
+        if self._last_batch is None or self._diagnosed[0] == step:
             return self._diagnosed[1]
+        progress = self._stages
         states = self._reconstructed
         if progress.chains is not None:
             seed = keyed_seed(self.args.seed, step, self.args.process_index)
             generator = torch.Generator(self.args.device).manual_seed(seed)
             states = progress.chains.visible(self.model, generator)
-        measured = measure_training(self.model, self._last, progress, self.args.mean_field_steps, states)
+        tensors = measure_training(self.model, self._last_batch, progress, self.args.mean_field_steps, states)
         if progress.chains is not None:
-            everywhere = self.accelerator.gather(progress.chains.hidden)
-            measured["chain_spread"] = everywhere.std(dim=0, correction=0).mean()
+            all_chains = self.accelerator.gather(progress.chains.hidden)
+            tensors["chain_spread"] = all_chains.std(dim=0, correction=0).mean()
         if self._swapped is not None:
-            measured["swap_loss"] = self._swapped
-        values = torch.stack([value.to(torch.float32) for value in measured.values()])
+            tensors["swap_loss"] = self._swapped
+        values = torch.stack([value.to(torch.float32) for value in tensors.values()])
         means = self.accelerator.reduce(values, "mean").tolist()
-        measured = dict(zip(measured, means, strict=True))
-        pairs = len(self._last[0]) * self.args.world_size
+        measured: dict[str, float] = dict(zip(tensors, means, strict=True))
+        pairs = len(self._last_batch[0]) * self.args.world_size
         progress.errors = self._watch.check(step, measured, pairs, progress.errors)
-        measured.pop("free_energy", None)  # it means nothing beside that of another model
+        measured.pop("free_energy", None)  # not comparable between models
         self._diagnosed = step, {f"dbm/{name}": value for name, value in measured.items()}
         return self._diagnosed[1]
 
     # ---- checkpoints ----
 
-    def _as_joint(self):
-        """While this is open, the model is the one that joint training would begin with, whatever the stage."""
+    def _as_joint(self) -> AbstractContextManager[None]:
+        """Inside the context, the model is as joint training would begin with it, whatever the stage."""
         progress = self._progress or StageProgress(plan_stages(self.model.config, 0, 0, 0))
         return progress.averaged(self.model)
 
@@ -334,31 +354,31 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     def _save_rng_state(self, output_dir: str):
         super()._save_rng_state(output_dir)
-        self._progress.save(Path(output_dir), self.args.process_index, self.args.world_size)
+        self._stages.save(Path(output_dir), self.args.process_index, self.args.world_size)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        planned = self._progress.plan
+        planned = self._stages.plan
         with damage_explained(checkpoint):
             self._progress = StageProgress.load(
                 Path(checkpoint), self.model, self.args.process_index, self.args.world_size, self.args.chains
             )
         if self._progress.plan != planned:
             logger.warning(
-                "The stages go on as the run began: %d updates of the bottom stage and %d of the top stage.",
+                "The stages keep the lengths they had when the run began: bottom %d updates, top %d updates.",
                 *self._progress.plan,
             )
 
 
-def _check(model):
+def _checked_model(model: Any) -> DbmModel:
     if not isinstance(model, DbmModel):
         raise ValueError(f"`model` must be a `DbmModel`, got {type(model).__name__}.")
     if model.config.energy == "printed":
         raise ValueError(
             "Eq. 8 as printed cannot be trained: without the quadratic term the energy falls without end along the "
-            'couplings, so that there is no distribution to learn. Use `energy="dbm"`.'
+            'couplings, so there is no distribution to learn. Use `energy="dbm"`.'
         )
     if model.visible_to_hidden.dtype not in (torch.float32, torch.float64):
         raise ValueError(
@@ -367,7 +387,8 @@ def _check(model):
         )
     if model.word_vectors is not None and not model.word_vectors.regular.any():
         raise ValueError("The model's word vectors are empty. Fill them with `model.word_vectors.load(...)` first.")
+    return model
 
 
-def _rows(batch) -> int:
+def _rows(batch: Mapping[str, Any]) -> int:
     return len(next(value for value in batch.values() if isinstance(value, Tensor)))

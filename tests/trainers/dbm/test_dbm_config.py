@@ -33,7 +33,7 @@ def config(tmp_path):
         ({"reconstruction_factor": 0.9}, "`reconstruction_factor` must be above 1, or 0 for no bound, got 0.9"),
         ({"min_chain_spread": -1.0}, "`min_chain_spread`"),
         ({"momentum": 1.0, "optim": "sgd"}, r"`momentum` must be in \[0, 1\), got 1.0"),
-        ({"momentum": 0.9}, "`momentum` 0.9 belongs to `optim: sgd`, got `adamw_torch"),
+        ({"momentum": 0.9}, "`momentum` 0.9 needs `optim: sgd`, got `optim: adamw_torch"),
         ({"gradient_checkpointing": True}, "`gradient_checkpointing` is not supported|`activation_checkpointing`"),
         ({"torch_compile": True}, "`torch_compile` is not supported: each stage has a loss of its own"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` is not supported"),

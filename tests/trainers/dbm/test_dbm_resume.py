@@ -169,6 +169,6 @@ def test_the_files_of_several_processes_are_dealt_out_to_others_and_all_are_need
         assert torch.equal(tensor, again.model.state_dict()[name]), name
     (tmp_path / "copy" / "dbm_chains_1.safetensors").unlink()
     with pytest.raises(
-        ValueError, match="written on 2 processes, of whose chains dbm_chains_1.safetensors are missing"
+        ValueError, match="written by 2 processes, and dbm_chains_1.safetensors of their chains are missing"
     ):
         energy_trainer(tiny_energy(), vectors(40), **STAGES).train(resume_from_checkpoint=str(tmp_path / "copy"))

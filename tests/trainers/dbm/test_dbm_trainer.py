@@ -157,7 +157,7 @@ def test_the_swap_loss_is_added_in_joint_training(fields, vectors, tiny_energy, 
         def compute_loss(self, *args, **kwargs):
             loss = super().compute_loss(*args, **kwargs)
             wanted = [one.detach().clone() for one in self.model.parameters()]
-            self.seen.append((self.stage, *self._last, wanted))
+            self.seen.append((self.stage, *self._last_batch, wanted))
             return loss
 
     found = []
@@ -341,7 +341,7 @@ def test_what_is_logged_in_each_stage(vectors, tiny_energy, energy_trainer):
     last = lines[-1]
     assert last["dbm/weight_norm_visible"] == pytest.approx(run.model.visible_to_hidden.norm().item())
     assert last["dbm/weight_norm_top"] == pytest.approx(run.model.hidden_to_top.norm().item())
-    query, response = run._last
+    query, response = run._last_batch
     means = run.model.mean_field(query, response)
     rebuilt = means.hidden @ run.model.visible_to_hidden + run.model.visible_bias
     error = (rebuilt - torch.cat([query, response], dim=1)).square().mean().item()
