@@ -18,7 +18,7 @@ from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.tables import spread
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
-from hf_localgan.trainers.raml.config import OF_SERIES
+from hf_localgan.trainers.raml.config import SERIES_FIELDS
 
 
 def read_runs(folder: Path, evaluation: str | None) -> list[Run]:
@@ -47,7 +47,7 @@ def series_of(run: Run) -> str:
     if run.about["objective"] != "raml":
         return ""
     told = [run.about["reward"]] if "reward" in run.about else []
-    told += [f"{name} {run.about[name]}" for name in OF_SERIES if name in run.about]
+    told += [f"{name} {run.about[name]}" for name in SERIES_FIELDS if name in run.about]
     return f"{run.about['payoff']} ({', '.join(told)})" if told else run.about["payoff"]
 
 

@@ -16,7 +16,7 @@ from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
-from hf_localgan.trainers.raml.config import OF_SERIES, RamlConfig
+from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
 from hf_localgan.trainers.raml.trainer import RamlTrainer
 
@@ -39,7 +39,7 @@ def describe_draws(trainer: RamlTrainer, setup: TrainingSetup) -> dict[str, Any]
         print(draws)
         Console().print(draws.table())
     payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
-    return {**payoff, **args.changed(OF_SERIES), **draws.about()}
+    return {**payoff, **args.changed(SERIES_FIELDS), **draws.about()}
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, cast
 
 from transformers import PreTrainedTokenizerBase
 
@@ -24,19 +24,27 @@ REWARDS = ("bleu", "chrf", "rouge_l", "token_error_rate")
 BASES = ("proposal", "uniform")
 SCHEDULES = ("constant", "linear", "cosine")
 
-OF_IMPORTANCE = ("reward", "num_candidates", "proposal", "proposal_temperature", "base")
-OF_PAYOFF = ("payoff", "temperature", "edit_rate", "edit_rate_length", "edit_cost", "max_edits", *OF_IMPORTANCE)
-OF_COLLATOR = ("num_samples", "weighted", "temperature_schedule", "temperature_start")
-# What sets apart two runs of one payoff and reward, beside the temperature: such are not seeds of one experiment.
-OF_SERIES = ("num_candidates", "proposal", "proposal_temperature", "base", "edit_cost", "max_edits", *OF_COLLATOR)
+IMPORTANCE_FIELDS = ("reward", "num_candidates", "proposal", "proposal_temperature", "base")
+PAYOFF_FIELDS = ("payoff", "temperature", "edit_rate", "edit_rate_length", "edit_cost", "max_edits", *IMPORTANCE_FIELDS)
+COLLATOR_FIELDS = ("num_samples", "weighted", "temperature_schedule", "temperature_start")
+# Runs of one payoff, reward and temperature that differ in these are not seeds of one experiment.
+SERIES_FIELDS = (
+    "num_candidates",
+    "proposal",
+    "proposal_temperature",
+    "base",
+    "edit_cost",
+    "max_edits",
+    *COLLATOR_FIELDS,
+)
 
 
 @dataclass
 class RamlConfig(TokenLossConfig):
     """Arguments of `RamlTrainer`, on top of `TokenLossConfig`.
 
-    A sampler or a `RamlCollator` that is given to the trainer takes the place of the one that these settings describe,
-    which are then left at their defaults.
+    A sampler or a `RamlCollator` that the trainer is given replaces the one that these settings describe; leave them at
+    their defaults then.
     """
 
     _argument_alternatives: ClassVar = (("temperature", "edit_rate"),)
@@ -45,50 +53,53 @@ class RamlConfig(TokenLossConfig):
     payoff: str = field(
         default="hamming",
         metadata={
-            "help": "What a reference is replaced by a draw of: `hamming` (replaces tokens; the paper's translation "
-            "runs), `edit` (replaces, deletes and inserts by the paper's Eq. 11; its speech runs), `exact_edit` (the "
-            "same without counting a string once for each way to it) or `importance` (any `reward`)."
+            "help": "Distribution that replaces each reference by a draw: `hamming` (replaces tokens; the paper's "
+            "translation runs), `edit` (replaces, deletes and inserts by the paper's Eq. 11; its speech runs), "
+            "`exact_edit` (the same, but counts a string once, however many edits lead to it) or `importance` (any "
+            "`reward`)."
         },
     )
     temperature: float | None = field(
         default=None,
         metadata={
-            "help": "tau, in units of the reward: 0 is maximum likelihood, and more is further from the references. By "
-            "default the paper's best: 0.85 for `hamming`, 0.9 for edit distance. `importance` has no default."
+            "help": "tau, in units of the reward: 0 is maximum likelihood, and draws move away from the references as "
+            "it rises. By default the paper's best: 0.85 for `hamming`, 0.9 for edit distance. `importance` has no "
+            "default."
         },
     )
     edit_rate: float | None = field(
         default=None,
         metadata={
-            "help": "Instead of `temperature`: the edits per token that are wanted, such as 0.05; the temperature is "
-            "solved for. On the command line one of the two takes back what the file says of the other."
+            "help": "Edits per token, such as 0.05, from which the temperature is computed; instead of `temperature`. "
+            "On the command line, either of the two replaces the other in the file."
         },
     )
     edit_rate_length: int = field(
-        default=20, metadata={"help": "Tokens of the reference for which `edit_rate` is reached."}
+        default=20, metadata={"help": "Length of a reference, in tokens, at which `edit_rate` is reached."}
     )
     edit_cost: str = field(
         default="log_vocab",
         metadata={
-            "help": "What one edit costs: `log_vocab` (1 + ln v, which reproduces the paper's Figure 1), `unit` (1) or "
+            "help": "Cost of one edit: `log_vocab` (1 + ln v, which reproduces the paper's Figure 1), `unit` (1) or "
             "a number."
         },
     )
     max_edits: int | None = field(
         default=None,
         metadata={
-            "help": "Most edits of a draw by edit distance, at least 1. By default twice the reference's length."
+            "help": "Largest number of edits of a draw by edit distance, at least 1. By default twice the reference's "
+            "length."
         },
     )
     num_samples: int = field(
-        default=1, metadata={"help": "Draws for each reference and step, whose losses are averaged. The paper: 1."}
+        default=1, metadata={"help": "Draws for each reference and step; their losses are averaged. The paper: 1."}
     )
 
     # Temperature schedule
     temperature_schedule: str = field(
         default="constant",
         metadata={
-            "help": "How the temperature moves from `temperature_start` to `temperature` over all steps: `constant` "
+            "help": "Curve of the temperature from `temperature_start` to `temperature` over all steps: `constant` "
             "(always `temperature`), `linear` or `cosine`."
         },
     )
@@ -104,30 +115,32 @@ class RamlConfig(TokenLossConfig):
         default="hamming", metadata={"help": "Sampler of the candidates: `hamming`, `edit` or `exact_edit`."}
     )
     proposal_temperature: float | None = field(
-        default=None, metadata={"help": "Its temperature. By default as for `temperature`."}
+        default=None, metadata={"help": "Temperature of the proposal. Default as for `temperature`."}
     )
     base: str = field(
         default="proposal",
         metadata={
-            "help": "What the payoff sharpens: `proposal` (candidates weigh exp(reward / tau)) or `uniform` (Eq. 4 as "
-            "printed; with large vocabularies it picks the most corrupted candidates)."
+            "help": "Distribution that the payoff sharpens: `proposal` (candidates weigh exp(reward / tau)) or "
+            "`uniform` (Eq. 4 as printed; with large vocabularies it picks the most corrupted candidates)."
         },
     )
     weighted: bool = field(
         default=False,
-        metadata={"help": "Train on all candidates by their weights, instead of on one drawn in proportion to them."},
+        metadata={
+            "help": "Train on all candidates by their weights, instead of on one that is drawn by these weights."
+        },
     )
 
     def changed(self, names: Iterable[str]) -> dict[str, Any]:
-        """Those of these settings that differ from their defaults."""
-        defaults = {one.name: one.default for one in fields(self)}
+        """The settings among `names` that differ from their defaults, with their values."""
+        defaults = {setting.name: setting.default for setting in fields(self)}
         return {name: getattr(self, name) for name in names if getattr(self, name) != defaults[name]}
 
     def check_weighted(self):
-        """Refuses `weighted` with a described sampler that has no candidates; one given to the trainer may have some.
+        """Refuses `weighted` if these settings describe a sampler without candidates.
 
         Raises:
-            ValueError: saying which payoff it needs.
+            ValueError: naming the payoff that has candidates.
         """
         if self.weighted and self.payoff != "importance":
             raise ValueError(
@@ -171,14 +184,14 @@ class RamlConfig(TokenLossConfig):
                 raise ValueError(
                     f"`{name}` must be at least 0, a number, got {value!r}. 0 leaves the references as they are."
                 )
-        _edit_cost(self.edit_cost)
+        _parse_edit_cost(self.edit_cost)
 
     def _check_temperatures(self):
         if self.payoff == "importance":
             if self.edit_rate is not None:
                 raise ValueError(
-                    f"`edit_rate` solves for the temperature of {', '.join(PROPOSALS)}; `payoff: importance` takes "
-                    "`temperature`, in units of the reward. Leave `edit_rate` out; the candidates follow "
+                    f"`edit_rate` sets the temperature of {', '.join(PROPOSALS)}; `payoff: importance` takes "
+                    "`temperature`, in units of the reward. Leave `edit_rate` out; candidates follow "
                     "`proposal_temperature`."
                 )
             if self.temperature is None:
@@ -200,40 +213,42 @@ class RamlConfig(TokenLossConfig):
                 raise ValueError(f"`{name}` must be finite for a `temperature_schedule`, got inf.")
         if not self.dataloader_in_order:
             raise ValueError(
-                f"`temperature_schedule: {self.temperature_schedule}` needs `dataloader_in_order`: which step a batch "
-                "belongs to is known from its place in the order."
+                f"`temperature_schedule: {self.temperature_schedule}` needs `dataloader_in_order`, for the step of a "
+                "batch follows from its place in the order. Set it to true."
             )
 
     def _check_edit_rate(self):
+        assert self.edit_rate is not None
         if self.temperature is not None:
             raise ValueError(
-                f"`edit_rate` {self.edit_rate} solves for the temperature, got it with `temperature` "
-                f"{self.temperature}. Give one of them: take the other out of the file, or put `--temperature none` or "
+                f"`edit_rate` {self.edit_rate} sets the temperature, got it with `temperature` {self.temperature}. "
+                "Give one of them: take the other out of the file, or put `--temperature none` or "
                 "`--edit_rate none` on the command line."
             )
-        most, why = 1.0, "replaces a token once at most"
+        maximum, reason = 1.0, "replaces a token once at most"
         if self.payoff != "hamming":
             edits = 2 * self.edit_rate_length if self.max_edits is None else self.max_edits
-            most, why = edits / self.edit_rate_length, f"makes {edits} edits of {self.edit_rate_length} tokens at most"
-        if self.edit_rate >= most:
+            maximum = edits / self.edit_rate_length
+            reason = f"makes {edits} edits of {self.edit_rate_length} tokens at most"
+        if self.edit_rate >= maximum:
             raise ValueError(
-                f"`edit_rate` must be below {most:g}, for `payoff: {self.payoff}` {why}; got {self.edit_rate}. 0.05 is "
-                "five edits per 100 tokens."
+                f"`edit_rate` must be below {maximum:g}, for `payoff: {self.payoff}` {reason}; got {self.edit_rate}. "
+                "0.05 is five edits per 100 tokens."
             )
 
     def _check_idle(self):
         """Refuses settings that nothing would read."""
-        idle = {} if self.payoff == "importance" else self.changed(OF_IMPORTANCE)
+        idle = {} if self.payoff == "importance" else self.changed(IMPORTANCE_FIELDS)
         if idle:
             raise ValueError(
                 f"{listed(idle)} belong to `payoff: importance`, got `payoff: {self.payoff}`. Set that, or leave them "
                 "out."
             )
-        kind = self.proposal if self.payoff == "importance" else self.payoff
-        if kind == "hamming" and self.max_edits is not None:
+        sampler = self.proposal if self.payoff == "importance" else self.payoff
+        if sampler == "hamming" and self.max_edits is not None:
             raise ValueError(
-                f"`max_edits` {self.max_edits} bounds draws by edit distance (`edit`, `exact_edit`), but these are "
-                "drawn by `hamming`. Leave it out."
+                f"`max_edits` {self.max_edits} bounds draws by `edit` and `exact_edit`, but these are drawn by "
+                "`hamming`. Leave it out."
             )
 
 
@@ -241,8 +256,11 @@ def make_payoff(args: RamlConfig, tokenizer: PreTrainedTokenizerBase) -> Payoff:
     """The sampler that the settings describe.
 
     Args:
-        args: of the trainer.
-        tokenizer: its tokens that are not special are what may be drawn.
+        args: the trainer's.
+        tokenizer: its regular tokens may be drawn.
+
+    Raises:
+        ValueError: for `weighted` without candidates, and for settings that the sampler refuses.
     """
     args.check_weighted()
     tokens = regular_tokens(tokenizer)
@@ -252,31 +270,37 @@ def make_payoff(args: RamlConfig, tokenizer: PreTrainedTokenizerBase) -> Payoff:
         _token_payoff(args, args.proposal, tokens, args.proposal_temperature),
         make_reward(args.reward, tokenizer),
         num_candidates=args.num_candidates,
-        temperature=args.temperature,
-        base=args.base,
+        temperature=cast(float, args.temperature),  # checked
+        base=cast(Literal["proposal", "uniform"], args.base),  # checked
     )
 
 
-def make_reward(name: str, tokenizer: PreTrainedTokenizerBase) -> Reward:
-    """The reward of a name in `REWARDS`, over token ids but for chrF, which decodes them."""
+def make_reward(name: str, tokenizer: PreTrainedTokenizerBase | None) -> Reward:
+    """The reward with a name of `REWARDS`, over token ids; chrF decodes them.
+
+    Raises:
+        ValueError: for chrF without a tokenizer.
+    """
     if name == "chrf":
-        return Chrf(tokenizer)
+        return Chrf(cast(PreTrainedTokenizerBase, tokenizer))  # which refuses `None`
     return {"bleu": SentenceBleu, "rouge_l": RougeL, "token_error_rate": NegativeTokenErrorRate}[name]()
 
 
-def _token_payoff(args: RamlConfig, kind: str, tokens, temperature: float | None, edit_rate: float | None = None):
-    edit_cost = _edit_cost(args.edit_cost)
-    sampler = {"hamming": HammingPayoff, "edit": EditPayoff, "exact_edit": ExactEditPayoff}[kind]
-    settings = {"tokens": tokens, "edit_cost": edit_cost}
-    if kind != "hamming":
+def _token_payoff(
+    args: RamlConfig, name: str, tokens: list[int], temperature: float | None, edit_rate: float | None = None
+) -> Payoff:
+    edit_cost = _parse_edit_cost(args.edit_cost)
+    sampler: Any = {"hamming": HammingPayoff, "edit": EditPayoff, "exact_edit": ExactEditPayoff}[name]
+    settings: dict[str, Any] = {"tokens": tokens, "edit_cost": edit_cost}
+    if name != "hamming":
         settings["max_edits"] = args.max_edits
     if edit_rate is not None:
         return sampler.for_edit_rate(edit_rate=edit_rate, length=args.edit_rate_length, **settings)
-    return sampler(temperature=TEMPERATURES[kind] if temperature is None else temperature, **settings)
+    return sampler(temperature=TEMPERATURES[name] if temperature is None else temperature, **settings)
 
 
-def _edit_cost(text: str | float) -> str | float:
-    """A number where the text is one."""
+def _parse_edit_cost(text: str | float) -> str | float:
+    """The cost as a number, unless the text is a name; a `ValueError` for other texts."""
     if text in ("log_vocab", "unit"):
         return text
     try:
@@ -289,5 +313,5 @@ def _edit_cost(text: str | float) -> str | float:
 
 
 def listed(settings: dict[str, Any]) -> str:
-    """Names and values, for messages."""
+    """Names and values of settings, for messages."""
     return ", ".join(f"`{name}` ({value})" for name, value in settings.items())

@@ -1,9 +1,9 @@
-"""What a payoff distribution does to the references of a training set, before anything is trained on it."""
+"""Draws of a payoff distribution for the references of a training set, to look at before training."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from rich.table import Table
@@ -15,17 +15,17 @@ from hf_localgan.trainers.raml.collator import DRAW_KEY, SOURCES, RamlCollator
 
 @dataclass(frozen=True)
 class DrawSummary:
-    """Draws for some references.
+    """Statistics of the draws for a number of references.
 
     Attributes:
         payoff: name of the sampler's class.
-        temperature: tau at which they were drawn; of a schedule, the last one.
-        vocab_size: tokens that may be drawn.
-        references: how many there were.
-        mean_length: of the references, in tokens without the frame of special tokens.
+        temperature: tau of the draws; the last one of a schedule.
+        vocab_size: number of tokens that may be drawn; `None` if it is unknown.
+        references: number of references.
+        mean_length: mean length of the references, in tokens without the frame of special tokens.
         edit_rate: edits per token of the references.
-        intact: share of the references that stayed as they are.
-        examples: query, reference and draws of a few, as text.
+        intact: share of the references whose draw equals them.
+        examples: query, reference and draws of a few references, as text.
     """
 
     payoff: str
@@ -55,7 +55,7 @@ class DrawSummary:
         return table
 
     def about(self) -> dict[str, Any]:
-        """What names an evaluation of a model that was trained on such draws."""
+        """The numbers that describe such draws in an evaluation of the model that was trained on them."""
         return {
             "temperature": round(self.temperature, 6),
             "edit_rate": round(self.edit_rate, 5),
@@ -65,7 +65,7 @@ class DrawSummary:
 
 def summarize_draws(
     collator: RamlCollator,
-    dataset: Iterable[dict],
+    dataset: Iterable[dict[str, Any]],
     tokenizer: PreTrainedTokenizerBase,
     *,
     references: int = 1000,
@@ -74,35 +74,36 @@ def summarize_draws(
 ) -> DrawSummary:
     """Draws once for up to `references` rows, and several times for a few of them.
 
-    The draws are those that the trainer of this collator makes in its first epoch, but that a schedule of the
-    temperature is left out: they are at its end.
+    The draws are those of the trainer's first epoch, at the last temperature of a schedule.
 
     Args:
-        collator: of the trainer.
+        collator: the trainer's.
         dataset: training rows of `input_ids` or `input_features`, and `labels`. A stream is read from its start.
-        tokenizer: writes the text.
-        references: rows, evenly spaced where their number is known.
-        examples: rows that are shown.
-        draws: of each of these.
+        tokenizer: decodes the examples.
+        references: largest number of rows, evenly spaced if the number of all rows is known.
+        examples: number of rows among the examples.
+        draws: draws for each example.
     """
     if hasattr(dataset, "__len__"):
-        number = min(references, len(dataset))
-        rows = [dataset[index * len(dataset) // number] for index in range(number)]
+        table = cast(Sequence[dict[str, Any]], dataset)
+        number = min(references, len(table))
+        rows = [table[index * len(table) // number] for index in range(number)]
     else:
         rows = list(islice(dataset, references))
     columns = (*SOURCES, DRAW_KEY, "attention_mask", "labels")
     names = [row.get("id", "") for row in rows]  # of utterances, which have no text
     rows = [{name: row[name] for name in columns if name in row} for row in rows]
-    settings = {"tokenizer": tokenizer, "seed": collator.seed}
-    batch = RamlCollator(collator.collator, collator.payoff, **settings)(rows)
+    seed = collator.seed
+    batch = RamlCollator(collator.collator, collator.payoff, tokenizer, seed=seed)(rows)
     edits, lengths = (np.asarray(batch[name]) for name in ("raml_edits", "raml_lengths"))
 
     places = [index * len(rows) // examples for index in range(min(examples, len(rows)))]
-    shown = [rows[place] for place in places]
-    several = RamlCollator(collator.collator, collator.payoff, num_samples=draws, **settings)(shown)["labels"]
+    sampler = RamlCollator(collator.collator, collator.payoff, tokenizer, seed=seed, num_samples=draws)
+    drawn = sampler([rows[place] for place in places])["labels"]
 
-    def text(ids) -> str:
-        return tokenizer.decode([token for token in map(int, ids) if token >= 0], skip_special_tokens=True).strip()
+    def text(ids: Iterable[int]) -> str:
+        decoded = tokenizer.decode([token for token in map(int, ids) if token >= 0], skip_special_tokens=True)
+        return cast(str, decoded).strip()
 
     tokens = getattr(collator.payoff, "tokens", getattr(getattr(collator.payoff, "proposal", None), "tokens", None))
     return DrawSummary(
@@ -115,10 +116,10 @@ def summarize_draws(
         intact=float((edits == 0).mean()),
         examples=[
             (
-                text(row["input_ids"]) if "input_ids" in row else str(names[place]),
-                text(row["labels"]),
-                [text(ids) for ids in several[i * draws : (i + 1) * draws]],
+                text(rows[place]["input_ids"]) if "input_ids" in rows[place] else str(names[place]),
+                text(rows[place]["labels"]),
+                [text(ids) for ids in drawn[i * draws : (i + 1) * draws]],
             )
-            for i, (place, row) in enumerate(zip(places, shown, strict=True))
+            for i, place in enumerate(places)
         ],
     )

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Literal, cast
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +19,7 @@ from hf_localgan.payoff.base import Payoff
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
 from hf_localgan.trainers.raml.clock import TemperatureSchedule
 from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
-from hf_localgan.trainers.raml.config import OF_COLLATOR, OF_PAYOFF, RamlConfig, listed, make_payoff
+from hf_localgan.trainers.raml.config import COLLATOR_FIELDS, PAYOFF_FIELDS, RamlConfig, listed, make_payoff
 
 EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
 
@@ -26,16 +27,16 @@ EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose 
 class RamlTrainer(TokenLossTrainer):
     """Trains an encoder-decoder on draws from the exponentiated payoff distribution (Norouzi et al. 2016, Eq. 7 to 9).
 
-    The loss is `TokenLossTrainer`'s; what is new are the labels, which `RamlCollator` draws while batches are made, in
-    the loader's workers where there are some. At temperature 0 it is `MleTrainer`. Evaluation sees references only.
-    Logged beside the loss, over the drawn labels since the last line: `raml/edit_rate` (edits per token of the
-    reference), `raml/edits_0` to `raml/edits_10_up` (share of draws with so many edits), `raml/temperature`, and for
+    The loss is `TokenLossTrainer`'s; the labels are drawn by `RamlCollator` while batches are made, in the loader's
+    workers if there are any. At temperature 0 it is `MleTrainer`. Evaluation uses the references only. Logged beside
+    the loss, over the drawn labels since the last line: `raml/edit_rate` (edits per token of the reference),
+    `raml/edits_0` to `raml/edits_10_up` (share of draws with so many edits), `raml/temperature`, and for
     importance sampling `raml/effective_sample_size`.
 
     Args:
         model: any encoder-decoder `PreTrainedModel`, the package's own `rnn_seq2seq` included, or a PEFT model.
         args (`RamlConfig`): the settings.
-        payoff: the sampler. By default the one that `args` describes, over the tokenizer's regular tokens.
+        payoff: the sampler. By default the sampler that `args` describe, over the tokenizer's regular tokens.
         data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`; or a
             `RamlCollator` around one, which is used as it is.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
@@ -44,8 +45,8 @@ class RamlTrainer(TokenLossTrainer):
         model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
 
     Raises:
-        ValueError: if `args` is no `RamlConfig`, `payoff` no sampler, both a `RamlCollator` and a `payoff` are given,
-            or `args` say something of what is given.
+        ValueError: if `args` is no `RamlConfig` or `payoff` no sampler; if both a `RamlCollator` and a `payoff` are
+            given; or if `args` set fields that a given sampler or collator replaces.
     """
 
     objective = Objective(
@@ -54,6 +55,7 @@ class RamlTrainer(TokenLossTrainer):
         "to their exponentiated reward.", (RAML,),
     )  # fmt: skip
     config_class = RamlConfig
+    args: RamlConfig
 
     def __init__(
         self,
@@ -71,37 +73,43 @@ class RamlTrainer(TokenLossTrainer):
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
     ):
         self.check_args(args)
-        given = data_collator if isinstance(data_collator, RamlCollator) else None
-        if given is not None and payoff is not None:
+        assert args is not None
+        raml_collator = data_collator if isinstance(data_collator, RamlCollator) else None
+        if raml_collator is not None and payoff is not None:
             raise ValueError(
                 "Got a `RamlCollator`, which has a sampler, and a `payoff`. Give the plain collator with the `payoff`, "
                 "or the `RamlCollator` alone."
             )
         if payoff is not None:
             require_payoff(payoff)
-        _check_unread(args, payoff, given)
+        _check_unread(args, payoff, raml_collator)
+        plain_collator = data_collator if raml_collator is None else cast(DataCollator, raml_collator.collator)
         super().__init__(
-            model, args, data_collator=given.collator if given else data_collator, train_dataset=train_dataset,
+            model, args, data_collator=plain_collator, train_dataset=train_dataset,
             eval_dataset=eval_dataset, processing_class=processing_class, model_init=model_init,
             compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )  # fmt: skip
-        self.raml_collator = given or self._make_collator(payoff)
+        self.raml_collator = raml_collator or self._make_collator(payoff, processing_class)
         # Since the last line: edits, tokens of the references, draws in each bin.
         self._draws = torch.zeros(2 + len(EDIT_BINS))
-        self.add_callback(DrawClock(self.raml_collator, given is None and self.raml_collator.schedule is not None))
+        self.add_callback(
+            DrawClock(self.raml_collator, raml_collator is None and self.raml_collator.schedule is not None)
+        )
 
-    def _make_collator(self, payoff: Payoff | None) -> RamlCollator:
-        args, tokenizer = self.args, self.processing_class
-        if payoff is None and tokenizer is None:
-            raise ValueError("Which tokens may be drawn is not known. Give the tokenizer as `processing_class`.")
-        payoff = make_payoff(args, tokenizer) if payoff is None else payoff
+    def _make_collator(self, payoff: Payoff | None, tokenizer: PreTrainedTokenizerBase | None) -> RamlCollator:
+        args = self.args
+        if payoff is None:
+            if tokenizer is None:
+                raise ValueError("The tokens that may be drawn are unknown. Give the tokenizer as `processing_class`.")
+            payoff = make_payoff(args, tokenizer)
         schedule = None
         if args.temperature_schedule != "constant":
-            schedule = TemperatureSchedule(args.temperature_schedule, args.temperature_start, payoff.temperature)
+            curve = cast(Literal["linear", "cosine"], args.temperature_schedule)  # checked
+            schedule = TemperatureSchedule(curve, args.temperature_start, payoff.temperature)
         return RamlCollator(
-            self.data_collator, payoff, tokenizer=tokenizer, num_samples=args.num_samples, weighted=args.weighted,
-            seed=args.seed if args.data_seed is None else args.data_seed, schedule=schedule,
+            cast(Callable, self.data_collator), payoff, tokenizer=tokenizer, num_samples=args.num_samples,
+            weighted=args.weighted, seed=args.seed if args.data_seed is None else args.data_seed, schedule=schedule,
         )  # fmt: skip
 
     def get_train_dataloader(self):
@@ -115,22 +123,30 @@ class RamlTrainer(TokenLossTrainer):
     # ---- the loss ----
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights=None):
-        """Nats per drawn label of the whole batch; weighted candidates count by weight, in the sum and in number."""
+        """Nats per drawn label of the whole batch; candidates count by their weights, in the sum and in the number."""
         inputs, draws = split_draws(inputs)
         if draws and self.model.training:
             self._count_draws(draws)
         weights = draws.get("raml_weights", weights)
         return super().compute_loss(model, inputs, return_outputs, num_items_in_batch, weights)
 
-    def _get_num_items_in_batch(self, batch_samples: list, device) -> Tensor | int | None:
+    def _get_num_items_in_batch(self, batch_samples: list, device: torch.device) -> Tensor | int | None:
         number = super()._get_num_items_in_batch(batch_samples, device)
         if number is None or "raml_weights" not in batch_samples[0]:
             return number
-        # The Trainer's number, whatever it shares out over devices, times the mean weight of a label.
-        totals = sum(
-            torch.stack([weighted_number(batch["labels"], weights) for weights in (batch["raml_weights"], None)])
-            for batch in batch_samples
-        ).to(device)
+        # The Trainer's number, which may already be shared out over devices, times the mean weight of a label.
+        totals = (
+            torch.stack(
+                [
+                    torch.stack(
+                        [weighted_number(batch["labels"], weights) for weights in (batch["raml_weights"], None)]
+                    )
+                    for batch in batch_samples
+                ]
+            )
+            .sum(dim=0)
+            .to(device)
+        )
         if self.args.average_tokens_across_devices and self.args.world_size > 1:
             totals = self.accelerator.reduce(totals, "sum")
         return number * (totals[0] / totals[1].clamp(min=1))
@@ -140,8 +156,8 @@ class RamlTrainer(TokenLossTrainer):
     def _count_draws(self, draws: dict[str, Tensor]):
         edits, lengths = draws["raml_edits"], draws["raml_lengths"]
         weights = draws.get("raml_weights", torch.ones_like(edits, dtype=torch.float32))
-        in_bins = F.one_hot(edits.clamp(max=5) + (edits >= 10), len(EDIT_BINS)).T  # (bins, rows)
-        counted = torch.cat([torch.stack([edits, lengths]), in_bins]).to(weights.dtype) @ weights
+        bin_counts = F.one_hot(edits.clamp(max=5) + (edits >= 10), len(EDIT_BINS)).T  # (bins, rows)
+        counted = torch.cat([torch.stack([edits, lengths]), bin_counts]).to(weights.dtype) @ weights
         self._draws = self._draws.to(counted.device) + counted  # stays there until it is logged
         self.record(**{"raml/temperature": draws["raml_temperature"]})
         if "raml_effective_sample_size" in draws:
@@ -150,11 +166,11 @@ class RamlTrainer(TokenLossTrainer):
     def log(self, logs: dict[str, float], start_time: float | None = None):
         if "loss" in logs:  # a training line, which every process reaches
             sums = self.accelerator.reduce(self._draws.to(self.args.device), "sum")
-            edits, tokens, *in_bins = sums.tolist()
-            if sum(in_bins):
+            edits, tokens, *bin_counts = sums.tolist()
+            if sum(bin_counts):
                 logs["raml/edit_rate"] = edits / max(tokens, 1.0)
-                shares = zip(EDIT_BINS, in_bins, strict=True)
-                logs |= {f"raml/edits_{name}": count / sum(in_bins) for name, count in shares}
+                shares = zip(EDIT_BINS, bin_counts, strict=True)
+                logs |= {f"raml/edits_{name}": count / sum(bin_counts) for name, count in shares}
             self._draws = torch.zeros_like(self._draws)
         super().log(logs, start_time)
 
@@ -165,24 +181,24 @@ class RamlTrainer(TokenLossTrainer):
 
 
 def _check_unread(args: RamlConfig, payoff: Payoff | None, collator: RamlCollator | None):
-    """Refuses settings of what is given ready, which nothing would read."""
+    """Refuses settings that a given sampler or collator replaces, for nothing would read them."""
     if payoff is None and collator is None:
         return
-    unread = args.changed((*OF_PAYOFF, *OF_COLLATOR) if payoff is None else OF_PAYOFF)
+    unread = args.changed((*PAYOFF_FIELDS, *COLLATOR_FIELDS) if payoff is None else PAYOFF_FIELDS)
     if unread:
-        given = "RamlCollator" if payoff is None else type(payoff).__name__
+        replacement = "RamlCollator" if payoff is None else type(payoff).__name__
         raise ValueError(
-            f"`args` set {listed(unread)}, but the {given} that is "
-            f"given has settings of its own. Make the {given} with these, and leave them out of `args`."
+            f"`args` set {listed(unread)}, but the given {replacement} has its own settings. Make the {replacement} "
+            "with these values, and leave them out of `args`."
         )
 
 
 class DrawClock(TrainerCallback):
-    """Tells a collator, before an epoch's loader starts, for which epoch and optimizer steps it will draw.
+    """Sets a collator's epoch and optimizer step before the loader of an epoch starts.
 
     Args:
-        collator: told so.
-        sets_total: whether the collator's schedule is to end with the training.
+        collator: the collator.
+        sets_total: whether to make the collator's schedule end with the training.
     """
 
     def __init__(self, collator: RamlCollator, sets_total: bool):
@@ -190,15 +206,16 @@ class DrawClock(TrainerCallback):
 
     def on_train_begin(self, args, state, control, train_dataloader=None, **kwargs):
         if self.sets_total:
+            assert self.collator.schedule is not None
             self.collator.schedule = replace(self.collator.schedule, total_steps=max(1, state.max_steps))
-        # As the Trainer counts; a stream without a length has one epoch to it, in which it may start over.
+        # As the Trainer counts: for it, a stream without a length has one epoch, in which the stream may start over.
         steps_per_epoch = max(1, state.max_steps)
         if has_length(train_dataloader):
             steps_per_epoch = max(1, math.ceil(len(train_dataloader) / args.gradient_accumulation_steps))
         self.epoch, trained = divmod(state.global_step, steps_per_epoch)
         dispatches = isinstance(train_dataloader, DataLoaderDispatcher) and not train_dataloader.split_batches
         self.batches_per_step = args.world_size if dispatches else 1
-        # The batches of a stream that is resumed are made again and thrown away; others are never made.
+        # A resumed stream makes its earlier batches again and throws them away; other data sets skip them.
         streams = isinstance(getattr(train_dataloader, "dataset", None), IterableDataset)
         skipped = trained * args.gradient_accumulation_steps * self.batches_per_step
         self.discarded = skipped if streams and not args.ignore_data_skip else 0

@@ -328,7 +328,7 @@ def test_weighted_candidates_are_rows_with_weights_that_sum_to_one(pad):
 
 
 def test_weights_of_a_packed_row_are_refused(pad):
-    with pytest.raises(ValueError, match="row must hold one target"):
+    with pytest.raises(ValueError, match="needs rows of one target"):
         RamlCollator(pad, Candidates(), weighted=True)([example([5, EOS, 6, EOS])])
 
 
@@ -419,12 +419,12 @@ def test_an_example_without_the_source_of_the_others_is_named(pad):
 
 
 def test_examples_without_a_source_are_refused(pad):
-    with pytest.raises(ValueError, match=r"no source, which draws are keyed by \(found: `labels`\)"):
+    with pytest.raises(ValueError, match=r"no source, which the draws depend on \(found: `labels`\)"):
         RamlCollator(pad, HammingPayoff(TOKENS, 0.9))([{"labels": [5, EOS]}])
 
 
 def test_the_references_decoder_inputs_are_refused(pad):
-    with pytest.raises(ValueError, match="`decoder_input_ids`, made from the reference"):
+    with pytest.raises(ValueError, match="`decoder_input_ids`, which are made from the reference"):
         RamlCollator(pad, HammingPayoff(TOKENS, 0.9))([example([5, EOS], decoder_input_ids=[1, 5])])
 
 
@@ -471,7 +471,7 @@ def test_less_than_one_sample_is_refused(pad, num_samples):
 def test_weights_need_a_sampler_of_candidates(pad):
     with pytest.raises(ValueError, match="needs a sampler of weighted candidates .* got HammingPayoff"):
         RamlCollator(pad, HammingPayoff(TOKENS, 0.9), weighted=True)
-    with pytest.raises(ValueError, match="`num_samples` must be 1, got 2"):
+    with pytest.raises(ValueError, match="`num_samples` must be 1 with `weighted=True`.*got 2"):
         RamlCollator(pad, Candidates(), weighted=True, num_samples=2)
 
 

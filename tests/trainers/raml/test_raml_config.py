@@ -16,7 +16,7 @@ from hf_localgan.recipes import (
     TokenizerArguments,
 )
 from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
-from hf_localgan.trainers.raml.config import OF_SERIES, REWARDS, RamlConfig, make_payoff
+from hf_localgan.trainers.raml.config import REWARDS, SERIES_FIELDS, RamlConfig, make_payoff
 
 REGULAR = 16  # of the 20 tokens of the tiny tokenizer, ids 4 to 19
 
@@ -132,7 +132,7 @@ def test_settings_are_saved_as_they_were_given(config):
         ({"temperature_start": 0.5}, r"`temperature_start` is 0.5, but `temperature_schedule` is constant"),
         ({"temperature_schedule": "linear", "dataloader_in_order": False}, r"linear` needs `dataloader_in_order`"),
         ({"edit_rate": -0.1}, r"`edit_rate` must be at least 0, a number, got -0.1"),
-        ({"edit_rate": 0.1, "temperature": 0.9}, r"`edit_rate` 0.1 solves for the temp.* `temperature` 0.9.*`--temp"),
+        ({"edit_rate": 0.1, "temperature": 0.9}, r"`edit_rate` 0.1 sets the temp.* `temperature` 0.9.*`--temp"),
         ({"edit_rate": 0.1, "payoff": "importance"}, r"`edit_rate` .* `payoff: importance`.*proposal_temperature"),
         ({"edit_cost": "vocab"}, r"`edit_cost` must be log_vocab \(1 \+ ln v\), unit \(1\) or a .* 'vocab'"),
         ({"edit_cost": "-1"}, r"`edit_cost` must be .* got '-1'"),
@@ -142,7 +142,7 @@ def test_settings_are_saved_as_they_were_given(config):
         ({"edit_rate_length": 0}, r"`edit_rate_length` must be at least 1, a whole number, got 0"),
         ({"payoff": "edit", "max_edits": 0}, r"`max_edits` must be at least 1, a whole number, got 0"),
         ({"payoff": "edit", "max_edits": 2.5}, r"`max_edits` must be at least 1, a whole number, got 2.5"),
-        ({"max_edits": 3}, r"`max_edits` 3 bounds draws by edit distance .*drawn by `hamming`"),
+        ({"max_edits": 3}, r"`max_edits` 3 bounds draws by `edit` .*drawn by `hamming`"),
         ({"payoff": "importance", "temperature": 0.1, "max_edits": 3}, r"`max_edits` 3 .*drawn by `hamming`"),
         (
             {"reward": "chrf", "base": "uniform"},
@@ -190,8 +190,8 @@ def test_weights_need_the_candidates_of_importance_sampling(config, tiny_tokeniz
 
 def test_what_differs_from_the_defaults_is_told(config):
     args = config(payoff="edit", edit_cost="unit", num_samples=2, temperature=0.5)
-    assert args.changed(OF_SERIES) == {"edit_cost": "unit", "num_samples": 2}
-    assert config().changed(OF_SERIES) == {}
+    assert args.changed(SERIES_FIELDS) == {"edit_cost": "unit", "num_samples": 2}
+    assert config().changed(SERIES_FIELDS) == {}
 
 
 def test_a_shared_name_space_holds_the_arguments_of_every_trainer(tmp_path):

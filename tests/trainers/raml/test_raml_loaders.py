@@ -219,12 +219,12 @@ def test_constant_schedule_ignores_its_start():
 @pytest.mark.parametrize(
     "settings, message",
     [
-        ({"kind": "step"}, '`kind` must be "constant", "linear" or "cosine", got \'step\''),
-        ({"kind": "linear", "start": -0.1}, "`temperature` must be at least 0, got -0.1"),
-        ({"kind": "linear", "end": float("nan")}, "`temperature` must be at least 0, got nan"),
-        ({"kind": "cosine", "start": math.inf}, "`start` of a schedule must be finite"),
-        ({"kind": "linear", "total_steps": 0}, "`total_steps` must be a whole number of at least 1, got 0"),
-        ({"kind": "linear", "total_steps": 2.5}, "`total_steps` must be a whole number of at least 1, got 2.5"),
+        ({"curve": "step"}, '`curve` must be "constant", "linear" or "cosine", got \'step\''),
+        ({"curve": "linear", "start": -0.1}, "`temperature` must be at least 0, got -0.1"),
+        ({"curve": "linear", "end": float("nan")}, "`temperature` must be at least 0, got nan"),
+        ({"curve": "cosine", "start": math.inf}, "`start` of a schedule must be finite"),
+        ({"curve": "linear", "total_steps": 0}, "`total_steps` must be a whole number of at least 1, got 0"),
+        ({"curve": "linear", "total_steps": 2.5}, "`total_steps` must be a whole number of at least 1, got 2.5"),
     ],
 )
 def test_bad_schedules_are_refused(settings, message):

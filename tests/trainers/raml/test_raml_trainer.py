@@ -358,7 +358,7 @@ def test_other_arguments_are_refused(family):
 
 
 def test_without_a_tokenizer_a_payoff_is_asked_for(family, collate):
-    with pytest.raises(ValueError, match=r"Which tokens may be drawn is not known.*`processing_class`"):
+    with pytest.raises(ValueError, match=r"The tokens that may be drawn are unknown.*`processing_class`"):
         RamlTrainer(family("t5"), RamlConfig("unused", use_cpu=True), data_collator=collate)
 
 
@@ -380,10 +380,10 @@ def test_weights_are_asked_of_a_sampler_that_has_them(family, raml, pairs):
 def test_settings_beside_a_ready_collator_or_sampler_that_nothing_reads_are_refused(fields, family, raml, collate):
     (name,), model = fields, family("t5")
     args = RamlConfig("unused", use_cpu=True, **fields)
-    with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the RamlCollator that is given has settings of its"):
+    with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the given RamlCollator has its own settings"):
         RamlTrainer(model, args, data_collator=RamlCollator(collate, Scripted()))
     if name in ("temperature", "edit_rate", "payoff"):
-        with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the Scripted that is given"):
+        with pytest.raises(ValueError, match=rf"`args` set `{name}` .* the given Scripted has"):
             raml(model, sampler=Scripted(), **fields)
     elif name != "weighted":
         raml(model, sampler=Scripted(), **fields)
