@@ -13,8 +13,8 @@ BASELINES = ("leave_one_out", "mean", "greedy", "none")
 class ExpectedRewardConfig(TokenLossConfig):
     """Arguments of `ExpectedRewardTrainer`, on top of `TokenLossConfig`.
 
-    Label smoothing acts on the maximum-likelihood part alone: a smoothed sample would be pushed up or down together
-    with the whole vocabulary.
+    Label smoothing acts on the maximum-likelihood term alone: in the policy gradient it would raise or lower the
+    probability of the whole vocabulary together with that of a sample.
     """
 
     # Objective
@@ -22,32 +22,33 @@ class ExpectedRewardConfig(TokenLossConfig):
         default="bleu",
         metadata={
             "help": "Reward of a sample against its reference, on token ids: `bleu`, `rouge_l`, `chrf` or "
-            "`token_error_rate` (negative). The trainer's argument `reward` takes any function instead."
+            "`token_error_rate` (negative). For any other function use the trainer's argument `reward`."
         },
     )
     temperature: float = field(
         default=0.0,
-        metadata={"help": "Tau of the paper: weight of the entropy of the model, in units of the reward per nat."},
+        metadata={"help": "Weight of the model's entropy, tau in the paper, in units of the reward per nat."},
     )
     mle_weight: float = field(
         default=0.0,
         metadata={
-            "help": "Weight of the mean negative log-likelihood per token, in nats, that is added to the objective. It "
-            "keeps generations fluent while rewards are still rare."
+            "help": "Weight of the maximum-likelihood term, the mean negative log-likelihood per token in nats, in the "
+            "loss. It keeps generations fluent while rewards are still rare."
         },
     )
 
     # Estimator
-    num_samples: int = field(default=4, metadata={"help": "Samples of the model for each example and update."})
+    num_samples: int = field(default=4, metadata={"help": "Samples from the model for each example and update."})
     policy_max_new_tokens: int = field(
-        default=50, metadata={"help": "Longest sample, in tokens; longer ones are cut there and rewarded as they are."}
+        default=50,
+        metadata={"help": "Largest length of a sample, in tokens; longer samples are cut there and rewarded as cut."},
     )
     baseline: str = field(
         default="leave_one_out",
         metadata={
-            "help": "What is taken from the rewards to lower the variance: `leave_one_out` (mean of the example's "
-            "other samples), `mean` (running mean of all rewards), `greedy` (reward of the greedy generation) or "
-            "`none`."
+            "help": "Baseline, subtracted from the rewards to lower the variance: `leave_one_out` (mean of the "
+            "example's other samples), `mean` (running mean of all rewards), `greedy` (reward of the greedy "
+            "generation) or `none`."
         },
     )
     baseline_decay: float = field(
@@ -64,8 +65,8 @@ class ExpectedRewardConfig(TokenLossConfig):
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.baseline == "leave_one_out" and self.num_samples < 2:
             raise ValueError(
-                f"The baseline `leave_one_out` needs `num_samples` of at least 2, got {self.num_samples}. With one "
-                "sample, take `mean` or `greedy`."
+                f"`baseline: leave_one_out` needs `num_samples` of at least 2, got {self.num_samples}. With one sample "
+                "set `mean` or `greedy`."
             )
         for name in ("temperature", "mle_weight"):
             if not 0 <= getattr(self, name) < math.inf:

@@ -1,6 +1,7 @@
-"""Regularised expected reward by policy gradient, the objective that RAML is the other direction of."""
+"""Regularised expected reward by policy gradient: the KL divergence of RAML with its arguments exchanged."""
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -29,26 +30,26 @@ from hf_localgan.trainers.raml.config import make_reward
 class ExpectedRewardTrainer(TokenLossTrainer):
     """Maximises the expected reward of the model's own generations, and their entropy, by policy gradient.
 
-    The objective is Eq. 3 of Norouzi et al. 2016, its gradient estimated by Eq. 10 with `num_samples` samples of each
+    The objective is Eq. 3 of Norouzi et al. 2016, its gradient estimated by Eq. 10 with `num_samples` samples for each
     example; the equations are in `functional/policy_gradient.py`. The logged `loss` is the estimate of Eq. 3 itself, in
     units of the reward, plus `mle_weight` times the nats per token: it falls when training works. Means are over the
     examples of a batch and their samples. Beside it are logged `policy/reward`, `policy/baseline`, `policy/entropy`
     (nats of a whole sample), `policy/sample_length` (tokens, the end token included) and `policy/finished` (share of
     samples that ended before `policy_max_new_tokens`).
 
-    Samples come from the plain distribution of the model, whatever its generation settings say. Dropout is off for the
-    samples and for the pass that differentiates their probability: the estimator is unbiased only where the two are of
-    one distribution, which is then the one that is used in the end. It is on in the maximum-likelihood part. (Gradient
-    checkpointing, which models apply while dropout is on, saves nothing in the passes without it.) A sample that
-    reaches `policy_max_new_tokens` is one of the model that stops there, so that its probability has no end token.
+    Samples come from the plain distribution of the model, whatever its generation settings are. Dropout is off for the
+    samples and for the pass that differentiates their probability: the estimator is unbiased only if both have one
+    distribution, and without dropout it is that of the trained model. Dropout is on in the maximum-likelihood term.
+    (Gradient checkpointing, which models apply while dropout is on, saves nothing in the passes without it.) A sample
+    that is cut at `policy_max_new_tokens` has no end token, and its probability none either.
 
-    Start from a model that maximum likelihood has trained: the rewards of a fresh model's samples hardly differ.
+    Start from a model trained by maximum likelihood: the rewards of an untrained model's samples hardly differ.
 
     Args:
         model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
         args (`ExpectedRewardConfig`): the settings.
-        reward: a function of a candidate and a reference, both token ids without the end token, instead of the one
-            named by `args.reward`. It may have a method `batch` for many at once.
+        reward: a function of a candidate and a reference, both token ids without the end token, instead of
+            `args.reward`. It may have a method `batch` for many pairs at once.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
     Raises:
@@ -60,6 +61,8 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         "The expected reward of the model's own outputs and their entropy, by policy gradient.", (RAML, REINFORCE),
     )  # fmt: skip
     config_class = ExpectedRewardConfig
+    args: ExpectedRewardConfig
+    model: PreTrainedModel
 
     def __init__(
         self,
@@ -75,9 +78,10 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
-        reward: Callable[[Sequence, Sequence], float] | None = None,
+        reward: Callable[[Sequence[int], Sequence[int]], float] | None = None,
     ):
         self.check_args(args)
+        assert args is not None
         self.reward = make_reward(args.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
             raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
@@ -91,7 +95,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         self.add_callback(self.running_mean)
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
         self._draws = UpdateRandomness(self)
-        self._rewards_of_update = torch.zeros(2, dtype=torch.float64)  # sum, number
+        self._update_rewards = torch.zeros(2, dtype=torch.float64)  # sum, number
 
     # ---- the loss ----
 
@@ -105,10 +109,17 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             loss = loss + self.args.mle_weight * nats
         return loss
 
-    def policy_loss(self, model, inputs) -> Tensor:
-        """An estimate of Eq. 3, the mean over examples and samples, whose gradient is that of Eq. 10.
+    def policy_loss(self, model: nn.Module, inputs: dict[str, Any]) -> Tensor:
+        """An estimate of Eq. 3 with the gradient of Eq. 10 (Norouzi et al. 2016), the mean over examples and samples.
 
         It is divided by the number of accumulated batches; data parallelism averages it.
+
+        Args:
+            model: the model as the trainer wrapped it.
+            inputs: a batch with `labels`, shape `(batch, time)`.
+
+        Returns:
+            Shape `()`, in units of the reward.
         """
         repeated, finished = self.sample(inputs)
         labels = repeated["labels"]
@@ -137,18 +148,19 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         objective = -regularised.sum() / divisor
         return surrogate + (objective - surrogate).detach()
 
-    def sample(self, inputs: dict) -> tuple[dict, Tensor]:
-        """Samples of every example in one call of `generate`.
+    def sample(self, inputs: dict[str, Any]) -> tuple[dict[str, Any], Tensor]:
+        """Samples for every example by one call of `generate`.
 
-        They depend on the model, the examples, the seed, the update, the place of the batch in it and the process
-        alone, so that a resumed run draws the same.
+        They depend only on the model, the examples, the seed, the update, the place of the batch in it and the process,
+        so that a resumed run draws the same.
 
         Args:
             inputs: a batch with `labels`.
 
         Returns:
             The encoder's inputs, each row repeated `num_samples` times, with `labels`, shape `(batch * samples, time)`:
-            the tokens up to and with the end token, then -100. And which samples ended, bool, `(batch * samples,)`.
+            the tokens up to and with the end token, then -100. And whether each sample ended, bool,
+            `(batch * samples,)`.
         """
         self._draws.next_batch()
         return sample_responses(
@@ -156,47 +168,47 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             max_new_tokens=self.args.policy_max_new_tokens, seed=self._draws.seed(),
         )  # fmt: skip
 
-    # ---- rewards and what is taken from them ----
+    # ---- rewards and baselines ----
 
-    def _rewards(self, candidates: list[list[int]], references: list[list[int]], device) -> Tensor:
+    def _rewards(self, candidates: list[list[int]], references: list[list[int]], device: torch.device) -> Tensor:
         number = len(candidates) // len(references)
         repeated = [reference for reference in references for _ in range(number)]
         rewards = evaluate_rewards(self.reward, candidates, repeated)
         return torch.as_tensor(rewards, dtype=torch.float32, device=device)
 
-    def _baseline(self, regularised: Tensor, inputs: dict, references: list[list[int]]) -> Tensor:
-        """A shape that broadcasts to `(batch, samples)`."""
+    def _baseline(self, regularised: Tensor, inputs: dict[str, Any], references: list[list[int]]) -> Tensor:
+        """The baseline of each sample, in a shape that broadcasts to `(batch, samples)`."""
         if self.args.baseline == "leave_one_out":
             return leave_one_out_baseline(regularised)
         if self.args.baseline == "greedy":
-            model, longest = self.accelerator.unwrap_model(self.model), self.args.policy_max_new_tokens
-            labels = greedy_responses(model, inputs, max_new_tokens=longest).labels
+            model, max_new_tokens = self.accelerator.unwrap_model(self.model), self.args.policy_max_new_tokens
+            labels = greedy_responses(model, inputs, max_new_tokens=max_new_tokens).labels
             return self._rewards(token_lists(labels, end_tokens(self.model)), references, labels.device).unsqueeze(1)
         if self.args.baseline == "mean":
             if self.running_mean.weight:
                 return regularised.new_tensor(self.running_mean.value)
-            if regularised.numel() > 1:  # the first update: the mean of all other samples of the batch
+            if regularised.numel() > 1:  # in the first update the mean of all other samples of the batch
                 return leave_one_out_baseline(regularised.view(1, -1)).view_as(regularised)
         return regularised.new_zeros(())
 
     def _keep_running_mean(self, regularised: Tensor):
-        """Moves the running mean once in an update, by the mean over its batches and all processes."""
+        """Adds the mean over the update's batches and all processes to the running mean, once an update."""
         if self.args.baseline != "mean":
             return
-        self._rewards_of_update += torch.stack(
+        self._update_rewards += torch.stack(
             [regularised.double().sum(), regularised.new_tensor(regularised.numel())]
         ).cpu()
         if self.accelerator.sync_gradients:
-            total = self.accelerator.reduce(self._rewards_of_update.to(self.args.device), "sum").tolist()
+            total = self.accelerator.reduce(self._update_rewards.to(self.args.device), "sum").tolist()
             self.running_mean.add(total[0] / total[1])
-            self._rewards_of_update.zero_()
+            self._update_rewards.zero_()
 
 
 class RunningMean(TrainerCallback, ExportableState):
-    """An exponential running mean, not drawn to its start, that a resumed run continues.
+    """An exponential running mean without bias to its start, which a resumed run continues.
 
     Args:
-        decay: share that each new value keeps of the old ones.
+        decay: share of the old mean that each new value keeps.
     """
 
     def __init__(self, decay: float):

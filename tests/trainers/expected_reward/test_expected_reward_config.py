@@ -13,7 +13,7 @@ from hf_localgan.trainers.expected_reward.trainer import ExpectedRewardTrainer, 
     ("settings", "message"),
     [
         ({"baseline": "median"}, r'`baseline` must be one of leave_one_out, mean, greedy, none, got "median"'),
-        ({"num_samples": 1}, r"`leave_one_out` needs `num_samples` of at least 2, got 1.*`mean` or `greedy`"),
+        ({"num_samples": 1}, r"`baseline: leave_one_out` needs `num_samples` of at least 2, got 1.*`mean` or `greedy`"),
         ({"num_samples": 0, "baseline": "none"}, r"`num_samples` must be at least 1, got 0"),
         ({"policy_max_new_tokens": 0}, r"`policy_max_new_tokens` must be at least 1, got 0"),
         ({"temperature": -0.1}, r"`temperature` must be a number of at least 0, got -0.1"),
