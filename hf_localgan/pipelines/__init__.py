@@ -1,4 +1,4 @@
-"""Pipelines that transformers 5 left out, and sound of any format for that of speech; importing them registers."""
+"""Pipelines that transformers 5 removed, and its speech recognition with sound of any format; importing registers them."""
 
 import re
 
@@ -16,32 +16,34 @@ TASKS = {
 
 
 class _AliasesWithTranslation(dict):
-    """Names of tasks that stand for other tasks, `translation_xx_to_yy` for any two languages among them."""
+    """Alias names of tasks; with `translation_xx_to_yy` for any two languages."""
 
-    def __contains__(self, task) -> bool:
-        return super().__contains__(task) or re.fullmatch(r"translation_[^_]+_to_[^_]+", task) is not None
+    def __contains__(self, task: object) -> bool:
+        return super().__contains__(task) or (
+            isinstance(task, str) and re.fullmatch(r"translation_[^_]+_to_[^_]+", task) is not None
+        )
 
-    def __missing__(self, task) -> str:
+    def __missing__(self, task: str) -> str:
         if task in self:
             return "translation"
         raise KeyError(task)
 
 
 def register_pipeline():
-    """Makes `pipeline("text2text-generation")`, `"summarization"` and `"translation"` known. Safe to call twice.
+    """Registers `pipeline("text2text-generation")`, `"summarization"` and `"translation"`. Safe to call twice.
 
-    A task that transformers or another package serves already is left as it is, but that recognisers of this package
-    read sound by their own `SpeechRecognitionPipeline`, which changes nothing for others.
+    A task that transformers or another package has registered already stays as it is. One exception: speech recognition
+    gets the `SpeechRecognitionPipeline`, by which recognisers of this package read sound; other models notice nothing.
     """
     registry = transformers.pipelines.PIPELINE_REGISTRY
     for task, pipeline_class in TASKS.items():
-        # `pipeline` refuses what is in this list before it looks at the registry.
+        # `pipeline` refuses the tasks of this list before it reads the registry.
         getattr(transformers.pipelines, "REMOVED_TASKS", {}).pop(task, None)
         if task in registry.supported_tasks:
             continue
         registry.register_pipeline(task, pipeline_class, pt_model=AutoModelForSeq2SeqLM, type="text")
         # With this mark `save_pretrained` would write the pipeline's code into the checkpoint, which then loads with
-        # `trust_remote_code=True` only. An exporter that wants this sets the mark itself.
+        # `trust_remote_code=True` only. The exporter of such checkpoints sets the mark itself.
         del pipeline_class._registered_impl
     speech = registry.supported_tasks.get("automatic-speech-recognition", {})
     stock = speech.get("impl")  # a class, or its dotted name

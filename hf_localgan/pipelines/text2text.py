@@ -5,7 +5,7 @@ This file imports nothing but torch and transformers, so that a checkpoint can c
 
 from collections.abc import Iterable, Mapping, Sequence
 from copy import deepcopy
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -27,7 +27,14 @@ TEXT_COLUMNS = ("text", "query", "source")
 class StopAtText(StoppingCriteria):
     """Ends a sequence once its text contains one of `stops`.
 
-    `generate` has `stop_strings`, which does not work for vocabularies of whole words.
+    The `stop_strings` of `generate` do not work for vocabularies of whole words.
+
+    Args:
+        tokenizer: decodes the sequences.
+        stops: non-empty strings, at least one.
+
+    Raises:
+        ValueError: for other `stops`.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase, stops: Iterable[str]):
@@ -36,7 +43,9 @@ class StopAtText(StoppingCriteria):
         if not self.stops or not all(isinstance(stop, str) and stop for stop in self.stops):
             raise ValueError(f"`stop_sequence` must be a non-empty string or several, got {list(self.stops)}.")
 
-    def __call__(self, input_ids: Tensor, scores, **kwargs) -> Tensor:
+    def __call__(  # type: ignore[override]  # its class is a `BoolTensor`, which no function of torch returns
+        self, input_ids: Tensor, scores: Tensor, **kwargs: Any
+    ) -> Tensor:
         texts = self.tokenizer.batch_decode(input_ids, skip_special_tokens=True)
         return torch.tensor([any(stop in text for stop in self.stops) for text in texts], device=input_ids.device)
 
@@ -53,19 +62,19 @@ class Text2TextGenerationPipeline(Pipeline):
     An input is a string or a row, a dictionary with the string under `text`, `query` or `source`. The constructor and,
     with precedence, each call accept:
 
-    * whatever `generate` accepts. Where neither the caller nor the model's generation configuration says otherwise, 4
-      beams search for at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling;
-    * `decoding`: a way of decoding, such as `hf_localgan.Decoding.sampling(0.7)` or one of your own: any object with a
-      method `generate(model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **more)` that returns token
-      ids, shape `(batch * num_return_sequences, time)`. `more` is what else was given for `generate` at the same place,
-      the constructor or the call. `decoding=None` in a call turns off the constructor's;
-    * `return_tensors`, `return_text`: whether answers carry `generated_token_ids` (padded as generated), the text, or
-      both. The text alone is the default, the ids alone what `return_tensors=True` gives;
+    * all arguments of `generate`. By default, unless the model's generation configuration differs, 4 beams search for
+      at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling;
+    * `decoding`: a decoding, such as `hf_localgan.Decoding.sampling(0.7)`, or any object with a method
+      `generate(model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **options)` that returns token ids,
+      shape `(batch * num_return_sequences, time)`. `options` are the other arguments of `generate` that were given at
+      the same place, the constructor or the call. `decoding=None` in a call turns off the constructor's;
+    * `return_tensors`, `return_text`: whether answers hold `generated_token_ids` (padded as generated), the text, or
+      both. The default is the text alone; `return_tensors=True` is the ids alone;
     * `truncation`: cut inputs at the tokenizer's `model_max_length`;
-    * `prefix`: put before every input; by default `config.task_specific_params[task]["prefix"]` or `config.prefix`. The
-      other task-specific parameters are defaults of `generate`;
-    * `stop_sequence`: a string or several; an answer ends with the first that it contains. (All of its tokens count;
-      transformers 4 looked at the first one only.)
+    * `prefix`: text before every input; by default `config.task_specific_params[task]["prefix"]` or `config.prefix`.
+      The other task-specific parameters are defaults of `generate`;
+    * `stop_sequence`: a string or several; an answer ends with the first of them that it contains. (All of its tokens
+      count; in transformers 4 the first token alone.)
     * `clean_up_tokenization_spaces`: passed to `decode`, `False` by default;
     * `batch_size`, `num_workers`: as in every pipeline.
 
@@ -75,18 +84,20 @@ class Text2TextGenerationPipeline(Pipeline):
         TypeError: for inputs that are neither strings nor rows.
     """
 
-    # Generation parameters are merged below and not by `Pipeline`, whose way to do it differs from release to release.
+    tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]  # narrower in the stub than at run time
+
+    # Generation parameters are merged below and not by `Pipeline`, which does it differently from release to release.
     _pipeline_calls_generate = False
-    _load_processor = False
-    _load_image_processor = False
-    _load_video_processor = False
-    _load_feature_extractor = False
-    _load_tokenizer = True
+    _load_processor = False  # type: ignore[assignment]  # `None` in the stub, as the next four
+    _load_image_processor = False  # type: ignore[assignment]
+    _load_video_processor = False  # type: ignore[assignment]
+    _load_feature_extractor = False  # type: ignore[assignment]
+    _load_tokenizer = True  # type: ignore[assignment]
 
     return_name = "generated"
     default_generation = {"max_new_tokens": 256, "num_beams": 4}
 
-    def __init__(self, *args, **kwargs):
+    def __init__(self, *args: Any, **kwargs: Any):
         super().__init__(*args, **kwargs)
         if not getattr(self.model.config, "is_encoder_decoder", False):
             raise ValueError(
@@ -99,35 +110,38 @@ class Text2TextGenerationPipeline(Pipeline):
         prefix = task_parameters.pop("prefix", None) or getattr(self.model.config, "prefix", None)
         if prefix is not None:
             self._preprocess_params.setdefault("prefix", prefix)
-        self._own_generation = self._forward_params
+        self._constructor_generation = self._forward_params
         if "generation_config" not in self._forward_params:
             self._forward_params = {**task_parameters, **self._forward_params}
-        # Kept apart from the parameters of a call: a generation configuration given there takes their place.
+        # Kept apart from the parameters of a call, where a generation configuration replaces them.
         self._standing_generation, self._forward_params = self._forward_params, {}
 
     def _sanitize_parameters(
         self,
+        *,
         return_tensors: bool | None = None,
         return_text: bool | None = None,
         clean_up_tokenization_spaces: bool | None = None,
         truncation: bool | str | None = None,
         prefix: str | None = None,
         stop_sequence: str | list[str] | None = None,
-        **generation,
+        **generation: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         preprocessing = {"truncation": truncation, "prefix": prefix}
-        postprocessing = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces}
+        postprocessing: dict[str, Any] = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces}
         if return_tensors is not None or return_text is not None:
             postprocessing["return_tensors"] = bool(return_tensors)
             postprocessing["return_text"] = not return_tensors if return_text is None else return_text
             if not (postprocessing["return_tensors"] or postprocessing["return_text"]):
-                raise ValueError("`return_text=False` leaves nothing to return; add `return_tensors=True`.")
+                raise ValueError("`return_text=False` leaves nothing to return. Add `return_tensors=True`.")
         if stop_sequence is not None:
             stop = StopAtText(self.tokenizer, [stop_sequence] if isinstance(stop_sequence, str) else stop_sequence)
             generation["stopping_criteria"] = StoppingCriteriaList([*generation.get("stopping_criteria", ()), stop])
-        return _given(preprocessing), generation, _given(postprocessing)
+        return _without_none(preprocessing), generation, _without_none(postprocessing)
 
-    def __call__(self, inputs, **kwargs) -> list[dict[str, Any]] | list[list[dict[str, Any]]] | Iterable:
+    def __call__(  # type: ignore[override]  # no further positional arguments, which `Pipeline` ignores
+        self, inputs: Any, **kwargs: Any
+    ) -> list[dict[str, Any]] | list[list[dict[str, Any]]] | Iterable[Any]:
         if isinstance(inputs, (str, Mapping)):
             return super().__call__(inputs, **kwargs)
         if isinstance(inputs, Sequence):  # tuples and columns of a data set, too
@@ -138,88 +152,103 @@ class Text2TextGenerationPipeline(Pipeline):
             return iter(()) if empty else super().__call__(inputs, **kwargs)
         if isinstance(inputs, Iterable):
             return super().__call__((item for item in inputs), **kwargs)
-        raise TypeError(f"Inputs must be a string, a row or an iterable of them, got {type(inputs).__name__}.")
+        raise TypeError(f"`inputs` must be a string, a row or an iterable of these, got {type(inputs).__name__}.")
 
-    def preprocess(self, inputs: str | Mapping[str, Any], prefix: str = "", **tokenization) -> dict[str, Any]:
+    def preprocess(  # type: ignore[override]  # the stub has dictionaries as values of keywords
+        self, inputs: str | Mapping[str, Any], prefix: str = "", **tokenization: Any
+    ) -> dict[str, Any]:
         encoded = self.encode(prefix + _text(inputs), **tokenization)
-        encoded.pop("token_type_ids", None)  # models with such a tokenizer do not take them in `generate`
+        encoded.pop("token_type_ids", None)  # `generate` of models with such a tokenizer refuses them
         if encoded["input_ids"].shape[1] == 0:
             raise ValueError(
-                f"The input {inputs!r} has no tokens, not even an end of sequence, so there is nothing to encode. "
-                "Leave empty inputs out."
+                f"The input {inputs!r} has no tokens, not even an end of sequence. Leave empty inputs out."
             )
         return encoded
 
-    def encode(self, text: str, **tokenization) -> dict[str, Any]:
+    def encode(self, text: str, **tokenization: Any) -> dict[str, Any]:
         """Token ids and mask of one text, each of shape `(1, time)`."""
         return dict(self.tokenizer(text, return_tensors="pt", **tokenization))
 
-    def _forward(self, model_inputs: dict[str, Any], **generation) -> dict[str, Tensor]:
+    def _forward(  # type: ignore[override]  # the stub wants a `ModelOutput`; a dictionary will do
+        self, model_inputs: dict[str, Any], **generation: Any
+    ) -> dict[str, Tensor]:
         batch, length = model_inputs["input_ids"].shape
         generation = self.merge_generation(generation)
         self.check_lengths(length, generation)
         decoding = generation.pop("decoding", None)
         if decoding is None:
-            output = self.model.generate(**model_inputs, **generation)
+            output = cast(Any, self.model).generate(**model_inputs, **generation)
         else:
             output = decoding.generate(self.model, model_inputs, **{"tokenizer": self.tokenizer, **generation})
-        ids = output.sequences if isinstance(output, ModelOutput) else output
+        ids = output["sequences"] if isinstance(output, ModelOutput) else output
         return {"output_ids": ids.reshape(batch, -1, ids.shape[-1])}  # (batch, returned, time)
 
     def merge_generation(self, call: dict[str, Any]) -> dict[str, Any]:
-        """What `generate` is called with, that of the model or of a `decoding`.
+        """The arguments of `generate`, the model's or that of a `decoding`.
 
-        In falling precedence: the call, the constructor and the task-specific parameters (not where the call brings a
+        In falling precedence: the call, the constructor and the task-specific parameters (unless the call has a
         `generation_config`), the model's generation configuration, the defaults of the pipeline.
+
+        Raises:
+            ValueError: for a `decoding` that cannot generate or comes with a `generation_config`.
         """
         chosen = dict(call) if "generation_config" in call else {**self._standing_generation, **call}
         settings: GenerationConfig | None = chosen.pop("generation_config", None)
         decoding = chosen.pop("decoding", None)
         if decoding is not None:
             _check_decoding(decoding, settings)
-        known = self.model.generation_config.to_diff_dict()
+        explicit = self._model_generation()
         if settings is not None:
-            known |= settings.to_diff_dict()
-        known |= chosen
-        defaults = {**self.default_generation, "pad_token_id": self.tokenizer.pad_token_id}
+            explicit |= settings.to_diff_dict()
+        explicit |= chosen
+        defaults: dict[str, Any] = {**self.default_generation, "pad_token_id": self.tokenizer.pad_token_id}
         if positions := getattr(self.model.config, "max_position_embeddings", None):
-            defaults["max_new_tokens"] = min(defaults["max_new_tokens"], positions - 1)  # one is the start token's
+            defaults["max_new_tokens"] = min(
+                defaults["max_new_tokens"], positions - 1
+            )  # one position is the start token's
         if decoding is not None:
-            return self._merge_decoding(decoding, call, known, defaults)
-        if known.get("max_length") is not None:
-            del defaults["max_new_tokens"]  # it would take precedence over a length that somebody chose
-        defaults = {name: value for name, value in defaults.items() if known.get(name) is None and value is not None}
+            return self._merge_decoding(decoding, call, explicit, defaults)
+        if explicit.get("max_length") is not None:
+            del defaults["max_new_tokens"]  # it would take precedence over a chosen length
+        defaults = {name: value for name, value in defaults.items() if explicit.get(name) is None and value is not None}
         if settings is None:
             return {**defaults, **chosen}
-        settings = deepcopy(settings)  # `generate` wants its parameters here or there, not in both places
+        settings = deepcopy(settings)  # `generate` accepts a parameter in one place only
         return {**settings.update(**{**defaults, **chosen}), "generation_config": settings}
 
-    def _merge_decoding(self, decoding, call: dict[str, Any], known: dict[str, Any], defaults: dict[str, Any]):
-        """The decoding with what its `generate` is called with.
+    def _merge_decoding(
+        self, decoding: Any, call: dict[str, Any], explicit: dict[str, Any], defaults: dict[str, Any]
+    ) -> dict[str, Any]:
+        """The decoding, with the arguments of its `generate`.
 
-        Lengths and numbers hold wherever they come from. Another way of search holds only where it was asked for beside
+        Lengths and numbers hold wherever they come from. Arguments of the search hold only if they were given beside
         this decoding: neither the model's nor, for a decoding of the call, the constructor's.
         """
-        own = self._own_generation
+        options = self._constructor_generation
         if call.get("decoding") is not None:
             search = GenerationConfig().to_dict()
-            own = {name: value for name, value in own.items() if name not in search}
-        chosen = {name: value for name, value in {**own, **call}.items() if name not in ("max_length", "decoding")}
-        longest = known.get("max_new_tokens")
-        if longest is None and known.get("max_length") is not None:
-            longest = known["max_length"] - 1  # the start token counts there
-        always = {
-            "decoding": decoding, "max_new_tokens": longest or defaults["max_new_tokens"],
-            "num_return_sequences": known.get("num_return_sequences") or 1,
+            options = {name: value for name, value in options.items() if name not in search}
+        options = {name: value for name, value in {**options, **call}.items() if name not in ("max_length", "decoding")}
+        max_new_tokens = explicit.get("max_new_tokens")
+        if max_new_tokens is None and explicit.get("max_length") is not None:
+            max_new_tokens = explicit["max_length"] - 1  # the start token counts there
+        required = {
+            "decoding": decoding, "max_new_tokens": max_new_tokens or defaults["max_new_tokens"],
+            "num_return_sequences": explicit.get("num_return_sequences") or 1,
         }  # fmt: skip
-        if known.get("pad_token_id") is None and defaults["pad_token_id"] is not None:
-            always["pad_token_id"] = defaults["pad_token_id"]
-        return chosen | always
+        if explicit.get("pad_token_id") is None and defaults["pad_token_id"] is not None:
+            required["pad_token_id"] = defaults["pad_token_id"]
+        return options | required
 
     def check_lengths(self, input_length: int, generation: dict[str, Any]):
-        """A place for warnings: `input_length` tokens go in, `generation` is what `generate` is called with."""
+        """Warns of lengths that do not fit the task; here of none.
 
-    def postprocess(
+        Args:
+            input_length: tokens of the input.
+            generation: arguments of `generate`.
+        """
+
+    def postprocess(  # type: ignore[override]  # as `_forward`
         self,
         model_outputs: dict[str, Tensor],
         return_tensors: bool = False,
@@ -238,13 +267,16 @@ class Text2TextGenerationPipeline(Pipeline):
             records.append(record)
         return records
 
-    def _longest(self, generation: dict[str, Any]) -> int | None:
-        """The largest number of tokens that an answer can have."""
-        known = self.model.generation_config.to_diff_dict()
+    def _max_length(self, generation: dict[str, Any]) -> int | None:
+        """Largest number of tokens of an answer."""
+        settings = self._model_generation()
         if "generation_config" in generation:
-            known |= generation["generation_config"].to_diff_dict()
-        known |= generation
-        return known.get("max_new_tokens") or known.get("max_length")
+            settings |= generation["generation_config"].to_diff_dict()
+        settings |= generation
+        return settings.get("max_new_tokens") or settings.get("max_length")
+
+    def _model_generation(self) -> dict[str, Any]:
+        return cast(GenerationConfig, self.model.generation_config).to_diff_dict()
 
 
 class SummarizationPipeline(Text2TextGenerationPipeline):
@@ -253,11 +285,11 @@ class SummarizationPipeline(Text2TextGenerationPipeline):
     return_name = "summary"
 
     def check_lengths(self, input_length: int, generation: dict[str, Any]):
-        longest = self._longest(generation)
-        if longest is not None and input_length < longest:
+        max_length = self._max_length(generation)
+        if max_length is not None and input_length < max_length:
             logger.warning(
-                f"The text has {input_length} tokens and its summary may have {longest}. For a shorter one lower "
-                f"`max_new_tokens`, to {max(input_length // 2, 1)} for example."
+                f"The text has {input_length} tokens and its summary may have {max_length}. For a shorter summary "
+                f"lower `max_new_tokens`, to {max(input_length // 2, 1)} for example."
             )
 
 
@@ -269,48 +301,54 @@ class TranslationPipeline(Text2TextGenerationPipeline):
 
     return_name = "translation"
 
-    def _sanitize_parameters(self, src_lang: str | None = None, tgt_lang: str | None = None, **parameters):
+    def _sanitize_parameters(
+        self, *, src_lang: str | None = None, tgt_lang: str | None = None, **parameters: Any
+    ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
         preprocessing, generation, postprocessing = super()._sanitize_parameters(**parameters)
         parts = self.task.split("_")
-        if len(parts) == 4 and not hasattr(self, "_preprocess_params"):  # in the constructor: a call may say otherwise
+        if len(parts) == 4 and not hasattr(self, "_preprocess_params"):  # in the constructor; a call has precedence
             src_lang, tgt_lang = src_lang or parts[1], tgt_lang or parts[3]
-        return preprocessing | _given({"src_lang": src_lang, "tgt_lang": tgt_lang}), generation, postprocessing
+        return preprocessing | _without_none({"src_lang": src_lang, "tgt_lang": tgt_lang}), generation, postprocessing
 
-    def encode(self, text: str, src_lang: str | None = None, tgt_lang: str | None = None, **tokenization):
+    def encode(
+        self, text: str, src_lang: str | None = None, tgt_lang: str | None = None, **tokenization: Any
+    ) -> dict[str, Any]:
         multilingual = getattr(self.tokenizer, "_build_translation_inputs", None)
         if multilingual is None:
             return super().encode(text, **tokenization)
         return dict(multilingual(text, return_tensors="pt", src_lang=src_lang, tgt_lang=tgt_lang, **tokenization))
 
-    def _forward(self, model_inputs: dict[str, Any], **generation) -> dict[str, Tensor]:
-        first = model_inputs.get("forced_bos_token_id")
-        if isinstance(first, list):  # one per text of a batch, all the same
-            model_inputs["forced_bos_token_id"] = first[0]
+    def _forward(  # type: ignore[override]
+        self, model_inputs: dict[str, Any], **generation: Any
+    ) -> dict[str, Tensor]:
+        language = model_inputs.get("forced_bos_token_id")
+        if isinstance(language, list):  # an entry for each text of a batch, all equal
+            model_inputs["forced_bos_token_id"] = language[0]
         return super()._forward(model_inputs, **generation)
 
     def check_lengths(self, input_length: int, generation: dict[str, Any]):
-        longest = self._longest(generation)
-        if longest is not None and input_length > 0.9 * longest:
+        max_length = self._max_length(generation)
+        if max_length is not None and input_length > 0.9 * max_length:
             logger.warning(
-                f"The text has {input_length} tokens and its translation may have {longest} at most, so that it may be "
+                f"The text has {input_length} tokens and its translation may have {max_length} at most, so it may be "
                 "cut. Raise `max_new_tokens`."
             )
 
 
-def _check_decoding(decoding, settings: GenerationConfig | None):
+def _check_decoding(decoding: Any, settings: GenerationConfig | None):
     if not callable(getattr(decoding, "generate", None)):
         raise ValueError(
             f"`decoding` must have a method `generate`, as a `hf_localgan.Decoding` has, got {decoding!r}. "
-            "`Decoding.parse` makes one of a name."
+            "`Decoding.parse` makes a decoding from a name."
         )
     if settings is not None:
         raise ValueError(
-            "Give either `decoding` or `generation_config`: both say how to search. Single arguments of `generate` may "
-            "stand beside a `decoding`."
+            "Give either `decoding` or `generation_config`, for both set the search. Single arguments of `generate` "
+            "may stand beside a `decoding`."
         )
 
 
-def _given(parameters: dict[str, Any]) -> dict[str, Any]:
+def _without_none(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
@@ -318,9 +356,11 @@ def _text(inputs: str | Mapping[str, Any]) -> str:
     if isinstance(inputs, Mapping):
         column = next((name for name in TEXT_COLUMNS if name in inputs), None)
         if column is None:
-            accepted, found = (", ".join(f"`{name}`" for name in names) for names in (TEXT_COLUMNS, inputs))
-            raise ValueError(f"A row must have its text under one of {accepted}; found: {found}.")
+            accepted, columns = (", ".join(f"`{name}`" for name in names) for names in (TEXT_COLUMNS, inputs))
+            raise ValueError(f"A row must have its text under one of {accepted}; found: {columns}.")
         inputs = inputs[column]
     if not isinstance(inputs, str):
-        raise TypeError(f"Each input must be a string or a row with one, got {type(inputs).__name__}: {inputs!r:.80}.")
+        raise TypeError(
+            f"Each input must be a string or a row that holds a string, got {type(inputs).__name__}: {inputs!r:.80}."
+        )
     return inputs
