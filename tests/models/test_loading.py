@@ -204,7 +204,7 @@ def test_missing_and_pickled_weights_are_refused_and_never_unpickled(folder):
     (folder / "model.safetensors").unlink()
     refused(folder, "model.safetensors", "cannot be found", error=FileNotFoundError)
     (folder / "pytorch_model.bin").write_bytes(b"would raise another error if it were read")
-    refused(folder, "Found pytorch_model.bin", "unpickled", "save_pretrained", error=FileNotFoundError)
+    refused(folder, "holds pytorch_model.bin", "unpickled", "save_pretrained", error=FileNotFoundError)
 
 
 def test_code_of_a_checkpoint_is_not_run_unless_trusted(folder):

@@ -57,9 +57,9 @@ def test_generate_takes_noise_and_repeats_it_for_beams(tiny_generator, beams):
 
 
 def test_what_is_refused(tiny_generator):
-    with pytest.raises(ValueError, match="takes no noise, for its `noise_size` is 0: `resize_noise`, got"):
+    with pytest.raises(ValueError, match="must be left out, for `noise_size` is 0 .see `resize_noise`., got"):
         tiny_generator()(**BATCH, labels=LABELS, noise=NOISE)
-    with pytest.raises(ValueError, match=r"takes noise of shape \(2, 4\), got noise of shape \(2, 3\)"):
+    with pytest.raises(ValueError, match=r"must be of shape \(2, 4\), got the shape \(2, 3\)"):
         tiny_generator(noise_size=4)(**BATCH, labels=LABELS, noise=NOISE)
     for refuse in (lambda: RnnSeq2SeqConfig(noise_size=-1), lambda: tiny_generator().resize_noise(-1)):
         with pytest.raises(ValueError, match="`noise_size` must be at least 0, got -1"):

@@ -70,10 +70,10 @@ def binary_states(units: int, dtype: torch.dtype, device: torch.device, chunk_si
 
 def log_marginal(layers: BinaryLayers, hidden: Tensor) -> Tensor:
     """`ln p*(hq)`, from `exp(-E)` with all other units summed or integrated out; nats, shape `(states,)`."""
-    to_visible = affine(hidden, layers.couplings.T, None)
+    visible_input = affine(hidden, layers.couplings.T, None)
     linear = (hidden * (layers.hidden_bias + layers.field)).sum(dim=1)
     top = F.softplus(affine(hidden, layers.top, layers.top_bias)).sum(dim=1)
-    return layers.constant + linear + to_visible.square().sum(dim=1) / 2 + top
+    return layers.constant + linear + visible_input.square().sum(dim=1) / 2 + top
 
 
 def enumerated_log_partition(layers: BinaryLayers) -> Tensor:
@@ -138,14 +138,14 @@ def annealed_log_weights(
     log_weights = base.repeat(chains)
     steps = zip(schedule, schedule[1:], strict=False)
     for last, beta in logging.tqdm(steps, total=len(schedule) - 1, desc="Annealing", disable=not progress):
-        to_visible, to_top = affine(hidden, matrix.T, None).split([visible, len(top_bias)], dim=1)
-        linear, square = (hidden * layers.field).sum(dim=1), to_visible.square().sum(dim=1)
+        visible_input, top_input = affine(hidden, matrix.T, None).split([visible, len(top_bias)], dim=1)
+        linear, square = (hidden * layers.field).sum(dim=1), visible_input.square().sum(dim=1)
         log_weights += (beta - last) * linear.double() + (beta**2 - last**2) / 2 * square.double()
-        before, after = (torch.add(top_bias, to_top.double(), alpha=value) for value in (last, beta))
+        before, after = (torch.add(top_bias, top_input.double(), alpha=value) for value in (last, beta))
         log_weights += (F.softplus(after) - F.softplus(before)).sum(dim=1)
         top = draw(torch.sigmoid(after.to(hidden.dtype)), generator)
-        noise = torch.empty_like(to_visible).normal_(generator=generator)
-        above_and_below = torch.cat([torch.add(noise, to_visible, alpha=beta), top], dim=1)
+        noise = torch.empty_like(visible_input).normal_(generator=generator)
+        above_and_below = torch.cat([torch.add(noise, visible_input, alpha=beta), top], dim=1)
         inputs = affine(above_and_below, matrix, None).mul_(beta).add_(layers.hidden_bias + beta * layers.field)
         hidden = draw(torch.sigmoid(inputs), generator)
     return log_weights

@@ -383,7 +383,7 @@ def _correlation(upper: Tensor, lower: Tensor, negative_upper: Tensor, negative_
 
 
 def _addmm(added: Tensor, first: Tensor, second: Tensor, **factors) -> Tensor:
-    """`torch.addmm` whatever autocast says; entering a context costs as much as a small product."""
+    """`torch.addmm` without autocast; entering a context costs as much as a small product."""
     if torch.is_autocast_enabled(first.device.type):
         with torch.autocast(first.device.type, enabled=False):
             return torch.addmm(added, first, second, **factors)

@@ -26,7 +26,7 @@ class BinaryLayers(NamedTuple):
         hidden_bias: `c1`, shape `(hidden,)`.
         top: `U`, shape `(top, hidden)`.
         top_bias: `c2`, shape `(top,)`.
-        constant: `D / 2 ln 2 pi + sum ln s`, for a pair less what its two quadratic terms cannot both reach; nats.
+        constant: `D / 2 ln 2 pi + sum ln s`, for a pair less the least value of its two quadratic terms together; nats.
     """
 
     couplings: Tensor

@@ -52,7 +52,7 @@ def read_utterances(
     dtype: torch.dtype,
     columns: Tensor | None = None,
 ) -> Utterances:
-    """Checks the arguments of one side. -100 in place of an id is padding, whatever the mask says.
+    """Checks the arguments of one side. -100 in place of an id is padding under any mask.
 
     Args:
         side: "query" or "response", for errors.

@@ -35,7 +35,7 @@ class PairDiscriminatorOutput(ModelOutput):
 class PairDiscriminator(PreTrainedModel):
     """A logit for a query and a response, either of them token ids or a distribution over tokens at each place.
 
-    A distribution that is certain of one token gives what its id gives, and gradients flow to the distributions.
+    A distribution that is certain of one token gives the result of its id, and gradients flow to the distributions.
     Padding and batch neighbours change nothing. The body (`config.body`) is described in its own class.
     """
 

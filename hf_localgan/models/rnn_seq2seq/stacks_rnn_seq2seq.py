@@ -372,6 +372,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             state = self.bridge(state.flatten(2)).unflatten(2, sizes)
         if noise is not None:
             self._check_noise(noise, len(state))
+            assert self.noise_bridge is not None
             state = state + self.noise_bridge(noise.to(state.dtype))
         return state if self.bridge is None else torch.tanh(state)
 
