@@ -107,7 +107,7 @@ def test_a_base_model_that_has_moved_is_named(saved):
     )
     assert_same_answers(load_generator(folder, base_model=base.with_name("moved"))[0], adapted)
     refused(folder, "`none/at-all/here` by `base_model`", error=OSError, base_model="none/at-all/here")
-    refused(base.with_name("moved"), "is no adapter", "Leave out `base_model`", base_model=folder)
+    refused(base.with_name("moved"), "is a whole model and no adapter", "Leave out `base_model`", base_model=folder)
 
 
 def test_a_base_model_without_a_name(saved):

@@ -264,5 +264,5 @@ def test_the_forward_returns_the_free_energy_and_the_means(tiny_dbm, pairs):
         assert torch.equal(outputs[name], getattr(means, name))
     assert torch.equal(model(query, response, return_dict=False)[0], outputs.free_energy)
     for given in ({}, {"query": query}, {"query": query, "response": response, "labels": torch.ones(5, 2).long()}):
-        with pytest.raises(ValueError, match="Give `query` or `input_ids`, and `response` or `labels`"):
+        with pytest.raises(ValueError, match="Give either `query` or `input_ids`, and either `response` or `labels`"):
             model(**given)

@@ -75,7 +75,7 @@ def test_missing_values_and_other_scalers_are_refused():
     for settings in ({"with_std": False}, {"with_mean": False}):
         with pytest.raises(ValueError, match="must shift and scale"):
             scaler.load_statistics(StandardScaler(**settings).fit(data))
-    with pytest.raises(ValueError, match="fitted on 2 dimensions, this one has 3"):
+    with pytest.raises(ValueError, match="fitted on 2 dimensions, but this one has 3"):
         scaler.load_statistics(StandardScaler().fit(data[:, :2]))
     fitted = StandardScaler().fit(data)
     fitted.mean_[1] = np.nan

@@ -179,7 +179,7 @@ def test_the_bar_shows_on_request(tiny_dbm, capsys):
 def test_bad_schedules_and_large_enumerations_are_refused(tiny_dbm):
     model = tiny_dbm()
     for temperatures in ([0.0, 0.5], [0.1, 1.0], [0.0, 0.5, 0.5, 1.0], [0.0, math.nan, 1.0], [1.0], []):
-        with pytest.raises(ValueError, match="inverse temperatures that rise from 0 to 1"):
+        with pytest.raises(ValueError, match="inverse temperatures, or these, rising from 0 to 1"):
             model.log_partition(3, temperatures)
     with pytest.raises(ValueError, match="`temperatures` must be at least 2, the ends 0 and 1, got 1"):
         model.log_partition(3, 1)

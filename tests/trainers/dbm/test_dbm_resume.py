@@ -121,7 +121,7 @@ def test_a_longer_run_keeps_the_stages_it_began_with(vectors, tiny_energy, energ
     longer = energy_trainer(tiny_energy(), vectors(40), **{**STAGES, "max_steps": 60})
     longer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-15"))
     assert losses(longer, "dbm/stage") == [0] * 6 + [1] * 6 + [2] * 48
-    assert "6 updates of the bottom stage and 6 of the top stage" in caplog.text
+    assert "bottom 6 updates, top 6 updates" in caplog.text
 
 
 def test_other_chains_than_the_checkpoints_and_missing_or_damaged_files_are_refused(
