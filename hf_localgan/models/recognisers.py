@@ -20,13 +20,13 @@ def load_recogniser(
     trust_remote_code: bool = False,
     device: str | torch.device | None = None,
 ) -> tuple[PreTrainedModel, ProcessorMixin]:
-    """A model of speech and its processor, ready for inference.
+    """Loads a model of speech and its processor for inference.
 
     Args:
         path_or_id: a folder, or the id of a model on the Hub. Weights are read from safetensors files only.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run the code that the checkpoint brings along. Read it first.
-        device: where the model is moved to.
+        trust_remote_code: run the code that comes with the checkpoint. Read it first.
+        device: device that the model is moved to; by default it stays on the CPU.
 
     Returns:
         The model in evaluation mode, and its processor, with `feature_extractor` and `tokenizer`.
@@ -41,19 +41,21 @@ def load_recogniser(
     remote = "AutoModelForSpeechSeq2Seq" in (getattr(config, "auto_map", None) or {})
     if not remote and type(config) not in AutoModelForSpeechSeq2Seq._model_mapping:
         raise ValueError(
-            f"`{place}` is no recogniser of speech (model type `{config.model_type}`). Name a checkpoint of "
-            "`hf-localgan train-speech`, or another of `AutoModelForSpeechSeq2Seq`."
+            f"`{place}` is no recogniser of speech (model type `{config.model_type}`). Give a checkpoint of "
+            "`hf-localgan train-speech`, or another one for `AutoModelForSpeechSeq2Seq`."
         )
     model, info = AutoModelForSpeechSeq2Seq.from_pretrained(
         place, use_safetensors=True, output_loading_info=True, **hub
     )
-    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key[0] for key in info["mismatched_keys"])})
-    if wrong:
+    faults = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key[0] for key in info["mismatched_keys"])})
+    if faults:
         raise ValueError(
-            f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(wrong[:5])}"
-            f"{', ...' if len(wrong) > 5 else ''}."
+            f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(faults[:5])}"
+            f"{', ...' if len(faults) > 5 else ''}."
         )
     processor = AutoProcessor.from_pretrained(place, **hub)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "feature_extractor"):
         raise ValueError(f"`{place}` has no processor with a feature extractor: its processor_config.json is missing.")
-    return (model if device is None else model.to(device)).eval(), processor
+    if device is not None:
+        model.to(device)
+    return model.eval(), processor

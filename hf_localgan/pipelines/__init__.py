@@ -1,4 +1,4 @@
-"""Pipelines that transformers 5 removed, and its speech recognition with sound of any format; importing registers them."""
+"""Pipelines that transformers 5 removed, and speech recognition of any sound format; importing registers them."""
 
 import re
 

@@ -1,6 +1,6 @@
 """`pipeline("automatic-speech-recognition")` for the recognisers of this package: sound of any rate and format."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from transformers import AutomaticSpeechRecognitionPipeline
@@ -10,22 +10,25 @@ from hf_localgan.models import RnnSpeechForConditionalGeneration
 
 
 class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
-    """transformers' pipeline, which for a recogniser of this package reads sound by soundfile and resamples it by soxr.
+    """transformers' pipeline, which reads sound by soundfile and resamples it by soxr for recognisers of this package.
 
-    The stock pipeline needs ffmpeg for files and torchaudio for other sampling rates. For models that are not of this
-    package this is the stock pipeline.
+    The stock pipeline needs ffmpeg for files and torchaudio for other sampling rates. For other models, this is the
+    stock pipeline.
 
-    Takes what the stock one takes: the path of a file, the bytes of one, an array at the model's sampling rate, or
+    Accepts the inputs of the stock pipeline: the path of a file, its bytes, an array at the model's sampling rate, or
     `{"raw": array, "sampling_rate": rate}`; a list of these or a generator; `batch_size`; arguments of `generate`.
     Returns `{"text": phones}` for each.
     """
 
-    def preprocess(self, inputs: Any, *args, **kwargs):
+    def preprocess(  # type: ignore[override]  # as the stock method, which departs from its base class
+        self, inputs: Any, *args: Any, **kwargs: Any
+    ) -> Iterator[dict[str, Any]]:
         if isinstance(self.model, RnnSpeechForConditionalGeneration):
             inputs = self._read(inputs)
         yield from super().preprocess(inputs, *args, **kwargs)
 
     def _read(self, inputs: Any) -> Any:
+        assert self.feature_extractor is not None
         rate = self.feature_extractor.sampling_rate
         if isinstance(inputs, str) and inputs.startswith(("http://", "https://")):
             import httpx

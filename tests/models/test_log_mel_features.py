@@ -99,7 +99,7 @@ def test_sixteen_bit_integers_are_the_same_sound():
         (np.zeros((2, 800), np.float32), r"one channel.*got \(2, 800\)"),
         (np.zeros(100, np.float32), "100 samples, 6 ms, which is less than one frame of 25 ms"),
         (np.zeros(800, np.int32), "16-bit integers, got torch.int32"),
-        (np.full(800, np.nan, np.float32), "not finite"),
+        (np.full(800, np.nan, np.float32), "must be finite"),
     ],
     ids=["channels", "short", "integers", "nan"],
 )

@@ -199,7 +199,7 @@ def test_the_papers_size():
         ({"frequency_masks": 1, "frequency_mask_bins": 3}, "must not exceed the 2 bins"),
         ({"ctc_weight": -1.0}, "`ctc_weight` must not be negative"),
         ({"share_embeddings": True}, "features, not tokens"),
-        ({"noise_size": 4}, "leave out `noise_size`, got 4"),
+        ({"noise_size": 4}, "Leave out `noise_size`, got 4"),
     ],
     ids=str,
 )

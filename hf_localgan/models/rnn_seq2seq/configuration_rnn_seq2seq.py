@@ -1,5 +1,7 @@
 """Configuration of the recurrent encoder-decoder."""
 
+from typing import ClassVar
+
 from huggingface_hub.dataclasses import strict
 from transformers import PreTrainedConfig
 
@@ -52,7 +54,7 @@ class RnnSeq2SeqConfig(PreTrainedConfig):
     model_type = "rnn_seq2seq"
     keys_to_ignore_at_inference = ["past_key_values"]
     attribute_map = {"num_hidden_layers": "decoder_layers"}
-    attentions = ATTENTIONS  # that can be chosen
+    attentions: ClassVar[tuple[str, ...]] = ATTENTIONS  # accepted values of `attention`
 
     vocab_size: int = 40_000
     encoder_vocab_size: int | None = None

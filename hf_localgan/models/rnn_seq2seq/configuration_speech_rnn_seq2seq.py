@@ -1,6 +1,7 @@
 """Configuration of the recurrent speech recogniser."""
 
 import math
+from typing import ClassVar
 
 from huggingface_hub.dataclasses import strict
 
@@ -9,7 +10,7 @@ from .configuration_rnn_seq2seq import ATTENTIONS, RnnSeq2SeqConfig
 
 @strict  # a value of another type is refused by name
 class RnnSpeechConfig(RnnSeq2SeqConfig):
-    """Shape of Listen, Attend and Spell (Chan et al. 2016): recurrent layers over frames, and a decoder that attends.
+    """Configuration of Listen, Attend and Spell (Chan et al. 2016): recurrent layers over frames, an attending decoder.
 
     The defaults are the recogniser of the RAML paper, three bidirectional encoder layers of 256 LSTM units a direction
     and a decoder layer of 256 over 123 features, read three frames at a time, with location-aware attention. Arguments
@@ -18,29 +19,29 @@ class RnnSpeechConfig(RnnSeq2SeqConfig):
     Args:
         vocab_size: tokens of the decoder.
         feature_size: numbers of one frame.
-        feature_groups: equal parts that a frame consists of (the features and their first and second differences), in
-            which a frequency mask hides the same bins.
+        feature_groups: equal parts of a frame (the features and their first and second differences); a frequency mask
+            hides the same bins in each.
         encoder_hidden_size: width of an encoder layer, half of it for each direction. Where it is not `hidden_size`
             the encoder's states are projected.
-        reductions: for each encoder layer, how many neighbouring steps of its input are joined into one. `[3, 1, 1]`
-            reads stacks of three frames, `[1, 2, 2]` is the pyramid of Chan et al. Their product divides the number of
-            frames (rounded up). `None`: 3 for the first layer, 1 for the others.
+        reductions: for each encoder layer, the number of neighbouring steps of its input that are joined into one.
+            `[3, 1, 1]` reads stacks of three frames, `[1, 2, 2]` is the pyramid of Chan et al. Their product divides
+            the number of frames (rounded up). `None`: 3 for the first layer, 1 for the others.
         attention: "dot", "general", "additive" or "location" (Chorowski et al. 2015).
         location_filters: filters over the last attention weights, for "location".
         location_width: width of these filters in encoder steps, odd.
         ctc_weight: weight of connectionist temporal classification on the encoder's states (Graves et al. 2006) in the
             training loss, which teaches it the order of the labels. 0: none.
         frequency_masks, frequency_mask_bins: masks of SpecAugment (Park et al. 2019) over bins in training, and their
-            greatest width. 0: none.
+            largest width. 0: none.
         time_masks, time_mask_frames: the same over frames.
 
     Raises:
-        ValueError: for what `RnnSeq2SeqConfig` refuses, a `reductions` that does not name a whole number of at least 1
-            for each layer, an even `location_width`, and masks wider than a frame.
+        ValueError: as `RnnSeq2SeqConfig`; for `reductions` without a whole number of at least 1 for each layer, an even
+            `location_width`, and masks wider than a frame.
     """
 
     model_type = "rnn_speech"
-    attentions = (*(name for name in ATTENTIONS if name != "none"), "location")
+    attentions: ClassVar[tuple[str, ...]] = (*(name for name in ATTENTIONS if name != "none"), "location")
 
     vocab_size: int = 65
     feature_size: int = 123
@@ -68,7 +69,7 @@ class RnnSpeechConfig(RnnSeq2SeqConfig):
                 "`share_embeddings`."
             )
         if self.noise_size:
-            raise ValueError(f"A recogniser hears one thing: leave out `noise_size`, got {self.noise_size}.")
+            raise ValueError(f"A recogniser takes no noise. Leave out `noise_size`, got {self.noise_size}.")
         for name in ("feature_size", "feature_groups", "encoder_hidden_size", "location_filters", "location_width"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
@@ -79,7 +80,7 @@ class RnnSpeechConfig(RnnSeq2SeqConfig):
             self.reductions = [3, *[1] * (self.encoder_layers - 1)]
         if len(self.reductions) != self.encoder_layers or min(self.reductions) < 1:
             raise ValueError(
-                f"`reductions` must name a whole number of at least 1 for each of the {self.encoder_layers} encoder "
+                f"`reductions` must have a whole number of at least 1 for each of the {self.encoder_layers} encoder "
                 f"layers, got {self.reductions}. [3, 1, 1] stacks three frames, [1, 2, 2] is a pyramid."
             )
         if self.location_width % 2 == 0:
@@ -106,7 +107,13 @@ class RnnSpeechConfig(RnnSeq2SeqConfig):
     @property
     def reduction(self) -> int:
         """Frames per step of the encoder's output."""
-        return math.prod(self.reductions)
+        return math.prod(self.layer_reductions)
+
+    @property
+    def layer_reductions(self) -> list[int]:
+        """`reductions` with its default filled in."""
+        assert self.reductions is not None
+        return self.reductions
 
 
 __all__ = ["RnnSpeechConfig"]

@@ -1,7 +1,9 @@
-"""The encoder of speech: frames joined to longer steps, recurrent layers over them, masks in training.
+"""The encoder of speech: recurrent layers over frames that are joined into longer steps, and masks in training.
 
 Shapes are named `batch`, `frames`, `steps` (of the encoder's output, `frames / reduction` rounded up), `feature`.
 """
+
+from typing import cast
 
 import torch
 import torch.nn.functional as F
@@ -14,6 +16,9 @@ from .stacks_rnn_seq2seq import RnnSeq2SeqEncoderOutput, RnnSeq2SeqPreTrainedMod
 
 
 class RnnSpeechPreTrainedModel(RnnSeq2SeqPreTrainedModel):
+    """Base class of the recurrent models of speech."""
+
+    config: RnnSpeechConfig
     config_class = RnnSpeechConfig
     main_input_name = "input_features"
     _no_split_modules = ["RnnSpeechEncoder", "RnnSeq2SeqDecoder"]
@@ -22,8 +27,8 @@ class RnnSpeechPreTrainedModel(RnnSeq2SeqPreTrainedModel):
 class RnnSpeechEncoder(RnnSpeechPreTrainedModel):
     """Recurrent layers over frames, each over the joined steps of the layer below.
 
-    The frames of each utterance are moved to the front first, so that neither the side of the padding nor holes in it
-    change what is computed: the output always begins with the first step of the utterance.
+    The frames of each utterance are moved to the front first, so that padding on either side or between frames does not
+    change the result: the output always begins with the first step of the utterance.
     """
 
     def __init__(self, config: RnnSpeechConfig):
@@ -39,7 +44,7 @@ class RnnSpeechEncoder(RnnSpeechPreTrainedModel):
                 batch_first=True,
                 bidirectional=config.bidirectional,
             )
-            for layer, reduction in enumerate(config.reductions)
+            for layer, reduction in enumerate(config.layer_reductions)
         )
         projected = size != config.hidden_size
         self.projection = nn.Linear(size, config.hidden_size) if projected else None
@@ -58,11 +63,11 @@ class RnnSpeechEncoder(RnnSpeechPreTrainedModel):
 
         Args:
             input_features: shape `(batch, frames, feature)`.
-            attention_mask: 1 for frames, 0 for padding, anywhere, shape `(batch, frames)`. `None`: all are frames.
+            attention_mask: 1 for frames, 0 for padding, shape `(batch, frames)`. By default all are frames.
             output_hidden_states: whether to return the outputs of all layers.
 
         Returns:
-            `last_hidden_state` of shape `(batch, steps, hidden)`, zero behind the end, `final_state` of shape
+            `last_hidden_state` of shape `(batch, steps, hidden)`, zero after the end, `final_state` of shape
             `(batch, layers, state_tensors, hidden)`.
 
         Raises:
@@ -79,16 +84,16 @@ class RnnSpeechEncoder(RnnSpeechPreTrainedModel):
         if self.training:
             hidden = mask_features(hidden, lengths, self.config)
         hidden_states, final_states = [hidden], []
-        for number, (layer, reduction) in enumerate(zip(self.layers, self.config.reductions, strict=True)):
+        for number, (layer, reduction) in enumerate(zip(self.layers, self.config.layer_reductions, strict=True)):
             hidden, lengths = join_steps(hidden, lengths, reduction)
             if number:
                 hidden = self.dropout(hidden)
-            hidden, final = _run(layer, hidden, lengths)
+            hidden, final = _run(cast(nn.RNNBase, layer), hidden, lengths)
             final_states.append(_batch_first(final))
             if keep_all:
                 hidden_states.append(hidden)
         final_state = torch.stack(final_states, dim=1)
-        if self.projection is not None:
+        if self.projection is not None and self.state_projection is not None:
             exists = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
             hidden = self.projection(hidden) * exists[..., None].to(hidden.dtype)
             final_state = self.state_projection(final_state)
@@ -110,14 +115,14 @@ def encoder_lengths(attention_mask: Tensor, reduction: int) -> Tensor:
 
 
 def frames_in_front(features: Tensor, attention_mask: Tensor | None) -> tuple[Tensor, Tensor]:
-    """The frames of each utterance in order from the first place on, zeros behind them, and their numbers.
+    """The frames of each utterance in order from the first place on, then zeros, and their number.
 
     Args:
         features: shape `(batch, frames, feature)`.
-        attention_mask: shape `(batch, frames)`, or `None` where all are frames.
+        attention_mask: shape `(batch, frames)`; `None` if all are frames.
 
     Returns:
-        The features in the same shape, and lengths of shape `(batch,)`. An utterance without frames gets one of zeros.
+        The features in the same shape, and lengths, shape `(batch,)`. Utterances without frames get one of zeros.
     """
     batch, frames, _ = features.shape
     if attention_mask is None:
@@ -132,12 +137,12 @@ def frames_in_front(features: Tensor, attention_mask: Tensor | None) -> tuple[Te
 
 
 def join_steps(hidden: Tensor, lengths: Tensor, number: int) -> tuple[Tensor, Tensor]:
-    """Joins `number` neighbouring steps into one, zeros where the last has fewer (Chan et al. 2016, Eq. 5).
+    """Joins `number` neighbouring steps into one, the last filled up with zeros (Chan et al. 2016, Eq. 5).
 
     Args:
-        hidden: shape `(batch, steps, size)`, zero behind the end of each utterance.
+        hidden: shape `(batch, steps, size)`, zero after the end of each utterance.
         lengths: steps of each utterance, shape `(batch,)`.
-        number: how many.
+        number: steps to join.
 
     Returns:
         Shape `(batch, ceil(steps / number), number * size)`, and the new lengths.
@@ -152,13 +157,16 @@ def join_steps(hidden: Tensor, lengths: Tensor, number: int) -> tuple[Tensor, Te
 def mask_features(features: Tensor, lengths: Tensor, config: RnnSpeechConfig) -> Tensor:
     """SpecAugment (Park et al. 2019) without time warping: sets random bands of bins and of frames to 0, the mean.
 
-    The width of each mask is uniform from 0 to its greatest, and so is its place in the utterance; masks may overlap.
-    Drawn from torch's global random state, as dropout is. The features that are given are left as they are.
+    The width of each mask is uniform from 0 to its largest, and so is its place in the utterance; masks may overlap.
+    They are drawn from torch's global random state, as dropout is. The argument itself stays as it is.
 
     Args:
         features: frames in front, shape `(batch, frames, feature)`.
         lengths: frames of each utterance, shape `(batch,)`.
-        config: numbers and widths of the masks.
+        config: holds the numbers and widths of the masks.
+
+    Returns:
+        The masked features, in the same shape.
     """
     batch, frames, size = features.shape
     if config.frequency_masks and config.frequency_mask_bins:
@@ -167,7 +175,7 @@ def mask_features(features: Tensor, lengths: Tensor, config: RnnSpeechConfig) ->
         hidden = _bands(widest, widest.new_full((batch,), bins), bins, config.frequency_masks)
         features = features.masked_fill(hidden.repeat(1, config.feature_groups)[:, None], 0.0)
     if config.time_masks and config.time_mask_frames:
-        # Never more than a fifth of an utterance at once, so that short ones keep most of their sounds.
+        # A mask hides a fifth of an utterance at most, so that short utterances keep most of their sounds.
         widest = (lengths // 5).clamp(max=config.time_mask_frames)
         hidden = _bands(widest, lengths, frames, config.time_masks)
         features = features.masked_fill(hidden[..., None], 0.0)
@@ -183,8 +191,8 @@ def _bands(widest: Tensor, lengths: Tensor, size: int, number: int) -> Tensor:
     return ((place >= start[..., None]) & (place < (start + width)[..., None])).any(dim=1)
 
 
-def _run(layer: nn.RNNBase, hidden: Tensor, lengths: Tensor):
-    """One layer over steps of different numbers; zero behind the end."""
+def _run(layer: nn.RNNBase, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+    """One layer over utterances of different lengths; its outputs, zero after the end, and its last states."""
     total = hidden.shape[1]
     if bool((lengths == total).all()):
         return layer(hidden)

@@ -1,6 +1,6 @@
 """Log-mel features of speech with differences in time, as Kaldi computes them, and their processor.
 
-By transformers' own spectrogram, which needs numpy alone.
+The spectrogram is transformers' own, which needs numpy alone.
 """
 
 from collections.abc import Iterable, Sequence
@@ -9,13 +9,19 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
-from transformers import BatchFeature, ProcessorMixin, SequenceFeatureExtractor
+from transformers import (
+    BatchEncoding,
+    BatchFeature,
+    PreTrainedTokenizerBase,
+    ProcessorMixin,
+    SequenceFeatureExtractor,
+)
 from transformers.audio_utils import mel_filter_bank, spectrogram, window_function
 
 NORMALIZATIONS = ("none", "global", "speaker", "utterance")
 FLOOR = torch.finfo(torch.float32).eps  # of power and energy, before the logarithm
 SCALE = 2.0**15  # Kaldi reads samples as 16-bit integers
-SMALLEST_DEVIATION = 1e-5  # what varies less is a constant, and is only centred
+SMALLEST_DEVIATION = 1e-5  # numbers that vary less are constants, and are only centred
 
 
 class LogMelFeatureExtractor(SequenceFeatureExtractor):
@@ -24,18 +30,18 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
     40 mel filters, the energy and two differences make the 123 numbers per frame of the RAML paper.
 
     Args:
-        feature_size: numbers per frame; follows from the others, and is refused where it does not.
+        feature_size: numbers per frame; by default, and only, the size that follows from the other arguments.
         sampling_rate: in Hz.
-        padding_value: of padded frames.
-        num_mel_filters: from 20 Hz to half of the sampling rate, triangles on Kaldi's mel scale.
-        frame_length_ms, frame_shift_ms: of the windows (Povey's), in milliseconds.
+        padding_value: value of padded frames.
+        num_mel_filters: number of filters from 20 Hz to half of the sampling rate, triangles on Kaldi's mel scale.
+        frame_length_ms, frame_shift_ms: length and shift of the windows (Povey's), in milliseconds.
         preemphasis: coefficient of the high-pass filter.
         energy: whether the first number of a frame is the logarithm of its energy.
-        differences: how many times the features are differentiated in time (`time_differences`).
+        differences: number of times that the features are differentiated in time (`time_differences`).
         normalization: "global" and "speaker" centre and scale each number by means and deviations of the training data
-            (`fit`), "speaker" by those of the utterance's speaker where it is known and else by the global ones;
-            "utterance" by the utterance's own; "none" leaves them.
-        mean, std: of the training data, lists of `feature_size` numbers.
+            (`fit`), "speaker" by those of the utterance's speaker if it is known and otherwise by the global ones;
+            "utterance" by the utterance's own; "none" does neither.
+        mean, std: means and deviations of the training data, lists of `feature_size` numbers.
         speaker_statistics: mean and std by speaker.
 
     Raises:
@@ -80,7 +86,7 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         self.frame_length = round(sampling_rate * frame_length_ms / 1000)
         self.frame_shift = round(sampling_rate * frame_shift_ms / 1000)
         fft_length = 2 ** (self.frame_length - 1).bit_length()
-        # transformers leaves these two names out when it saves
+        # transformers does not save these two attributes
         self.window = window_function(self.frame_length, "povey", periodic=False)
         self.mel_filters = mel_filter_bank(
             num_frequency_bins=fft_length // 2 + 1, num_mel_filters=num_mel_filters, min_frequency=20.0,
@@ -106,10 +112,10 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
         Args:
             raw_speech: one waveform of one channel, floats from -1 to 1 or 16-bit integers, shape `(samples,)`; or a
                 list of such.
-            sampling_rate: of the waveforms; another than the extractor's is refused.
+            sampling_rate: sampling rate of the waveforms, in Hz; must be the extractor's.
             padding, max_length, truncation, pad_to_multiple_of, return_attention_mask, return_tensors: as in `pad`;
                 lengths are in frames.
-            speakers: of each waveform, where `normalization` is "speaker".
+            speakers: speaker of each waveform, for `normalization="speaker"`.
 
         Returns:
             `input_features` of shape `(batch, frames, feature_size)` and `attention_mask` of shape `(batch, frames)`.
@@ -122,12 +128,12 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
                 f"The features are of sound at {self.sampling_rate} Hz, got {sampling_rate} Hz. Resample it first: "
                 f"`hf_localgan.data.audio.resample(waveform, {sampling_rate}, {self.sampling_rate})`."
             )
-        several = isinstance(raw_speech, (list, tuple)) and len(raw_speech) and not isinstance(raw_speech[0], float)
-        waveforms = list(raw_speech) if several else [raw_speech]
+        is_list = isinstance(raw_speech, (list, tuple)) and len(raw_speech) and not isinstance(raw_speech[0], float)
+        waveforms = list(raw_speech) if is_list else [raw_speech]
         speakers = [speakers] * len(waveforms) if speakers is None or isinstance(speakers, str) else list(speakers)
         if len(speakers) != len(waveforms):
             raise ValueError(
-                f"`speakers` must name one for each of the {len(waveforms)} waveforms, got {len(speakers)}."
+                f"`speakers` must have a name for each of the {len(waveforms)} waveforms, got {len(speakers)}."
             )
         features = [
             self.normalize(self.extract(waveform), speaker).numpy()
@@ -182,18 +188,21 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
                 f"less than one frame of {self.frame_length_ms:g} ms. Leave such utterances out."
             )
         if not bool(samples.isfinite().all()):
-            raise ValueError("The waveform holds numbers that are not finite. Look at how it was read or made.")
+            raise ValueError("The waveform must be finite, got NaN or infinity. Check how it was read or made.")
         return samples
 
     def fit(self, features: Iterable[Any], speakers: Iterable[str] | None = None) -> "LogMelFeatureExtractor":
         """Takes the means and deviations of the training data, which `normalize` uses from then on.
 
         Args:
-            features: of each utterance, as `extract` gives them, shape `(frames, feature_size)`.
-            speakers: of each, for statistics by speaker.
+            features: features of each utterance, as `extract` returns them, shape `(frames, feature_size)`.
+            speakers: speaker of each utterance, for statistics by speaker.
 
         Returns:
             The extractor itself.
+
+        Raises:
+            ValueError: without utterances.
         """
         sums: dict[str | None, Tensor] = {}
         names = iter(speakers) if speakers is not None else None
@@ -204,21 +213,25 @@ class LogMelFeatureExtractor(SequenceFeatureExtractor):
             for key in {None} if names is None else {None, next(names)}:
                 sums[key] = sums.get(key, 0) + moments
         if not sums:
-            raise ValueError("There are no utterances to take means and deviations of. Give at least one.")
-        of_all, *of_speakers = [(name, *_mean_and_std(moments)) for name, moments in _none_first(sums)]
-        self.mean, self.std = of_all[1], of_all[2]
-        self.speaker_statistics = {name: [mean, std] for name, mean, std in of_speakers}
+            raise ValueError("There are no utterances to compute means and deviations from. Give at least one.")
+        self.mean, self.std = _mean_and_std(sums.pop(None))
+        self.speaker_statistics = {
+            name: list(_mean_and_std(sums[name])) for name in sorted(name for name in sums if name is not None)
+        }
         return self
 
     def normalize(self, features: Any, speaker: str | None = None) -> Tensor:
-        """The same features with mean 0 and deviation 1, as `normalization` says.
+        """The same features with mean 0 and deviation 1, according to `normalization`.
 
         Args:
-            features: as `extract` gives them, shape `(frames, feature_size)`.
-            speaker: of the utterance.
+            features: as `extract` returns them, shape `(frames, feature_size)`.
+            speaker: speaker of the utterance.
+
+        Returns:
+            Shape `(frames, feature_size)`, float32.
 
         Raises:
-            ValueError: where there are no means and deviations yet.
+            ValueError: if there are no means and deviations yet.
         """
         features = torch.as_tensor(features).float()
         if self.normalization == "none":
@@ -262,30 +275,33 @@ def _mean_and_std(moments: Tensor) -> tuple[list[float], list[float]]:
     return mean.float().tolist(), std.float().tolist()
 
 
-def _none_first(sums: dict) -> list[tuple]:
-    return sorted(sums.items(), key=lambda item: (item[0] is not None, item[0] or ""))
-
-
 class RnnSpeechProcessor(ProcessorMixin):
-    """The feature extractor of sound and the tokenizer of its transcripts, saved and loaded as one.
+    """The feature extractor of sound and the tokenizer of its transcripts, saved and loaded together.
 
     Args:
         feature_extractor (`LogMelFeatureExtractor`): for `audio`.
         tokenizer: for `text`.
     """
 
-    def __init__(self, feature_extractor, tokenizer):
+    def __init__(self, feature_extractor: SequenceFeatureExtractor, tokenizer: PreTrainedTokenizerBase):
         super().__init__(feature_extractor, tokenizer)
 
-    def __call__(self, audio=None, text=None, sampling_rate: int | None = None, return_tensors=None, **kwargs):
+    def __call__(  # type: ignore[override]  # sound before text, and no images or videos
+        self,
+        audio: Any = None,
+        text: str | list[str] | None = None,
+        sampling_rate: int | None = None,
+        return_tensors: str | None = None,
+        **kwargs: Any,
+    ) -> BatchFeature | BatchEncoding:
         """Features of `audio`, ids of `text`, or features with the ids as `labels`.
 
         Args:
             audio: see the feature extractor.
             text: a transcript or several; phones are separated by spaces.
-            sampling_rate: of the sound.
+            sampling_rate: sampling rate of the sound, in Hz.
             return_tensors: "pt" or "np".
-            kwargs: of the feature extractor where there is `audio`, else of the tokenizer.
+            kwargs: further arguments of the feature extractor if there is `audio`, otherwise of the tokenizer.
 
         Raises:
             ValueError: if there is neither.

@@ -21,7 +21,7 @@ from .stacks_rnn_seq2seq import RnnSeq2SeqDecoder, RnnSeq2SeqEncoderOutput
 
 @dataclass
 class RnnSpeechOutput(Seq2SeqLMOutput):
-    """What the recogniser returns.
+    """Output of the recogniser.
 
     Args:
         ctc_nll: negative log-likelihood of the labels under connectionist temporal classification, in nats, shape
@@ -43,8 +43,8 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
     def get_input_embeddings(self) -> nn.Embedding:
         return self.decoder.embed_tokens
 
-    def set_input_embeddings(self, value: nn.Embedding):
-        self.decoder.embed_tokens = value
+    def set_input_embeddings(self, value: nn.Module):
+        self.decoder.set_input_embeddings(value)
 
     @can_return_tuple
     def forward(
@@ -53,7 +53,7 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple | None = None,
         past_key_values: RecurrentCache | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         use_cache: bool | None = None,
@@ -69,25 +69,27 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
         Other arguments as in encoder and decoder.
         """
         if encoder_outputs is None:
-            encoder_outputs = self.encoder(
+            encoded: RnnSeq2SeqEncoderOutput = self.encoder(
                 input_features=input_features,
                 attention_mask=attention_mask,
                 output_hidden_states=output_hidden_states,
                 return_dict=True,
             )
         elif isinstance(encoder_outputs, tuple):
-            encoder_outputs = RnnSeq2SeqEncoderOutput(*encoder_outputs)
-        if getattr(encoder_outputs, "final_state", None) is None:
+            encoded = RnnSeq2SeqEncoderOutput(*encoder_outputs)
+        else:
+            encoded = encoder_outputs
+        if encoded.last_hidden_state is None or getattr(encoded, "final_state", None) is None:
             raise ValueError(
-                "`encoder_outputs` must carry the encoder's `final_state`, which starts the decoder. Take them from "
+                "`encoder_outputs` must hold the encoder's `final_state`, which starts the decoder. Take them from "
                 "`model.get_encoder()(...)`."
             )
         decoded = self.decoder(
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoder_outputs.last_hidden_state,
-            encoder_attention_mask=self._step_mask(attention_mask, encoder_outputs.last_hidden_state.shape[1]),
-            encoder_final_state=encoder_outputs.final_state,
+            encoder_hidden_states=encoded.last_hidden_state,
+            encoder_attention_mask=self._step_mask(attention_mask, encoded.last_hidden_state.shape[1]),
+            encoder_final_state=encoded.final_state,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
@@ -100,12 +102,12 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
             past_key_values=decoded.past_key_values,
             decoder_hidden_states=decoded.hidden_states,
             cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoder_outputs.last_hidden_state,
-            encoder_hidden_states=encoder_outputs.hidden_states,
+            encoder_last_hidden_state=encoded.last_hidden_state,
+            encoder_hidden_states=encoded.hidden_states,
         )
 
     def _step_mask(self, attention_mask: Tensor | None, steps: int) -> Tensor | None:
-        """The mask over the encoder's steps, shape `(batch, steps)`, for one over frames."""
+        """The mask over the encoder's steps, shape `(batch, steps)`, from the mask over frames."""
         if attention_mask is None or bool(attention_mask.all()):
             return None
         lengths = encoder_lengths(attention_mask, self.config.reduction)
@@ -113,13 +115,13 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
 
 
 class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixin):
-    """The recurrent recogniser: encoder, decoder, output layer, and a layer for CTC where it is trained with it."""
+    """The recurrent recogniser: encoder, decoder, output layer, and a layer for CTC with a `ctc_weight`."""
 
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: RnnSpeechConfig):
         super().__init__(config)
-        # The pipeline `automatic-speech-recognition` takes a class that is not in this list for one of CTC alone.
+        # The pipeline `automatic-speech-recognition` treats a class that is not in this list as a model of CTC alone.
         MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES.setdefault(config.model_type, type(self).__name__)
         self.model = RnnSpeechModel(config)
         self.lm_head = nn.Linear(self.model.decoder.readout_size, config.vocab_size, bias=False)
@@ -132,7 +134,7 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
     def get_input_embeddings(self) -> nn.Embedding:
         return self.model.get_input_embeddings()
 
-    def set_input_embeddings(self, value: nn.Embedding):
+    def set_input_embeddings(self, value: nn.Module):
         self.model.set_input_embeddings(value)
 
     def get_output_embeddings(self) -> nn.Linear:
@@ -142,7 +144,7 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
         self.lm_head = value
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
-        """Resizes embeddings and output; refused with CTC, whose blank is the class behind the last token."""
+        """Resizes embeddings and output; a `ValueError` with CTC, whose blank is the class after the last token."""
         if self.ctc_head is not None and new_num_tokens not in (None, self.config.vocab_size):
             raise ValueError(
                 f"A recogniser with CTC cannot be resized from {self.config.vocab_size} to {new_num_tokens} tokens. "
@@ -151,10 +153,12 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
 
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Labels of shape `(batch, time)` shifted right behind the start token; `-100` becomes padding."""
-        inputs = labels.new_full(labels.shape, self.config.decoder_start_token_id)
+        """Labels, shape `(batch, time)`, shifted right after the start token; `-100` becomes padding."""
+        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
+        assert start is not None and padding is not None
+        inputs = labels.new_full(labels.shape, start)
         inputs[:, 1:] = labels[:, :-1]
-        return inputs.masked_fill(inputs == -100, self.config.pad_token_id)
+        return inputs.masked_fill(inputs == -100, padding)
 
     @can_return_tuple
     def forward(
@@ -163,7 +167,7 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
         attention_mask: Tensor | None = None,
         decoder_input_ids: Tensor | None = None,
         decoder_attention_mask: Tensor | None = None,
-        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple[Tensor, ...] | None = None,
+        encoder_outputs: RnnSeq2SeqEncoderOutput | tuple | None = None,
         past_key_values: RecurrentCache | None = None,
         decoder_inputs_embeds: Tensor | None = None,
         labels: Tensor | None = None,
@@ -179,9 +183,9 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
             attention_mask: over frames, shape `(batch, frames)`.
             labels: shape `(batch, time)`, `-100` where nothing is to be predicted. Shifted right they are the decoder's
                 input unless that is given.
-            ctc_labels: what CTC is computed for, by default `labels`; special tokens are left out of it.
-            num_items_in_batch: what the summed loss is divided by; by default the labels of this batch. The Trainer
-                gives the labels of all accumulated batches.
+            ctc_labels: labels for CTC, by default `labels`; their special tokens are left out.
+            num_items_in_batch: divisor of the summed loss; by default the number of labels in this batch. The Trainer
+                gives that of all accumulated batches.
 
         Returns:
             `loss` in nats per label, cross-entropy plus `ctc_weight` times CTC; `logits` of shape
@@ -234,6 +238,7 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
         lengths = torch.full((batch,), steps, device=hidden.device)
         if attention_mask is not None:
             lengths = encoder_lengths(attention_mask, self.config.reduction)
+        assert self.ctc_head is not None
         logits = self.ctc_head(hidden)
         log_probs = logits.to(torch.promote_types(logits.dtype, torch.float32)).log_softmax(dim=-1)
         ends = self.config.eos_token_id if isinstance(self.config.eos_token_id, list) else [self.config.eos_token_id]

@@ -269,8 +269,8 @@ class RnnSeq2SeqAttention(nn.Module):
         if self.adds:
             assert keys is not None
             if self.scoring == "location" and alignment is not None:
-                around = self.neighbours(alignment[:, None].to(keys.dtype)).transpose(1, 2)
-                keys = keys + self.location(around)
+                context = self.neighbours(alignment[:, None].to(keys.dtype)).transpose(1, 2)
+                keys = keys + self.location(context)
             scores = self.score(torch.tanh(self.query(query)[:, :, None] + keys[:, None])).squeeze(-1)
         else:
             scores = torch.bmm(self.query(query) if self.scoring == "general" else query, memory.transpose(1, 2))
@@ -537,11 +537,11 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             output, after_weights = self._attend_and_read_out(layers[-1], memory, context, alignment)
             weights = after_weights if weights is None else weights
             new_fed = output[:, 0]
-            new_alignment = weights[:, 0] if self.looks_back else None
+            new_alignment = weights[:, 0] if self.looks_back and weights is not None else None
             if skipped is not None:
                 new_state = torch.where(skipped[:, step, None, None, None], state, new_state)
                 new_fed = torch.where(skipped[:, step, None], fed, new_fed)
-                if self.looks_back:
+                if alignment is not None and new_alignment is not None:
                     new_alignment = torch.where(skipped[:, step, None], alignment, new_alignment)
             state, fed, alignment = new_state, new_fed, new_alignment
             outputs.append(output)

@@ -366,7 +366,7 @@ def _draw_keys(examples: Sequence[Example]) -> np.ndarray:
         key = example.get(DRAW_KEY)
         if isinstance(key, bool) or not isinstance(key, Integral):
             raise ValueError(
-                f"`{DRAW_KEY}` of example {i} of the batch must be a whole number, as in the other examples, got {key!r}."
+                f"`{DRAW_KEY}` of example {i} of the batch must be a whole number, as in the others, got {key!r}."
             )
         keys.append(int(key) % 2**64)
     return np.array(keys, dtype=np.uint64)
