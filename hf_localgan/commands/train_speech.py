@@ -17,7 +17,7 @@ from hf_localgan.recipes.parser import read_config
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
 from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_up_speech
 from hf_localgan.trainers.mle.config import MleConfig
-from hf_localgan.trainers.raml.config import OF_SERIES, RamlConfig
+from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
 from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrainer
 
@@ -35,7 +35,7 @@ def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition:
             print(draws)
             Console().print(draws.table())
         reward = {"reward": args.reward} if args.payoff == "importance" else {}
-        about |= {"payoff": args.payoff, **reward, **args.changed(OF_SERIES), **draws.about()}
+        about |= {"payoff": args.payoff, **reward, **args.changed(SERIES_FIELDS), **draws.about()}
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_speech(trainer, setup, speech, recognition, about)
