@@ -55,7 +55,7 @@ def made(corpus, **settings):
     [
         ({"generator": "a", "word_vectors": "b"}, "Only one of `generator` and `word_vectors`"),
         ({"discriminator": "a", "energy": "b"}, "Only one of `discriminator` and `energy`"),
-        ({"head": "linear"}, '`head` must be one of "mlp", "bilinear", got "linear"'),
+        ({"head": "linear"}, '`head` must be one of "mlp", "bilinear", "cosine", got "linear"'),
         ({"filters": 0}, "`filters` must be at least 1, got 0"),
         ({"vector_size": -1}, "`vector_size` must not be negative, got -1"),
         ({"tune_vectors": True}, "`tune_vectors` needs `word_vectors`"),
