@@ -67,6 +67,8 @@ class _Watch(MetaPathFinder):
             self.thread.depth -= 1
         if self.thread.depth == 0:
             for room in [room for room in self.rooms if REGISTERING[room] in sys.modules]:
+                if room not in self.rooms:
+                    continue  # importing the room before it loaded more of transformers, which came by here
                 self.rooms.remove(room)
                 import_module(room)  # a room that is being imported just now registers at its end
             if not self.rooms and self in sys.meta_path:

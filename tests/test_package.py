@@ -189,6 +189,19 @@ print("text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
     assert python(code).split() == ["RnnSeq2SeqForConditionalGeneration", "True"]
 
 
+@pytest.mark.parametrize("name", ["pipeline", "AutoModelForSeq2SeqLM", "Seq2SeqTrainer", "DataCollatorForSeq2Seq"])
+def test_what_is_imported_from_transformers_next_comes_without_an_error(name):
+    """Each of these loads the modules of transformers in another order, and with them the rooms that wait for them."""
+    code = f"""
+import hf_localgan
+from transformers import {name}
+from transformers.models.auto.configuration_auto import CONFIG_MAPPING
+from transformers.pipelines import PIPELINE_REGISTRY
+print("rnn_seq2seq" in CONFIG_MAPPING, "text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
+"""
+    assert python(code).split() == ["True", "True"]
+
+
 def test_importing_the_package_imports_neither_torch_nor_transformers():
     assert python("import sys, hf_localgan; print({'torch', 'transformers'} & set(sys.modules))").strip() == "set()"
 
