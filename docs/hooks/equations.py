@@ -10,6 +10,7 @@ from html import unescape
 from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
+FUNCTION = re.compile(r"(<mi>(?:log|ln|exp)</mi>)(?=<m(?!o))")  # the converter leaves no space
 EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
 
 
@@ -25,6 +26,7 @@ def on_page_content(html, page, config, files):
             raise PluginError(f"{page.file.src_uri}: no equation can be made of ${tex}$: {error!r}") from error
         if unknown := re.findall(r"\\\w+", mathml):
             raise PluginError(f"{page.file.src_uri}: {unknown[0]} of ${tex}$ is not known.")
+        mathml = FUNCTION.sub(r'\1<mspace width="0.17em" />', mathml)
         return f'<div class="equation">{mathml}</div>' if block else mathml
 
     return EQUATION.sub(equation, html)

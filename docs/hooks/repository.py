@@ -2,7 +2,7 @@
 
 A link such as `../recipes/smalltalk/README.md` is right in the repository. On the site the file becomes a page of its
 own, at `repository/recipes/smalltalk/README.md`, and the link leads there: Markdown as it is, other text files as a
-block of code, pictures as they are. Files that such pages link to come along.
+block of code, pictures as they are. Files that such pages link to come along, and each has its edit link.
 
 A name in code such as `hf_localgan.functional.alpha` leads to its place in the API pages, where it has one.
 
@@ -14,7 +14,7 @@ of level two. So a number stands in one file only.
 import posixpath
 import re
 from pathlib import Path
-from urllib.parse import unquote
+from urllib.parse import unquote, urljoin
 
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
@@ -62,6 +62,9 @@ def on_files(files, config):
 def on_page_markdown(markdown, page, config, files):
     """Puts tables in their places and turns links to files of the repository into links of the site."""
     source = source_file(page.file.src_uri)
+    if page.file.src_uri.startswith(f"{FOLDER}/") and config.repo_url:
+        docs = f"{config.repo_url.rstrip('/')}/{config.edit_uri}"
+        page.edit_url = urljoin(docs, f"../{source.relative_to(ROOT).as_posix()}")
     markdown = rewritten_links(markdown, source, page.file.src_uri)
 
     def tables(match: re.Match) -> str:
