@@ -1,68 +1,93 @@
-"""The README's Python, run as it stands but for the length of the training."""
+"""The README's snippets, run as they are printed, each in an empty folder and with nothing from the ones before."""
 
+import ast
 import re
+import shlex
+import sys
 from pathlib import Path
 
 import pytest
+from transformers import T5ForConditionalGeneration
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+from hf_localgan import cli
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+PYTHON = re.findall(r"```python\n(.*?)```", README, flags=re.DOTALL)
+TYPED = "".join(re.findall(r"```bash\n(.*?)```", README, flags=re.DOTALL))
+SHELL = [line.partition("#")[0].strip() for line in TYPED.splitlines()]
+OUTPUT = re.findall(r"```text\n(.*?)```", README, flags=re.DOTALL)
 
 
-def replaced(text: str, old: str, new: str) -> str:
-    assert old in text  # the README has changed, and this test with it
-    return text.replace(old, new)
-
-
-def test_a_generator_is_trained_and_answers_as_the_readme_says(tmp_path, monkeypatch, capsys):
-    use, train, raml, energy, localgan = BLOCKS
-    train = replaced(train, "num_train_epochs=3", "max_steps=2, use_cpu=True, disable_tqdm=True")
-    train = replaced(train, "encode_pairs(pairs[split],", "encode_pairs(pairs[split].select(range(40)),")
+@pytest.fixture
+def in_an_empty_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    made = {}
-    exec(compile(train, "README.md", "exec"), made)
-    assert (tmp_path / "runs" / "mine" / "model.safetensors").is_file()
-
-    raml = replaced(raml, "num_train_epochs=3", "max_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True")
-    exec(compile(raml, "README.md", "exec"), made)  # goes on with the names of the training before
-    logged = made["trainer"].state.log_history[0]
-    assert 0 < logged["raml/edit_rate"] < 0.2 and logged["raml/temperature"] == pytest.approx(
-        made["payoff"].temperature
-    )
-
-    energy = replaced(
-        energy, "num_train_epochs=12", "max_steps=2, ais_temperatures=10, use_cpu=True, disable_tqdm=True"
-    )
-    energy = replaced(energy, 'pairs["train"] for', 'pairs["train"].select(range(2_000)) for')
-    energy = replaced(energy, 'pairs["test"],', 'pairs["test"].select(range(100)),')
-    energy = replaced(energy, "evaluate_energy(", "evaluate_energy(ais_temperatures=10, curvature_queries=0, model=")
-    energy = replaced(energy, "model=energy, train, ", "model=energy, train=train, test=")
-    energy = replaced(energy, '["Gaussian"]', '["Gaussian, Ledoit-Wolf"]')  # 40 pairs do not fix 200 dimensions
-    exec(compile(energy, "README.md", "exec"), made)
-    assert (tmp_path / "runs" / "mine-dbm" / "energy.md").is_file()
-    assert len(made["report"].matching) >= 2 and made["one"].text in made["answers"]
-
-    localgan = replaced(localgan, "num_train_epochs=4", "max_steps=2, use_cpu=True, disable_tqdm=True")
-    localgan = replaced(
-        localgan,
-        "max_steps=700",
-        "max_steps=4, discriminator_warmup_steps=1, eval_steps=2, logging_steps=1, use_cpu=True, disable_tqdm=True",
-    )
-    localgan = replaced(localgan, "[:200]", "[:5]")
-    exec(compile(localgan, "README.md", "exec"), made)
-    assert all(
-        (tmp_path / "runs" / "mine-localgan" / name / "config.json").is_file() for name in ("discriminator", "energy")
-    )
-    logged = {name for line in made["trainer"].state.log_history for name in line}
-    assert {"loss/radial", "gan/phase2_fraction", "eval_ent_4"} <= logged
-
-    said = {}
-    exec(compile(replaced(use, "runs/smalltalk-localgan", "runs/mine-localgan"), "README.md", "exec"), said)
-    one = said["answer"]("Did you sleep well?", max_new_tokens=30)
-    assert [set(answer) for answer in one] == [{"generated_text"}]
-    assert said["model"].config.model_type == "rnn_seq2seq" and said["tokenizer"].eos_token_id == 2
+    return tmp_path
 
 
-@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)\)", README))))
+def run(snippet: str) -> dict:
+    names = {"__name__": "snippet"}
+    exec(compile(snippet, "README.md", "exec"), names)
+    return names
+
+
+def test_the_first_screen_is_short():
+    """Words are counted as `wc -w` counts them, code and tables included."""
+    assert len(README.split()) < 900
+    assert (len(PYTHON), README.count("![")) == (2, 1)
+    code = [line for line in PYTHON[0].splitlines() if line.strip()]
+    assert len(code) <= 12
+
+
+def test_t5_is_trained_by_raml_as_printed_and_prints_what_is_printed(in_an_empty_folder, capsys):
+    names = run(PYTHON[0])
+    assert isinstance(names["model"], T5ForConditionalGeneration)
+    said = ast.literal_eval([line for line in capsys.readouterr().out.splitlines() if "raml/edit_rate" in line][-1])
+    printed = {name: float(value) for name, value in re.findall(r"'([\w/]+)': ([\d.]+)", OUTPUT[0])}
+    assert {"loss", "raml/edit_rate", "raml/edits_0", "raml/temperature"} <= set(printed)
+    for name, value in printed.items():
+        assert said[name] == pytest.approx(value, abs=0.2 if name == "loss" else 0.02), name
+
+
+def test_the_pipeline_answers_as_printed(in_an_empty_folder, hub, tiny_t5, tiny_tokenizer, tmp_path, capsys):
+    """On a stand-in for the Hub, which has a tiny T5 of that name."""
+    (name,) = re.findall(r'model="(.+?)"', PYTHON[1])
+    tiny_t5().save_pretrained(tmp_path / "t5")
+    tiny_tokenizer.save_pretrained(tmp_path / "t5")
+    hub.commits[name] = {"main": []}
+    hub.commit(name, "main", "T5", {path.name: path.read_bytes() for path in (tmp_path / "t5").iterdir()})
+    run(PYTHON[1])
+    (answer,) = ast.literal_eval(capsys.readouterr().out.splitlines()[-1])
+    assert set(answer) == {"generated_text"}
+
+
+def commands() -> list[list[str]]:
+    return [shlex.split(line) for line in SHELL if line.startswith("hf-localgan ")]
+
+
+def test_the_recipe_is_a_command_and_its_options_are_read(in_an_empty_folder, capsys):
+    (command,) = commands()
+    assert cli.main([*command[1:], "--help"]) == 0
+    assert cli.main([*command[1:], "--no_such_option"]) == 2
+    assert "no_such_option" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_recipe_runs_as_printed(in_an_empty_folder, monkeypatch):
+    (command,) = commands()
+    (left,) = re.findall(r"in `(runs/.+?)`:\n\n```bash\n" + re.escape(shlex.join(command)), README)
+    monkeypatch.setattr(sys, "argv", command)
+    assert cli.main(command[1:]) == 0
+    files = {"config.json", "model.safetensors", "tokenizer.json", "evaluation.json", "training.png", "README.md"}
+    assert files <= {path.name for path in (in_an_empty_folder / left).iterdir()}
+
+
+def test_two_commands_of_make_stay():
+    targets = re.findall(r"^(\w[\w-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    made = [line.split()[1] for line in SHELL if line.startswith("make ")]
+    assert made == ["train", "test"] and set(made) <= set(targets)
+
+
+@pytest.mark.parametrize("path", sorted(set(re.findall(r"\]\(([^)#:]+)[^)]*\)", README))))
 def test_every_file_that_the_readme_links_to_is_there(path):
-    assert (Path(__file__).parents[1] / path).exists()
+    assert (ROOT / path).exists()

@@ -1,12 +1,15 @@
 """The documentation as files: it builds, every public name is in it, and every name that it mentions exists."""
 
+import importlib.util
 import re
 from dataclasses import fields
 from html import unescape
 from importlib import import_module
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from mkdocs.exceptions import PluginError
 from transformers import Seq2SeqTrainingArguments
 
 import hf_localgan
@@ -81,6 +84,57 @@ def test_every_equation_has_a_row_with_a_name_that_is_linked_to_the_api(site, pa
     for equation in EQUATIONS[page]:
         assert equation in rows
         assert re.search(r'href="[^"]*(api/[^"]*#hf_localgan|dbm)', whole[equation]), equation
+
+
+METHODS = ("mle", "raml", "localgan", "dbm")
+
+
+@pytest.mark.parametrize("page", METHODS)
+def test_every_method_page_has_the_same_order(page):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    prose = re.sub(r"^```.*?^```", "", text, flags=re.MULTILINE | re.DOTALL)
+    idea, *parts = re.split(r"^## ", prose, flags=re.MULTILINE)
+    titles = [part.splitlines()[0] for part in parts]
+    assert titles[:3] == ["Example", "Settings", "What is logged"]
+    assert titles[3].startswith("What differs from the ") and titles[4:] == ["Results"]
+    assert len([line for line in idea.splitlines()[1:] if line and not line.startswith("$$")]) <= 10
+    settings = parts[1].split("\n\n")
+    rows = next(block for block in settings if block.startswith("| setting |")).splitlines()[2:]
+    assert len(rows) == 8
+
+
+@pytest.mark.parametrize("page", [*METHODS, "papers"])
+def test_every_setting_of_a_method_page_is_a_field_of_the_package(page):
+    text = (DOCS / f"{page}.md").read_text(encoding="utf-8")
+    cells = re.findall(r"^\| (`[^|]+) \|", "\n".join(re.findall(r"^\| setting \|.*?\n\n", text, re.M | re.S)), re.M)
+    names = {name for cell in cells for name in re.findall(r"`(\w+)`", cell)}
+    assert len(names) >= 8
+    known = {field.name for field in fields(Seq2SeqTrainingArguments)}
+    source = "\n".join(path.read_text(encoding="utf-8") for path in (ROOT / "hf_localgan").rglob("*.py"))
+    assert [name for name in sorted(names - known) if not re.search(rf"^\s*{name}: ", source, re.M)] == []
+
+
+def test_equations_are_typeset_without_a_script_or_another_host(site):
+    for page in ("raml", "localgan", "dbm"):
+        text = site.text(f"{page}/")
+        assert text.count("<math ") > 40 and '<math xmlns="http://www.w3.org/1998/Math/MathML" display="block">' in text
+    for page in site.pages:
+        text = re.sub(r"<(code|pre).*?</\1>", "", site.text(page), flags=re.DOTALL)
+        assert "arithmatex" not in text and not re.search(r"(mathjax|katex)", text, re.IGNORECASE), page
+
+
+def test_an_equation_that_cannot_be_read_fails_the_build():
+    hook = importlib.util.spec_from_file_location("equations", DOCS / "hooks" / "equations.py")
+    equations = importlib.util.module_from_spec(hook)
+    hook.loader.exec_module(equations)
+    page = SimpleNamespace(file=SimpleNamespace(src_uri="page.md"))
+
+    def made(tex: str) -> str:
+        return equations.on_page_content(rf'<p><span class="arithmatex">\({tex}\)</span></p>', page, None, None)
+
+    assert "<mo>&#x0003C;</mo>" in made("a &lt; b") and "</mi><mspace" in made(r"\log p")
+    with pytest.raises(PluginError, match=r"page.md: \\nosuch of"):
+        made(r"\nosuch x")
 
 
 @pytest.mark.parametrize("page", EQUATIONS)

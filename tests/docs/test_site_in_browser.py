@@ -147,6 +147,27 @@ def test_a_wide_table_scrolls_in_its_own_box(browser, address):
     assert all(client and client <= PHONE["width"] and inner >= table for table, client, inner in wide)
 
 
+def test_tables_of_results_fit_a_screen_and_keep_the_names_of_their_rows_on_a_phone(browser, address):
+    """At 1280 pixels no column is cut off; at 390 the first one stays while the others scroll."""
+    page = browser.new_page(viewport={"width": 1280, "height": 900})
+    page.goto(address + "results/", wait_until="load")
+    page.wait_for_selector(".md-typeset__scrollwrap")
+    cut = page.evaluate("""() => [...document.querySelectorAll("article table")]
+        .filter(table => table.scrollWidth > table.closest(".md-typeset__scrollwrap").clientWidth + 1)
+        .map(table => table.innerText.split("\\n")[0])""")
+    page.set_viewport_size(PHONE)
+    first, second = page.evaluate("""() => {
+        const tables = [...document.querySelectorAll("article table")];
+        const box = tables.map(table => table.closest(".md-typeset__scrollwrap")).find(box => box.scrollWidth > 500);
+        const cells = [...box.querySelectorAll("tbody tr td")].slice(0, 2);
+        const before = cells.map(cell => cell.getBoundingClientRect().left);
+        box.scrollLeft = 200;
+        return cells.map((cell, i) => before[i] - cell.getBoundingClientRect().left);
+    }""")
+    page.close()
+    assert not cut and abs(first) < 20 and second == 200
+
+
 def test_the_search_finds_a_class_without_another_host(browser, address):
     page = browser.new_page(viewport={"width": 1280, "height": 900})
     asked = []
