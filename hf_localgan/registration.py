@@ -19,6 +19,10 @@ REGISTERING = {
     "hf_localgan.pipelines": "transformers.pipelines",
 }
 
+# A room may load a registry in the midst of its own import, where the next room could not yet import from it. So this
+# package's modules count, too, when it is asked whether an import is whole.
+WATCHED = ("transformers.", "hf_localgan.")
+
 
 def register():
     """Registers the models with the Auto classes, and the pipelines, now. Safe to call twice."""
@@ -39,7 +43,7 @@ def register_when_needed():
 
 
 class _Watch(MetaPathFinder):
-    """Watches the modules of transformers being loaded by the import system, and imports rooms after their registries.
+    """Watches modules of transformers and of this package being loaded, and imports rooms after their registries.
 
     Not before the outermost of these modules is whole: in the midst of it, much of transformers cannot be imported.
     """
@@ -48,7 +52,7 @@ class _Watch(MetaPathFinder):
         self.rooms, self.thread = rooms, threading.local()
 
     def find_spec(self, fullname: str, path=None, target=None) -> ModuleSpec | None:
-        if not fullname.startswith("transformers.") or getattr(self.thread, "searching", False):
+        if not fullname.startswith(WATCHED) or getattr(self.thread, "searching", False):
             return None
         self.thread.searching = True  # the other finders, and not this one again
         try:

@@ -189,12 +189,21 @@ print("text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
     assert python(code).split() == ["RnnSeq2SeqForConditionalGeneration", "True"]
 
 
-@pytest.mark.parametrize("name", ["pipeline", "AutoModelForSeq2SeqLM", "Seq2SeqTrainer", "DataCollatorForSeq2Seq"])
-def test_what_is_imported_from_transformers_next_comes_without_an_error(name):
+@pytest.mark.parametrize(
+    "next_import",
+    [
+        "from transformers import pipeline",
+        "from transformers import AutoModelForSeq2SeqLM",
+        "from transformers import Seq2SeqTrainer",
+        "import hf_localgan.models",
+        "import hf_localgan.data",
+    ],
+)
+def test_whatever_is_imported_next_comes_without_an_error(next_import):
     """Each of these loads the modules of transformers in another order, and with them the rooms that wait for them."""
     code = f"""
 import hf_localgan
-from transformers import {name}
+{next_import}
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 print("rnn_seq2seq" in CONFIG_MAPPING, "text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
