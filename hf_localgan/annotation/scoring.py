@@ -443,7 +443,7 @@ def two_way_interval(answers: np.ndarray, *, resamples: int = 1000, level: float
         weights = np.bincount(rng.integers(people, size=people), minlength=people)[None, :]
         counts = (weights @ known)[0]  # (queries,)
         sums = (weights @ filled)[0]
-        drawn = rng.integers(queries, size=queries)
+        drawn = rng.integers(queries, size=(queries,))
         drawn = drawn[counts[drawn] > 0]
         means[index] = (sums[drawn] / counts[drawn]).mean() if len(drawn) else np.nan
     low, high = np.nanquantile(means, [(1 - level) / 2, (1 + level) / 2])

@@ -33,7 +33,8 @@ def count_split(marked: Dataset, rows: int) -> SplitReport:
 
 def bad_rows(verdict: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Numbers of the rows whose query, and of those whose response, is empty or not text."""
-    return tuple(np.unique(row[verdict == VERDICTS.index(name)]) for name in ("bad query", "bad response"))
+    queries, responses = (np.unique(row[verdict == VERDICTS.index(name)]) for name in ("bad query", "bad response"))
+    return queries, responses
 
 
 def report_bad_rows(

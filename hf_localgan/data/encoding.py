@@ -10,6 +10,8 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+Limits = tuple[int | None, int | None]  # longest query and response in tokens; `None`: no limit
+
 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises a `ValueError` for a tokenizer that lacks the padding or the end-of-sequence token.
@@ -136,7 +138,19 @@ def _closes(tokenizer) -> bool:
     return tokenizer(text_target="a").input_ids[-1:] == [tokenizer.eos_token_id]
 
 
-def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncate, closes, on_long, special):
+def _encode_batch(
+    batch: dict[str, list],
+    indices: list[int],
+    *,
+    tokenizer: PreTrainedTokenizerBase,
+    query: str,
+    response: str,
+    limits: Limits,
+    truncate: bool,
+    closes: bool,
+    on_long: str | None,
+    special: tuple[str, ...],
+) -> dict[str, list]:
     source_limit, target_limit = limits
     for name in (query, response) if special else ():
         rows: dict[str, list[int]] = {token: [] for token in special}
@@ -156,10 +170,10 @@ def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncat
     columns = {"input_ids": sources.input_ids, "attention_mask": sources.attention_mask, "labels": labels}
     columns["length"] = [len(a) + len(b) for a, b in zip(sources.input_ids, labels, strict=True)]
     if on_long in ("error", "drop"):
-        lengths = [np.array([len(ids) for ids in columns[name]]) for name in ("input_ids", "labels")]
-        fits = _fits(*lengths, limits)
+        lengths = tuple(np.array([len(ids) for ids in columns[name]]) for name in ("input_ids", "labels"))
+        fits = _fits(lengths, limits)
         if on_long == "error" and not fits.all():
-            raise ValueError(_too_long(*lengths, limits, fits, np.array(indices)))
+            raise ValueError(_too_long(lengths, limits, fits, np.array(indices)))
         columns.update({name: batch[name] for name in (query, response) if not fits.all()})
         columns = {
             name: [value for value, fit in zip(values, fits, strict=True) if fit] for name, values in columns.items()
@@ -167,12 +181,12 @@ def _encode_batch(batch, indices, *, tokenizer, query, response, limits, truncat
     return columns
 
 
-def _handle_long(encoded: Dataset, limits, on_long: str) -> Dataset:
-    lengths = [pc.list_value_length(encoded.data.column(name)).to_numpy() for name in ("input_ids", "labels")]
-    fits = _fits(*lengths, limits)
+def _handle_long(encoded: Dataset, limits: Limits, on_long: str) -> Dataset:
+    lengths = tuple(pc.list_value_length(encoded.data.column(name)).to_numpy() for name in ("input_ids", "labels"))
+    fits = _fits(lengths, limits)
     if fits.all():
         return encoded
-    message = _too_long(*lengths, limits, fits, np.arange(len(encoded)))
+    message = _too_long(lengths, limits, fits, np.arange(len(encoded)))
     if on_long == "error":
         raise ValueError(message)
     if not fits.any():
@@ -181,25 +195,25 @@ def _handle_long(encoded: Dataset, limits, on_long: str) -> Dataset:
     return encoded.select(np.flatnonzero(fits))
 
 
-def _fits(sources: np.ndarray, targets: np.ndarray, limits) -> np.ndarray:
+def _fits(lengths: tuple[np.ndarray, ...], limits: Limits) -> np.ndarray:
+    sources, targets = lengths
     source_limit, target_limit = (np.inf if limit is None else limit for limit in limits)
     return (sources <= source_limit) & (targets <= target_limit)
 
 
-def _too_long(sources, targets, limits, fits, rows) -> str:
-    told = []
-    for side, name, lengths, limit in (
-        ("queries", "max_source_length", sources, limits[0]),
-        ("responses", "max_target_length", targets, limits[1]),
-    ):
-        over = np.flatnonzero(lengths > limit) if limit is not None else []
-        if len(over):
-            named = ", ".join(f"row {rows[i]}: {lengths[i]}" for i in over[:10]) + (", ..." if len(over) > 10 else "")
-            told.append(
-                f"{len(over):,} {side} are longer than `{name}`={limit} (tokens with special tokens; {named}; "
-                f"longest: {lengths.max()})"
+def _too_long(lengths: tuple[np.ndarray, ...], limits: Limits, fits: np.ndarray, rows: np.ndarray) -> str:
+    """The message on pairs that are too long: how many, which rows, how long."""
+    faults = []
+    names = (("queries", "max_source_length"), ("responses", "max_target_length"))
+    for (side, name), tokens, limit in zip(names, lengths, limits, strict=True):
+        long = np.flatnonzero(tokens > (np.inf if limit is None else limit))
+        if len(long):
+            examples = ", ".join(f"row {rows[i]}: {tokens[i]}" for i in long[:10]) + (", ..." if len(long) > 10 else "")
+            faults.append(
+                f"{len(long):,} {side} are longer than `{name}`={limit} (tokens with special tokens; {examples}; "
+                f"longest: {tokens.max()})"
             )
     return (
-        f"{' and '.join(told)}: {(~fits).sum():,} of {len(fits):,} pairs, rows counted from 0. Raise the limit, or "
+        f"{' and '.join(faults)}: {(~fits).sum():,} of {len(fits):,} pairs, rows counted from 0. Raise the limit, or "
         'choose on_long="truncate" to cut them or on_long="drop" to leave them out.'
     )

@@ -257,21 +257,21 @@ def _mark_batch(
 ) -> pa.Table:
     """A row per pair, with a verdict; a row without any response gets one row that says so."""
     queries, responses = _texts(table, query, lists=False), _texts(table, response, lists=True)
-    rows = pa.array(rows, pa.int64())
+    row_numbers = pa.array(rows, pa.int64())
     if pa.types.is_list(responses.type):
         parents = pc.list_parent_indices(responses)
         none = pa.array(np.flatnonzero(pc.equal(pc.fill_null(pc.list_value_length(responses), 0), 0).to_numpy(False)))
         responses = pa.concat_arrays([pc.list_flatten(responses), pa.nulls(len(none), pa.string())])
         parents = pa.concat_arrays([parents.cast(pa.int64()), none.cast(pa.int64())])
-        queries, rows = queries.take(parents), rows.take(parents)
-    verdict = np.zeros(len(rows), np.int8)
+        queries, row_numbers = queries.take(parents), row_numbers.take(parents)
+    verdict = np.zeros(len(row_numbers), np.int8)
 
     def judge(where: pa.Array, name: str):
         verdict[pc.fill_null(where, False).to_numpy(False) & (verdict == 0)] = VERDICTS.index(name)
 
     for name, texts in (("bad query", queries), ("bad response", responses)):
         judge(pc.fill_null(pc.match_substring_regex(texts, f"^{INVISIBLE}*$"), True), name)
-    _refuse_written_lists(responses, rows, plural)
+    _refuse_written_lists(responses, row_numbers, plural)
     if limits is not None:
         for side, texts in (("query", queries), ("response", responses)):
             low, high = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
@@ -280,7 +280,7 @@ def _mark_batch(
                 judge(pc.less(lengths, low), f"{side} too short")
             if high is not None:
                 judge(pc.greater(lengths, high), f"{side} too long")
-    return pa.table({"query": queries, "response": responses, "row": rows, "verdict": pa.array(verdict)})
+    return pa.table({"query": queries, "response": responses, "row": row_numbers, "verdict": pa.array(verdict)})
 
 
 def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:

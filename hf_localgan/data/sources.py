@@ -28,7 +28,7 @@ SPLIT_NAME = re.compile(
     rf"(?P<split>training|train|validation|valid|val|dev|testing|test)(?P<more>[_-]\w+?)?(?:{SHARD})?", re.IGNORECASE
 )
 FILE_OPTIONS = ("cache_dir", "download_mode", "keep_in_memory", "num_proc")
-FindColumns = Callable[[str, Sequence[str]], tuple[str, str]]  # of a split, among names
+FindColumns = Callable[[str, Sequence[str]], tuple[str, ...]]  # the columns of a split that are read, among its names
 
 
 @contextmanager
@@ -173,8 +173,8 @@ def _check_shards(folder: Path, split: str, paths: list[Path]):
     inside = {path.parent for path in paths}
     if len(inside) == 1 and not _split_match(paths[0]):
         return  # the files of a folder that is named for the split
-    matches = {path: _split_match(path) for path in paths}
-    numbers = {match["shards"] for match in matches.values() if match}
+    matches = [_split_match(path) for path in paths]
+    numbers = {match["shards"] if match else None for match in matches}
     if len(paths) == 1 and numbers == {None}:
         return
     if len(inside) > 1 or None in numbers or len(numbers) > 1 or len({_suffix(path) for path in paths}) > 1:
@@ -183,7 +183,8 @@ def _check_shards(folder: Path, split: str, paths: list[Path]):
             f"{', '.join(sorted(str(path.relative_to(folder)) for path in paths))}. Pass a dict of split to file to "
             "say which is meant."
         )
-    shards, count = [int(match["shard"]) for match in matches.values()], int(numbers.pop())
+    shards = [int(match["shard"]) for match in matches if match]
+    [count] = [int(number) for number in numbers if number]
     missing = [str(shard) for shard in range(count) if shard not in shards]
     if missing or len(shards) != count:
         raise ValueError(

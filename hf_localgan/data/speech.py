@@ -16,12 +16,12 @@ from datasets import Audio, Dataset, Features, IterableDataset, Value, load_data
 from datasets import Sequence as ListOf
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import PreTrainedTokenizerFast, ProcessorMixin
 
 from hf_localgan.data.audio import SILENT, read_audio
 from hf_localgan.data.sources import ALIASES, open_splits
 from hf_localgan.data.tokenization import SPECIAL_TOKENS
-from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor, RnnSpeechProcessor
+from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor
 from hf_localgan.phones import PHONE_SETS, to_phone_set
 
 SPLITS = ("train", "validation", "test")
@@ -178,7 +178,7 @@ def load_speech(
 
 def encode_speech(
     dataset: Dataset,
-    processor: RnnSpeechProcessor,
+    processor: ProcessorMixin,
     *,
     target: Literal["phones", "text"] = "phones",
     phone_set: str | None = None,
@@ -280,7 +280,7 @@ def _open(source, name, revision, options) -> dict[str, Dataset]:
         texts = _text_tables(source, path)
         if texts:
             return {split: _read_table(table, options) for split, table in texts.items()}
-        return open_splits(source, _every_column, name, revision=revision, **options)
+        return open_splits(source, _all_columns, name, revision=revision, **options)
     opened = {}
     for split, table in tables.items():
         rows = _read_table(table, options)
@@ -294,8 +294,8 @@ def _open(source, name, revision, options) -> dict[str, Dataset]:
     return opened
 
 
-def _every_column(split: str, names: Sequence[str]) -> Sequence[str]:
-    return names
+def _all_columns(split: str, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(names)
 
 
 def _text_tables(source, path: Path | None) -> dict[str, Path]:

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase, ProcessorMixin
 
-from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor, RnnSpeechProcessor
+from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor
 
 IGNORED = -100
 
@@ -26,12 +27,12 @@ class SpeechCollator:
         pad_to_multiple_of: of frames; such as the model's reduction.
     """
 
-    processor: RnnSpeechProcessor
+    processor: ProcessorMixin
     pad_to_multiple_of: int | None = None
 
     @property
-    def tokenizer(self):
-        """Of the labels; `RamlCollator` asks for it."""
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The processor's tokenizer, which makes the labels; `RamlCollator` reads it."""
         return self.processor.tokenizer
 
     def __call__(self, examples: Sequence[Mapping[str, Any]]) -> dict[str, Tensor]:
@@ -44,7 +45,9 @@ class SpeechCollator:
             found = ", ".join(f"`{name}`" for name in examples[0])
             raise ValueError(f"The examples have no `input_features` (found: {found}). Make them by `encode_speech`.")
         extractor: LogMelFeatureExtractor = self.processor.feature_extractor
-        features = [{"input_features": np.asarray(example["input_features"], np.float32)} for example in examples]
+        features: list[Any] = [
+            {"input_features": np.asarray(example["input_features"], np.float32)} for example in examples
+        ]
         padded = extractor.pad(
             features, return_attention_mask=True, return_tensors="pt", pad_to_multiple_of=self.pad_to_multiple_of
         )

@@ -158,7 +158,7 @@ def read_text_files(
     paths: list[str],
     suffix: str,
     settings: dict[str, Any],
-    find: Callable[[Sequence[str]], tuple[str, str]],
+    find: Callable[[Sequence[str]], tuple[str, ...]],
     *,
     streaming: bool = False,
     **options,
@@ -209,7 +209,7 @@ def read_text_files(
     return builder.as_dataset(split="train", in_memory=options.get("keep_in_memory") or False)
 
 
-def _find(path: str, suffix: str, settings: dict[str, Any], find) -> tuple[str, str] | None:
+def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> tuple[str, ...] | None:
     """The columns of one file, `None` where it has no rows."""
     names: list[str] = list(settings.get("names") or settings.get("column_names") or ())
     if suffix in TABLES:

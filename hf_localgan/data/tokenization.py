@@ -300,7 +300,8 @@ def _train_chinese_words(texts: Iterable[str], vocab_size: int, lowercase: bool,
         raise ImportError('`language="zh-words"` cuts words by jieba: pip install "hf-localgan[chinese]".') from error
     jieba.setLogLevel("WARNING")
     normalizer, runs = _normalizer(lowercase), _units(CHINESE_RUNS, spaced=False)
-    words, characters = Counter(), Counter()
+    words: Counter[str] = Counter()
+    characters: Counter[str] = Counter()
     for text in texts:
         for run, _ in runs.pre_tokenize_str(normalizer.normalize_str(text)):
             chinese = run[0] in "々〇" or any(low <= run[0] <= high for low, high in HAN)

@@ -121,12 +121,12 @@ def _read_parquet(path: Path, keep: set[str] | None) -> tuple[list[str], np.ndar
         found = ", ".join(f"`{name}`" for name in table.column_names)
         raise ValueError(f'"{path.name}" must have the columns `word` and `vector` (found: {found}).')
     lengths = pc.list_value_length(table["vector"]).to_numpy()
-    wrong = np.flatnonzero(lengths != lengths[0]) if len(lengths) else []
+    wrong = np.flatnonzero(lengths != lengths[:1])
     if not len(lengths) or len(wrong):
-        what = (
+        fault = (
             f"row {wrong[0]} has {lengths[wrong[0]]} numbers, row 0 has {lengths[0]}" if len(wrong) else "it is empty"
         )
-        raise ValueError(f'"{path.name}" must have equally long vectors: {what}.')
+        raise ValueError(f'"{path.name}" must have equally long vectors: {fault}.')
     if keep is not None:
         table = table.filter(pc.is_in(table["word"], value_set=pa.array(sorted(keep), pa.string())))
     words = table["word"].to_pylist()

@@ -1,7 +1,7 @@
 """Checks of what the metrics are given, so that every one of them refuses the same mistakes in the same words."""
 
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Sequence, Sized
 
 from hf_localgan.text import UNSPACED_SHARE, script_shares
 
@@ -9,7 +9,7 @@ from hf_localgan.text import UNSPACED_SHARE, script_shares
 SPACED_TOKENIZATIONS = ("words", "whitespace", "13a", "intl", "none")
 
 
-def require_equal_lengths(**named: Sequence) -> int:
+def require_equal_lengths(**named: Sized) -> int:
     """The common length of the sequences, given by their argument names.
 
     Raises:

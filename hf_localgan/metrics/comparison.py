@@ -156,10 +156,10 @@ def bleu_difference(
 
     def mean_difference(sentences: np.ndarray | None, redraw: bool) -> float:
         means = []
-        for some in (first, second):
-            drawn = rng.integers(len(some), size=len(some)) if redraw else range(len(some))
-            scores = {run: some[run].score(sentences) for run in set(map(int, drawn))}
-            means.append(sum(scores[int(run)] for run in drawn) / len(some))
+        for system in (first, second):
+            drawn = rng.integers(len(system), size=len(system)) if redraw else range(len(system))
+            scores = {run: system[run].score(sentences) for run in set(map(int, drawn))}
+            means.append(sum(scores[int(run)] for run in drawn) / len(system))
         return means[1] - means[0]
 
     differences = np.array([mean_difference(rng.integers(n, size=n), redraw_runs) for _ in range(resamples)])
@@ -185,15 +185,18 @@ def _difference(name: str, a: ScoreReport, b: ScoreReport):
 
 
 def _mean_of_known(values: np.ndarray, indices: np.ndarray) -> float:
-    some = values[indices]
-    known = some[~np.isnan(some)]
+    drawn = values[indices]
+    known = drawn[~np.isnan(drawn)]
     return known.mean() if len(known) else 0.0
 
 
 def _joined_bleu(a: ScoreReport, b: ScoreReport) -> BleuStatistics:
     left, right = a.bleu_statistics, b.bleu_statistics
-    joined = [np.concatenate([getattr(left, part), getattr(right, part)]) for part in ("lengths", "counts", "totals")]
-    return BleuStatistics(*joined, smooth_method=left.smooth_method)
+    assert left is not None and right is not None  # both reports hold a BLEU score
+    return BleuStatistics(
+        np.concatenate([left.lengths, right.lengths]), np.concatenate([left.counts, right.counts]),
+        np.concatenate([left.totals, right.totals]), left.smooth_method,
+    )  # fmt: skip
 
 
 def _without_count(signature: str) -> str:

@@ -32,15 +32,15 @@ class NgramCounts:
         require_token_lists("generations", generations)
         lengths = np.fromiter((len(tokens) for tokens in generations), dtype=np.int64, count=len(generations))
         vocabulary: dict[str, int] = {}
-        tokens = [vocabulary.setdefault(token, len(vocabulary)) for one in generations for token in one]
-        tokens = np.array(tokens, dtype=np.int64)
+        numbers = [vocabulary.setdefault(token, len(vocabulary)) for tokens in generations for token in tokens]
+        occurrences = np.array(numbers, dtype=np.int64)
         owner = np.repeat(np.arange(len(lengths)), lengths)
-        left = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(tokens))  # tokens from here to the end
-        starts = np.flatnonzero(left >= n)
-        ids = tokens[starts]
+        remaining = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(occurrences))  # tokens from here to the end
+        starts = np.flatnonzero(remaining >= n)
+        ids = occurrences[starts]
         for offset in range(1, n):
             # Made dense at every step: products of vocabulary sizes would leave 64 bits.
-            ids = np.unique(ids * len(vocabulary) + tokens[starts + offset], return_inverse=True)[1]
+            ids = np.unique(ids * len(vocabulary) + occurrences[starts + offset], return_inverse=True)[1]
         self.ids = ids
         self.owner = owner[starts]
         self.size = int(ids.max()) + 1 if len(ids) else 0

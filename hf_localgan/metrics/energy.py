@@ -6,6 +6,7 @@ independent of each other, so every interval is a bootstrap over queries, which 
 """
 
 from collections.abc import Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -103,7 +104,11 @@ def grouped_mean(
         raise ValueError(f"`values` and `groups` must have one entry per pair, got {values.shape} and {groups.shape}.")
     sums, counts = np.bincount(groups, values, queries), np.bincount(groups, minlength=queries)
     return bootstrap_statistic(
-        lambda some: sums[some].sum() / counts[some].sum(), queries, resamples=resamples, level=level, seed=seed
+        lambda indices: sums[indices].sum() / counts[indices].sum(),
+        queries,
+        resamples=resamples,
+        level=level,
+        seed=seed,
     )
 
 
@@ -136,11 +141,11 @@ def center_cosine(
             "`centers` and `means` must both have shape (queries, dim) with at least 2 queries, got "
             f"{centers.shape} and {means.shape}."
         )
-    centers, means = (unit_vectors(one, longest(one), torch.float32) for one in (centers, means))
+    centers, means = (unit_vectors(rows, longest(rows), torch.float32) for rows in (centers, means))
     true = (centers * means).sum(axis=1)
     shuffled = (centers @ means.sum(axis=0) - true) / (len(means) - 1)
-    settings = dict(resamples=resamples, level=level, seed=seed)
-    return CenterCosine(bootstrap_interval(true, **settings), bootstrap_interval(shuffled, **settings))
+    interval = partial(bootstrap_interval, resamples=resamples, level=level, seed=seed)
+    return CenterCosine(interval(true), interval(shuffled))
 
 
 def group_means(values: np.ndarray, groups: Sequence[int] | np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ and `groups` are as in `metrics.energy`.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations
 from typing import NamedTuple
 
@@ -81,14 +82,14 @@ def gap_by_size(
         raise ValueError(f"`sizes` must be some of 1 to {counts.max()}, the most responses of a query, got {sizes}.")
     rng = np.random.default_rng(seed)
     single = np.array([np.abs(cluster).mean() for cluster in clusters])
-    settings = dict(resamples=resamples, level=level, seed=seed)
+    interval = partial(bootstrap_interval, resamples=resamples, level=level, seed=seed)
     result = GapBySize(list(map(int, sizes)), [], [], [])
     for size in result.sizes:
         chosen = np.flatnonzero(counts >= size)
         gaps = np.array([_mean_absolute_mean(clusters[index], size, subsets, rng) for index in chosen])
         result.queries.append(len(chosen))
-        result.gap.append(bootstrap_interval(gaps, **settings))
-        result.change.append(bootstrap_interval(gaps - single[chosen], **settings))
+        result.gap.append(interval(gaps))
+        result.change.append(interval(gaps - single[chosen]))
     return result
 
 

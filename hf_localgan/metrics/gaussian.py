@@ -1,6 +1,6 @@
 """A normal distribution over `[q; r]`, the baseline of every energy model over the same vectors."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -22,6 +22,7 @@ class GaussianPairs:
     mean: np.ndarray
     covariance: np.ndarray
     query_size: int
+    _factor: np.ndarray = field(init=False, repr=False)
 
     def __post_init__(self):
         try:

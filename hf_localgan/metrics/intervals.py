@@ -75,12 +75,12 @@ def bootstrap_interval(
         level: nominal coverage.
         seed: of the resampling.
     """
-    values = np.asarray(values, dtype=float)
-    values = values[~np.isnan(values)]
-    if len(values) < 2 or resamples < 2:
+    array = np.asarray(values, dtype=float)
+    known = array[~np.isnan(array)]
+    if len(known) < 2 or resamples < 2:
         require_level(level)
-        return no_interval(values.mean() if len(values) else math.nan, level)
-    return bootstrap_statistic(lambda indices: values[indices].mean(), len(values), resamples, level, seed)
+        return no_interval(known.mean() if len(known) else math.nan, level)
+    return bootstrap_statistic(lambda indices: known[indices].mean(), len(known), resamples, level, seed)
 
 
 def bootstrap_statistic(
@@ -226,7 +226,12 @@ class PairedTest(NamedTuple):
 
 
 def paired_permutation_test(
-    a: Sequence[Any], b: Sequence[Any], statistic: Callable | None = None, *, permutations: int = 1000, seed: int = 0
+    a: Sequence[Any] | np.ndarray,
+    b: Sequence[Any] | np.ndarray,
+    statistic: Callable | None = None,
+    *,
+    permutations: int = 1000,
+    seed: int = 0,
 ) -> PairedTest:
     """Do two systems differ? Swaps their answers query by query, each with probability one half.
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -51,12 +52,13 @@ class BleuStatistics:
 
     def spread(self, rows: np.ndarray, queries: int) -> "BleuStatistics":
         """The same statistics as the rows `rows` of a table of `queries`, zeros elsewhere; the score is the same."""
-        parts = []
-        for part in (self.lengths, self.counts, self.totals):
+
+        def widened(part: np.ndarray) -> np.ndarray:
             wide = np.zeros((queries, part.shape[1]), dtype=part.dtype)
             wide[rows] = part
-            parts.append(wide)
-        return BleuStatistics(*parts, smooth_method=self.smooth_method)
+            return wide
+
+        return BleuStatistics(widened(self.lengths), widened(self.counts), widened(self.totals), self.smooth_method)
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def bleu(
     if not _check_texts(generations, references):
         raise ValueError("`generations` is empty: BLEU needs at least one query.")
     _check_tokenize(tokenize, generations, references)
-    settings = dict(tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
+    settings: dict[str, Any] = dict(tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
     sentences = _sentence_scores(generations, references, BLEU(effective_order=True, **settings))
     statistics = BleuStatistics(
         lengths=np.array([(score.sys_len, score.ref_len) for score in sentences]),

@@ -54,7 +54,7 @@ def metric_tokens(text: str | Sequence[str], tokenization: str = "words", lowerc
     if isinstance(text, str) == (tokenization == "none"):
         expected = "a sequence of tokens" if tokenization == "none" else "a string"
         raise TypeError(f'tokenization "{tokenization}" takes {expected}, got {type(text).__name__}: {text!r:.60}.')
-    if tokenization == "none":
+    if not isinstance(text, str):
         require_tokens("text", text)
         for token in text:
             if not isinstance(token, str):

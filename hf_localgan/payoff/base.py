@@ -161,7 +161,7 @@ def check_temperature(temperature: float) -> float:
     return value
 
 
-def check_number(name: str, value: float) -> float:
+def check_number(name: str, value: str | float) -> float:
     """The value as a float; its range is the caller's to check.
 
     Raises:

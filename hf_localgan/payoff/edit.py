@@ -66,7 +66,8 @@ class EditPayoff(TokenPayoff):
     ):
         super().__init__(tokens, temperature, edit_cost)
         self.max_edits = max_edits if max_edits is None else check_count("max_edits", max_edits, 1, ", or None")
-        self._tables, self._cached = {}, 0
+        self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._cached = 0
 
     @classmethod
     def for_edit_rate(
@@ -134,11 +135,11 @@ class EditPayoff(TokenPayoff):
         self._insert(drawn, slot, inserted, rng)
         return drawn
 
-    def _sample_substitutions(self, length: int, outside: int, edits: int, rng: np.random.Generator):
+    def _sample_substitutions(self, length: int, outside: int, edits: int, rng: np.random.Generator) -> tuple[int, int]:
         """How many of the edits are substitutions, and of tokens outside of the set."""
         log_chosen, log_vocab_size = self._log_counts(length, outside)[1], math.log(len(self.tokens))
-        edits, lengths = np.array([edits]), np.array([length])
-        weights = _log_substitution_weights(edits, lengths, log_chosen[None], log_vocab_size)[0]
+        lengths = np.array([length])
+        weights = _log_substitution_weights(np.array([edits]), lengths, log_chosen[None], log_vocab_size)[0]
         substitutions = _choose(rng.random(), np.exp(weights - weights.max()))
         if not outside:
             return substitutions, 0
@@ -179,9 +180,9 @@ class EditPayoff(TokenPayoff):
         kinds, kind = np.unique(lengths * stride + outside, return_inverse=True)
         tables = [self._log_counts(*divmod(code, stride)) for code in kinds.tolist()]
         edits = self._draw_edits([totals for totals, _ in tables], kind, keys, temperature)
-        drawn = list(labels)
+        drawn: list[list[int]] = [[]] * len(labels)
         for row in np.flatnonzero(edits == 0).tolist():
-            drawn[row] = copy_row(drawn[row])
+            drawn[row] = copy_row(labels[row])
         edited = np.flatnonzero(edits)
         if len(edited):
             log_chosen = _padded([chosen for _, chosen in tables])[kind[edited]]
@@ -324,17 +325,19 @@ class EditPayoff(TokenPayoff):
         totals = _padded([self._log_counts(*kind)[0] for kind in kinds])
         penalty = penalty_per_edit(temperature, self.edit_cost)
         cost = penalty * np.arange(totals.shape[1])
-        pairs = new, old, self.index_of(new) >= 0, new_lengths, old_lengths
-        weights = log_edit_script_weights(*pairs, penalty)
+        drawable = self.index_of(new) >= 0
+        weights = log_edit_script_weights(new, old, drawable, new_lengths, old_lengths, penalty)
         # Those are of any number of edits. Where it matters that there is a largest, it takes counts by number.
         tokens, most = new_lengths + old_lengths, np.isfinite(totals).sum(axis=1) - 1
         bound = tokens * LOG_SCRIPTS_PER_TOKEN - (most + 1) * penalty
         matters = (tokens > most) & np.isfinite(weights) & (bound >= weights + _LOG_NEGLIGIBLE)
         for row in np.flatnonzero(matters).tolist():
-            alone = [values[row : row + 1] for values in pairs]
-            alone[:2] = alone[0][:, : new_lengths[row]], alone[1][:, : old_lengths[row]]
-            alone[2] = alone[2][:, : new_lengths[row]]
-            weights[row] = logsumexp(log_edit_script_counts(*alone, int(most[row])) - cost[: most[row] + 1])[0]
+            alone = slice(row, row + 1)
+            log_counts = log_edit_script_counts(
+                new[alone, : new_lengths[row]], old[alone, : old_lengths[row]], drawable[alone, : new_lengths[row]],
+                new_lengths[alone], old_lengths[alone], int(most[row]),
+            )  # fmt: skip
+            weights[row] = logsumexp(log_counts - cost[: most[row] + 1])[0]
         return weights - logsumexp(totals - cost)
 
     def __getstate__(self) -> dict:

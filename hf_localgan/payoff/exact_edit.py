@@ -277,13 +277,13 @@ class ExactEditPayoff(TokenPayoff):
         temperature = self._temperature(temperature)
         if not temperature:
             return 1.0, 0.0
-        keys = derive_keys(rng.integers(2**64, dtype=np.uint64), np.arange(num_samples))
-        chances = []
+        keys = derive_keys(np.asarray(rng.integers(2**64, dtype=np.uint64)), np.arange(num_samples))
+        parts = []
         for first in range(0, num_samples, 1024):
             labels = [reference] * len(keys[first : first + 1024])
             proposals = self._proposal._propose(labels, keys[first : first + 1024], temperature)
-            chances.append(self._acceptance(labels, proposals))
-        chances = np.concatenate(chances)
+            parts.append(self._acceptance(labels, proposals))
+        chances = np.concatenate(parts)
         return float(chances.mean()), float(chances.std(ddof=1) / math.sqrt(num_samples))
 
     def estimate_log_normalizer(
@@ -338,18 +338,18 @@ class ExactEditPayoff(TokenPayoff):
 
     def _log_distances(self, reference: Labels, temperature: float) -> np.ndarray:
         """`ln` of the number of strings at each distance, less their cost; `-inf` beyond what matters."""
-        reference = copy_row(reference)
-        most, vocab_size = self._most(len(reference)), len(self.tokens)
+        tokens = copy_row(reference)
+        most, vocab_size = self._most(len(tokens)), len(self.tokens)
         penalty = penalty_per_edit(temperature, self.edit_cost)
-        inside = self.index_of(np.array(reference, dtype=np.int64)) >= 0
+        inside = self.index_of(np.array(tokens, dtype=np.int64)) >= 0
         # There are fewer strings at a distance than scripts with as many edits, and the normaliser is at least 1.
-        log_scripts = log_edit_totals(len(reference), vocab_size, most, int((~inside).sum()))
+        log_scripts = log_edit_totals(len(tokens), vocab_size, most, int((~inside).sum()))
         tails = np.logaddexp.accumulate((log_scripts - penalty * np.arange(most + 1))[::-1])[::-1]
-        counted = max(0, np.count_nonzero(tails > math.log(_NEGLIGIBLE)) - 1)
-        names = {}
+        counted = max(0, int(np.count_nonzero(tails > math.log(_NEGLIGIBLE))) - 1)
+        names: dict[int, int] = {}
         pattern = tuple(
             names.setdefault(token, len(names) if drawable else -1 - len(names))
-            for token, drawable in zip(reference, inside.tolist(), strict=True)
+            for token, drawable in zip(tokens, inside.tolist(), strict=True)
         )
         log_counts = np.full(most + 1, -np.inf)
         try:

@@ -83,7 +83,7 @@ class HammingPayoff(TokenPayoff):
         flatten_rows([drawn])  # refuses what is no token id
         probs = self._replacement_probs(self.temperature)
         for position, token in enumerate(drawn):
-            place = int(self.index_of(token))
+            place = int(self.index_of(np.asarray(token)))
             if rng.random() < probs[place < 0]:
                 choice = int(rng.integers(len(self.tokens) - (place >= 0)))
                 drawn[position] = int(self.tokens[choice + (0 <= place <= choice)])
@@ -114,11 +114,12 @@ class HammingPayoff(TokenPayoff):
         return Draws(drawn, np.bincount(rows, minlength=len(drawn)))
 
     def _replacement_probs(self, temperature: float) -> tuple[float, float]:
-        """Of a token of the set, and of one outside."""
-        return tuple(
+        """Probabilities that a token of the set is replaced, and that a token outside of it is."""
+        inside, outside = (
             hamming_replacement_prob(len(self.tokens), temperature, self.edit_cost, outside=outside)
             for outside in (False, True)
         )
+        return inside, outside
 
     def log_prob(self, candidate: Labels, reference: Labels, *, temperature: float | None = None) -> float:
         """Log-probability in nats of drawing the string `candidate`; only one way leads to it."""

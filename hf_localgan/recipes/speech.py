@@ -6,13 +6,12 @@ from typing import Any
 
 from accelerate import PartialState
 from datasets import Dataset
-from transformers import EarlyStoppingCallback, PreTrainedModel, set_seed
+from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, set_seed
 
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
 from hf_localgan.evaluation.speech_plots import plot_speech_training
-from hf_localgan.models.rnn_seq2seq import RnnSpeechProcessor
 from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, whose
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.speech import (
@@ -38,7 +37,7 @@ class SpeechSetup:
     """
 
     model: PreTrainedModel
-    processor: RnnSpeechProcessor
+    processor: ProcessorMixin
     train: Dataset
     validation: Dataset
     test: Dataset
@@ -66,6 +65,8 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
     checkpoint = checkpoint_to_resume(args)
     with PartialState().main_process_first():
         utterances = speech.load()
+        model: PreTrainedModel
+        processor: ProcessorMixin
         if recogniser.model is None:
             processor = speech.processor(utterances["train"])
             set_seed(args.seed)

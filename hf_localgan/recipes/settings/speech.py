@@ -3,10 +3,10 @@
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 from datasets import Dataset, concatenate_datasets
-from transformers import PreTrainedModel
+from transformers import PreTrainedModel, ProcessorMixin
 
 from hf_localgan.data.speech import Speech, encode_speech, fit_features, load_speech, phone_tokenizer
 from hf_localgan.data.timit import load_timit
@@ -118,9 +118,10 @@ class SpeechArguments:
             fit_features(train, extractor)
         return RnnSpeechProcessor(extractor, phone_tokenizer(symbols))
 
-    def encode(self, dataset: Dataset, processor: RnnSpeechProcessor) -> Dataset:
+    def encode(self, dataset: Dataset, processor: ProcessorMixin) -> Dataset:
         """Features and labels of a split."""
-        return encode_speech(dataset, processor, target=self.target, phone_set=self.phone_set)
+        target: Literal["phones", "text"] = "text" if self.target == "text" else "phones"
+        return encode_speech(dataset, processor, target=target, phone_set=self.phone_set)
 
     def _load_one(self, name: str) -> Speech:
         options: dict[str, Any] = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
@@ -173,8 +174,9 @@ class RecogniserArguments:
     time_masks: int = option(0, "Masks of SpecAugment over frames. 0: none.")
     time_mask_frames: int = option(15, "Greatest width of such a mask, in frames.")
 
-    def load(self) -> tuple[PreTrainedModel, RnnSpeechProcessor]:
-        """The recogniser to go on from, and its processor."""
+    def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:
+        """The recogniser that `model` names, and its processor."""
+        assert self.model is not None  # without a name, `make`
         return load_recogniser(expand_path(self.model, "model"))
 
     def make(self, processor: RnnSpeechProcessor) -> RnnSpeechForConditionalGeneration:

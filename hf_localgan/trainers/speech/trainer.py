@@ -1,20 +1,23 @@
 """What training on speech adds to a trainer: CTC, guided attention, how the attention moves, samples in phones."""
 
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
-from transformers import ProcessorMixin
+from torch import Tensor, nn
+from torch.utils.data import Dataset, IterableDataset
+from transformers import DataCollator, EvalPrediction, PreTrainedModel, ProcessorMixin, TrainerCallback
 
 from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
 from hf_localgan.hub.settings import changed_settings
 from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
-from hf_localgan.trainers.base.sample_table import SampleTableCallback, decode_tokens
+from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.mle.trainer import MleTrainer
 from hf_localgan.trainers.raml.collator import DRAW_KEY
@@ -35,24 +38,33 @@ class SpeechMixin(TokenLossTrainer):
         processing_class (`RnnSpeechProcessor`): extractor and tokenizer, both saved with every checkpoint.
         guided_attention_weight: weight of `functional.attention.guided_attention` in the loss. 0: none.
         data_collator: by default a `SpeechCollator`.
+        method_arguments: what the trainer of the method takes beside them, such as the `payoff` of `RamlTrainer`.
 
-    Other arguments are those of the trainer.
+    Other arguments are those of `TokenLossTrainer`.
 
     Raises:
         ValueError: for a `processing_class` that is no processor, and a negative weight.
     """
 
+    processor: ProcessorMixin
     forward_reach = 8
 
     def __init__(
         self,
-        model=None,
-        args=None,
+        model: PreTrainedModel | nn.Module | None = None,
+        args: TokenLossConfig | None = None,
         *,
-        processing_class=None,
+        processing_class: ProcessorMixin | None = None,
         guided_attention_weight: float = 0.0,
-        data_collator=None,
-        **kwargs,
+        data_collator: DataCollator | None = None,
+        train_dataset: Dataset | IterableDataset | None = None,
+        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        model_init: Callable[[], PreTrainedModel] | None = None,
+        compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
+        callbacks: list[TrainerCallback] | None = None,
+        optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        **method_arguments: Any,
     ):
         if not isinstance(processing_class, ProcessorMixin):
             raise ValueError(
@@ -63,7 +75,12 @@ class SpeechMixin(TokenLossTrainer):
             raise ValueError(f"`guided_attention_weight` must not be negative, got {guided_attention_weight}.")
         self.processor, self.guided_attention_weight = processing_class, guided_attention_weight
         collator = SpeechCollator(processing_class) if data_collator is None else data_collator
-        super().__init__(model, args, data_collator=collator, processing_class=processing_class.tokenizer, **kwargs)
+        super().__init__(
+            model, args, data_collator=collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            processing_class=processing_class.tokenizer, model_init=model_init, compute_metrics=compute_metrics,
+            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            **method_arguments,
+        )  # fmt: skip
         if self.args.label_names is None:
             self.label_names = ["labels"]  # not `ctc_labels`, which the trainer gives to the forward
         if self.args.sample_rows and self.eval_dataset is not None:
@@ -73,7 +90,7 @@ class SpeechMixin(TokenLossTrainer):
         return []  # rows of text, see `SpeechSampleCallback`
 
     def _first_utterances(self, number: int) -> list[dict]:
-        dataset = self.eval_dataset
+        dataset: Any = self.eval_dataset
         dataset = next(iter(dataset.values())) if isinstance(dataset, dict) else dataset
         return [row for row in islice(dataset, number) if "input_features" in row]
 
@@ -92,14 +109,14 @@ class SpeechMixin(TokenLossTrainer):
         number = counted.sum().clamp(min=1)
         if ctc_weight:
             # An example's labels count equally here, so its weight is theirs on average.
-            nll = outputs.ctc_nll if weights is None else outputs.ctc_nll * _of_examples(weights, labels)
+            nll = outputs.ctc_nll if weights is None else outputs.ctc_nll * _weights_by_example(weights, labels)
             loss = loss + ctc_weight * nll.sum() / divisor
             terms["loss/ctc"] = outputs.ctc_nll.sum() / number
         if outputs.cross_attentions:
             attention = outputs.cross_attentions[-1].float().mean(dim=1)  # (batch, time, steps)
             if self.guided_attention_weight:
                 off = guided_attention(attention, counted, self._encoder_lengths(inputs, attention))
-                off = off if weights is None else off * _of_examples(weights, labels)[:, None]
+                off = off if weights is None else off * _weights_by_example(weights, labels)[:, None]
                 loss = loss + self.guided_attention_weight * off.sum() / divisor
                 terms["loss/guided_attention"] = off.sum() / number
             with torch.no_grad():
@@ -114,15 +131,15 @@ class SpeechMixin(TokenLossTrainer):
             return torch.full(attention.shape[:1], attention.shape[2], device=attention.device)
         return encoder_lengths(inputs["attention_mask"], self.model.config.reduction)
 
-    def _write_card(self, folder: Path, **told: Any) -> Path:
+    def _write_card(self, folder: Path, **facts: Any) -> Path:
         args = self.args
         defaults = {
             "language": args.card_language, "license": args.card_license, "datasets": args.card_datasets,
             "base_model": self._base_model_id(), "repo_id": self._card_name(None),
         }  # fmt: skip
-        told = {**defaults, **{name: value for name, value in told.items() if value is not None}}
+        facts = {**defaults, **{name: value for name, value in facts.items() if value is not None}}
         return write_speech_card(
-            folder, settings=dict(changed_settings(args)), steps=self.state.global_step or None, **told
+            folder, settings=dict(changed_settings(args)), steps=self.state.global_step or None, **facts
         )
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
@@ -131,7 +148,7 @@ class SpeechMixin(TokenLossTrainer):
             self.processor.save_pretrained(output_dir or self.args.output_dir)
 
 
-def _of_examples(weights: Tensor, labels: Tensor) -> Tensor:
+def _weights_by_example(weights: Tensor, labels: Tensor) -> Tensor:
     """One weight per example, shape `(batch,)`, of weights per example or per label."""
     if weights.dim() == 1:
         return weights
@@ -139,18 +156,27 @@ def _of_examples(weights: Tensor, labels: Tensor) -> Tensor:
     return (weights * counted).sum(dim=1) / counted.sum(dim=1).clamp(min=1)
 
 
+class SpeechTableTrainer(TableTrainer, Protocol):
+    """What a table of transcripts needs from its trainer."""
+
+    processor: ProcessorMixin
+
+
 class SpeechSampleCallback(SampleTableCallback):
     """Transcribes the same utterances greedily at each evaluation while training; the query is the utterance's name.
 
     Args:
-        trainer: whose model transcribes.
+        trainer: the trainer, whose model transcribes.
         examples: rows of `input_features`, `labels` and, for their names, `id`.
     """
 
+    trainer: SpeechTableTrainer
+
     @torch.no_grad()
-    def answer(self, args) -> list[dict[str, str]]:
+    def answer(self, args: TokenLossConfig) -> list[dict[str, str]]:
         """Name, reference and greedy transcript of each utterance, as text."""
         trainer, tokenizer = self.trainer, self.trainer.processing_class
+        assert tokenizer is not None
         model = trainer.accelerator.unwrap_model(trainer.model)
         batch = SpeechCollator(trainer.processor)([{"input_features": row["input_features"]} for row in self.examples])
         batch = {name: value.to(model.device) for name, value in batch.items()}
@@ -161,7 +187,7 @@ class SpeechSampleCallback(SampleTableCallback):
         return [
             {
                 "query": str(row.get("id", number)),
-                "reference": decode_tokens(tokenizer, np.asarray(row["labels"])),
+                "reference": decode_tokens(tokenizer, np.asarray(row["labels"]).tolist()),
                 "generation": decode_tokens(tokenizer, tokens[1:]),  # behind the start token
             }
             for number, (row, tokens) in enumerate(zip(self.examples, generated, strict=True))
