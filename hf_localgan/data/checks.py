@@ -1,7 +1,7 @@
 """Checks of pairs that were read: cells without text, splits without pairs, queries that two splits share."""
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -14,7 +14,7 @@ from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
 from hf_localgan.text import equality_key
 
-SHOWN = 3  # rows that messages tell of at length
+SHOWN = 3  # rows that a message describes in full
 
 
 def marks(marked: Dataset, name: str) -> np.ndarray:
@@ -49,22 +49,22 @@ def report_bad_rows(
     """Raises, or with "drop" warns, if there are bad rows.
 
     Args:
-        split: for messages.
+        split: its name, for messages.
         verdict, row: of each pair, as marked.
         on_bad: `"error"` or `"drop"`.
         columns: the source's, with their types.
         reasons: for each row why it is bad, where the reader knows; null elsewhere.
-        first: number of the row that the first reason is of.
+        first: number of the row that the first reason belongs to.
     """
-    told = [
+    faults = [
         f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} a {side} that is empty or not text "
         f"({_first(rows)})"
         for side, rows in zip(("query", "response"), bad_rows(verdict, row), strict=True)
         if len(rows)
     ]
-    if not told:
+    if not faults:
         return
-    message = f"Split `{split}`: {' and '.join(told)}; rows are counted from 0."
+    message = f"Split `{split}`: {' and '.join(faults)}; rows are counted from 0."
     if reasons is not None:
         bad = np.unique(np.concatenate(bad_rows(verdict, row))) - first
         known = [reason for reason in reasons.take(pa.array(bad)).to_pylist() if reason is not None]
@@ -74,7 +74,7 @@ def report_bad_rows(
     if on_bad == "drop":
         warnings.warn(f"{message} Their pairs are left out.", stacklevel=4)
         return
-    types = ", ".join(f"`{name}` {kind}" for name, kind in (columns or {}).items())
+    types = ", ".join(f"`{name}` {dtype}" for name, dtype in (columns or {}).items())
     raise ValueError(
         f"{message}{f' Columns as read: {types}.' if types else ''} Correct them, or leave their pairs out by "
         'on_bad="drop".'
@@ -145,8 +145,8 @@ def compare_splits(
     for first, second in combinations(marked, 2):
         common = distinct[second].filter(pc.is_in(distinct[second], value_set=distinct[first]))
         if len(common):
-            there = pc.is_in(keys[second], value_set=common).to_numpy(zero_copy_only=False) & keep[second]
-            rows = np.unique(marks(marked[second], "row")[there])
+            is_common = pc.is_in(keys[second], value_set=common).to_numpy(zero_copy_only=False) & keep[second]
+            rows = np.unique(marks(marked[second], "row")[is_common])
             report.shared.append(SharedQueries(first, second, len(common), rows[:10].tolist()))
     shared = report.shared
     if on_shared == "drop":
@@ -154,32 +154,34 @@ def compare_splits(
         shared = [s for s in shared if not (_is_training(s.first) or _is_training(s.second))]
     if not shared:
         return
-    told = "; ".join(
+    message = "; ".join(
         f"{s.queries:,} queries of split `{s.second}` also stand in `{s.first}` (rows of `{s.second}`: {_first(s.rows)}"
         f"{', ...' if s.queries > len(s.rows) else ''})"
         for s in shared
     )
-    told += ". Case, spacing, punctuation and how letters are coded are ignored, rows are counted from 0."
+    message += ". Case, spacing, punctuation and how letters are coded are ignored, rows are counted from 0."
     if on_shared == "error":
-        raise ValueError(f'{told} on_shared="drop" takes them out of the training split.')
+        raise ValueError(f'{message} on_shared="drop" takes them out of the training split.')
     advice = "" if on_shared == "drop" else ' on_shared="drop" takes them out of the training split.'
-    warnings.warn(f"{told} Scores on them are not scores on unseen queries.{advice}", stacklevel=4)
+    warnings.warn(f"{message} Scores on them are not scores on unseen queries.{advice}", stacklevel=4)
 
 
-def _drop_from_training(keys, distinct, keep, report: PairsReport) -> None:
+def _drop_from_training(
+    keys: dict[str, pa.Array], distinct: dict[str, pa.Array], keep: dict[str, np.ndarray], report: PairsReport
+) -> None:
     others = [queries for split, queries in distinct.items() if not _is_training(split)]
     for split in filter(_is_training, keys):
         if others:
-            taken = pc.is_in(keys[split], value_set=pa.concat_arrays(others)).to_numpy(zero_copy_only=False)
-            report.splits[split].shared_dropped = int((taken & keep[split]).sum())
-            keep[split] &= ~taken
+            shared = pc.is_in(keys[split], value_set=pa.concat_arrays(others)).to_numpy(zero_copy_only=False)
+            report.splits[split].shared_dropped = int((shared & keep[split]).sum())
+            keep[split] &= ~shared
 
 
 def _is_training(split: str) -> bool:
     return split.startswith("train")
 
 
-def _first(rows) -> str:
+def _first(rows: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
 
 

@@ -15,14 +15,14 @@ def find_columns(names: Sequence[str], split: str, columns: Mapping[str, str] | 
     """The names of the query's and the response's column.
 
     Args:
-        names: the columns that there are.
-        split: for errors.
+        names: names of all columns.
+        split: name of the split, for errors.
         columns: as in `load_pairs`.
 
     Raises:
         ValueError: if one is missing or stands there twice, or `columns` maps something else.
     """
-    found = ", ".join(f"`{name}`" for name in names)
+    listed = ", ".join(f"`{name}`" for name in names)
     if columns is not None:
         roles = [("query", QUERY_NAMES), ("response", RESPONSE_NAMES)]
         mapped = [[columns[key] for key in accepted if key in columns] for _, accepted in roles]
@@ -34,7 +34,7 @@ def find_columns(names: Sequence[str], split: str, columns: Mapping[str, str] | 
             if not isinstance(value, str):
                 raise ValueError(f"`columns` must map to names of columns, got {value!r} ({type(value).__name__}).")
             if column_path(names, value)[0] not in names:
-                raise ValueError(f"Split `{split}` has no `{value}` column (found: {found}).")
+                raise ValueError(f"Split `{split}` has no `{value}` column (found: {listed}).")
         chosen = mapped[0][0], mapped[1][0]
     elif "query" in names and ("responses" in names or "response" in names):
         chosen = "query", "responses" if "responses" in names else "response"
@@ -42,10 +42,10 @@ def find_columns(names: Sequence[str], split: str, columns: Mapping[str, str] | 
         chosen = "source", "target"
     else:
         missing = "`response` or `responses`" if "query" in names else "`target`" if "source" in names else "`query`"
-        raise ValueError(f"Split `{split}` has no {missing} column (found: {found}). {ACCEPTED_COLUMNS}.")
+        raise ValueError(f"Split `{split}` has no {missing} column (found: {listed}). {ACCEPTED_COLUMNS}.")
     for name in chosen:
         if list(names).count(column_path(names, name)[0]) > 1:
-            raise ValueError(f"Split `{split}` has several `{name}` columns (found: {found}). Name each differently.")
+            raise ValueError(f"Split `{split}` has several `{name}` columns (found: {listed}). Name each differently.")
     return chosen
 
 

@@ -2,7 +2,7 @@
 
 import warnings
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
@@ -16,7 +16,7 @@ Limits = tuple[int | None, int | None]  # longest query and response in tokens; 
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase) -> None:
     """Raises a `ValueError` for a tokenizer that lacks the padding or the end-of-sequence token.
 
-    Without the one, sequences of different lengths make no batch; without the other a generator never learns to stop.
+    Without padding, sequences of different lengths make no batch; without an end, a generator never learns to stop.
     """
     missing = [f"{name}_token" for name in ("pad", "eos") if getattr(tokenizer, f"{name}_token_id", None) is None]
     if missing:
@@ -93,8 +93,8 @@ def encode_pairs(
     return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
 
 
-def _frame_tokens(tokenizer) -> tuple[str, ...]:
-    """What, written into a text, becomes the padding, the start or the end of a sequence."""
+def _frame_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
+    """The padding, start and end tokens that the tokenizer makes of their names in a text."""
     tokens = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token)
     written = dict.fromkeys(token for token in tokens if token is not None and token != tokenizer.unk_token)
     return tuple(
@@ -110,31 +110,31 @@ def _warn_of_frame_tokens(dataset: Dataset, names: tuple[str, str], special: tup
         rows: dict[str, list[int]] = {token: [] for token in special}
         for number, table in enumerate(columns.iter(batch_size=10_000)):
             _find_frame_tokens(table[name], 10_000 * number, rows)
-        _tell_frame_tokens(name, rows)
+        _warn_of_rows(name, rows)
 
 
-def _find_frame_tokens(texts, first: int, rows: dict[str, list[int]]):
-    for token, found in rows.items():
-        there = pc.fill_null(pc.match_substring(texts, token), False).to_numpy(zero_copy_only=False)
-        found += (first + np.flatnonzero(there)).tolist()
+def _find_frame_tokens(texts: pa.Array | pa.ChunkedArray, first: int, rows: dict[str, list[int]]):
+    for token, numbers in rows.items():
+        holds_token = pc.fill_null(pc.match_substring(texts, token), False).to_numpy(zero_copy_only=False)
+        numbers += (first + np.flatnonzero(holds_token)).tolist()
 
 
-def _tell_frame_tokens(name: str, rows: dict[str, list[int]]):
-    told = [
-        f"{len(found):,} hold `{token}` ({', '.join(map(str, found[:10]))}{', ...' if len(found) > 10 else ''})"
-        for token, found in rows.items()
-        if found
+def _warn_of_rows(name: str, rows: dict[str, list[int]]):
+    counts = [
+        f"{len(numbers):,} hold `{token}` ({', '.join(map(str, numbers[:10]))}{', ...' if len(numbers) > 10 else ''})"
+        for token, numbers in rows.items()
+        if numbers
     ]
-    if told:
+    if counts:
         warnings.warn(
-            f"Of the texts in `{name}` {' and '.join(told)}; rows are counted from 0. The tokenizer reads what is "
-            "written so as its token for the padding, the start or the end of a sequence, so that a model learns to "
-            "stop or to skip there. Take it out of the text, unless it stands there to separate turns.",
+            f"Of the texts in `{name}` {' and '.join(counts)}; rows are counted from 0. The tokenizer reads this "
+            "text as its token for the padding, the start or the end of a sequence, so that a model learns to stop or "
+            "to skip there. Take it out of the text, unless it separates turns there.",
             stacklevel=4,
         )
 
 
-def _closes(tokenizer) -> bool:
+def _closes(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer(text_target="a").input_ids[-1:] == [tokenizer.eos_token_id]
 
 
@@ -155,11 +155,11 @@ def _encode_batch(
     for name in (query, response) if special else ():
         rows: dict[str, list[int]] = {token: [] for token in special}
         _find_frame_tokens(pa.array(batch[name], pa.string()), indices[0], rows)
-        _tell_frame_tokens(name, rows)
+        _warn_of_rows(name, rows)
     if target_limit is not None and not closes:
         target_limit -= 1  # room for the end of sequence
 
-    def settings(limit):
+    def settings(limit: int | None) -> dict[str, Any]:
         return {"truncation": True, "max_length": limit} if truncate and limit is not None else {"truncation": False}
 
     # `verbose=False`: what is too long is counted here, not by a remark about the first one

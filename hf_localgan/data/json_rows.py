@@ -28,7 +28,7 @@ def json_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str, 
         ValueError: for what is no JSON or no object, and for a name that stands twice in one.
     """
     if settings.get("field") is not None:
-        yield from _objects(path, _of_field(path, _load(path, 1, "".join(lines)), settings["field"]))
+        yield from _objects(path, _field_value(path, _load(path, 1, "".join(lines)), settings["field"]))
         return
     before, first = [], ""
     for first in lines:
@@ -59,42 +59,42 @@ def _is_whole(text: str) -> bool:
 
 def _concatenated(path: str, start: int, text: str) -> Iterator[Row]:
     """Objects one after another that take up several lines each."""
-    at = 0
-    while at < len(text):
-        line = start + text.count("\n", 0, at)
+    position = 0
+    while position < len(text):
+        line = start + text.count("\n", 0, position)
         try:
-            value, end = DECODER.raw_decode(text, at)
+            value, end = DECODER.raw_decode(text, position)
         except (ValueError, RecursionError) as error:
             raise ValueError(_broken_json(path, line, error)) from error
         yield Row(_object(path, f"line {line}", value), line)
-        at = end
-        while at < len(text) and text[at].isspace():
-            at += 1
+        position = end
+        while position < len(text) and text[position].isspace():
+            position += 1
 
 
-def _objects(path: str, values) -> Iterator[Row]:
+def _objects(path: str, values: Any) -> Iterator[Row]:
     if not isinstance(values, list):
         raise ValueError(f'"{path}" must hold a list of objects, one per row, got {shown(values)}.')
     for index, value in enumerate(values):
         yield Row(_object(path, f"entry {index}", value), index)
 
 
-def _of_field(path: str, whole, name: str):
-    for part in [name] if isinstance(whole, dict) and name in whole else str(name).split("."):
-        if not isinstance(whole, dict) or part not in whole:
-            found = ", ".join(f"`{key}`" for key in whole) if isinstance(whole, dict) else shown(whole)
-            raise ValueError(f'"{path}" has no field `{name}` (found: {found}).')
-        whole = whole[part]
-    return whole
+def _field_value(path: str, value: Any, name: str) -> Any:
+    for part in [name] if isinstance(value, dict) and name in value else str(name).split("."):
+        if not isinstance(value, dict) or part not in value:
+            listed = ", ".join(f"`{key}`" for key in value) if isinstance(value, dict) else shown(value)
+            raise ValueError(f'"{path}" has no field `{name}` (found: {listed}).')
+        value = value[part]
+    return value
 
 
-def _object(path: str, place: str, value) -> dict[str, Any]:
+def _object(path: str, place: str, value: Any) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise ValueError(f'"{path}", {place}: each row must be an object such as {{"query": ...}}, got {shown(value)}.')
     return value
 
 
-def _load(path: str, line: int, text: str):
+def _load(path: str, line: int, text: str) -> Any:
     try:
         return DECODER.decode(text)
     except (ValueError, RecursionError) as error:
@@ -114,6 +114,6 @@ def texts_at(value: Any, path: Sequence[str]) -> Any:
     """What stands at a path of names, through objects and lists of objects; a list where the path leads through one."""
     for position, name in enumerate(path):
         if isinstance(value, list):
-            return [texts_at(one, path[position:]) for one in value]
+            return [texts_at(part, path[position:]) for part in value]
         value = value.get(name) if isinstance(value, dict) else None
     return value

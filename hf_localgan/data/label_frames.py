@@ -78,17 +78,17 @@ class LabelFrames:
         return spans
 
     def _split(self, row: list[int], begin: int, end: int) -> list[Span]:
-        spans, at = [], int(begin)
-        while at < end:
-            close = row.index(self.eos_token_id, at, end) if self.eos_token_id in row[at:end] else int(end)
-            start, stop = at, close
+        spans, first = [], int(begin)
+        while first < end:
+            close = row.index(self.eos_token_id, first, end) if self.eos_token_id in row[first:end] else int(end)
+            start, stop = first, close
             while start < stop and self._is_frame(row[start]):
                 start += 1
             while start < stop and self._is_frame(row[stop - 1]):
                 stop -= 1
             if start < stop:
                 spans.append((start, stop))
-            at = close + 1
+            first = close + 1
         return spans
 
     def _empty(self, row: list[int]) -> Span:
@@ -99,11 +99,11 @@ class LabelFrames:
         return token == PADDING or bool(self._in_frame[token])
 
     def _refuse(self, flat: np.ndarray, outside: np.ndarray, lengths: np.ndarray):
-        found = np.unique(flat[outside])
+        ids = np.unique(flat[outside])
         row = int(np.searchsorted(np.cumsum(lengths), np.flatnonzero(outside)[0], side="right"))
         raise ValueError(
             f"`labels` hold ids outside of the vocabulary of {self.vocab_size} tokens: "
-            f"{', '.join(map(str, found[:10]))}{', ...' if len(found) > 10 else ''} (first in example {row} of the "
+            f"{', '.join(map(str, ids[:10]))}{', ...' if len(ids) > 10 else ''} (first in example {row} of the "
             f"batch). Ids go from 0 to {self.vocab_size - 1}, and -100 is padding. Encode the data with the same "
             "tokenizer."
         )
@@ -119,8 +119,8 @@ def regular_tokens(tokenizer: PreTrainedTokenizerBase) -> list[int]:
 
 
 def _refuse_ignored(rows: Sequence[list[int]], spans: list[list[Span]]):
-    for i, (row, of_row) in enumerate(zip(rows, spans, strict=True)):
-        if any(PADDING in row[start:stop] for start, stop in of_row):
+    for i, (row, bodies) in enumerate(zip(rows, spans, strict=True)):
+        if any(PADDING in row[start:stop] for start, stop in bodies):
             raise ValueError(
                 f"`labels` of example {i} of the batch hold -100 between tokens, and a draw may not keep these places. "
                 "Leave -100 to the ends of a target, or leave such examples to maximum likelihood."

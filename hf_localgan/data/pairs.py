@@ -1,7 +1,7 @@
 """Query-response pairs: one contract of columns for every source, checked once, where the data comes in."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -21,7 +21,7 @@ from hf_localgan.data.checks import (
 from hf_localgan.data.columns import RESPONSE_NAMES, column_path, find_columns
 from hf_localgan.data.json_rows import texts_at
 from hf_localgan.data.report import VERDICTS, LengthLimits, PairsReport
-from hf_localgan.data.sources import open_splits
+from hf_localgan.data.sources import Source, open_splits
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES, WRONG
 from hf_localgan.text import INVISIBLE
 
@@ -109,7 +109,7 @@ def group_pairs(pairs: Dataset) -> Dataset:
 
 
 def load_pairs(
-    source,
+    source: Source,
     name: str | None = None,
     *,
     columns: Mapping[str, str] | None = None,
@@ -119,7 +119,7 @@ def load_pairs(
     on_shared: Literal["warn", "drop", "error"] = "warn",
     streaming: bool = False,
     revision: str | None = None,
-    **options,
+    **options: Any,
 ) -> Pairs:
     """Reads query-response (or source-target) pairs and checks them. Text is kept as it stands in the source.
 
@@ -129,7 +129,7 @@ def load_pairs(
             saved by `save_to_disk`, one file, a dict of split to file or files, or a `DatasetDict`, `Dataset` or their
             streamed counterparts. Files are parquet, JSON lines, JSON, CSV or TSV.
         name: configuration of a Hub data set, or of a folder that has a folder for each.
-        columns: which column holds what, such as `{"query": "post", "response": "reply"}`. By default `query` with
+        columns: the column of each role, such as `{"query": "post", "response": "reply"}`. By default `query` with
             `responses` or `response`, or `source` with `target`. A column of lists holds several responses.
         splits: which splits to take, or a mapping of their new names to their names in the source, such as
             `{"train": "train", "test": "test_2016_flickr"}`. By default all.
@@ -169,18 +169,24 @@ def load_pairs(
     return _checked(marked, opened, limits, on_bad, on_shared)
 
 
-def _checked(marked, opened, limits, on_bad, on_shared) -> Pairs:
+def _checked(
+    marked: dict[str, Dataset],
+    opened: Mapping[str, Any],
+    limits: LengthLimits | None,
+    on_bad: str,
+    on_shared: str,
+) -> Pairs:
     counts = {split: count_split(data, len(opened[split])) for split, data in marked.items()}
     report = PairsReport(counts, limits=limits)
     for split, data in marked.items():
         source = opened[split]
-        told = WRONG in source.column_names  # a text file, whose rows say what is wrong with them
-        reasons = source.data.column(WRONG) if told else None
+        is_text = WRONG in source.column_names  # a text file, whose rows say what is wrong with them
+        reasons = source.data.column(WRONG) if is_text else None
         report_bad_rows(
             split, marks(data, "verdict"), marks(data, "row"), on_bad,
-            columns=None if told else source.features, reasons=reasons,
+            columns=None if is_text else source.features, reasons=reasons,
         )  # fmt: skip
-        if told:
+        if is_text:
             report_joined_lines(split, source.data.table)
     keep = {split: marks(data, "verdict") == 0 for split, data in marked.items()}
     check_sizes(report, keep)
@@ -194,7 +200,9 @@ def _checked(marked, opened, limits, on_bad, on_shared) -> Pairs:
     return Pairs(pairs, report)
 
 
-def _choose(opened, splits):
+def _choose(
+    opened: dict[str, Dataset | IterableDataset], splits: str | Sequence[str] | Mapping[str, str] | None
+) -> dict[str, Dataset | IterableDataset]:
     if splits is None:
         return opened
     if isinstance(splits, str):
@@ -221,7 +229,14 @@ def _find(split: str, names: Sequence[str], columns: Mapping[str, str] | None) -
 # Reading one split
 
 
-def _mark(data, split, columns, limits, on_bad, streaming) -> Dataset | IterableDataset:
+def _mark(
+    data: Dataset | IterableDataset,
+    split: str,
+    columns: Mapping[str, str] | None,
+    limits: LengthLimits | None,
+    on_bad: str,
+    streaming: bool,
+) -> Dataset | IterableDataset:
     """Rows of query, response, row in the source and verdict; of a stream only the kept queries and responses."""
     if streaming and isinstance(data, Dataset):
         data = data.to_iterable_dataset()
@@ -289,17 +304,17 @@ def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:
     column = table[parent]
     while fields and pa.types.is_struct(column.type):
         if column.type.get_field_index(fields[0]) < 0:
-            found = ", ".join(f"`{parent}.{child.name}`" for child in column.type)
-            raise ValueError(f"There is no `{name}` column (found: {found}).")
+            names = ", ".join(f"`{parent}.{child.name}`" for child in column.type)
+            raise ValueError(f"There is no `{name}` column (found: {names}).")
         parent, column = f"{parent}.{fields[0]}", pc.struct_field(column, fields.pop(0))
     array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    kind = array.type
-    if not fields and _is_text(kind):
+    dtype = array.type
+    if not fields and _is_text(dtype):
         return array.cast(pa.string())
-    if not fields and lists and _is_list(kind) and _is_text(kind.value_type):
+    if not fields and lists and _is_list(dtype) and _is_text(dtype.value_type):
         return array.cast(pa.list_(pa.string()))
     values = array.to_pylist()
-    if JSON in (kind, getattr(kind, "value_type", None)):  # what JSON lines with cells of several kinds are read as
+    if JSON in (dtype, getattr(dtype, "value_type", None)):  # how JSON lines with cells of several types are read
         values = [_from_json(value) for value in values]
     if fields:  # what remains leads through lists of objects
         values = [texts_at(value, fields) for value in values]
@@ -311,7 +326,7 @@ def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:
         if all(
             value is None or value == [None] * len(value) for value in values if not isinstance(value, str)
         ) and not any(isinstance(value, str) for value in values):
-            raise ValueError(f"There is no text at `{name}`; the column `{parent}` is {kind}.")
+            raise ValueError(f"There is no text at `{name}`; the column `{parent}` is {dtype}.")
     if lists and any(isinstance(value, list) for value in values):
         values = [value if isinstance(value, list) else [value] for value in values]
         return pa.array([[v if isinstance(v, str) else None for v in value] for value in values], pa.list_(pa.string()))
@@ -325,11 +340,11 @@ def _is_plural(name: str) -> bool:
 def _refuse_written_lists(responses: pa.Array, rows: pa.Array, plural: bool):
     """Raises for lists that stand as text in a cell. Elsewhere than in `responses` one may be meant; all are not."""
     written = pc.fill_null(pc.match_substring_regex(responses, WRITTEN_LIST), False)
-    at = np.flatnonzero(written.to_numpy(zero_copy_only=False))
-    if len(at) and (plural or (len(at) > 1 and pc.all(pc.or_(written, pc.is_null(responses))).as_py())):
+    places = np.flatnonzero(written.to_numpy(zero_copy_only=False))
+    if len(places) and (plural or (len(places) > 1 and pc.all(pc.or_(written, pc.is_null(responses))).as_py())):
         raise ValueError(
-            f"The responses are lists written as text, such as {responses[int(at[0])].as_py()!r:.60} in row "
-            f"{rows[int(at[0])]} (rows counted from 0): each would be learnt as one response. Write them as lists, "
+            f"The responses are lists written as text, such as {responses[int(places[0])].as_py()!r:.60} in row "
+            f"{rows[int(places[0])]} (rows counted from 0): each would be learnt as one response. Write them as lists, "
             "which JSON lines and parquet can hold, or one row for each response."
         )
 
@@ -340,15 +355,15 @@ def _from_json(value: str | list[str] | None) -> Any:
     return None if value is None else json.loads(value)
 
 
-def _is_text(kind: pa.DataType) -> bool:
-    return kind in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
+def _is_text(dtype: pa.DataType) -> bool:
+    return dtype in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
 
 
-def _is_list(kind: pa.DataType) -> bool:
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or pa.types.is_fixed_size_list(kind)
+def _is_list(dtype: pa.DataType) -> bool:
+    return pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
 
 
-def _stream_batch(table: pa.Table, rows: list[int], *, mark, split: str, on_bad: str) -> pa.Table:
+def _stream_batch(table: pa.Table, rows: list[int], *, mark: Callable, split: str, on_bad: str) -> pa.Table:
     marked = mark(table, rows)
     verdict, first = marked["verdict"].to_numpy(), rows[0] if rows else 0
     reasons = table[WRONG] if WRONG in table.column_names else None

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeAlias
 
 import datasets
 import pyarrow as pa
@@ -28,6 +29,7 @@ SPLIT_NAME = re.compile(
     rf"(?P<split>training|train|validation|valid|val|dev|testing|test)(?P<more>[_-]\w+?)?(?:{SHARD})?", re.IGNORECASE
 )
 FILE_OPTIONS = ("cache_dir", "download_mode", "keep_in_memory", "num_proc")
+Source: TypeAlias = str | os.PathLike | Mapping[str, Any] | Dataset | IterableDataset
 FindColumns = Callable[[str, Sequence[str]], tuple[str, ...]]  # the columns of a split that are read, among its names
 
 
@@ -44,12 +46,20 @@ def _uncounted() -> Iterator[None]:
 
 @_uncounted()
 def open_splits(
-    source, find: FindColumns, name=None, *, streaming=False, revision=None, **options
+    source: Source,
+    find: FindColumns,
+    name: str | None = None,
+    *,
+    streaming: bool = False,
+    revision: str | None = None,
+    **options: Any,
 ) -> dict[str, Dataset | IterableDataset]:
-    """The splits of `source` by name; the arguments are those of `load_pairs`.
+    """The splits of `source` by name.
 
     Args:
-        find: gives the query's and the response's column of a split among all its names.
+        source: as in `load_pairs`.
+        find: returns the columns of a split that are read, given all its names.
+        name, streaming, revision, options: as in `load_pairs`.
 
     Returns:
         Data sets with the columns they have; of text files with those of `text_files.FEATURES`.
@@ -57,17 +67,17 @@ def open_splits(
     if isinstance(source, str) and source == "smalltalk":
         source = smalltalk_files()
     path = _path(source)
-    at_hand = path is None or path.exists()
-    if at_hand and revision is not None:
-        raise ValueError(f"`revision` is for data sets of the Hub; {_told(source)} has none, got {revision!r}.")
-    if at_hand and name is not None and (path is None or not path.is_dir()):
+    is_local = path is None or path.exists()
+    if is_local and revision is not None:
+        raise ValueError(f"`revision` is for data sets of the Hub; {_source_name(source)} has none, got {revision!r}.")
+    if is_local and name is not None and (path is None or not path.is_dir()):
         raise ValueError(
-            f"`name` is a configuration of a Hub data set or of a folder; {_told(source)} has none, got {name!r}."
+            f"`name` is a configuration of a Hub data set or a folder; {_source_name(source)} has none, got {name!r}."
         )
     if isinstance(source, (Dataset, IterableDataset, DatasetDict, IterableDatasetDict)):
         if options:
             raise ValueError(
-                f"Options are for files and the Hub; {_told(source)} is read as it is, got "
+                f"Options are for files and the Hub; {_source_name(source)} is read as it is, got "
                 f"{', '.join(f'`{option}`' for option in options)}."
             )
         return dict(source) if isinstance(source, Mapping) else {"train": source}
@@ -92,24 +102,24 @@ def open_splits(
     return dict(loaded) if isinstance(loaded, (DatasetDict, IterableDatasetDict)) else {"train": loaded}
 
 
-def _path(source) -> Path | None:
+def _path(source: Source) -> Path | None:
     return Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
 
 
-def _told(source) -> str:
+def _source_name(source: Source) -> str:
     return f'"{source}"' if isinstance(source, (str, os.PathLike)) else f"a {type(source).__name__}"
 
 
 # Folders
 
 
-def _open_folder(folder: Path, name: str | None, find, streaming: bool, options: dict):
+def _open_folder(folder: Path, name: str | None, find: FindColumns, streaming: bool, options: dict):
     inside = {path.name: path for place in (folder, folder / "data") for path in _folders(place)}
     configurations = {name: path for name, path in inside.items() if not _split_match(path) and _split_files(path)}
     if name is not None:
         if name not in configurations:
-            there = ", ".join(sorted(configurations)) or "none"
-            raise ValueError(f'The folder "{folder}" has no configuration, a folder inside, `{name}` (found: {there}).')
+            names = ", ".join(sorted(configurations)) or "none"
+            raise ValueError(f'The folder "{folder}" has no configuration, a folder inside, `{name}` (found: {names}).')
         folder = configurations[name]
     for file, loads in (("dataset_dict.json", dict), ("state.json", lambda data: {"train": data})):
         if (folder / file).is_file():
@@ -119,12 +129,12 @@ def _open_folder(folder: Path, name: str | None, find, streaming: bool, options:
                     f"{', '.join(f'`{option}`' for option in options)}."
                 )
             return loads(_load_from_disk(folder))
-    found = _split_files(folder)
-    if not found:
+    files = _split_files(folder)
+    if not files:
         if configurations:
-            first, there = min(configurations), ", ".join(sorted(configurations))
+            first, names = min(configurations), ", ".join(sorted(configurations))
             raise ValueError(
-                f'The folder "{folder}" has a folder for each of several configurations: {there}. Say which by '
+                f'The folder "{folder}" has a folder for each of several configurations: {names}. Say which by '
                 f'name="{first}", on the command line by `--dataset_config {first}`.'
             )
         names = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
@@ -134,12 +144,12 @@ def _open_folder(folder: Path, name: str | None, find, streaming: bool, options:
             "folder of the split's name; for other names pass a dict of split to file, such as "
             '{"train": "my-file.csv"}.'
         )
-    for split, paths in found.items():
+    for split, paths in files.items():
         _check_shards(folder, split, paths)
     ordered = sorted(
-        found, key=lambda split: (["train", "validation", "test"].index(split.split("_")[0].split("-")[0]), split)
+        files, key=lambda split: (["train", "validation", "test"].index(split.split("_")[0].split("-")[0]), split)
     )
-    return {split: _open_files(split, found[split], find, streaming, options) for split in ordered}
+    return {split: _open_files(split, files[split], find, streaming, options) for split in ordered}
 
 
 def _load_from_disk(folder: Path):
@@ -155,17 +165,17 @@ def _folders(place: Path) -> list[Path]:
 
 def _split_files(folder: Path) -> dict[str, list[Path]]:
     """Files by split: named for it, or inside a folder that is; in the folder or, as a clone of the Hub, in `data`."""
-    found: dict[str, list[Path]] = {}
+    splits: dict[str, list[Path]] = {}
     for place in (folder, folder / "data"):
-        for path in sorted(place.iterdir()) if place.is_dir() and not found else ():
+        for path in sorted(place.iterdir()) if place.is_dir() and not splits else ():
             match = _split_match(path)
             if match and path.is_file() and _suffix(path) in SUFFIXES:
-                found.setdefault(_split_name(match), []).append(path)
+                splits.setdefault(_split_name(match), []).append(path)
             elif match and path.is_dir():
                 files = [file for file in sorted(path.iterdir()) if file.is_file() and _suffix(file) in SUFFIXES]
-                found.setdefault(_split_name(match), []).extend(files)
-        found = {split: paths for split, paths in found.items() if paths}
-    return found
+                splits.setdefault(_split_name(match), []).extend(files)
+        splits = {split: paths for split, paths in splits.items() if paths}
+    return splits
 
 
 def _check_shards(folder: Path, split: str, paths: list[Path]):
@@ -207,15 +217,15 @@ def _split_name(match: re.Match | None) -> str:
 # Files
 
 
-def _open_files(split: str, files, find: FindColumns, streaming: bool, options: dict) -> Dataset | IterableDataset:
+def _open_files(split: str, files: Any, find: FindColumns, streaming: bool, options: dict) -> Dataset | IterableDataset:
     if isinstance(files, (Dataset, IterableDataset)):
         return files
     listed = [files] if isinstance(files, (str, os.PathLike)) else list(files)
-    paths = [path for file in listed for path in _there(split, str(file))]
+    paths = [path for file in listed for path in _existing_files(split, str(file))]
     suffixes = {_suffix(Path(path)) for path in paths}
     if len(suffixes) != 1 or not suffixes <= set(SUFFIXES):
         raise ValueError(
-            f"Files of split `{split}` must all be of one kind ({ACCEPTED_FILES}), got {', '.join(paths) or 'none'}."
+            f"Files of split `{split}` must all be of one format ({ACCEPTED_FILES}), got {', '.join(paths) or 'none'}."
         )
     suffix = suffixes.pop()
     if suffix == ".parquet":
@@ -225,27 +235,27 @@ def _open_files(split: str, files, find: FindColumns, streaming: bool, options: 
         settings = {name: value for name, value in options.items() if name in names and value is not None}
         further = {name: value for name, value in options.items() if name not in names}
         data = read_text_files(
-            paths, suffix, settings, lambda found: find(split, found), streaming=streaming, **further
+            paths, suffix, settings, lambda names: find(split, names), streaming=streaming, **further
         )
     if data is None:
         raise ValueError(f"Split `{split}` has no rows ({', '.join(paths)}).")
     return data
 
 
-def _there(split: str, file: str) -> list[str]:
+def _existing_files(split: str, file: str) -> list[str]:
     """The files that a path names: the one of this very name, or those that a pattern fits."""
     if "://" in file:
         return [file]
     path = Path(file).expanduser()
     if path.is_file():
         return [str(path.absolute())]
-    found = sorted(one for one in glob.glob(str(path)) if Path(one).is_file()) if glob.has_magic(file) else []
-    if not found:
+    matches = sorted(name for name in glob.glob(str(path)) if Path(name).is_file()) if glob.has_magic(file) else []
+    if not matches:
         raise ValueError(f'The file "{file}" of split `{split}` does not exist.')
-    return [str(Path(one).absolute()) for one in found]
+    return [str(Path(name).absolute()) for name in matches]
 
 
-def _open_parquet(split: str, paths: list[str], find, streaming: bool, options: dict):
+def _open_parquet(split: str, paths: list[str], find: FindColumns, streaming: bool, options: dict):
     unknown = sorted({*options} - {*FILE_OPTIONS})
     if unknown:
         raise ValueError(

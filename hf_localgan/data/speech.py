@@ -16,10 +16,10 @@ from datasets import Audio, Dataset, Features, IterableDataset, Value, load_data
 from datasets import Sequence as ListOf
 from datasets.exceptions import DatasetGenerationError
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast, ProcessorMixin
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from hf_localgan.data.audio import SILENT, read_audio
-from hf_localgan.data.sources import ALIASES, open_splits
+from hf_localgan.data.sources import ALIASES, Source, open_splits
 from hf_localgan.data.tokenization import SPECIAL_TOKENS
 from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor
 from hf_localgan.phones import PHONE_SETS, to_phone_set
@@ -27,7 +27,7 @@ from hf_localgan.phones import PHONE_SETS, to_phone_set
 SPLITS = ("train", "validation", "test")
 TABLES = {".csv": "csv", ".jsonl": "json", ".parquet": "parquet"}  # that name sound files, and their readers
 ROLES = ("audio", "text", "phones", "speaker", "id", "sampling_rate")
-# What is wrong with an utterance; the first that holds is counted.
+# Problems of an utterance; the first one that it has is counted.
 PROBLEMS = (
     "missing file",
     "unreadable sound",
@@ -42,7 +42,7 @@ ADVICE = {
     "another sampling rate than stated": "Correct the `sampling_rate` column, or leave it out.",
     "too long": "Raise `max_seconds`, or cut the recordings.",
 }
-FOUND = Features(
+UTTERANCES = Features(
     {
         "id": Value("string"),
         "audio": {"bytes": Value("binary"), "path": Value("string")},
@@ -115,7 +115,7 @@ class Speech(Mapping):
 
 
 def load_speech(
-    source,
+    source: Source,
     name: str | None = None,
     *,
     columns: Mapping[str, str] | None = None,
@@ -126,7 +126,7 @@ def load_speech(
     root: str | os.PathLike | None = None,
     on_bad: Literal["error", "drop"] = "error",
     revision: str | None = None,
-    **options,
+    **options: Any,
 ) -> Speech:
     """Reads utterances and checks every one: its sound is decoded once, whatever its format.
 
@@ -135,7 +135,7 @@ def load_speech(
             file, a folder of sound files with a `metadata.csv` or `metadata.jsonl` (`file_name` and transcripts) in it
             or in a folder of it for each split, a dict of split to file, or a `DatasetDict` or `Dataset`.
         name: configuration of a Hub data set.
-        columns: which column holds what, such as `{"audio": "file", "text": "sentence"}`. By default `audio`, `text`,
+        columns: the column of each role, such as `{"audio": "file", "text": "sentence"}`. By default `audio`, `text`,
             `phones`, `speaker`, `id` and `sampling_rate`; only `audio` and one of `text` and `phones` are needed.
             `audio` holds paths, bytes, or both as data sets of sound do; `phones` a list or a text with spaces.
         splits: which splits to take, or a mapping of their new names to their names in the source. By default all.
@@ -168,11 +168,13 @@ def load_speech(
             raise ValueError(f"Split `{split}` is streamed; speech is read whole. Leave out `streaming`.")
         roles = _roles(split, rows, columns)
         rows = _undecoded(rows, roles["audio"])
-        look = partial(_look, roles=roles, root=None if root is None else str(root), limits=(min_seconds, max_seconds))
-        found = rows.map(
-            look, with_indices=True, remove_columns=rows.column_names, features=FOUND, desc=f"Reading {split}"
+        read = partial(
+            _read_utterance, roles=roles, root=None if root is None else str(root), limits=(min_seconds, max_seconds)
         )
-        kept[split], report.splits[split] = _judge(split, found, on_bad)
+        utterances = rows.map(
+            read, with_indices=True, remove_columns=rows.column_names, features=UTTERANCES, desc=f"Reading {split}"
+        )
+        kept[split], report.splits[split] = _judge(split, utterances, on_bad)
     return Speech(kept, report)
 
 
@@ -273,7 +275,9 @@ def phone_tokenizer(phones: str | Sequence[str]) -> PreTrainedTokenizerFast:
 # ---- reading ----
 
 
-def _open(source, name, revision, options) -> dict[str, Dataset]:
+def _open(
+    source: Source, name: str | None, revision: str | None, options: Mapping[str, Any]
+) -> dict[str, Dataset | IterableDataset]:
     path = Path(source).expanduser() if isinstance(source, (str, os.PathLike)) else None
     tables = _metadata(path) if path is not None and path.is_dir() else {}
     if not tables:
@@ -281,7 +285,7 @@ def _open(source, name, revision, options) -> dict[str, Dataset]:
         if texts:
             return {split: _read_table(table, options) for split, table in texts.items()}
         return open_splits(source, _all_columns, name, revision=revision, **options)
-    opened = {}
+    opened: dict[str, Dataset | IterableDataset] = {}
     for split, table in tables.items():
         rows = _read_table(table, options)
         if "file_name" not in rows.column_names:
@@ -298,7 +302,7 @@ def _all_columns(split: str, names: Sequence[str]) -> tuple[str, ...]:
     return tuple(names)
 
 
-def _text_tables(source, path: Path | None) -> dict[str, Path]:
+def _text_tables(source: Source, path: Path | None) -> dict[str, Path]:
     """By split, files of CSV or JSON lines, which name sound files: one file, those of a folder, or a dict of them."""
     if isinstance(source, Mapping) and all(isinstance(file, (str, os.PathLike)) for file in source.values()):
         named = {split: Path(file).expanduser() for split, file in source.items()}
@@ -308,10 +312,10 @@ def _text_tables(source, path: Path | None) -> dict[str, Path]:
         named = {file.stem: file for file in sorted(path.iterdir())} if path is not None and path.is_dir() else {}
         named = {stem: file for stem, file in named.items() if ALIASES.get(stem, stem) in SPLITS}
     named = {split: file for split, file in named.items() if file.suffix in (".csv", ".jsonl") and file.is_file()}
-    found = {ALIASES.get(split, split): file for split, file in named.items()}
+    tables = {ALIASES.get(split, split): file for split, file in named.items()}
     if path is not None and path.is_file():
-        return {split if split in SPLITS else "train": file for split, file in found.items()}
-    return found
+        return {split if split in SPLITS else "train": file for split, file in tables.items()}
+    return tables
 
 
 def _read_table(table: Path, options: Mapping[str, Any]) -> Dataset:
@@ -324,48 +328,50 @@ def _read_table(table: Path, options: Mapping[str, Any]) -> Dataset:
 def _metadata(folder: Path) -> dict[str, Path]:
     """By split, the table that lies among sound files: `metadata.csv` in the folder, or in one for each split."""
     places = {"train": folder} | {path.name: path for path in sorted(folder.iterdir()) if path.is_dir()}
-    found = {}
+    tables = {}
     for split, place in places.items():
-        tables = [place / f"metadata{ending}" for ending in TABLES]
-        table = next((table for table in tables if table.is_file()), None)
+        candidates = [place / f"metadata{ending}" for ending in TABLES]
+        table = next((table for table in candidates if table.is_file()), None)
         if table is not None:
-            found[ALIASES.get(split, split)] = table
-    return found
+            tables[ALIASES.get(split, split)] = table
+    return tables
 
 
-def _chosen(opened: dict, splits) -> dict:
+def _chosen(
+    opened: dict[str, Dataset | IterableDataset], splits: Sequence[str] | Mapping[str, str] | None
+) -> dict[str, Dataset | IterableDataset]:
     if splits is None:
         return opened
-    wanted = dict(splits) if isinstance(splits, Mapping) else {split: split for split in splits}
-    missing = sorted(set(wanted.values()) - set(opened))
+    names = dict(splits) if isinstance(splits, Mapping) else {split: split for split in splits}
+    missing = sorted(set(names.values()) - set(opened))
     if missing:
         raise ValueError(
             f"There is no split {', '.join(f'`{split}`' for split in missing)} (found: "
             f"{', '.join(f'`{split}`' for split in opened)})."
         )
-    return {new: opened[old] for new, old in wanted.items()}
+    return {new: opened[old] for new, old in names.items()}
 
 
 def _roles(split: str, rows: Dataset, columns: Mapping[str, str] | None) -> dict[str, str]:
-    """The column of each role that there is one for."""
+    """The column of each role; roles without a column are left out."""
     columns = dict(columns or {})
     unknown = sorted(set(columns) - set(ROLES))
     if unknown:
         raise ValueError(f"`columns` knows {', '.join(ROLES)}, got {', '.join(unknown)}.")
-    found = ", ".join(f"`{name}`" for name in rows.column_names)
+    names = ", ".join(f"`{name}`" for name in rows.column_names)
     for role, column in columns.items():
         if column not in rows.column_names:
-            raise ValueError(f"Split `{split}` has no column `{column}` for `{role}` (found: {found}).")
+            raise ValueError(f"Split `{split}` has no column `{column}` for `{role}` (found: {names}).")
     roles = {role: columns.get(role, role) for role in ROLES}
     roles = {role: column for role, column in roles.items() if column in rows.column_names}
     if "audio" not in roles:
         raise ValueError(
-            f"Split `{split}` has no `audio` column (found: {found}). Name it by `columns`, such as "
+            f"Split `{split}` has no `audio` column (found: {names}). Name it by `columns`, such as "
             'columns={"audio": "file"}.'
         )
     if not {"text", "phones"} & set(roles):
         raise ValueError(
-            f"Split `{split}` has sound but neither `text` nor `phones` (found: {found}). Name the transcript by "
+            f"Split `{split}` has sound but neither `text` nor `phones` (found: {names}). Name the transcript by "
             '`columns`, such as columns={"text": "sentence"}.'
         )
     return roles
@@ -376,14 +382,16 @@ def _undecoded(rows: Dataset, audio: str) -> Dataset:
     return rows.cast_column(audio, Audio(decode=False)) if isinstance(rows.features[audio], Audio) else rows
 
 
-def _look(row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root: str | None, limits) -> dict[str, Any]:
-    """One utterance in the package's columns, with what is wrong with it."""
+def _read_utterance(
+    row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root: str | None, limits: tuple[float, float]
+) -> dict[str, Any]:
+    """One utterance in the package's columns, with its problem, if it has one."""
     value = {role: row[column] for role, column in roles.items()}
     phones = value.get("phones")
     phones = phones.split() if isinstance(phones, str) else list(phones or [])
     text = value.get("text")
     name = value.get("id")
-    found = {
+    utterance = {
         "id": str(index if name is None else name), "audio": {"bytes": None, "path": None}, "text": text,
         "phones": phones, "speaker": None if value.get("speaker") is None else str(value["speaker"]), "seconds": 0.0,
         "draw_key": 0, "problem": None, "detail": None,
@@ -392,24 +400,23 @@ def _look(row: Mapping[str, Any], index: int, *, roles: Mapping[str, str], root:
         content = _content(value["audio"], root)
         samples, rate = read_audio(content)
     except FileNotFoundError as error:
-        return {**found, "problem": "missing file", "detail": str(error)}
+        return {**utterance, "problem": "missing file", "detail": str(error)}
     except ValueError as error:
-        return {**found, "problem": "unreadable sound", "detail": str(error)}
-    found["audio"] = content
-    found["draw_key"] = zlib.crc32(content["bytes"])
-    found["seconds"] = len(samples) / rate
+        return {**utterance, "problem": "unreadable sound", "detail": str(error)}
+    seconds = len(samples) / rate
+    utterance |= {"audio": content, "draw_key": zlib.crc32(content["bytes"]), "seconds": seconds}
     stated, peak = value.get("sampling_rate"), float(np.abs(samples).max(initial=0.0))
     detail = {
         "another sampling rate than stated": (
             stated is not None and int(stated) != rate, f"{stated} Hz stated, {rate} Hz in the sound"
         ),
         "silence": (peak < SILENT, f"peak {peak:.1e}"),
-        "too short": (found["seconds"] < limits[0], f"{found['seconds']:.2f} s, at least {limits[0]:g} s"),
-        "too long": (found["seconds"] > limits[1], f"{found['seconds']:.1f} s, at most {limits[1]:g} s"),
+        "too short": (seconds < limits[0], f"{seconds:.2f} s, at least {limits[0]:g} s"),
+        "too long": (seconds > limits[1], f"{seconds:.1f} s, at most {limits[1]:g} s"),
         "no transcript": (not phones and not (text or "").strip(), "neither text nor phones"),
     }  # fmt: skip
     problem = next((name for name in PROBLEMS if detail.get(name, (False,))[0]), None)
-    return {**found, "problem": problem, "detail": None if problem is None else detail[problem][1]}
+    return {**utterance, "problem": problem, "detail": None if problem is None else detail[problem][1]}
 
 
 def _content(audio: Any, root: str | None) -> dict[str, Any]:
@@ -438,19 +445,19 @@ def _content(audio: Any, root: str | None) -> dict[str, Any]:
     return {"bytes": content, "path": path}
 
 
-def _judge(split: str, found: Dataset, on_bad: str) -> tuple[Dataset, SpeechSplit]:
-    problems = found["problem"][:]
+def _judge(split: str, utterances: Dataset, on_bad: str) -> tuple[Dataset, SpeechSplit]:
+    problems = utterances["problem"][:]
     bad = [index for index, problem in enumerate(problems) if problem is not None]
     counts = Counter(problem for problem in problems if problem is not None)
     if bad:
-        told = "; ".join(_told(problem, found, problems) for problem in PROBLEMS if counts[problem])
-        message = f"Split `{split}`: {told}. Rows are counted from 0."
+        faults = "; ".join(_described(problem, utterances, problems) for problem in PROBLEMS if counts[problem])
+        message = f"Split `{split}`: {faults}. Rows are counted from 0."
         if on_bad == "error":
             advice = " ".join(ADVICE[problem] for problem in PROBLEMS if counts[problem] and problem in ADVICE)
             raise ValueError(f'{message} {advice}{" " * bool(advice)}on_bad="drop" leaves these utterances out.')
         warnings.warn(f"{message} They are left out.", stacklevel=3)
-        found = found.select([index for index, problem in enumerate(problems) if problem is None])
-    kept = found.remove_columns(["problem", "detail"])
+        utterances = utterances.select([index for index, problem in enumerate(problems) if problem is None])
+    kept = utterances.remove_columns(["problem", "detail"])
     if not len(kept):
         raise ValueError(f"Split `{split}` has no utterance left of {len(problems):,}.")
     speakers = {speaker for speaker in kept["speaker"] if speaker is not None}
@@ -459,9 +466,9 @@ def _judge(split: str, found: Dataset, on_bad: str) -> tuple[Dataset, SpeechSpli
     return kept, SpeechSplit(len(problems), len(kept), hours, len(speakers), removed)
 
 
-def _told(problem: str, found: Dataset, problems: Sequence[str | None]) -> str:
+def _described(problem: str, utterances: Dataset, problems: Sequence[str | None]) -> str:
     rows = [index for index, name in enumerate(problems) if name == problem]
-    first = ", ".join(f"row {index} ({found[index]['detail']})" for index in rows[:3])
+    first = ", ".join(f"row {index} ({utterances[index]['detail']})" for index in rows[:3])
     return f"{len(rows):,} with {problem}: {first}{', ...' if len(rows) > 3 else ''}"
 
 
@@ -475,18 +482,26 @@ def _extract(row: Mapping[str, Any], *, settings: Mapping[str, Any]) -> dict[str
 
 
 @lru_cache(maxsize=4)
-def _extractor(**settings) -> LogMelFeatureExtractor:
+def _extractor(**settings: Any) -> LogMelFeatureExtractor:
     return LogMelFeatureExtractor(**settings)
 
 
 def _with_speakers(extractor: LogMelFeatureExtractor, raw: Dataset) -> LogMelFeatureExtractor:
-    here = copy.deepcopy(extractor).fit((row["features"] for row in raw), [s or "" for s in raw["speaker"]])
-    known = {**here.speaker_statistics, **extractor.speaker_statistics}
-    here.mean, here.std, here.speaker_statistics = extractor.mean, extractor.std, known
-    return here
+    fitted = copy.deepcopy(extractor).fit((row["features"] for row in raw), [s or "" for s in raw["speaker"]])
+    statistics = {**fitted.speaker_statistics, **extractor.speaker_statistics}
+    fitted.mean, fitted.std, fitted.speaker_statistics = extractor.mean, extractor.std, statistics
+    return fitted
 
 
-def _encode(row: Mapping[str, Any], index: int, *, extractor, tokenizer, target: str, phone_set: str | None):
+def _encode(
+    row: Mapping[str, Any],
+    index: int,
+    *,
+    extractor: LogMelFeatureExtractor,
+    tokenizer: PreTrainedTokenizerBase,
+    target: str,
+    phone_set: str | None,
+) -> dict[str, Any]:
     if target == "phones":
         phones = [] if row["phones"] is None else list(map(str, row["phones"]))
         text = " ".join(phones if phone_set is None else to_phone_set(phones, phone_set))

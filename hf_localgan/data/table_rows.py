@@ -40,7 +40,7 @@ def dialect(suffix: str, settings: dict[str, Any]) -> dict[str, Any]:
     delimiter = settings.get("sep") or settings.get("delimiter") or ("\t" if suffix == ".tsv" else ",")
     for name in ("names", "column_names"):
         value = settings.get(name)
-        if value is not None and (isinstance(value, str) or not all(isinstance(one, str) for one in value)):
+        if value is not None and (isinstance(value, str) or not all(isinstance(name, str) for name in value)):
             raise ValueError(f"`{name}` must be a list of the columns' names, got {value!r}.")
     chosen = {
         "delimiter": delimiter, "quoting": quoting, "quotechar": settings.get("quotechar") or '"',
@@ -86,12 +86,12 @@ def table_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str,
 
 
 def _broken_table(path: str, begin: int, end: int, error: csv.Error) -> str:
-    told = str(error)
-    if "unexpected end of data" in told:
-        told = "a quotation mark is opened there and never closed"
-    elif "expected after" in told:
-        told = "there is text after a closing quotation mark"
-    elif "field larger" in told:
-        told = f"a cell is longer than {csv.field_size_limit():,} characters, as if a quotation mark was never closed"
+    cause = str(error)
+    if "unexpected end of data" in cause:
+        cause = "a quotation mark is opened there and never closed"
+    elif "expected after" in cause:
+        cause = "there is text after a closing quotation mark"
+    elif "field larger" in cause:
+        cause = f"a cell is longer than {csv.field_size_limit():,} characters, as if a quotation mark was never closed"
     place = f"line {begin}" if end <= begin else f"lines {begin} to {end}"
-    return f'"{path}", {place}: {told}. {QUOTES_ARE_TEXT}'
+    return f'"{path}", {place}: {cause}. {QUOTES_ARE_TEXT}'

@@ -71,8 +71,8 @@ class TextFilesConfig(datasets.BuilderConfig):
     """Which files are read how.
 
     Attributes:
-        suffix: of the files.
-        settings: of the reader.
+        suffix: suffix of the files.
+        settings: settings of the reader.
         query, response: columns, or the paths to them.
     """
 
@@ -104,9 +104,9 @@ class TextFiles(datasets.ArrowBasedBuilder):
 
     def _tables(self, path: str) -> Iterator[pa.Table]:
         config, batch = self.config, []
-        told = config.suffix in TABLES and "quoting" not in config.settings
+        warns = config.suffix in TABLES and "quoting" not in config.settings  # of lines joined by quotation marks
         for row in data_rows(path, config.suffix, config.settings):
-            batch.append(_read(path, row, config, told))
+            batch.append(_read(path, row, config, warns))
             if len(batch) == BATCH:
                 yield _table(batch)
                 batch = []
@@ -120,13 +120,13 @@ def data_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Row]
 
 
 def _table(batch: list[tuple]) -> pa.Table:
-    columns = [pa.array(column, kind.type) for column, kind in zip(zip(*batch, strict=True), FEATURES.arrow_schema,
-                                                                   strict=True)]  # fmt: skip
+    cells = zip(*batch, strict=True)
+    columns = [pa.array(column, field.type) for column, field in zip(cells, FEATURES.arrow_schema, strict=True)]
     return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)
 
 
-def _read(path: str, row: Row, config: TextFilesConfig, told: bool) -> tuple:
-    lines = row.lines if told and row.lines > 1 else None
+def _read(path: str, row: Row, config: TextFilesConfig, warns: bool) -> tuple:
+    lines = row.lines if warns and row.lines > 1 else None
     values, wrong = row.values, row.wrong
     if wrong is None and config.suffix in TABLES and not (config.query in values and config.response in values):
         joined = f", on {row.lines} lines that a quotation mark joins. {QUOTES_ARE_TEXT[:-1]}" * (row.lines > 1)
@@ -136,8 +136,8 @@ def _read(path: str, row: Row, config: TextFilesConfig, told: bool) -> tuple:
     query, wrong = _text(_at(values, config.query))
     value = _at(values, config.response)
     responses = []
-    for one in value if isinstance(value, list) else [value]:
-        response, reason = _text(one)
+    for cell in value if isinstance(value, list) else [value]:
+        response, reason = _text(cell)
         responses.append(response)
         wrong = wrong or reason
     if wrong is not None:
@@ -161,23 +161,28 @@ def read_text_files(
     find: Callable[[Sequence[str]], tuple[str, ...]],
     *,
     streaming: bool = False,
-    **options,
+    **options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset | None:
     """Rows of `FEATURES`, held in files of Arrow or streamed; `None` where there are none.
 
     Args:
-        paths: of one split.
-        suffix: of all of them.
-        settings: of the reader.
-        find: gives the names of the query's and the response's column among all names; raises where they are missing.
-        streaming: read when they are asked for.
+        paths: files of one split.
+        suffix: suffix of all of them.
+        settings: settings of the reader.
+        find: returns the query's and the response's column, given all names; raises where they are missing.
+        streaming: whether rows are read only when they are asked for.
         options: `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc` of `datasets.load_dataset`.
 
     Raises:
         ValueError: for files that cannot be read, or with different columns.
     """
-    known = TABLE_SETTINGS if suffix in TABLES else JSON_SETTINGS
-    accepted = (*known, "cache_dir", "download_mode", "keep_in_memory", "num_proc")
+    accepted = (
+        *(TABLE_SETTINGS if suffix in TABLES else JSON_SETTINGS),
+        "cache_dir",
+        "download_mode",
+        "keep_in_memory",
+        "num_proc",
+    )
     unknown = sorted({*settings, *options} - {*accepted})
     if unknown:
         raise ValueError(
@@ -186,11 +191,12 @@ def read_text_files(
         )
     if suffix in TABLES:
         dialect(suffix, settings)
-    found = {path: _find(path, suffix, settings, find) for path in paths}
-    if len({columns for columns in found.values() if columns is not None}) > 1:
-        told = "; ".join(f"{path}: {' and '.join(columns)}" for path, columns in found.items() if columns is not None)
-        raise ValueError(f"The files of one split must hold the same columns, got {told}.")
-    columns = next((columns for columns in found.values() if columns is not None), None)
+    columns_by_path = {path: _find(path, suffix, settings, find) for path in paths}
+    read = {path: columns for path, columns in columns_by_path.items() if columns is not None}
+    if len(set(read.values())) > 1:
+        listed = "; ".join(f"{path}: {' and '.join(columns)}" for path, columns in read.items())
+        raise ValueError(f"The files of one split must hold the same columns, got {listed}.")
+    columns = next(iter(read.values()), None)
     if columns is None:
         return None
     builder = TextFiles(
@@ -221,8 +227,8 @@ def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> t
         try:
             return find(names)
         except ValueError as error:
-            other = next((mark for mark in ("\t", ";", ",", "|") if len(names) == 1 and mark in names[0]), None)
-            hint = "" if other is None else f' The cells may be separated otherwise: pass sep="{other!r:.4}".'
+            mark = next((mark for mark in ("\t", ";", ",", "|") if len(names) == 1 and mark in names[0]), None)
+            hint = "" if mark is None else f' The cells may be separated otherwise: pass sep="{mark!r:.4}".'
             raise ValueError(f"{error}{hint}".replace("\"'", '"').replace("'\"", '"')) from error
     seen: dict[str, None] = {}
     number = -1

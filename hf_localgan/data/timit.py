@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset, DatasetDict
 
@@ -29,7 +30,7 @@ SPEAKERS = {"train": 462, "validation": 50, "test": 24}
 CORE_TEST_PHONES = 7215  # of the 39 classes
 
 
-def load_timit(folder: str | os.PathLike | None = None, *, check_counts: bool = True, **options) -> Speech:
+def load_timit(folder: str | os.PathLike | None = None, *, check_counts: bool = True, **options: Any) -> Speech:
     """TIMIT's training speakers, and Kaldi's development and core test sets, without the `sa` sentences.
 
     Every speaker reads the two `sa` sentences, so that a model would have heard the test's sentences in training.
@@ -38,7 +39,7 @@ def load_timit(folder: str | os.PathLike | None = None, *, check_counts: bool = 
         folder: of the corpus, with `TRAIN` and `TEST` in it, in upper or lower case; by default what the environment
             variable HF_LOCALGAN_TIMIT names.
         check_counts: whether another number of utterances, speakers or phones than the corpus has is an error.
-        options: of `load_speech`.
+        options: further arguments of `load_speech`.
 
     Returns:
         Splits `train`, `validation` and `test`; phones are TIMIT's 61, `h#` at both ends and `q` included.
@@ -56,16 +57,17 @@ def load_timit(folder: str | os.PathLike | None = None, *, check_counts: bool = 
     rows: dict[str, list[dict]] = {"train": [], "validation": [], "test": []}
     for row in _utterances(Path(folder).expanduser()):
         speaker = row["speaker"]
-        in_test = "validation" if speaker in DEVELOPMENT else "test" if speaker in CORE_TEST else None
-        split = "train" if row.pop("part") == "train" else in_test
+        test_split = "validation" if speaker in DEVELOPMENT else "test" if speaker in CORE_TEST else None
+        split = "train" if row.pop("part") == "train" else test_split
         if split is not None:
             rows[split].append(row)
-    empty = [split for split, some in rows.items() if not some]
+    empty = [split for split, utterances in rows.items() if not utterances]
     if empty:
         raise ValueError(f'"{folder}" holds no utterance of the split {", ".join(empty)}. Is it the whole corpus?')
     if check_counts:
         _check(rows, folder)
-    return load_speech(DatasetDict({split: Dataset.from_list(some) for split, some in rows.items()}), **options)
+    splits = {split: Dataset.from_list(utterances) for split, utterances in rows.items()}
+    return load_speech(DatasetDict(splits), **options)
 
 
 def _utterances(folder: Path) -> Iterator[dict]:
@@ -97,14 +99,14 @@ def _beside(path: Path, sentence: str, ending: str) -> list[str]:
     raise ValueError(f'"{path}" has no transcript {sentence.upper()}.{ending.upper()} beside it.')
 
 
-def _check(rows: dict[str, list[dict]], folder):
-    found = {split: len(some) for split, some in rows.items()}
-    speakers = {split: len({row["speaker"] for row in some}) for split, some in rows.items()}
+def _check(rows: dict[str, list[dict]], folder: str | os.PathLike):
+    counts = {split: len(utterances) for split, utterances in rows.items()}
+    speakers = {split: len({row["speaker"] for row in utterances}) for split, utterances in rows.items()}
     phones = sum(len(fold_phones(row["phones"])) for row in rows["test"])
-    for name, actual, wanted in (("utterances", found, UTTERANCES), ("speakers", speakers, SPEAKERS)):
-        if actual != wanted:
+    for name, actual, expected in (("utterances", counts, UTTERANCES), ("speakers", speakers, SPEAKERS)):
+        if actual != expected:
             raise ValueError(
-                f'"{folder}" has {actual} {name}, TIMIT has {wanted} without the `sa` sentences. Is a file missing? '
+                f'"{folder}" has {actual} {name}, TIMIT has {expected} without the `sa` sentences. Is a file missing? '
                 "`check_counts=False` takes what is there."
             )
     if phones != CORE_TEST_PHONES:

@@ -42,13 +42,13 @@ def token_vectors(tokenizer: PreTrainedTokenizerBase, vectors: WordVectors) -> T
     table = torch.full((_size(tokenizer), vectors.dim), torch.nan)
     coverage = initialize_embeddings(table, tokenizer, vectors)
     regular = set(regular_tokens(tokenizer))
-    found = [token for token in (~table[:, 0].isnan()).nonzero().flatten().tolist() if token in regular]
-    if not found:
+    tokens = [token for token in (~table[:, 0].isnan()).nonzero().flatten().tolist() if token in regular]
+    if not tokens:
         raise ValueError(
             f"None of the tokenizer's {coverage.total:,} tokens has a vector in {vectors.name!r}. Are words and "
             "vectors of one language and case?"
         )
-    return TokenVectors(table.nan_to_num(nan=0.0), found, vectors.name)
+    return TokenVectors(table.nan_to_num(nan=0.0), tokens, vectors.name)
 
 
 def embedding_vectors(tokenizer: PreTrainedTokenizerBase, embedding: nn.Embedding | Tensor) -> TokenVectors:
@@ -80,7 +80,7 @@ def train_token_vectors(
     tokens = (tokenizer.convert_ids_to_tokens(ids) for ids in _encoded(tokenizer, texts))
     special = {tokenizer.convert_ids_to_tokens(token) for token in tokenizer.all_special_ids}
     # An unknown word keeps its place, as a neighbour of which nothing else is known.
-    kept = ([token if token not in special else "" for token in some] for some in tokens)
+    kept = ([token if token not in special else "" for token in text] for text in tokens)
     made = train_word_vectors(kept, dim, window, min_count, seed, max_words=len(tokenizer))
     rows = {token: tokenizer.convert_tokens_to_ids(token) for token in made.words if token}
     table = torch.zeros(_size(tokenizer), dim)

@@ -5,7 +5,7 @@ import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, islice
-from typing import Literal
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from datasets import Dataset, IterableDataset
@@ -21,6 +21,7 @@ LANGUAGE = "language"  # under this name a tokenizer's configuration keeps what 
 UNKNOWN_SHARE = 0.1  # of a split's tokens; above, a tokenizer does not know the text
 CHINESE_SHARE = 0.05  # of the letters; below, cutting Chinese characters cuts next to nothing
 SPACE = "▁"
+Texts: TypeAlias = Iterable[str] | Dataset | IterableDataset | Mapping[str, Any]
 # A word, a number, an apostrophe with what follows it inside a word ("don" + "'t"), or one sign; each keeps the mark of
 # a space before it, which is what lets decoding give back "yes." and "yes ." alike. A mark alone is a literal "▁".
 # Joiners (U+200C, U+200D) belong to the word they stand in, and one sign is what is seen as one: an emoji may have
@@ -36,7 +37,7 @@ CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"
 
 
 def train_tokenizer(
-    texts,
+    texts: Texts,
     *,
     kind: Literal["word", "bpe"] = "word",
     vocab_size: int = 40_000,
@@ -201,7 +202,7 @@ def _unknown_share(tokenizer: PreTrainedTokenizerBase, data: Dataset) -> float:
     return unknown / total if total else 0.0
 
 
-def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts) -> float:
+def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> float:
     """Share of tokens of `texts` that the tokenizer does not know, from 0 to 1; special tokens it adds are not counted.
 
     Args:
@@ -216,7 +217,7 @@ def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts) -> float:
     return unknown / total if total else 0.0
 
 
-def _iterate(texts) -> Iterator[str]:
+def _iterate(texts: Texts) -> Iterator[str]:
     if isinstance(texts, str):
         raise ValueError("`texts` must be an iterable of texts, got one text. Put it into a list.")
     if isinstance(texts, Mapping):

@@ -2,8 +2,16 @@
 
 import hashlib
 import json
+from typing import Protocol
 
 from transformers import PreTrainedTokenizerBase
+
+
+class VocabularyConfig(Protocol):
+    """What the configuration of a part says about its tokens."""
+
+    vocab_size: int | None
+    vocabulary: str | None
 
 
 def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
@@ -12,14 +20,16 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(tokens).hexdigest()[:16]
 
 
-def check_same_vocabulary(name: str, config, generator_size: int, tokenizer: PreTrainedTokenizerBase | None):
+def check_same_vocabulary(
+    name: str, config: VocabularyConfig, generator_size: int, tokenizer: PreTrainedTokenizerBase | None
+):
     """Refuses a part that was made for other tokens than the generator's.
 
     Args:
-        name: of the part, for errors.
-        config: its configuration, with `vocab_size` and `vocabulary` (see `vocabulary_fingerprint`).
+        name: name of the part, for errors.
+        config: configuration of the part; `vocabulary` is a `vocabulary_fingerprint`.
         generator_size: rows of the generator's embeddings; there may be more than the tokenizer has tokens.
-        tokenizer: the generator's.
+        tokenizer: tokenizer of the generator.
 
     Raises:
         ValueError: for another number of tokens or other tokens.
@@ -37,9 +47,9 @@ def check_same_vocabulary(name: str, config, generator_size: int, tokenizer: Pre
         )
     if tokenizer is None or config.vocabulary is None:
         return
-    found = vocabulary_fingerprint(tokenizer)
-    if config.vocabulary != found:
+    fingerprint = vocabulary_fingerprint(tokenizer)
+    if config.vocabulary != fingerprint:
         raise ValueError(
             f"The {name} was made with another tokenizer than the generator's: as many tokens, but not the same "
-            f"(fingerprints {config.vocabulary} and {found}). Train the {name} with the generator's tokenizer."
+            f"(fingerprints {config.vocabulary} and {fingerprint}). Train the {name} with the generator's tokenizer."
         )

@@ -107,9 +107,11 @@ def load_word_vectors(path: str | os.PathLike, words: Iterable[str] | None = Non
     if path.suffix in (".bin", ".model", ".npy", ".pkl", ".pt"):
         raise ValueError(f'"{path.name}" is a binary file. Accepted are GloVe or word2vec text (also .gz) and parquet.')
     keep = None if words is None else set(words)
-    found = _read_parquet(path, keep) if path.suffix == ".parquet" else _read_text(path, keep)
+    kept, matrix = _read_parquet(path, keep) if path.suffix == ".parquet" else _read_text(path, keep)
     name = path.name.removesuffix(".gz")
-    return WordVectors(*found, name=name.removesuffix(Path(name).suffix) if Path(name).suffix in _SUFFIXES else name)
+    return WordVectors(
+        *words_and_matrix, name=name.removesuffix(Path(name).suffix) if Path(name).suffix in _SUFFIXES else name
+    )
 
 
 _SUFFIXES = (".txt", ".vec", ".parquet", ".tsv")
@@ -118,8 +120,8 @@ _SUFFIXES = (".txt", ".vec", ".parquet", ".tsv")
 def _read_parquet(path: Path, keep: set[str] | None) -> tuple[list[str], np.ndarray]:
     table = pq.read_table(path)
     if not {"word", "vector"} <= set(table.column_names):
-        found = ", ".join(f"`{name}`" for name in table.column_names)
-        raise ValueError(f'"{path.name}" must have the columns `word` and `vector` (found: {found}).')
+        listed = ", ".join(f"`{name}`" for name in table.column_names)
+        raise ValueError(f'"{path.name}" must have the columns `word` and `vector` (found: {listed}).')
     lengths = pc.list_value_length(table["vector"]).to_numpy()
     wrong = np.flatnonzero(lengths != lengths[:1])
     if not len(lengths) or len(wrong):
@@ -199,7 +201,7 @@ def initialize_embeddings(
     """Copies word vectors into the rows of an embedding, in place.
 
     A token is looked up without the mark of the space before it (`▁`, `Ġ`), then in lower case. Vectors are copied as
-    published, not scaled: for a wish of unit rows or another spread, scale `vectors.matrix` first. Special tokens and
+    published, not scaled: for unit rows or another spread, scale `vectors.matrix` first. Special tokens and
     words without a vector keep their rows.
 
     Args:
@@ -234,8 +236,8 @@ def initialize_embeddings(
             rows.append(row)
             words.append(word)
     if rows:
-        found = torch.from_numpy(np.stack([vectors[word] for word in words]))
-        weight[torch.tensor(rows, device=weight.device)] = found.to(weight)
+        matrix = torch.from_numpy(np.stack([vectors[word] for word in words]))
+        weight[torch.tensor(rows, device=weight.device)] = matrix.to(weight)
     return VectorCoverage(len(rows), len(tokens), list(dict.fromkeys(missing))[:20])
 
 

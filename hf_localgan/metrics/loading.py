@@ -1,6 +1,7 @@
 """The metrics as `evaluate` modules, loaded from the installed package."""
 
 from pathlib import Path
+from typing import Any
 
 _MODULES = Path(__file__).parent / "modules"
 
@@ -17,7 +18,7 @@ def module_path(name: str) -> str:
     return str(_MODULES / name)
 
 
-def load(name: str, **arguments):
+def load(name: str, **arguments: Any) -> Any:
     """`evaluate.load` of one of the package's modules. Reads the installed package only, without a network.
 
     Args:
