@@ -37,7 +37,7 @@ class JudgedResponses:
 
     Attributes:
         contexts: what each response answers, an id or a text.
-        references: of each context.
+        references: references of each context.
         systems: names.
         responses: shape `(systems, contexts)`, as nested lists.
         human: scores by name, shape `(systems, contexts)`.
@@ -87,7 +87,7 @@ class MetricWorth:
         correlations: one per metric, score, level, set of systems and method.
         values: by system, each metric and each people's score.
         drawn: systems whose responses stand among the references.
-        contexts: how many were used.
+        contexts: number of contexts that were used.
         notes: settings and what was left out.
     """
 
@@ -99,16 +99,22 @@ class MetricWorth:
 
     def find(self, metric: str, human: str, level: str, method: str, systems: str = "generators") -> Correlation | None:
         """One correlation; `None` where the metric has no value at that level."""
-        wanted = (metric, human, level, systems, method)
-        for found in self.correlations:
-            if (found.metric, found.human, found.level, found.systems, found.method) == wanted:
-                return found
+        key = (metric, human, level, systems, method)
+        for entry in self.correlations:
+            if (
+                entry.metric,
+                entry.human,
+                entry.level,
+                entry.systems,
+                entry.method,
+            ) == key:
+                return entry
         return None
 
     @property
     def human(self) -> list[str]:
         """Names of the people's scores."""
-        return list(dict.fromkeys(found.human for found in self.correlations))
+        return list(dict.fromkeys(correlation.human for correlation in self.correlations))
 
     def ranking(self, human: str) -> list[str]:
         """Metrics by rank agreement with people over generators (Kendall's tau by system), best first.
@@ -118,11 +124,11 @@ class MetricWorth:
 
         def worth(metric: str) -> tuple[float, float]:
             sign = -1 if metric in LOWER_IS_BETTER else 1
-            found = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
-            values = [-2.0 if one is None or math.isnan(one.value) else sign * one.value for one in found]
+            pair = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
+            values = [-2.0 if entry is None or math.isnan(entry.value) else sign * entry.value for entry in pair]
             return -values[0], -values[1]
 
-        metrics = dict.fromkeys(found.metric for found in self.correlations if found.human == human)
+        metrics = dict.fromkeys(entry.metric for entry in self.correlations if entry.human == human)
         return sorted(metrics, key=worth)
 
     def leading(self, human: str) -> list[str]:
@@ -134,11 +140,11 @@ class MetricWorth:
         """
         chosen = []
         for metric in self.ranking(human):
-            found = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
+            pair = [self.find(metric, human, "system", "kendall"), self.find(metric, human, "response", "spearman")]
             if metric in LOWER_IS_BETTER:
-                clear = all(one is not None and one.high < 0 for one in found)
+                clear = all(entry is not None and entry.high < 0 for entry in pair)
             else:
-                clear = all(one is not None and one.low > 0 for one in found)
+                clear = all(entry is not None and entry.low > 0 for entry in pair)
             chosen += [metric] if clear else []
         return chosen
 
@@ -147,7 +153,7 @@ class MetricWorth:
         return {
             "contexts": self.contexts, "drawn_from_references": self.drawn, "notes": self.notes,
             "leading": {human: self.leading(human) for human in self.human}, "systems": self.values,
-            "correlations": [asdict(found) for found in self.correlations],
+            "correlations": [asdict(correlation) for correlation in self.correlations],
         }  # fmt: skip
 
     def to_markdown(self) -> str:
@@ -185,10 +191,11 @@ class MetricWorth:
             columns.append(("system", "kendall", "all", f"Kendall with {', '.join(self.drawn)}", False))
         rows = []
         for metric in self.ranking(human):
-            found = [
-                (self.find(metric, human, level, method, systems), ends) for level, method, systems, _, ends in columns
+            cells = [
+                _cell(self.find(metric, human, level, method, systems), with_ends)
+                for level, method, systems, _, with_ends in columns
             ]
-            rows.append([metric, *(_cell(one, ends) for one, ends in found)])
+            rows.append([metric, *cells])
         return markdown_table(["metric", *(heading for *_, heading, _ in columns)], rows, "<>")
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
@@ -213,12 +220,12 @@ class MetricWorth:
         panels = (("response", "spearman", "Spearman, by response"), ("system", "kendall", "Kendall, by system"))
         for axis, (level, method, title) in zip(axes, panels, strict=True):
             for height, metric in enumerate(metrics):
-                found = self.find(metric, human, level, method)
-                if found is None or math.isnan(found.value):
+                correlation = self.find(metric, human, level, method)
+                if correlation is None or math.isnan(correlation.value):
                     continue
-                axis.plot(found.value, height, "o", color="C0")
-                if not math.isnan(found.low):
-                    axis.plot([found.low, found.high], [height, height], color="C0")
+                axis.plot(correlation.value, height, "o", color="C0")
+                if not math.isnan(correlation.low):
+                    axis.plot([correlation.low, correlation.high], [height, height], color="C0")
             axis.axvline(0, color="grey", linewidth=0.8)
             axis.set_yticks(range(len(metrics)), metrics if level == "response" else [])
             axis.set_ylim(-0.7, len(metrics) - 0.3)
@@ -261,22 +268,22 @@ def read_judged_responses(
             raise ValueError(f'"{path}" has no column of floating-point numbers. Name the people\'s scores.')
     _require(table, path, *human)
     for name in human:
-        kind = table.schema.field(name).type
-        if not (pyarrow.types.is_floating(kind) or pyarrow.types.is_integer(kind)):
-            raise ValueError(f'`{name}` of "{path}" must hold numbers, not {kind}.')
+        dtype = table.schema.field(name).type
+        if not (pyarrow.types.is_floating(dtype) or pyarrow.types.is_integer(dtype)):
+            raise ValueError(f'`{name}` of "{path}" must hold numbers, not {dtype}.')
     rows: dict[tuple[str, Any], dict[str, Any]] = {}
     for row in table.select([key, "system", "response", *human]).to_pylist():
-        at = (row["system"], row[key])
-        if at in rows:
-            raise ValueError(f'"{path}" has two responses of {at[0]} to {str(at[1])[:60]!r}.')
-        rows[at] = row
+        system_and_context = (row["system"], row[key])
+        if system_and_context in rows:
+            raise ValueError(f'"{path}" has two responses of {row["system"]} to {str(row[key])[:60]!r}.')
+        rows[system_and_context] = row
     systems = list(dict.fromkeys(system for system, _ in rows))
     kept, left_out = [], {"without a reference": 0, "not answered or not judged for every system": 0}
     for context in dict.fromkeys(context for _, context in rows):
-        some = [rows.get((system, context)) for system in systems]
+        answers = [rows.get((system, context)) for system in systems]
         if not references.get(context):
             left_out["without a reference"] += 1
-        elif any(row is None or row["response"] is None or any(row[name] is None for name in human) for row in some):
+        elif any(row is None or row["response"] is None or any(row[name] is None for name in human) for row in answers):
             left_out["not answered or not judged for every system"] += 1
         else:
             kept.append(context)
@@ -336,16 +343,16 @@ def correlate_metrics(
             "these is a generator, name those that are none."
         )
     references = _own_references_left_out(judged, drawn)
-    kept = [at for at in range(len(judged.contexts)) if all(one_system[at] for one_system in references)]
+    kept = [index for index in range(len(judged.contexts)) if all(contexts[index] for contexts in references)]
     if not kept:
         raise ValueError("No context has a reference besides the judged responses themselves.")
     words = WordTable.of(vectors) if vectors is not None else None
     radius = _radius(judged, kept, words, tokenization, lowercase)
-    by_response: dict[str, list[np.ndarray]] = {}
-    by_system: dict[str, list[float]] = {}
-    for index, one_system in enumerate(references):
-        answers = [judged.responses[index][at] for at in kept]
-        referred = [one_system[at] for at in kept]
+    response_scores: dict[str, list[np.ndarray]] = {}
+    system_scores: dict[str, list[float]] = {}
+    for responses, contexts in zip(judged.responses, references, strict=True):
+        answers = [responses[index] for index in kept]
+        referred = [contexts[index] for index in kept]
         report = score_responses(
             answers, referred, vectors=words, radius=radius, tokenization=tokenization, lowercase=lowercase,
             resamples=0,
@@ -353,29 +360,29 @@ def correlate_metrics(
         own = {**report.per_query, **_sentence_scores(answers, referred, tokenization, lowercase)}
         whole = {name: score.value for name, score in report.scores.items()}
         whole["word_error_rate_min"] = float(own["word_error_rate_min"].mean())
-        for name, some in own.items():
-            by_response.setdefault(name, []).append(some)
+        for name, scores in own.items():
+            response_scores.setdefault(name, []).append(scores)
         for name, value in whole.items():
-            by_system.setdefault(name, []).append(value)
+            system_scores.setdefault(name, []).append(value)
     human = {name: scores[:, kept] for name, scores in judged.human.items()}
-    generators = [at for at, name in enumerate(judged.systems) if name not in drawn]
+    generators = [index for index, name in enumerate(judged.systems) if name not in drawn]
     correlations = []
     for name, people in human.items():
-        for metric, rows in by_response.items():
-            found = _by_response(np.stack(rows)[generators], people[generators], resamples, seed)
-            correlations += [Correlation(metric, name, "response", "generators", *some) for some in found]
+        for metric, rows in response_scores.items():
+            measured = _correlate_responses(np.stack(rows)[generators], people[generators], resamples, seed)
+            correlations += [Correlation(metric, name, "response", "generators", *numbers) for numbers in measured]
         sets = {"generators": generators, **({"all": list(range(len(judged.systems)))} if drawn else {})}
-        for which, some_systems in sets.items():
-            means = people[some_systems].mean(axis=1)
-            for metric, of_systems in by_system.items():
-                found = _by_system(np.array(of_systems)[some_systems], means, resamples, seed)
-                correlations += [Correlation(metric, name, "system", which, *some) for some in found]
+        for set_name, members in sets.items():
+            means = people[members].mean(axis=1)
+            for metric, totals in system_scores.items():
+                measured = _correlate_systems(np.array(totals)[members], means, resamples, seed)
+                correlations += [Correlation(metric, name, "system", set_name, *numbers) for numbers in measured]
     values = {
         system: {
-            **{name: float(people[at].mean()) for name, people in human.items()},
-            **{metric: float(some[at]) for metric, some in by_system.items()},
+            **{name: float(people[index].mean()) for name, people in human.items()},
+            **{metric: float(totals[index]) for metric, totals in system_scores.items()},
         }
-        for at, system in enumerate(judged.systems)
+        for index, system in enumerate(judged.systems)
     }
     left_out = {**judged.left_out, "with no reference but the judged response": len(judged.contexts) - len(kept)}
     notes = {
@@ -406,10 +413,12 @@ def _require(table: pyarrow.Table, path: str | Path, *names: str):
 
 def _drawn_systems(judged: JudgedResponses) -> list[str]:
     """Systems of which `DRAWN_SHARE` of the responses stand among the references, letter by letter."""
-    letters = [{_letters(reference) for reference in some} for some in judged.references]
+    letters = [{_letters(reference) for reference in references} for references in judged.references]
 
     def share(answers: list[str]) -> float:
-        return float(np.mean([_letters(answer) in some for answer, some in zip(answers, letters, strict=True)]))
+        return float(
+            np.mean([_letters(answer) in references for answer, references in zip(answers, letters, strict=True)])
+        )
 
     return [
         name for name, answers in zip(judged.systems, judged.responses, strict=True) if share(answers) >= DRAWN_SHARE
@@ -420,12 +429,12 @@ def _own_references_left_out(judged: JudgedResponses, drawn: Sequence[str]) -> l
     """The references of each system; for one in `drawn` without those that are the response itself, or nearly."""
     from rapidfuzz import fuzz
 
-    def others(answer: str, some: list[str]) -> list[str]:
+    def without_own(answer: str, references: list[str]) -> list[str]:
         own = _letters(answer)
-        return [reference for reference in some if fuzz.ratio(own, _letters(reference)) < ALIKE]
+        return [reference for reference in references if fuzz.ratio(own, _letters(reference)) < ALIKE]
 
     return [
-        [others(answer, some) for answer, some in zip(answers, judged.references, strict=True)]
+        [without_own(answer, references) for answer, references in zip(answers, judged.references, strict=True)]
         if name in drawn
         else judged.references
         for name, answers in zip(judged.systems, judged.responses, strict=True)
@@ -436,14 +445,16 @@ def _letters(text: str) -> str:
     return "".join(character for character in text.lower() if character.isalnum())
 
 
-def _radius(judged, kept: list[int], words, tokenization: str, lowercase: bool) -> float | None:
+def _radius(
+    judged: JudgedResponses, kept: list[int], words: WordTable | None, tokenization: str, lowercase: bool
+) -> float | None:
     if words is None:
         return None
     vectors = [
-        utterance_vectors([metric_tokens(text, tokenization, lowercase) for text in judged.references[at]], words)
-        for at in kept
+        utterance_vectors([metric_tokens(text, tokenization, lowercase) for text in judged.references[index]], words)
+        for index in kept
     ]
-    return reference_radius(vectors) if any(len(one) > 1 for one in vectors) else None
+    return reference_radius(vectors) if any(len(rows) > 1 for rows in vectors) else None
 
 
 def _sentence_scores(
@@ -452,38 +463,39 @@ def _sentence_scores(
     def cut(text: str) -> str:
         return " ".join(metric_tokens(text, tokenization, lowercase))
 
-    texts, referred = [cut(text) for text in answers], [[cut(text) for text in some] for some in references]
+    texts = [cut(text) for text in answers]
+    referred = [[cut(text) for text in context] for context in references]
     scores = {f"bleu_{order}": sentence_bleu(texts, referred, tokenize="none", max_order=order) for order in (2, 4)}
-    owners = np.repeat(np.arange(len(texts)), [len(some) for some in referred])
-    rates = word_error_rate([texts[at] for at in owners], [text for some in referred for text in some])
+    owners = np.repeat(np.arange(len(texts)), [len(context) for context in referred])
+    rates = word_error_rate([texts[owner] for owner in owners], [text for context in referred for text in context])
     starts = np.flatnonzero(np.diff(owners, prepend=-1))
     scores["word_error_rate_min"] = np.minimum.reduceat(rates.edits / np.maximum(rates.reference_tokens, 1), starts)
     return scores
 
 
-def _by_response(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int):
+def _correlate_responses(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int) -> list[tuple]:
     """Method, value, interval and count; arguments of shape `(systems, contexts)`. Whole contexts are drawn."""
     contexts = metric.shape[1]
     value = _correlations(metric.ravel(), human.ravel())
     rng = np.random.default_rng(seed)
     drawn = []
     for _ in range(resamples):
-        some = rng.integers(contexts, size=contexts)
-        drawn.append(_correlations(metric[:, some].ravel(), human[:, some].ravel()))
-    return _with_intervals(value, np.array(drawn), int((~np.isnan(metric)).sum()))
+        indices = rng.integers(contexts, size=contexts)
+        drawn.append(_correlations(metric[:, indices].ravel(), human[:, indices].ravel()))
+    return _interval_rows(value, np.array(drawn), int((~np.isnan(metric)).sum()))
 
 
-def _by_system(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int):
+def _correlate_systems(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int) -> list[tuple]:
     """Likewise for one value per system. Draws with fewer than three different systems say nothing and are left out."""
     systems = len(metric)
     value = _correlations(metric, human)
     rng = np.random.default_rng(seed)
     drawn = rng.integers(systems, size=(10 * resamples, systems))  # cheap, and the ends are ragged with fewer
-    drawn = drawn[[len(np.unique(some)) > 2 for some in drawn]]
-    return _with_intervals(value, _correlations_of_rows(metric[drawn], human[drawn]), systems)
+    drawn = drawn[[len(np.unique(draw)) > 2 for draw in drawn]]
+    return _interval_rows(value, _correlate_rows(metric[drawn], human[drawn]), systems)
 
 
-def _correlations_of_rows(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
+def _correlate_rows(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
     """As `_correlations` of each row on its own, all at once; arguments `(draws, systems)`, result `(draws, 3)`.
 
     Each coefficient is the cosine of two vectors: of deviations from the mean, of those of the ranks, and, for tau-b,
@@ -506,14 +518,15 @@ def _correlations_of_rows(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
     return np.stack([cosine(form(metric), form(human)) for form in forms], axis=1)
 
 
-def _with_intervals(value: np.ndarray, drawn: np.ndarray, count: int):
+def _interval_rows(value: np.ndarray, drawn: np.ndarray, count: int) -> list[tuple]:
     ends = np.full((2, len(METHODS)), np.nan)
     if len(drawn):
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RuntimeWarning)  # a constant metric has no interval
             ends = np.nanquantile(drawn, [0.025, 0.975], axis=0)
     return [
-        (method, float(value[at]), float(ends[0, at]), float(ends[1, at]), count) for at, method in enumerate(METHODS)
+        (method, float(value[index]), float(ends[0, index]), float(ends[1, index]), count)
+        for index, method in enumerate(METHODS)
     ]
 
 
@@ -528,8 +541,8 @@ def _correlations(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
     return np.array([function(metric, human).statistic for function in (pearsonr, spearmanr, kendalltau)])
 
 
-def _cell(found: Correlation | None, with_ends: bool) -> str:
-    if found is None or math.isnan(found.value):
+def _cell(entry: Correlation | None, with_ends: bool) -> str:
+    if entry is None or math.isnan(entry.value):
         return ""
-    text = f"{found.value:.2f}"
-    return text if not with_ends or math.isnan(found.low) else f"{text} ({found.low:.2f} to {found.high:.2f})"
+    text = f"{entry.value:.2f}"
+    return text if not with_ends or math.isnan(entry.low) else f"{text} ({entry.low:.2f} to {entry.high:.2f})"

@@ -49,8 +49,8 @@ def planned_variance(rate: float, other_rate: float, kappa: float, correlation: 
         rate: share of yes for the first system, in (0, 1).
         other_rate: likewise for the second.
         kappa: agreement of the people, from 0 to 1.
-        correlation: of the two systems' expected shares over queries, from -1 to 1. Above 0 where some queries are
-            easier for both; 0 is the careful choice.
+        correlation: correlation of the two systems' expected shares over queries, from -1 to 1. Above 0 where some
+            queries are easier for both; 0 is the careful choice.
 
     Raises:
         ValueError: for a value outside of these ranges.
@@ -93,8 +93,8 @@ def measured_variance(first: np.ndarray, second: np.ndarray) -> DifferenceVarian
         )
     difference, people = difference[:, several], people[several]
     within = float(np.nanvar(difference, axis=0, ddof=1).mean())
-    of_means = float(np.nanmean(difference, axis=0).var(ddof=1))
-    return DifferenceVariance(max(0.0, of_means - within * float((1 / people).mean())), within)
+    variance_of_means = float(np.nanmean(difference, axis=0).var(ddof=1))
+    return DifferenceVariance(max(0.0, variance_of_means - within * float((1 / people).mean())), within)
 
 
 def detection_power(
@@ -104,9 +104,9 @@ def detection_power(
 
     Args:
         difference: the true difference of the shares of yes.
-        variance: of the difference on one query.
-        queries: how many.
-        people: how many judge each response.
+        variance: variance of the difference on one query.
+        queries: number of queries.
+        people: number of people who judge each response.
         alpha: level of the test. For the strictest step of Holm's method over `m` comparisons: `alpha / m`.
 
     Raises:
@@ -180,7 +180,7 @@ def power_table(
     columns.append(f"smallest difference, {most} queries")
     rows = []
     for count in people:
-        powers = (f"{detection_power(difference, variance, some, count, alpha):.2f}" for some in queries)
+        powers = (f"{detection_power(difference, variance, number, count, alpha):.2f}" for number in queries)
         needed = queries_needed(difference, variance, count, target=target, alpha=alpha)
         smallest = smallest_difference(variance, most, count, target=target, alpha=alpha)
         rows.append([count, *powers, "more than ten million" if needed is None else needed, f"{smallest:.3f}"])

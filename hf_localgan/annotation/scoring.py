@@ -74,7 +74,7 @@ class Difference:
         people_interval: queries and people both drawn anew.
         p_value: two-sided, both systems' answers swapped query by query.
         holm: the same, corrected by Holm's method for all comparisons of the question.
-        queries: with answers for both.
+        queries: number of queries with answers for both systems.
     """
 
     first: str
@@ -114,7 +114,7 @@ class PersonCheck:
 
 @dataclass
 class AnnotationReport:
-    """What an annotation shows. `to_markdown` says how each number is come by."""
+    """What an annotation shows. `to_markdown` says how each number is computed."""
 
     judgements: Judgements
     scores: list[HumanScore]
@@ -169,9 +169,9 @@ class AnnotationReport:
     def _scores(self) -> list[str]:
         rows = []
         for source in dict.fromkeys(score.source for score in self.scores):
-            some = [score for score in self.scores if score.source == source]
-            cells = [f"{_shown(score.interval)} {_ends(score.people_interval)}" for score in some]
-            rows.append([source, *cells, max(score.queries for score in some)])
+            scores = [score for score in self.scores if score.source == source]
+            cells = [f"{_shown(score.interval)} {_ends(score.people_interval)}" for score in scores]
+            rows.append([source, *cells, max(score.queries for score in scores)])
         columns = ["system", *(question.name for question in self.judgements.study.questions), "queries"]
         return [
             "", "## Scores", "",
@@ -241,9 +241,9 @@ class AnnotationReport:
         ]  # fmt: skip
         smallest = []
         for question in dict.fromkeys(plan["question"] for plan in self.plans):
-            some = [plan for plan in self.plans if plan["question"] == question]
+            plans = [plan for plan in self.plans if plan["question"] == question]
             for count in PLANNED_PEOPLE:
-                grid = [[plan["smallest"][count][queries] for queries in PLANNED_QUERIES] for plan in some]
+                grid = [[plan["smallest"][count][queries] for queries in PLANNED_QUERIES] for plan in plans]
                 smallest.append([question, count, *(f"{value:.3f}" for value in np.median(grid, axis=0))])
         people = [f"{count} people" for count in PLANNED_PEOPLE]
         queries = [f"{count} queries" for count in PLANNED_QUERIES]
@@ -287,11 +287,11 @@ def read_judgements(folder: str | Path, sheets: Sequence[str | Path] = ()) -> Ju
             if row.id not in owners:
                 raise ValueError(f'"{path.name}" has the id {row.id}, which the key does not know.')
             expected = shown[row.id]
-            for what in ("query", "response"):
-                stands, should = (" ".join(getattr(one, what).split()) for one in (row, expected))
+            for column in ("query", "response"):
+                stands, should = (" ".join(getattr(sheet_row, column).split()) for sheet_row in (row, expected))
                 if stands != should:
                     raise ValueError(
-                        f'"{path.name}": the {what} of {row.id} was changed, from {should!r} to {stands!r}. Put the '
+                        f'"{path.name}": the {column} of {row.id} was changed, from {should!r} to {stands!r}. Put the '
                         "text back; a spreadsheet program that changes texts leaves them alone in an XLSX."
                     )
             names.add(owners[row.id][0])
@@ -310,10 +310,10 @@ def read_judgements(folder: str | Path, sheets: Sequence[str | Path] = ()) -> Ju
     repeated = answers.copy()
     for person, name in enumerate(people):
         for row in filled[name][1].rows:
-            known = owners[row.id][1]
-            given = [row.answers.get(question.name) for question in study.questions]
-            values = [math.nan if answer is None else answer for answer in given]
-            (repeated if known.repeat else answers)[person, known.item] = values
+            key_row = owners[row.id][1]
+            answered = [row.answers.get(question.name) for question in study.questions]
+            values = [math.nan if answer is None else answer for answer in answered]
+            (repeated if key_row.repeat else answers)[person, key_row.item] = values
     return Judgements(study, people, answers, repeated)
 
 
@@ -352,13 +352,16 @@ def score_judgements(
         answers = {source: judgements.of(source, number) for source in present}
         scores += [
             HumanScore(
-                source, question.name, bootstrap_interval(_query_means(some), **drawing),
-                two_way_interval(some, **drawing), int((~np.isnan(some)).any(axis=0).sum()),
+                source, question.name, bootstrap_interval(_query_means(values), **drawing),
+                two_way_interval(values, **drawing), int((~np.isnan(values)).any(axis=0).sum()),
             )
-            for source, some in answers.items()
+            for source, values in answers.items()
         ]  # fmt: skip
         differences += compare_answers(answers, pairs, question.name, permutations=permutations, **drawing)
-        planned = (_plan(answers[one], answers[other], one, other, question.name) for one, other in pairs)
+        planned = (
+            _plan(answers[first_system], answers[second_system], first_system, second_system, question.name)
+            for first_system, second_system in pairs
+        )
         plans += [plan for plan in planned if plan is not None]
     agreements = {
         question.name: {
@@ -386,24 +389,24 @@ def compare_answers(
     Args:
         answers: by system, 0, 1 or NaN, shape `(people, queries)`, the same people and queries throughout.
         pairs: names of systems.
-        question: its name.
+        question: name of the question.
         resamples: bootstrap samples behind the intervals.
         permutations: random swaps.
         seed: seed of both.
     """
     rows = []
-    for one, other in pairs:
+    for first, second in pairs:
         # People who judged one of the two only would bring their own leniency into the difference.
-        difference = answers[one] - answers[other]
-        both = ~np.isnan(difference)
-        left, right = (_query_means(np.where(both, answers[name], np.nan)) for name in (one, other))
-        known = both.any(axis=0)
+        difference = answers[first] - answers[second]
+        answered = ~np.isnan(difference)
+        left, right = (_query_means(np.where(answered, answers[name], np.nan)) for name in (first, second))
+        judged = answered.any(axis=0)
         p_value = math.nan
-        if known.any():
-            p_value = paired_permutation_test(left[known], right[known], permutations=permutations, seed=seed).p_value
+        if judged.any():
+            p_value = paired_permutation_test(left[judged], right[judged], permutations=permutations, seed=seed).p_value
         interval = bootstrap_interval(left - right, resamples=resamples, seed=seed)
         people = two_way_interval(difference, resamples=resamples, seed=seed)
-        rows.append((one, other, interval, people, p_value, int(known.sum())))
+        rows.append((first, second, interval, people, p_value, int(judged.sum())))
     p_values = np.array([row[4] for row in rows])
     corrected = np.full(len(rows), np.nan)
     tested = ~np.isnan(p_values)
@@ -411,19 +414,19 @@ def compare_answers(
         multipletests = annotation_module("statsmodels.stats.multitest").multipletests
         corrected[tested] = multipletests(p_values[tested], method="holm")[1]
     return [
-        Difference(one, other, question, interval, people, p_value, float(holm), queries)
-        for (one, other, interval, people, p_value, queries), holm in zip(rows, corrected, strict=True)
+        Difference(first, second, question, interval, people, p_value, float(holm), queries)
+        for (first, second, interval, people, p_value, queries), holm in zip(rows, corrected, strict=True)
     ]
 
 
 def two_way_interval(answers: np.ndarray, *, resamples: int = 1000, level: float = 0.95, seed: int = 0) -> Interval:
     """Percentile bootstrap of the mean over queries of the mean over people, both drawn anew.
 
-    With few people a rough guess: it covers rather less than it says below about five.
+    With few people this is a rough guess: below about five it covers rather less than `level`.
 
     Args:
         answers: values, NaN for a gap, shape `(people, queries)`.
-        resamples: how many.
+        resamples: number of bootstrap samples.
         level: nominal coverage.
         seed: seed of the resampling.
 
@@ -436,12 +439,12 @@ def two_way_interval(answers: np.ndarray, *, resamples: int = 1000, level: float
     if people < 2 or queries < 2 or resamples < 2 or math.isnan(value):
         return Interval(value, math.nan, math.nan, level, "none", 0, None)
     rng = np.random.default_rng(seed)
-    known = ~np.isnan(answers)
-    filled = np.where(known, answers, 0.0)
+    answered = ~np.isnan(answers)
+    filled = np.where(answered, answers, 0.0)
     means = np.empty(resamples)
     for index in range(resamples):
         weights = np.bincount(rng.integers(people, size=people), minlength=people)[None, :]
-        counts = (weights @ known)[0]  # (queries,)
+        counts = (weights @ answered)[0]  # (queries,)
         sums = (weights @ filled)[0]
         drawn = rng.integers(queries, size=(queries,))
         drawn = drawn[counts[drawn] > 0]
@@ -469,7 +472,9 @@ def human_scores(judgements: Judgements) -> pyarrow.Table:
     return pyarrow.table(table)
 
 
-def _plan(first: np.ndarray, second: np.ndarray, one: str, other: str, question: str) -> dict[str, Any] | None:
+def _plan(
+    first: np.ndarray, second: np.ndarray, first_name: str, second_name: str, question: str
+) -> dict[str, Any] | None:
     try:
         variance = measured_variance(first, second)
     except ValueError:  # one person, or hardly a query in common: there is nothing to plan from
@@ -478,7 +483,7 @@ def _plan(first: np.ndarray, second: np.ndarray, one: str, other: str, question:
     means = _query_means(np.where(known, first - second, np.nan))
     difference = float(means[~np.isnan(means)].mean())
     return {
-        "question": question, "first": one, "second": other, "difference": difference,
+        "question": question, "first": first_name, "second": second_name, "difference": difference,
         "variance_between": variance.between, "variance_within": variance.within,
         "queries_needed": {count: queries_needed(difference, variance, count) for count in PLANNED_PEOPLE},
         "smallest": {
@@ -496,12 +501,16 @@ def _people(judgements: Judgements) -> list[PersonCheck]:
         for person, name in enumerate(judgements.people):
             known = ~np.isnan(answers[person])
             twice = known & ~np.isnan(again[person])
-            others = [cohen_kappa(answers[person], other) for at, other in enumerate(answers) if at != person]
+            kappas = [
+                cohen_kappa(answers[person], other_answers)
+                for index, other_answers in enumerate(answers)
+                if index != person
+            ]
             checks.append(
                 PersonCheck(
                     name, question.name, float(known.mean()), _mean(answers[person]),
                     float((answers[person] == again[person])[twice].mean()) if twice.any() else math.nan,
-                    int(twice.sum()), _mean(references[person]), _mean(controls[person]), _mean(np.array(others)),
+                    int(twice.sum()), _mean(references[person]), _mean(controls[person]), _mean(np.array(kappas)),
                 )
             )  # fmt: skip
     return checks

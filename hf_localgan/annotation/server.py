@@ -47,15 +47,15 @@ class SheetFile:
         Args:
             row: id of the row.
             question: name of the question.
-            value: 1, 0, or `None` for none.
+            value: 1, 0, or `None` for no answer.
 
         Returns:
-            How many answers the sheet holds.
+            The number of answers that the sheet holds.
 
         Raises:
             ValueError: for an unknown row, question or value, and where the file was changed by something else since.
         """
-        if row not in self._rows or question not in {one.name for one in self.sheet.questions}:
+        if row not in self._rows or question not in {known.name for known in self.sheet.questions}:
             raise ValueError(f"There is no question {question!r} in a row {row!r}.")
         if value is not None and (isinstance(value, bool) or value not in (0, 1)):
             raise ValueError(f"An answer must be 1, 0 or nothing, got {value!r}.")
@@ -91,14 +91,14 @@ class SheetFile:
 
     def _disk_state(self) -> tuple[int, int, int] | None:
         try:
-            found = self.path.stat()
+            status = self.path.stat()
         except FileNotFoundError:
             return None
-        return found.st_ino, found.st_size, found.st_mtime_ns
+        return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 class AnnotationServer(ThreadingHTTPServer):
-    """Serves one sheet. `url` is where; `close` ends it.
+    """Serves one sheet at the address `url`, until `close`.
 
     Only a page that this server sent can read or write the sheet: requests carry a token that stands in it, and on
     the loopback requests under another host's name are refused.
@@ -161,8 +161,8 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _answer(self, body: bytes):
         try:
-            asked = json.loads(body)
-            answered = self.server.file.answer(asked["id"], asked["question"], asked["value"])
+            message = json.loads(body)
+            answered = self.server.file.answer(message["id"], message["question"], message["value"])
         except (ValueError, KeyError, TypeError) as error:
             self._send(HTTPStatus.BAD_REQUEST, str(error))
         except OSError as error:
@@ -184,10 +184,10 @@ class _Handler(BaseHTTPRequestHandler):
         self._send(HTTPStatus.FORBIDDEN, "This page is of an earlier start. Load it again.")
         return False
 
-    def _send(self, status: HTTPStatus, text: str, kind: str = "text/plain"):
+    def _send(self, status: HTTPStatus, text: str, media_type: str = "text/plain"):
         body = text.encode()
         self.send_response(status)
-        self.send_header("Content-Type", f"{kind}; charset=utf-8")
+        self.send_header("Content-Type", f"{media_type}; charset=utf-8")
         self.send_header("Content-Length", str(len(body)))
         self.send_header("Cache-Control", "no-store")
         self.send_header("X-Content-Type-Options", "nosniff")

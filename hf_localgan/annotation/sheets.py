@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hf_localgan.annotation.extra import annotation_module
 from hf_localgan.files import replacing
@@ -38,7 +39,7 @@ class Question:
         return f"{self.name}: {shown_text(self.text)}"
 
     @classmethod
-    def of_heading(cls, heading: str) -> "Question":
+    def from_heading(cls, heading: str) -> "Question":
         """The question above a column."""
         name, _, text = heading.partition(":")
         return cls(name.strip(), text.strip() or name.strip())
@@ -49,7 +50,7 @@ class SheetRow:
     """One response to judge.
 
     Attributes:
-        id: unlike any other in the whole annotation.
+        id: unique in the whole annotation.
         query: the query as shown.
         response: the response as shown.
         answers: 0, 1 or `None`, by the name of the question.
@@ -69,7 +70,7 @@ class Sheet:
     rows: list[SheetRow]
 
     def answered(self) -> int:
-        """How many answers were given."""
+        """The number of answers that were given."""
         return sum(row.answers.get(question.name) is not None for row in self.rows for question in self.questions)
 
     def write_csv(self, path: str | Path):
@@ -81,8 +82,8 @@ class Sheet:
             writer = csv.writer(file)
             writer.writerow([*TEXT_COLUMNS, *(question.heading for question in self.questions)])
             for row in self.rows:
-                given = (row.answers.get(question.name) for question in self.questions)
-                answers = ("" if answer is None else str(answer) for answer in given)
+                values = (row.answers.get(question.name) for question in self.questions)
+                answers = ("" if value is None else str(value) for value in values)
                 writer.writerow([row.id, _quoted(row.query), _quoted(row.response), *answers])
 
     def write_xlsx(self, path: str | Path):
@@ -149,17 +150,18 @@ def read_sheet(path: str | Path) -> Sheet:
             f"{', '.join(map(str, table[0])) if table else 'an empty file'}."
         )
     headings = [str(cell) for cell in table[0][len(TEXT_COLUMNS) :] if cell not in (None, "")]
-    questions = [Question.of_heading(heading) for heading in headings]
-    rows, seen = [], set()
+    questions = [Question.from_heading(heading) for heading in headings]
+    rows: list[SheetRow] = []
+    ids: set[str] = set()
     for number, cells in enumerate(table[1:], start=2):
         cells = ["" if cell is None else cell for cell in cells]
         if not any(str(cell).strip() for cell in cells):
             continue
         cells += [""] * (len(TEXT_COLUMNS) + len(questions) - len(cells))
         name, query, response = (str(cell).strip() for cell in cells[: len(TEXT_COLUMNS)])
-        if not name or name in seen:
+        if not name or name in ids:
             raise ValueError(f'Row {number} of "{path.name}" has {f"the id {name} again" if name else "no id"}.')
-        seen.add(name)
+        ids.add(name)
         answers = {
             question.name: _answer(cell, f'Row {number} of "{path.name}", `{question.name}`')
             for question, cell in zip(questions, cells[len(TEXT_COLUMNS) :], strict=False)
@@ -173,7 +175,7 @@ def shown_text(text: str) -> str:
     return " ".join(_CONTROL.sub(" ", text).split()) or EMPTY
 
 
-def _answer(cell, place: str) -> int | None:
+def _answer(cell: Any, place: str) -> int | None:
     text = str(cell).strip()
     if text == "":
         return None

@@ -60,10 +60,10 @@ class Study:
     Attributes:
         questions: what is asked on every response.
         systems: names, in the order in which they were given; the first is compared with the others.
-        about: for each system what its evaluation says, by name.
+        about: by name of the system, facts about its evaluation.
         queries: texts of the queries that were drawn.
-        references: of each query.
-        items: what is judged, each by everybody.
+        references: references of each query.
+        items: responses that are judged, each by everybody.
         sheets: for each person the rows of the sheet, by the name of the sheet.
         settings: how it was made.
     """
@@ -87,11 +87,11 @@ class Study:
 
     def items_of(self, source: str) -> np.ndarray:
         """Index of the item that a source gave to each query, -1 where it gave none. Integer, shape `(queries,)`."""
-        found = np.full(len(self.queries), -1)
+        items = np.full(len(self.queries), -1)
         for index, item in enumerate(self.items):
             if source in item.sources:
-                found[item.query] = index
-        return found
+                items[item.query] = index
+        return items
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -237,10 +237,10 @@ def make_study(
 
     Args:
         queries: texts; a text that stands there again is left out.
-        references: of each query, at least one.
-        systems: with an answer to every query each.
-        query_count: how many to draw.
-        annotators: how many sheets.
+        references: for each query at least one.
+        systems: systems with an answer to every query.
+        query_count: number of queries to draw.
+        annotators: number of sheets.
         seed: seed of all draws; equal arguments make equal sheets.
         questions: what is asked.
         reference_share: share of the queries of which a reference is judged, too.
@@ -269,21 +269,23 @@ def make_study(
         raise ValueError(f"`query_count` is {query_count}, but there are {len(distinct)} distinct queries. Ask fewer.")
     rng = np.random.default_rng(seed)
     drawn = [int(index) for index in rng.permutation(sorted(distinct))[:query_count]]
-    with_reference = set(rng.permutation(query_count)[: round(reference_share * query_count)].tolist())
-    with_control = set(rng.permutation(query_count)[: math.ceil(control_share * query_count)].tolist())
+    reference_places = set(rng.permutation(query_count)[: round(reference_share * query_count)].tolist())
+    control_places = set(rng.permutation(query_count)[: math.ceil(control_share * query_count)].tolist())
     items = []
     for place, index in enumerate(drawn):
-        gave: dict[str, tuple[str, list[str]]] = {}
+        sources_by_text: dict[str, tuple[str, list[str]]] = {}
         for system in systems:
-            gave.setdefault(shown_text(system.answers[index]), (system.answers[index], []))[1].append(system.name)
-        if place in with_reference:
+            sources_by_text.setdefault(shown_text(system.answers[index]), (system.answers[index], []))[1].append(
+                system.name
+            )
+        if place in reference_places:
             reference = references[index][int(rng.integers(len(references[index])))]
-            gave.setdefault(shown_text(reference), (reference, []))[1].append(REFERENCE)
-        if place in with_control:
-            known = {*gave, *map(shown_text, references[index])}
-            text = _foreign_reference(rng, references, known)
-            gave[shown_text(text)] = (text, [CONTROL])
-        items += [Item(place, text, tuple(sources)) for text, sources in gave.values()]
+            sources_by_text.setdefault(shown_text(reference), (reference, []))[1].append(REFERENCE)
+        if place in control_places:
+            excluded = {*sources_by_text, *map(shown_text, references[index])}
+            text = _foreign_reference(rng, references, excluded)
+            sources_by_text[shown_text(text)] = (text, [CONTROL])
+        items += [Item(place, text, tuple(sources)) for text, sources in sources_by_text.values()]
     used: set[str] = set()
     sheets = {
         f"sheet_{number}": _sheet_rows(items, math.ceil(repeat_share * len(items)), (seed, number), used)
@@ -318,11 +320,11 @@ def _sheet_rows(items: list[Item], repeats: int, seed: tuple[int, int], used: se
     return rows
 
 
-def _foreign_reference(rng: np.random.Generator, references: Sequence[Sequence[str]], known: set[str]) -> str:
+def _foreign_reference(rng: np.random.Generator, references: Sequence[Sequence[str]], excluded: set[str]) -> str:
     for index in rng.permutation(len(references)):
-        other = references[int(index)]
-        if other and not known & set(map(shown_text, other)):
-            return other[int(rng.integers(len(other)))]
+        candidates = references[int(index)]
+        if candidates and not excluded & set(map(shown_text, candidates)):
+            return candidates[int(rng.integers(len(candidates)))]
     raise ValueError("No query has references that this one lacks, so there is no control. Set `control_share` to 0.")
 
 

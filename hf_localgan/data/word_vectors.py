@@ -109,9 +109,8 @@ def load_word_vectors(path: str | os.PathLike, words: Iterable[str] | None = Non
     keep = None if words is None else set(words)
     kept, matrix = _read_parquet(path, keep) if path.suffix == ".parquet" else _read_text(path, keep)
     name = path.name.removesuffix(".gz")
-    return WordVectors(
-        *words_and_matrix, name=name.removesuffix(Path(name).suffix) if Path(name).suffix in _SUFFIXES else name
-    )
+    suffix = Path(name).suffix
+    return WordVectors(kept, matrix, name=name.removesuffix(suffix) if suffix in _SUFFIXES else name)
 
 
 _SUFFIXES = (".txt", ".vec", ".parquet", ".tsv")
