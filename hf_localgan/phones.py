@@ -36,7 +36,7 @@ def fold_phones(phones: Iterable[str], fold: str = "timit39") -> list[str]:
     """Phones of a coarser inventory, one for each that is not left out. Nothing is merged: two closures stay two.
 
     Args:
-        phones: of TIMIT or ARPAbet, with or without stress, in any case.
+        phones: phones of TIMIT or ARPAbet, with or without stress, in any case.
         fold: "timit39": the 39 classes of TIMIT, lower case, into which ARPAbet falls, too (`ao` is `aa`, `zh` is
             `sh`); `q` is left out. "arpabet": ARPAbet without stress, upper case. "none": as they are.
 
@@ -63,7 +63,7 @@ def to_phone_set(phones: Iterable[str], phone_set: str) -> list[str]:
     """Phones as symbols of an inventory, by folding where that is coarser.
 
     Args:
-        phones: of a transcript.
+        phones: phones of a transcript.
         phone_set: a name of `PHONE_SETS`.
 
     Raises:

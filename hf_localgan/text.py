@@ -88,7 +88,7 @@ class ScriptShares(NamedTuple):
             0 where spaces stand between the words nevertheless.
         chinese: Chinese characters (Han).
         kana: Hiragana and Katakana.
-        letters: how many letters there are.
+        letters: number of letters.
     """
 
     unsegmented: float
@@ -108,8 +108,8 @@ def script_shares(texts: Iterable[str], limit: int = SAMPLED_TEXTS) -> ScriptSha
         unspaced += len(_UNSPACED_LETTER.findall(text))
         chinese += len(_CHINESE.findall(text))
         kana += len(_KANA.findall(text))
-        found = _GAP.findall(text)
-        gaps, open_gaps = gaps + len(found), open_gaps + sum(map(bool, found))
+        spaces = _GAP.findall(text)
+        gaps, open_gaps = gaps + len(spaces), open_gaps + sum(map(bool, spaces))
     segmented = open_gaps >= SEGMENTED_SHARE * gaps  # without any gap there is nothing to put apart
     total = max(letters, 1)
     return ScriptShares(0.0 if segmented else unspaced / total, chinese / total, kana / total, letters)

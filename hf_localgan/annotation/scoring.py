@@ -55,7 +55,7 @@ class HumanScore:
     Attributes:
         interval: by bootstrap over queries: other queries, these people.
         people_interval: queries and people both drawn anew.
-        queries: how many have an answer.
+        queries: number of queries with an answer.
     """
 
     source: str
@@ -358,10 +358,7 @@ def score_judgements(
             for source, values in answers.items()
         ]  # fmt: skip
         differences += compare_answers(answers, pairs, question.name, permutations=permutations, **drawing)
-        planned = (
-            _plan(answers[first_system], answers[second_system], first_system, second_system, question.name)
-            for first_system, second_system in pairs
-        )
+        planned = (_plan(answers[pair[0]], answers[pair[1]], *pair, question.name) for pair in pairs)
         plans += [plan for plan in planned if plan is not None]
     agreements = {
         question.name: {
@@ -501,11 +498,7 @@ def _people(judgements: Judgements) -> list[PersonCheck]:
         for person, name in enumerate(judgements.people):
             known = ~np.isnan(answers[person])
             twice = known & ~np.isnan(again[person])
-            kappas = [
-                cohen_kappa(answers[person], other_answers)
-                for index, other_answers in enumerate(answers)
-                if index != person
-            ]
+            kappas = [cohen_kappa(answers[person], row) for index, row in enumerate(answers) if index != person]
             checks.append(
                 PersonCheck(
                     name, question.name, float(known.mean()), _mean(answers[person]),

@@ -50,10 +50,10 @@ def report_bad_rows(
 
     Args:
         split: its name, for messages.
-        verdict, row: of each pair, as marked.
+        verdict, row: verdict and row number of each pair, as marked.
         on_bad: `"error"` or `"drop"`.
         columns: the source's, with their types.
-        reasons: for each row why it is bad, where the reader knows; null elsewhere.
+        reasons: for each row the reader's reason why it is bad; null elsewhere.
         first: number of the row that the first reason belongs to.
     """
     faults = [
@@ -85,7 +85,7 @@ def report_joined_lines(split: str, table: pa.Table, first: int = 0):
     """Warns of rows of a table that take up several lines of their file, joined by quotation marks.
 
     Args:
-        split: for the message.
+        split: name of the split, for the message.
         table: rows of `text_files.FEATURES`.
         first: number of the first row.
     """

@@ -72,9 +72,9 @@ def encode_pairs(
     names = dataset.column_names or (list(next(iter(dataset))) if streamed else [])
     for name in (query, response):
         if name not in names:
-            found = ", ".join(f"`{column}`" for column in names)
+            listed = ", ".join(f"`{column}`" for column in names)
             raise ValueError(
-                f"The data set has no `{name}` column (found: {found}). Run `load_pairs` first, or name the column."
+                f"The data set has no `{name}` column (found: {listed}). Run `load_pairs` first, or name the column."
             )
     kept = (query, response) if keep_text else ()
     special = _frame_tokens(tokenizer)

@@ -53,7 +53,7 @@ class LabelFrames:
         Args:
             rows: labels.
             flat: the same, one row after another, int64.
-            lengths: of the rows, int64.
+            lengths: lengths of the rows, int64.
 
         Raises:
             ValueError: for ids outside of the vocabulary, and for -100 between tokens.

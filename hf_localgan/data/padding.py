@@ -15,7 +15,7 @@ def pad_ids(rows: Sequence[Sequence[int]], value: int = PADDING) -> Tensor:
 
     Args:
         rows: whole numbers, such as token ids or attention masks.
-        value: of the padding.
+        value: value of the padding.
 
     Returns:
         int64 on the CPU, shape `(rows, time)`. `time` is the length of the longest row, and at least 1.

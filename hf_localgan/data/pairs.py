@@ -140,11 +140,11 @@ def load_pairs(
             warned of, taken out of the training split, or an error. A streamed source is not compared.
         streaming: read as an `IterableDataset`; nothing is counted or compared in advance, bad cells raise when met.
         revision: branch, tag or commit of a Hub data set.
-        options: of a data set on the Hub, further arguments of `datasets.load_dataset`, such as `cache_dir` or `token`.
-            Of files `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc`; of CSV and TSV also `sep`, `quoting`
+        options: for a data set on the Hub, arguments of `datasets.load_dataset`, such as `cache_dir` or `token`. For
+            files `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc`; for CSV and TSV also `sep`, `quoting`
             (0 or `"minimal"`: quotation marks enclose cells; 3 or `"literal"`: they are text), `quotechar`,
             `doublequote`, `escapechar`, `skipinitialspace`, `names` (of the columns of a file without a header),
-            `encoding` and `encoding_errors`; of JSON `field`, `encoding` and `encoding_errors`.
+            `encoding` and `encoding_errors`; for JSON `field`, `encoding` and `encoding_errors`.
 
     Every cell of a CSV or TSV file is text, and so is every text in JSON, whatever it looks like. A row whose quotation
     marks join several lines is warned of, unless `quoting` says that they are meant.

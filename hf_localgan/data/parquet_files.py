@@ -84,7 +84,7 @@ def read_parquet_files(
     """Some columns of local files, one after another.
 
     Args:
-        paths: of one split.
+        paths: files of one split.
         columns: what is read.
         streaming: read when they are asked for.
         options: `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc` of `datasets.load_dataset`.

@@ -24,7 +24,7 @@ class SpeechCollator:
 
     Args:
         processor: its extractor pads.
-        pad_to_multiple_of: of frames; such as the model's reduction.
+        pad_to_multiple_of: rounds the number of frames up to a multiple of this, such as the model's reduction.
     """
 
     processor: ProcessorMixin
@@ -42,8 +42,8 @@ class SpeechCollator:
             ValueError: for examples without features, or of which some have labels and some none.
         """
         if any(example.get("input_features") is None for example in examples):
-            found = ", ".join(f"`{name}`" for name in examples[0])
-            raise ValueError(f"The examples have no `input_features` (found: {found}). Make them by `encode_speech`.")
+            names = ", ".join(f"`{name}`" for name in examples[0])
+            raise ValueError(f"The examples have no `input_features` (found: {names}). Make them by `encode_speech`.")
         extractor: LogMelFeatureExtractor = self.processor.feature_extractor
         features: list[Any] = [
             {"input_features": np.asarray(example["input_features"], np.float32)} for example in examples

@@ -36,8 +36,8 @@ def load_timit(folder: str | os.PathLike | None = None, *, check_counts: bool = 
     Every speaker reads the two `sa` sentences, so that a model would have heard the test's sentences in training.
 
     Args:
-        folder: of the corpus, with `TRAIN` and `TEST` in it, in upper or lower case; by default what the environment
-            variable HF_LOCALGAN_TIMIT names.
+        folder: folder of the corpus, with `TRAIN` and `TEST` in it, in upper or lower case; by default the one that the
+            environment variable HF_LOCALGAN_TIMIT names.
         check_counts: whether another number of utterances, speakers or phones than the corpus has is an error.
         options: further arguments of `load_speech`.
 

@@ -39,7 +39,7 @@ def load_tones(
         shortest, longest: chords of an utterance; no chord follows itself.
         noise: standard deviation of the noise beside chords of amplitude 0.2.
         sampling_rate: in Hz.
-        seed: of all that is random.
+        seed: seed of all random numbers.
     """
     if not 2 <= phones <= len(TONES):
         raise ValueError(f"`phones` must be from 2 to {len(TONES)}, got {phones}.")

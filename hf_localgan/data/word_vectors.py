@@ -260,8 +260,8 @@ def train_word_vectors(
         tokenised_texts: each a list of words; windows do not reach from one into the next.
         dim: dimensions; less than the words that are kept.
         min_count: words that are rarer are left out, with their places kept.
-        seed: of the randomised SVD. Equal arguments give equal vectors.
-        max_words: at most so many words, the most frequent ones.
+        seed: seed of the randomised SVD. Equal arguments give equal vectors.
+        max_words: largest number of words; the most frequent ones are kept.
 
     Returns:
         Words by frequency, without those that never stand beside another kept word.

@@ -1,4 +1,4 @@
-"""Transcripts of speech, scored by their error rate, with what was heard for what and where the model looked."""
+"""Transcripts of speech, scored by their error rate, with the most frequent errors and pictures of the attention."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -19,7 +19,7 @@ from hf_localgan.metrics.overlap import ErrorRate, phone_error_rate, word_error_
 from hf_localgan.metrics.phone_alignment import PhoneConfusions, phone_confusions
 from hf_localgan.metrics.report import Score, ScoreReport
 
-SHOWN_OF_TRANSCRIPTS = {
+SHOWN_SCORES = {
     "per": "PER %",
     "wer": "WER %",
     "substitutions": "substituted %",
@@ -36,12 +36,12 @@ class RecognitionEvaluation(Evaluation):
     """Scores and transcripts of one recogniser; queries are names of utterances, answers transcripts.
 
     Attributes:
-        confusions: what was heard for what under the widest search; `None` for words.
+        confusions: counts of each phone heard for each other under the widest search; `None` for words.
         attention: pictures of the first utterances: name, tokens of the reference, weights `(tokens, steps)`.
     """
 
     kind: ClassVar[str] = "recognition"
-    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSCRIPTS
+    shown: ClassVar[dict[str, str]] = SHOWN_SCORES
     columns: ClassVar[tuple[str, str]] = ("utterance", "reference")
     samples: ClassVar[str] = "sample transcripts"
 
@@ -81,10 +81,10 @@ def score_transcripts(
         transcripts: phones with spaces, or text.
         references: likewise.
         target: "phones" for the phone error rate, "text" for the word error rate, which ignores case.
-        fold, silence: of phones, see `phone_error_rate`.
-        names: of the utterances, kept in the report.
-        resamples: of the bootstrap over utterances; below 2 there are no intervals.
-        seed: of the bootstrap.
+        fold, silence: treatment of phones, see `phone_error_rate`.
+        names: names of the utterances, kept in the report.
+        resamples: samples of the bootstrap over utterances; below 2 there are no intervals.
+        seed: seed of the bootstrap.
 
     Returns:
         `per` or `wer`, `substitutions`, `deletions`, `insertions` (the three add up to it) and `length_ratio`.
@@ -125,7 +125,7 @@ def evaluate_recognition(
     pictures: int = 6,
     about: dict[str, Any] | None = None,
     seed: int = 0,
-    **transcribing,
+    **transcribing: Any,
 ) -> RecognitionEvaluation:
     """Transcribes every utterance under every decoding and scores the transcripts.
 
@@ -133,11 +133,11 @@ def evaluate_recognition(
         model: a recogniser.
         processor: its processor.
         dataset: rows of `encode_speech`: `input_features`, `labels`, `id`.
-        decodings: the ways of decoding, searches.
+        decodings: how to decode; the last one gives the confusions.
         target, fold, silence, resamples: as in `score_transcripts`.
         pictures: utterances whose attention is drawn.
         about: kept in the result; the frames per second of sound and of each decoding are added to it.
-        seed: of the bootstrap.
+        seed: seed of the bootstrap.
         transcribing: further arguments of `transcribe`.
 
     Raises:

@@ -36,7 +36,7 @@ def discriminator_loss(
         real_logits, fake_logits: of the pairs of the data and of generations to the same or other queries.
         mismatched_logits: of real responses to other queries, so that the discriminator has to read the query (Reed et
             al. 2016). They are negatives, too.
-        mismatched_weight: of their term.
+        mismatched_weight: weight of their term.
     """
     real, fake = F.softplus(-real_logits).mean(), F.softplus(fake_logits).mean()
     mismatched = torch.zeros_like(real) if mismatched_logits is None else F.softplus(mismatched_logits).mean()

@@ -40,7 +40,7 @@ def guided_attention(attention: Tensor, counted: Tensor, places: Tensor, width: 
         attention: weights, shape `(batch, time, places)`.
         counted: true at the steps of the target, which stand at the front, shape `(batch, time)`.
         places: places of each source that exist, at the front, shape `(batch,)`.
-        width: of the band without much penalty, as a share of the source.
+        width: width of the band without much penalty, as a share of the source.
 
     Returns:
         Shape `(batch, time)`, from 0 to 1; 0 at steps that do not count.

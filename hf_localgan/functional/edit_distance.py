@@ -28,7 +28,7 @@ def fewest_scripts(
         references: token ids, all references one after another.
         candidates: token ids, all candidates one after another.
         reference_lengths: shape `(batch,)`.
-        lengths: of the candidates, shape `(batch,)`.
+        lengths: lengths of the candidates, shape `(batch,)`.
         drawable: which of `candidates` may be drawn; others match or are not made at all.
         edits: at least the distance, for example the edits of any script; shape `(batch,)`. Time grows with it.
 
@@ -89,9 +89,9 @@ def _fewest_scripts_of_chunk(references, candidates, costs, reference_lengths, l
                     np.where(same, ending[0][cells], substituting[0][cells] + cost),
                     np.where(same, ending[1][cells], substituting[1][cells]),
                 )
-                here = _fewer(*kept_or_replaced, substituting[0][above] + 1, substituting[1][above])
-                substituting[0][cells], substituting[1][cells] = here
-                ending[0][cells], ending[1][cells] = _fewer(*here, ending[0][below] + cost, ending[1][below])
+                reached = _fewer(*kept_or_replaced, substituting[0][above] + 1, substituting[1][above])
+                substituting[0][cells], substituting[1][cells] = reached
+                ending[0][cells], ending[1][cells] = _fewer(*reached, ending[0][below] + cost, ending[1][below])
             done = np.arange(live[k + 1], live[k])
             distances[done], counts[done] = (table[low + 1 + delta[done], done] for table in ending)
     return distances, counts

@@ -96,7 +96,7 @@ def _sum_over_scripts(
     """The dynamic programme over both strings, for whatever is summed over scripts.
 
     Args:
-        lengths: of candidates and references.
+        lengths: lengths of candidates and references.
         start: what the script without edits counts, shape `(values,)`.
         one_more: values of scripts to those of the same scripts with one more edit, last dimension `values`.
         add: elementwise sum.

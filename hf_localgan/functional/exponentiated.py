@@ -18,7 +18,7 @@ def exponentiated_payoff(rewards: Tensor, temperature: float) -> Tensor:
     """Log-probabilities of `q(y | y*; tau) = exp(r(y, y*) / tau) / Z` (Eq. 4).
 
     Args:
-        rewards: of every output, shape `(..., outputs)`. `-inf` excludes an output.
+        rewards: reward of every output, shape `(..., outputs)`. `-inf` excludes an output.
         temperature: tau, in units of the reward.
 
     Returns:
@@ -58,8 +58,8 @@ def raml_loss(log_q: Tensor, log_p: Tensor) -> Tensor:
     It is `KL(q || p) + H(q)` (Eq. 8), so that it is least where the model `p` equals the payoff distribution `q`.
 
     Args:
-        log_q: of the payoff distribution, shape `(..., outputs)`.
-        log_p: of the model, the same shape.
+        log_q: log-probabilities under the payoff distribution, shape `(..., outputs)`.
+        log_p: log-probabilities under the model, the same shape.
 
     Returns:
         Nats, shape `(...)`.
@@ -74,7 +74,7 @@ def expected_reward_loss(rewards: Tensor, log_p: Tensor, temperature: float = 0.
 
     Args:
         rewards: shape `(..., outputs)`.
-        log_p: of the model, the same shape.
+        log_p: log-probabilities under the model, the same shape.
         temperature: tau, the weight of the entropy, in units of the reward; 0 for the reward alone.
 
     Returns:

@@ -265,7 +265,7 @@ def dual_loss(
     Args:
         forward: terms of queries answered by `theta`; `information` is `NLL_phi(q | r~) / |q|`.
         backward: terms of responses answered by `phi`; `information` is `NLL_theta(r | q~) / |r|`.
-        backward_weight: of the second summand, 0.5 in the authors' code.
+        backward_weight: weight of the second summand, 0.5 in the authors' code.
         information_weight: `l`, as it was given to `aim_generator_loss` for both.
         convex: as it was given there.
 
@@ -292,7 +292,7 @@ def latent_noise(
     Args:
         batch: rows.
         size: dimensions, 10 in the paper.
-        generator: of random numbers; by default torch's own.
+        generator: generator of random numbers; by default torch's own.
 
     Returns:
         Shape `(batch, size)`.
@@ -312,10 +312,10 @@ def add_latent_noise(states: Tensor, noise: Tensor, mask: Tensor | None = None, 
     model. It is the same at every place: attention, which averages over places, would take independent noise out.
 
     Args:
-        states: of the encoder, shape `(batch, time, hidden)`.
+        states: states of the encoder, shape `(batch, time, hidden)`.
         noise: shape `(batch, hidden)`, from `latent_noise`.
         mask: 0 at padding, shape `(batch, time)`; by default all places count.
-        scale: of the noise in units of the states, at least 0. 0 returns the states.
+        scale: scale of the noise in units of the states, at least 0. 0 returns the states.
 
     Returns:
         Shape `(batch, time, hidden)`; padding is left as it is.

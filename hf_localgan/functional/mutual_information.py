@@ -78,8 +78,8 @@ def anti_lm_scores(
     that only the first `gamma` are penalised.
 
     Args:
-        log_probs: of each token given the query, nats, shape `(rows, time)`.
-        language_model_log_probs: of the same tokens under `u`, without the query.
+        log_probs: log-probability of each token given the query, nats, shape `(rows, time)`.
+        language_model_log_probs: log-probability of the same tokens under `u`, without the query.
         mask: true or 1 at tokens, the end token included; shape `(rows, time)`. Tokens may begin anywhere.
         penalty: lambda, at least 0.
         steps: gamma, the number of tokens that are penalised; `None` for all.

@@ -186,7 +186,7 @@ def penalty_where(mean: Callable[[float], float], wanted: float) -> float:
     """The penalty per edit, `cost / tau` in nats, at which `mean(penalty)`, which falls as it grows, is `wanted`.
 
     Args:
-        mean: of edits, or of edits per token.
+        mean: mean number of edits, or of edits per token.
         wanted: above 0 and below `mean(0)`.
     """
     low, high = 0.0, 1.0

@@ -48,8 +48,9 @@ def regularised_rewards(rewards: Tensor, log_probs: Tensor, temperature: float) 
     """`r(y, y*) - tau log p(y | x)`: its mean over samples estimates the negative of Eq. 3.
 
     Args:
-        rewards: of samples of the model, any shape.
-        log_probs: of the same samples under the model, in nats, summed over the tokens, the end token included.
+        rewards: rewards of samples of the model, any shape.
+        log_probs: log-probabilities of the same samples under the model, in nats, summed over the tokens, the end token
+            included.
         temperature: tau, the weight of the entropy, in units of the reward.
 
     Returns:
@@ -80,7 +81,7 @@ def policy_gradient_weights(
 
     Args:
         rewards: shape `(batch, samples)`.
-        log_probs: of the samples under the model they were drawn from, in nats, the same shape.
+        log_probs: log-probabilities of the samples under the model they were drawn from, in nats, the same shape.
         temperature: tau, the weight of the entropy, in units of the reward.
         baseline: taken from `regularised_rewards`; a shape that broadcasts. `None` for the mean of the example's other
             samples.
@@ -104,7 +105,7 @@ def discriminator_rewards(logits: Tensor, form: str = "probability") -> Tensor:
     """What a discriminator pays for responses.
 
     Args:
-        logits: of responses, shape `(responses,)`.
+        logits: logits of responses, shape `(responses,)`.
         form: "probability": `D(q, y)` in (0, 1), as in Li et al. 2017; close to 0 for all where the discriminator wins.
             "logit": nats, which does not saturate. "rank": the share of the other responses with a smaller logit plus
             half of those with the same, 0 to 1, whatever the scale.
@@ -136,7 +137,7 @@ def shuffled_rewards(rewards: Tensor, generator: torch.Generator | None = None) 
 
     Args:
         rewards: shape `(responses, ...)`, at least two rows.
-        generator: of random numbers, on the CPU; by default torch's own.
+        generator: generator of random numbers, on the CPU; by default torch's own.
 
     Raises:
         ValueError: for fewer than two rows.
@@ -156,7 +157,7 @@ def rollout_values(rewards: Tensor, batch: int, steps: int, samples: int) -> Ten
         rewards: of `samples` continuations of each of `steps` prefixes of each of `batch` responses, shape
             `(batch * steps * samples,)`: the continuations of one prefix stand together, then those of the same
             response's next prefix. Any other order mixes responses without an error.
-        batch, steps, samples: how many.
+        batch, steps, samples: sizes of the three axes.
 
     Returns:
         Shape `(batch, steps)`, in units of the reward.
@@ -179,7 +180,7 @@ def step_values(prefix_values: Tensor | None, rewards: Tensor, mask: Tensor) -> 
         prefix_values: estimates of `E[R(y) | y_<=t]` for token `t`, shape `(batch, time)` or `(batch, time - 1)`, for
             the last place has nothing to estimate: means of rollouts, or a discriminator's view of the prefix. What
             stands at a response's last token, and behind it, is not read. `None` gives every token the whole reward.
-        rewards: of whole responses, shape `(batch,)`.
+        rewards: rewards of whole responses, shape `(batch,)`.
         mask: 1 at tokens, the end token included, 0 behind; shape `(batch, time)`.
 
     Returns:
@@ -299,7 +300,7 @@ def step_policy_loss(log_probs: Tensor, weights: Tensor) -> Tensor:
     """`-(1/B) sum_b sum_t w_bt log p(y_bt | q_b, y_b<t)`, a surrogate: its gradient is the policy's, its value nothing.
 
     Args:
-        log_probs: of the sampled tokens, nats, with a gradient, shape `(batch, time)`.
+        log_probs: log-probabilities of the sampled tokens, nats, with a gradient, shape `(batch, time)`.
         weights: from `step_advantages`, constants; places of weight 0 are not read.
 
     Returns:

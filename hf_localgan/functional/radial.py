@@ -118,8 +118,8 @@ def _denominator(center_energy: Tensor, scale: str, spread: float | None, floor:
 def _check_shapes(**tensors: Tensor):
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     if len(set(shapes.values())) > 1 or any(tensor.dim() != 1 for tensor in tensors.values()):
-        found = ", ".join(f"`{name}` {shape}" for name, shape in shapes.items())
-        raise ValueError(f"There must be one value for each example, shape (batch,), got {found}.")
+        listed = ", ".join(f"`{name}` {shape}" for name, shape in shapes.items())
+        raise ValueError(f"There must be one value for each example, shape (batch,), got {listed}.")
 
 
 def radius_spread(radii: Tensor, center_energy: Tensor | None = None) -> float:

@@ -46,11 +46,11 @@ def relax_tokens(
     Args:
         logits: shape `(batch, vocab)`.
         relaxation: one of the three.
-        temperature: of the softmax, without a unit, above 0. It does not change what "straight_through" chooses.
-        noise_scale: of the Gumbel noise, at least 0.
+        temperature: temperature of the softmax, no unit, above 0. It does not change what "straight_through" chooses.
+        noise_scale: scale of the Gumbel noise, at least 0.
         top_k: keep the k likeliest tokens and give them the whole weight. They are chosen without gradient, and before
             the noise, which is then drawn for them alone.
-        generator: of random numbers; by default torch's own.
+        generator: generator of random numbers; by default torch's own.
 
     Raises:
         ValueError: for other relaxations, a temperature that is not above 0, negative noise, and a `top_k` below 1.

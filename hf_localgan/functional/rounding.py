@@ -11,8 +11,8 @@ def rounding_bound(magnitude: float, dtype: torch.dtype = torch.float64, roundin
     of an example in the batch.
 
     Args:
-        magnitude: of the largest number on the way, in the unit of the quantity. A small difference of large numbers
-            has the rounding of the large ones.
+        magnitude: largest number on the way, in the unit of the quantity. A small difference of large numbers has the
+            rounding of the large ones.
         dtype: floating-point type that the arithmetic was done in.
         roundings: on the way. Sums of many terms are added in blocks and their roundings have either sign, so that few
             are enough for sums, too.

@@ -15,14 +15,14 @@ def require_equal_lengths(**named: Sized) -> int:
     Raises:
         ValueError: if two differ; the message names both numbers.
     """
-    (first, one), *others = named.items()
-    for name, other in others:
-        if len(other) != len(one):
+    (first_name, first), *rest = named.items()
+    for name, other in rest:
+        if len(other) != len(first):
             raise ValueError(
-                f"`{first}` and `{name}` must have one entry per query each, got {len(one)} and {len(other)}. "
+                f"`{first_name}` and `{name}` must have one entry per query each, got {len(first)} and {len(other)}. "
                 "Score the same queries in the same order on both sides."
             )
-    return len(one)
+    return len(first)
 
 
 def require_reference_lists(references: Sequence[Sequence], *, allow_empty: bool = False) -> None:
@@ -33,13 +33,13 @@ def require_reference_lists(references: Sequence[Sequence], *, allow_empty: bool
     """
     if isinstance(references, (str, bytes)):
         raise ValueError(f"`references` must hold a list of references per query, got the text {references!r:.60}.")
-    for index, one_query in enumerate(references):
-        if isinstance(one_query, (str, bytes)):
+    for index, texts in enumerate(references):
+        if isinstance(texts, (str, bytes)):
             raise ValueError(
-                f"`references` must hold a list of references per query, got the string {one_query[:40]!r} at query "
+                f"`references` must hold a list of references per query, got the string {texts[:40]!r} at query "
                 f"{index}. With one reference per query write [[reference], ...]."
             )
-        if not one_query and not allow_empty:
+        if not texts and not allow_empty:
             raise ValueError(f"Query {index} has no reference. Leave it out, on the side of the generations too.")
 
 
@@ -88,7 +88,7 @@ def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None
     """Warns where white space is to separate words, and the texts' scripts put none between words.
 
     Args:
-        tokenization: of `metric_tokens`, or sacrebleu's.
+        tokenization: a name that `metric_tokens` takes, or sacrebleu's.
         texts: what is to be cut; some of them are looked at.
         advice: which settings there are instead.
     """

@@ -73,7 +73,7 @@ def compare_systems(
         metrics: which scores to test; all without. With `score_references` on one side, where the number of references
             differs, name those that need no references.
         permutations: random swaps; p values are at least `1 / (1 + permutations)`.
-        seed: of the swaps.
+        seed: seed of the swaps.
         settings: for generations, further arguments of `score_responses`.
 
     Raises:
@@ -133,9 +133,9 @@ def bleu_difference(
     Args:
         first: statistics of each run (one seed each) of the first system.
         second: likewise, for the same sentences in the same order; the number of runs may differ.
-        resamples: how many; p values are at least `2 / (1 + resamples)`.
-        level: of the percentile interval.
-        seed: of the resampling.
+        resamples: number of bootstrap samples; p values are at least `2 / (1 + resamples)`.
+        level: nominal coverage of the percentile interval.
+        seed: seed of the resampling.
 
     Returns:
         The p value is twice the smaller share of resamples on either side of 0, which agrees with the interval.

@@ -141,7 +141,7 @@ def entropy_n(generations: Sequence[Tokens], n: int = 4, base: float = math.e) -
     Args:
         generations: the tokens of each generation. Those shorter than `n` contribute none; the empty set scores 0.
         n: tokens per n-gram.
-        base: of the logarithm: `math.e` for nats, 2 for bits.
+        base: base of the logarithm: `math.e` for nats, 2 for bits.
 
     Returns:
         At most the logarithm of the number of n-grams, hence of how much is scored.

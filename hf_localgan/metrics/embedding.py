@@ -36,12 +36,12 @@ class Vectors(Protocol):
 
 def embedding_average(generation: Tokens, reference: Tokens, vectors: Vectors) -> float:
     """Cosine of the two utterances' mean word vectors."""
-    return _scores_of_one(generation, reference, vectors)[0]
+    return _pair_scores(generation, reference, vectors)[0]
 
 
 def greedy_matching(generation: Tokens, reference: Tokens, vectors: Vectors) -> float:
     """Each word's cosine with the nearest word of the other side, averaged over each side, then over both sides."""
-    return _scores_of_one(generation, reference, vectors)[1]
+    return _pair_scores(generation, reference, vectors)[1]
 
 
 def vector_extrema(generation: Tokens, reference: Tokens, vectors: Vectors) -> float:
@@ -49,12 +49,12 @@ def vector_extrema(generation: Tokens, reference: Tokens, vectors: Vectors) -> f
 
     Of two values of the same magnitude the negative one is taken.
     """
-    return _scores_of_one(generation, reference, vectors)[2]
+    return _pair_scores(generation, reference, vectors)[2]
 
 
 def relevance(generation: Tokens, reference: Tokens, vectors: Vectors) -> float:
     """The LocalGAN paper's Rel.: `embedding_average + greedy_matching + vector_extrema`, at most 3."""
-    return float(sum(_scores_of_one(generation, reference, vectors)))
+    return float(sum(_pair_scores(generation, reference, vectors)))
 
 
 def embedding_scores(
@@ -78,12 +78,12 @@ def embedding_scores(
     queries = require_equal_lengths(generations=generations, references=references)
     require_reference_lists(references)
     require_token_lists("generations", generations)
-    for one_query in references:
-        require_token_lists("references", one_query)
+    for own_references in references:
+        require_token_lists("references", own_references)
     words = WordTable.of(vectors)
     pooled = np.zeros((queries, len(EMBEDDING_SCORES), len(POOLS)))
-    for index, (generation, one_query) in enumerate(zip(generations, references, strict=True)):
-        scores = _scores(words, generation, one_query)  # (references, 3)
+    for index, (generation, own_references) in enumerate(zip(generations, references, strict=True)):
+        scores = _scores(words, generation, own_references)  # (references, 3)
         scores = np.column_stack([scores, scores.sum(axis=1)])  # (references, 4)
         pooled[index] = np.stack([scores[0], scores.mean(axis=0), scores.max(axis=0)], axis=1)
     return {
@@ -138,7 +138,7 @@ class WordTable:
         return self.rows[word]
 
 
-def _scores_of_one(generation: Tokens, reference: Tokens, vectors: Vectors) -> tuple[float, float, float]:
+def _pair_scores(generation: Tokens, reference: Tokens, vectors: Vectors) -> tuple[float, float, float]:
     require_tokens("generation", generation)
     require_tokens("reference", reference)
     average, greedy, extrema = _scores(WordTable.of(vectors), generation, [reference])[0]

@@ -23,7 +23,7 @@ def other_query_responses(groups: Sequence[int] | np.ndarray, rng: np.random.Gen
 
     Args:
         groups: the query of each pair.
-        rng: of the draws.
+        rng: generator of the draws.
 
     Raises:
         ValueError: if all pairs belong to one query.
@@ -55,7 +55,7 @@ def matching_accuracy(
         true: score of each pair, such as `F(q, r) - F(bq, r)`, shape `(pairs,)`.
         other: score of each pair's query with responses of other queries, shape `(pairs,)` or `(pairs, draws)`.
         groups: the query of each pair.
-        resamples, level, seed: of the bootstrap over queries.
+        resamples, level, seed: settings of the bootstrap over queries.
 
     Raises:
         ValueError: for scores that are not finite, and numbers that do not fit together.
@@ -132,8 +132,8 @@ def center_cosine(
 
     Args:
         centers: shape `(queries, dim)`, standardised, so that the cosine is one of deviations from the mean response.
-        means: of each query's true responses, the same shape and scale.
-        resamples, level, seed: of the bootstrap over queries.
+        means: means of each query's true responses, the same shape and scale.
+        resamples, level, seed: settings of the bootstrap over queries.
     """
     centers, means = np.asarray(centers, dtype=np.float64), np.asarray(means, dtype=np.float64)
     if centers.ndim != 2 or centers.shape != means.shape or len(centers) < 2:

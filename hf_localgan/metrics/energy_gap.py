@@ -26,7 +26,7 @@ class GapBySize(NamedTuple):
 
     Attributes:
         sizes: numbers of responses `n`.
-        queries: how many have at least so many.
+        queries: number of queries that have at least so many.
         gap: mean over them of `|F(q, S) - F(q, rc)|`, averaged over subsets `S` of `n` responses, nats.
         change: the same less what these very queries have with one response; 0 where the gap is flat.
     """
@@ -63,7 +63,7 @@ def gap_by_size(
         sizes: numbers of responses; by default 1 to 10, then twice as many each time, while at least `least_queries`
             queries (or all of them) have so many.
         subsets: of each size and query; all of them where there are no more, else so many random ones.
-        resamples, level, seed: of the bootstrap over queries, and of the subsets.
+        resamples, level, seed: settings of the bootstrap over queries, and of the subsets.
     """
     groups, queries = check_groups(groups)
     energies, center_energies = np.asarray(energies, np.float64), np.asarray(center_energies, np.float64)
@@ -163,10 +163,10 @@ def second_order_gap(
 
     Args:
         free_energy: the same for any batch; its gradient for the response is taken. Double precision is needed.
-        queries, centers: of each query, standardised, float64, shapes `(queries, query_size)`, `(queries, dim)`.
-        responses: of each pair, standardised, float64, shape `(pairs, dim)`.
+        queries, centers: a row for each query, standardised, float64, shapes `(queries, query_size)`, `(queries, dim)`.
+        responses: vectors of each pair, standardised, float64, shape `(pairs, dim)`.
         groups: the query of each pair.
-        step, batch_size: of `directional_curvature`.
+        step, batch_size: as in `directional_curvature`.
     """
     groups, number = check_groups(groups)
     if len(queries) != number or len(centers) != number or len(responses) != len(groups):
@@ -179,17 +179,17 @@ def second_order_gap(
 
     def curvature(rows: Tensor, directions: Tensor) -> np.ndarray:
         parts = zip(rows.split(batch_size), directions.split(batch_size), strict=True)
-        found = [directional_curvature(free_energy, queries[r], centers[r], d, step=step) for r, d in parts]
-        return torch.cat(found).cpu().numpy()
+        curvatures = [directional_curvature(free_energy, queries[r], centers[r], d, step=step) for r, d in parts]
+        return torch.cat(curvatures).cpu().numpy()
 
-    every = torch.arange(number, device=responses.device)
+    indices = torch.arange(number, device=responses.device)
     around = curvature(index, responses - means[index])
     slopes = [
         (_gradient(free_energy, queries[rows], centers[rows]) * (means - centers)[rows]).sum(dim=1)
-        for rows in every.split(batch_size)
+        for rows in indices.split(batch_size)
     ]
     return SecondOrderGap(
-        group_means(around, groups) / 2, curvature(every, means - centers) / 2, torch.cat(slopes).cpu().numpy()
+        group_means(around, groups) / 2, curvature(indices, means - centers) / 2, torch.cat(slopes).cpu().numpy()
     )
 
 
@@ -230,7 +230,7 @@ class GapBySpread(NamedTuple):
 
     Attributes:
         spread: mean trace of the responses' covariance.
-        queries: how many.
+        queries: number of queries in each group.
         gap: mean of `|F(q, R_q) - F(q, rc)|`, nats.
         predicted: mean of what `second_order_gap` says, nats.
         rank_correlation: Spearman's, of gap and spread over all queries; NaN where one of them is constant up to
@@ -259,12 +259,12 @@ def gap_by_spread(
     Args:
         gaps: `|F(q, R_q) - F(q, rc)|` with all responses of each query, nats, shape `(queries,)`.
         spreads: what `cluster_spread` gave; queries whose spread is NaN are left out.
-        predicted: of each query, nats; NaN where it was not computed.
-        bins: at most so many; fewer where there are fewer queries.
+        predicted: prediction for each query, nats; NaN where it was not computed.
+        bins: largest number of groups; fewer where there are fewer queries.
     """
     from scipy.stats import spearmanr
 
-    gaps, spreads, predicted = (np.asarray(one, dtype=np.float64) for one in (gaps, spreads, predicted))
+    gaps, spreads, predicted = (np.asarray(values, dtype=np.float64) for values in (gaps, spreads, predicted))
     if not gaps.shape == spreads.shape == predicted.shape:
         raise ValueError(
             "`gaps`, `spreads` and `predicted` must have one entry per query each, got "
@@ -274,13 +274,13 @@ def gap_by_spread(
     varied = len(known) > 1 and _varies(gaps[known]) and _varies(spreads[known])
     correlation = float(spearmanr(gaps[known], spreads[known]).statistic) if varied else math.nan
     result = GapBySpread([], [], [], [], correlation)
-    for some in np.array_split(known[np.argsort(spreads[known], kind="stable")], max(1, min(bins, len(known)))):
-        if not len(some):
+    for members in np.array_split(known[np.argsort(spreads[known], kind="stable")], max(1, min(bins, len(known)))):
+        if not len(members):
             continue
-        expected = predicted[some][~np.isnan(predicted[some])]
-        result.spread.append(float(spreads[some].mean()))
-        result.queries.append(len(some))
-        result.gap.append(bootstrap_interval(gaps[some], resamples=resamples, level=level, seed=seed))
+        expected = predicted[members][~np.isnan(predicted[members])]
+        result.spread.append(float(spreads[members].mean()))
+        result.queries.append(len(members))
+        result.gap.append(bootstrap_interval(gaps[members], resamples=resamples, level=level, seed=seed))
         result.predicted.append(float(expected.mean()) if len(expected) else math.nan)
     return result
 

@@ -43,8 +43,8 @@ class Interval:
         high: upper end.
         level: the nominal coverage.
         method: `"bootstrap"`, `"jackknife"`, `"group-jackknife"`, `"subsample"` or `"none"`.
-        resamples: how many times the score was computed anew.
-        seed: of the random choice, `None` where there is none.
+        resamples: number of times the score was computed anew.
+        seed: seed of the random choice, `None` where there is none.
     """
 
     value: float
@@ -71,9 +71,9 @@ def bootstrap_interval(
 
     Args:
         values: shape `(queries,)`. NaN marks a query without a value; such queries are left out.
-        resamples: how many.
+        resamples: number of bootstrap samples.
         level: nominal coverage.
-        seed: of the resampling.
+        seed: seed of the resampling.
     """
     array = np.asarray(values, dtype=float)
     known = array[~np.isnan(array)]
@@ -155,7 +155,7 @@ def group_jackknife_interval(
     if n < 2:
         return no_interval(value, level)
     group = np.random.default_rng(seed).permutation(n) % groups
-    error = _jackknife_error(np.array([statistic(np.flatnonzero(group != one)) for one in range(groups)]))
+    error = _jackknife_error(np.array([statistic(np.flatnonzero(group != omitted)) for omitted in range(groups)]))
     half = _student_quantile((1 + level) / 2, groups - 1) * error
     return Interval(value, *_bounded(value - half, value + half, bounds), level, "group-jackknife", groups, seed)
 

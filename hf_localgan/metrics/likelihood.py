@@ -12,7 +12,7 @@ def perplexity(total_nll: float, tokens: int) -> float:
 
     Args:
         total_nll: negative log-likelihood summed over all tokens, in nats.
-        tokens: how many were summed.
+        tokens: number of tokens that were summed.
 
     Returns:
         At least 1 for a proper model; `inf` where the exponential leaves double precision.

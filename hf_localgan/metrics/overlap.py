@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -137,7 +138,7 @@ def _check_texts(generations, references) -> int:
     require_texts("generations", generations)
     queries = require_equal_lengths(generations=generations, references=references)
     require_reference_lists(references)
-    for name, texts in (("generations", generations), ("references", (one for refs in references for one in refs))):
+    for name, texts in (("generations", generations), ("references", chain.from_iterable(references))):
         for text in texts:
             if not isinstance(text, str):
                 raise TypeError(f"`{name}` must hold strings, got {type(text).__name__}: {text!r:.60}.")
@@ -151,14 +152,14 @@ def _check_tokenize(tokenize: str, generations, references) -> None:
         raise ValueError(
             f"`tokenize` must be one of sacrebleu's tokenizers, {', '.join(sorted(BLEU.TOKENIZERS))}, got {tokenize!r}."
         )
-    if tokenize != "none":  # tokens that somebody has cut
+    if tokenize != "none":  # whose tokens are the caller's
         advice = 'Choose tokenize="zh" for Chinese, "ja-mecab" for Japanese, "char" for the others.'
-        texts = [*generations, *(one for refs in references for one in refs)]
+        texts = [*generations, *chain.from_iterable(references)]
         warn_of_script(tokenize, texts, advice)
 
 
 def _sentence_scores(generations, references, metric) -> list:
-    return [metric.sentence_score(one, list(refs)) for one, refs in zip(generations, references, strict=True)]
+    return [metric.sentence_score(text, list(refs)) for text, refs in zip(generations, references, strict=True)]
 
 
 @dataclass(frozen=True)
@@ -213,10 +214,10 @@ def phone_error_rate(
     signature = Signature("per", {**settings, "sil": silence, "N": len(references)})
     if fold != "none":
         sides = (generations, references)
-        generations, references = ([fold_phones(_joined(one).split(), fold) for one in side] for side in sides)
+        generations, references = ([fold_phones(_joined(phones).split(), fold) for phones in side] for side in sides)
     if silence == "counted":
         return _error_rate(generations, references, signature)
-    generations, references = ([_joined(one).split() for one in side] for side in (generations, references))
+    generations, references = ([_joined(sequence).split() for sequence in side] for side in (generations, references))
     return _optional_error_rate(generations, references, signature)
 
 
@@ -240,8 +241,10 @@ def word_error_rate(
     if tokenization != "none":
         warn_of_script(tokenization, [*generations, *references], 'Choose tokenization="characters".')
     signature = Signature("wer", {"tok": tokenization, "case": case, "N": len(references)})
-    left, right = ([metric_tokens(one, tokenization, lowercase) for one in side] for side in (generations, references))
-    return _error_rate(left, right, signature)
+    generated, referred = (
+        [metric_tokens(text, tokenization, lowercase) for text in side] for side in (generations, references)
+    )
+    return _error_rate(generated, referred, signature)
 
 
 def _error_rate(generations, references, signature: Signature) -> ErrorRate:
@@ -250,8 +253,8 @@ def _error_rate(generations, references, signature: Signature) -> ErrorRate:
     require_texts("generations", generations)
     require_texts("references", references)
     require_equal_lengths(generations=generations, references=references)
-    generations, references = ([_joined(one) for one in side] for side in (generations, references))
-    lengths = np.array([len(one.split()) for one in references], dtype=np.int64)
+    generations, references = ([_joined(sequence) for sequence in side] for side in (generations, references))
+    lengths = np.array([len(sequence.split()) for sequence in references], dtype=np.int64)
     if not lengths.sum():
         raise ValueError("All `references` are empty: an error rate counts edits per reference token, and has none.")
     output = jiwer.process_words(references, generations)
@@ -268,7 +271,7 @@ def _error_rate(generations, references, signature: Signature) -> ErrorRate:
 
 
 def _optional_error_rate(generations, references, signature: Signature) -> ErrorRate:
-    lengths = np.array([len(one) for one in references], dtype=np.int64)
+    lengths = np.array([len(phones) for phones in references], dtype=np.int64)
     if not lengths.sum():
         raise ValueError("All `references` are empty: an error rate counts edits per reference token, and has none.")
     pairs = zip(references, generations, strict=True)

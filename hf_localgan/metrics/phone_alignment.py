@@ -29,10 +29,10 @@ def align_phones(reference: Sequence[str], generation: Sequence[str], optional: 
         costs[i][0] = costs[i - 1][0] + skip[i - 1]
     costs[0] = list(range(columns))
     for i in range(1, rows):
-        above, here = costs[i - 1], costs[i]
+        above, current = costs[i - 1], costs[i]
         for j in range(1, columns):
             replaced = above[j - 1] + (reference[i - 1] != generation[j - 1])
-            here[j] = min(replaced, above[j] + skip[i - 1], here[j - 1] + 1)
+            current[j] = min(replaced, above[j] + skip[i - 1], current[j - 1] + 1)
     steps: list[Step] = []
     i, j = rows - 1, columns - 1
     while i or j:
@@ -72,8 +72,8 @@ class PhoneConfusions:
 
     def recall(self, phone: str) -> float:
         """Share of a phone's occurrences in references that were heard as it; 0 for one that does not occur."""
-        of_phone = sum(count for (reference, _), count in self.counts.items() if reference == phone)
-        return self.counts[phone, phone] / of_phone if of_phone else 0.0
+        occurrences = sum(count for (reference, _), count in self.counts.items() if reference == phone)
+        return self.counts[phone, phone] / occurrences if occurrences else 0.0
 
 
 def phone_confusions(

@@ -115,12 +115,12 @@ def score_responses(
         queries: the queries themselves, kept so that `compare_systems` can check that two systems answered the same.
         samples: for each query several generations, for local coverage; without, `generations` stand for one each.
         vectors: word vectors, for the embedding scores and local coverage.
-        radius: of local coverage; by default `reference_radius` of these references.
+        radius: radius of local coverage; by default `reference_radius` of these references.
         tokenization: as in `metric_tokens`, for all metrics. BLEU gets these tokens with sacrebleu's tokenizer `none`.
         lowercase: lower-case everything first.
-        resamples: of the bootstrap; 0 leaves its intervals out.
-        level: of the intervals.
-        seed: of the bootstrap.
+        resamples: number of bootstrap samples; 0 leaves its intervals out.
+        level: nominal coverage of the intervals.
+        seed: seed of the bootstrap.
 
     Raises:
         ValueError: for unequal numbers of queries, no query at all, or a query without references.
@@ -129,19 +129,21 @@ def score_responses(
     if references is not None:
         require_equal_lengths(generations=generations, references=references)
         require_reference_lists(references)
-    for index, one_query in enumerate(() if samples is None else samples):
-        require_texts(f"samples[{index}]", one_query)
+    for index, texts in enumerate(() if samples is None else samples):
+        require_texts(f"samples[{index}]", texts)
     for name, other in (("queries", queries), ("samples", samples)):
         if other is not None:
             require_equal_lengths(**{"generations": generations, name: other})
     scorer = _Scorer(tokenization, lowercase, resamples, level, seed)
-    scorer.check_script([*generations, *(one for one_query in references or () for one in one_query)])
+    scorer.check_script([*generations, *(text for texts in references or () for text in texts)])
     tokens = scorer.tokens(generations)
     report = scorer.diversity(tokens)
     report.query_texts = list(queries) if queries is not None else None
     if references is not None:
-        referred = [scorer.tokens(one_query) for one_query in references]
-        sampled = [[one] for one in tokens] if samples is None else [scorer.tokens(one_query) for one_query in samples]
+        referred = [scorer.tokens(texts) for texts in references]
+        sampled = (
+            [[generation] for generation in tokens] if samples is None else [scorer.tokens(texts) for texts in samples]
+        )
         scorer.overlap(report, tokens, referred)
         if vectors is not None:
             scorer.relevance(report, tokens, referred, sampled, WordTable.of(vectors), radius)
@@ -166,25 +168,25 @@ def score_references(
     require_reference_lists(references)
     seed = settings.get("seed", 0)
     rng = np.random.default_rng(seed)
-    chosen = [int(rng.integers(len(one_query))) for one_query in references]
-    generations = [one_query[index] for one_query, index in zip(references, chosen, strict=True)]
-    others = [[*one[:index], *one[index + 1 :]] for one, index in zip(references, chosen, strict=True)]
+    chosen = [int(rng.integers(len(texts))) for texts in references]
+    generations = [texts[index] for texts, index in zip(references, chosen, strict=True)]
+    others = [[*texts[:index], *texts[index + 1 :]] for texts, index in zip(references, chosen, strict=True)]
 
     scorer = _Scorer(
         **{"tokenization": "words", "lowercase": True, "resamples": 1000, "level": 0.95, "seed": 0, **settings}
     )
-    scorer.check_script([one for one_query in references for one in one_query])
+    scorer.check_script([text for texts in references for text in texts])
     tokens = scorer.tokens(generations)
     report = scorer.diversity(tokens)
     report.notes["references"] = f"one reference per query, drawn with seed {seed}, against the others"
-    remaining = [scorer.tokens(one_query) for one_query in others]
+    remaining = [scorer.tokens(texts) for texts in others]
     if any(remaining):
         scorer.overlap(report, tokens, remaining)
         if vectors is not None:
             words = WordTable.of(vectors)
             if radius is None:
-                radius = reference_radius([utterance_vectors(scorer.tokens(one), words) for one in references])
-            scorer.relevance(report, tokens, remaining, [[one] for one in tokens], words, radius)
+                radius = reference_radius([utterance_vectors(scorer.tokens(texts), words) for texts in references])
+            scorer.relevance(report, tokens, remaining, [[generation] for generation in tokens], words, radius)
     return report
 
 
@@ -227,18 +229,19 @@ class _Scorer:
         report = ScoreReport({}, len(tokens), tokens=tokens)
         for name, (n, statistic) in DIVERSITY.items():
             table = diversity.NgramCounts(tokens, n) if n else diversity.NgramCounts.of_responses(tokens)
-            value, without_one = getattr(table, statistic)(), getattr(table, f"leave_one_out_{statistic}")()
+            value, left_out = getattr(table, statistic)(), getattr(table, f"leave_one_out_{statistic}")()
             bounds = (0.0, math.inf if statistic == "entropy" else 1.0)
-            interval = intervals.jackknife_interval(value, without_one, level=self.level, bounds=bounds)
+            interval = intervals.jackknife_interval(value, left_out, level=self.level, bounds=bounds)
             order = {"n": n} if n else {"unit": "response"}
             log = {"log": "e"} if statistic == "entropy" else {}
             report.scores[name] = Score(interval, self.signature(statistic, len(tokens), **order, **log))
         self.mean(report, "mean_dist_2", diversity.response_distinct_n(tokens, 2), "mean_distinct", n=2)
-        self.mean(report, "mean_length", np.array([len(one) for one in tokens], dtype=float), "mean_length")
+        lengths = np.array([len(generation) for generation in tokens], dtype=float)
+        self.mean(report, "mean_length", lengths, "mean_length")
         return report
 
     def overlap(self, report: ScoreReport, tokens: list[Tokens], references: list[list[Tokens]]) -> None:
-        scored = [index for index, one_query in enumerate(references) if one_query]
+        scored = [index for index, utterances in enumerate(references) if utterances]
         texts = [" ".join(tokens[index]) for index in scored]
         referred = [[" ".join(reference) for reference in references[index]] for index in scored]
         result = bleu(texts, referred, tokenize="none")
@@ -259,31 +262,40 @@ class _Scorer:
         words: WordTable,
         radius: float | None,
     ) -> None:
-        scored = np.flatnonzero([len(one_query) > 0 for one_query in references])
+        scored = np.flatnonzero([len(utterances) > 0 for utterances in references])
         refs = references_setting([references[index] for index in scored])
         values = embedding.embedding_scores(
             [tokens[index] for index in scored], [references[index] for index in scored], words
         )
-        for name, some in values.items():
+        for name, measured in values.items():
             metric, pool = name.rsplit("_", 1)
             spread = np.full(len(tokens), np.nan)
-            spread[scored] = some
+            spread[scored] = measured
             self.mean(report, name, spread, f"embedding-{metric}", refs=refs, pool=pool, vectors=words.name)
         report.notes["vector_coverage_generations"] = embedding.vector_coverage(tokens, words)
         report.notes["vector_coverage_references"] = embedding.vector_coverage(
-            [reference for one_query in references for reference in one_query], words
+            [reference for utterances in references for reference in utterances], words
         )
         self.locality(report, references, samples, words, radius)
 
-    def locality(self, report, references, samples, words: WordTable, radius: float | None) -> None:
+    def locality(
+        self,
+        report: ScoreReport,
+        references: list[list[Tokens]],
+        samples: list[list[Tokens]],
+        words: WordTable,
+        radius: float | None,
+    ) -> None:
         """Local coverage among mean word vectors; nothing where no query has two references."""
-        reference_vectors = [utterance_vectors(one_query, words) for one_query in references]
+        reference_vectors = [utterance_vectors(utterances, words) for utterances in references]
         chosen = "given" if radius is not None else "median-nearest-reference"
         radius = reference_radius(reference_vectors) if radius is None else radius
-        if not any(len(one_query) > 1 for one_query in reference_vectors):
+        if not any(len(utterances) > 1 for utterances in reference_vectors):
             return
-        result = local_coverage(reference_vectors, [utterance_vectors(one, words) for one in samples], radius)
-        several = references_setting([one for one in reference_vectors if len(one) > 1])
+        result = local_coverage(
+            reference_vectors, [utterance_vectors(utterances, words) for utterances in samples], radius
+        )
+        several = references_setting([utterances for utterances in reference_vectors if len(utterances) > 1])
         settings = dict(refs=several, samples=references_setting(samples), radius=float(radius), chosen=chosen)
         settings["vectors"] = words.name
         self.mean(report, "local_coverage", result.per_query_coverage, "local-coverage", **settings)

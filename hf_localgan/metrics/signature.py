@@ -31,6 +31,6 @@ class Signature:
 
 def references_setting(references: list) -> int | str:
     """References per query for a signature: their number, or `"2-5"` where queries have from 2 to 5."""
-    numbers = [len(one_query) for one_query in references]
+    numbers = [len(texts) for texts in references]
     low, high = min(numbers, default=0), max(numbers, default=0)
     return low if low == high else f"{low}-{high}"

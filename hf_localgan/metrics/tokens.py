@@ -1,4 +1,4 @@
-"""How the metrics cut text into tokens: five ways, each with a name that goes into the signature."""
+"""How the metrics cut text into tokens: five tokenizations, each with a name that goes into the signature."""
 
 import unicodedata
 from collections.abc import Sequence

@@ -102,7 +102,7 @@ class EditPayoff(TokenPayoff):
 
         Args:
             length: tokens of the reference.
-            outside: how many of them may not be drawn themselves.
+            outside: number of them that may not be drawn themselves.
             temperature: instead of the sampler's own.
 
         Returns:
@@ -177,15 +177,15 @@ class EditPayoff(TokenPayoff):
         ends = np.cumsum(lengths)
         outside = np.diff(np.concatenate([[0], np.cumsum(places < 0)])[np.concatenate([[0], ends])])
         stride = int(lengths.max()) + 1
-        kinds, kind = np.unique(lengths * stride + outside, return_inverse=True)
-        tables = [self._log_counts(*divmod(code, stride)) for code in kinds.tolist()]
-        edits = self._draw_edits([totals for totals, _ in tables], kind, keys, temperature)
+        codes, table_of_row = np.unique(lengths * stride + outside, return_inverse=True)
+        tables = [self._log_counts(*divmod(code, stride)) for code in codes.tolist()]
+        edits = self._draw_edits([totals for totals, _ in tables], table_of_row, keys, temperature)
         drawn: list[list[int]] = [[]] * len(labels)
         for row in np.flatnonzero(edits == 0).tolist():
             drawn[row] = copy_row(labels[row])
         edited = np.flatnonzero(edits)
         if len(edited):
-            log_chosen = _padded([chosen for _, chosen in tables])[kind[edited]]
+            log_chosen = _padded([chosen for _, chosen in tables])[table_of_row[edited]]
             substitutions = self._draw_substitutions(edits[edited], lengths[edited], log_chosen, keys[edited])
             starts = (ends - lengths)[edited]
             rows = self._edit(tokens, places, starts, lengths[edited], edits[edited], substitutions, keys[edited])
@@ -209,13 +209,13 @@ class EditPayoff(TokenPayoff):
             self._cached += size
         return tables
 
-    def _draw_edits(self, totals: list[np.ndarray], kind: np.ndarray, keys: np.ndarray, temperature: float):
-        """Numbers of edits, shape `(batch,)`, for rows whose log-counts are `totals[kind]`."""
+    def _draw_edits(self, totals: list[np.ndarray], table_of_row: np.ndarray, keys: np.ndarray, temperature: float):
+        """Numbers of edits, shape `(batch,)`, for rows whose log-counts are `totals[table_of_row]`."""
         penalty = penalty_per_edit(temperature, self.edit_cost)
         cdf = _cdf(_padded(totals) - penalty * np.arange(max(map(len, totals))))
         cdf = cdf[:, : 1 + np.count_nonzero((cdf < 1).any(axis=0))]
         chance = uniforms(keys, np.array([_EDITS * _BLOCK]))
-        return (cdf[kind] <= chance[:, None]).sum(axis=1)
+        return (cdf[table_of_row] <= chance[:, None]).sum(axis=1)
 
     def _draw_substitutions(self, edits: np.ndarray, lengths: np.ndarray, log_chosen: np.ndarray, keys: np.ndarray):
         """How many of the edits are substitutions; it does not depend on the temperature."""
@@ -233,8 +233,8 @@ class EditPayoff(TokenPayoff):
         column = np.arange(max(1, int(lengths.max())))
         is_token = column < lengths[:, None]  # (batch, time)
         if len(tokens):
-            where = np.minimum(starts[:, None] + column, len(tokens) - 1)
-            tokens, places = tokens[where], places[where]
+            index = np.minimum(starts[:, None] + column, len(tokens) - 1)
+            tokens, places = tokens[index], places[index]
         else:
             tokens = places = np.zeros(is_token.shape, dtype=np.int64)
         chosen = self._choose_tokens(keys, is_token, places, substitutions)
@@ -321,8 +321,8 @@ class EditPayoff(TokenPayoff):
     def _log_probs(self, candidates: Sequence[Labels], references: Sequence[Labels], temperature: float) -> np.ndarray:
         (new, new_lengths), (old, old_lengths) = pad_rows(candidates), pad_rows(references)
         is_outside = (self.index_of(old) < 0) & (np.arange(old.shape[1]) < old_lengths[:, None])
-        kinds = zip(old_lengths.tolist(), is_outside.sum(axis=1).tolist(), strict=True)
-        totals = _padded([self._log_counts(*kind)[0] for kind in kinds])
+        lengths_and_outside = zip(old_lengths.tolist(), is_outside.sum(axis=1).tolist(), strict=True)
+        totals = _padded([self._log_counts(*pair)[0] for pair in lengths_and_outside])
         penalty = penalty_per_edit(temperature, self.edit_cost)
         cost = penalty * np.arange(totals.shape[1])
         drawable = self.index_of(new) >= 0
@@ -392,7 +392,7 @@ def _log_substitution_weights(
 
     Args:
         edits: at least 1, shape `(batch,)`.
-        lengths: of the references, shape `(batch,)`.
+        lengths: lengths of the references, shape `(batch,)`.
         log_chosen: `log_substitution_counts` of each row, shape `(batch, at least the largest length + 1)`.
     """
     most = np.minimum(edits, lengths)
@@ -412,28 +412,28 @@ def _log_outside_weights(
     A token outside has `v + 1` options where others have `v`. Arguments have shape `(batch,)`.
     """
     number = np.arange(int(np.minimum(outside, substitutions).max()) + 1)
-    outside, inside, of_inside = outside[:, None], (lengths - outside)[:, None], substitutions[:, None] - number
-    possible = (number <= outside) & (0 <= of_inside) & (of_inside <= inside)
+    outside, inside, inner = outside[:, None], (lengths - outside)[:, None], substitutions[:, None] - number
+    possible = (number <= outside) & (0 <= inner) & (inner <= inside)
     logs = log_factorials(int(lengths.max()))
     # A negative index would read another number's logarithm, which `possible` takes out again.
-    ways = -logs[number] - logs[(outside - number) * possible]
-    ways = ways - logs[of_inside * possible] - logs[(inside - of_inside) * possible]
-    return np.where(possible, ways + number * math.log1p(1 / vocab_size), -np.inf)
+    log_ways = -logs[number] - logs[(outside - number) * possible]
+    log_ways = log_ways - logs[inner * possible] - logs[(inside - inner) * possible]
+    return np.where(possible, log_ways + number * math.log1p(1 / vocab_size), -np.inf)
 
 
-def _smallest(keys: np.ndarray, kind: int, places: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+def _smallest(keys: np.ndarray, purpose: int, places: np.ndarray, numbers: np.ndarray) -> np.ndarray:
     """A uniform choice of `numbers` of the places that are allowed in each row.
 
     Args:
         keys: shape `(batch,)`.
-        kind: of choice.
+        purpose: number of the purpose, by which the random bits differ.
         places: which are allowed, bool, shape `(batch, time)`.
         numbers: shape `(batch,)`.
 
     Returns:
         bool, shape `(batch, time)`.
     """
-    bits = random_bits(keys[:, None], kind * _BLOCK + np.arange(places.shape[1] + 1))
+    bits = random_bits(keys[:, None], purpose * _BLOCK + np.arange(places.shape[1] + 1))
     bits[:, :-1][~places] = _MOST
     bits[:, -1] = _MOST  # for a row of which all places are chosen
     # The numbers of one key are all different, so that no two places tie.

@@ -265,7 +265,7 @@ class ExactEditPayoff(TokenPayoff):
         """Share of Eq. 11's draws that are accepted, estimated from some.
 
         Args:
-            reference: of any length.
+            reference: token ids, of any length.
             rng: its next number keys the draws.
             num_samples: draws, at least 2. The error falls with the square root.
 

@@ -66,7 +66,7 @@ class HammingPayoff(TokenPayoff):
 
         Args:
             length: tokens of the reference.
-            outside: how many of them may not be drawn themselves; those are replaced a little more often.
+            outside: number of them that may not be drawn themselves; those are replaced a little more often.
             temperature: instead of the sampler's own.
 
         Returns:

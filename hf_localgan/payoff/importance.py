@@ -26,7 +26,7 @@ class Candidates:
 
     Attributes:
         labels: for each reference a list of `num_candidates` lists of token ids.
-        rewards: of each candidate, float64, shape `(batch, num_candidates)`.
+        rewards: reward of each candidate, float64, shape `(batch, num_candidates)`.
         weights: self-normalised: each row sums to 1; float64, shape `(batch, num_candidates)`.
         edits: between candidate and reference as the proposal counts them, int64, shape `(batch, num_candidates)`.
         effective_sample_size: `1 / sum_k weights[b, k] ** 2`, from 1 to `num_candidates`; float64, shape `(batch,)`.
@@ -61,7 +61,7 @@ class ImportancePayoff(Payoff):
             `EditPayoff`.
         reward: `reward(candidate, reference) -> float`; see `Reward`. With loader workers that are spawned, not forked,
             it must be possible to pickle it, so no lambda.
-        num_candidates: for each reference.
+        num_candidates: number of candidates for each reference.
         temperature: tau, in units of the reward. For BLEU and 16 candidates start from 0.02 to 0.5.
         base: `"proposal"` or `"uniform"`.
 

@@ -73,7 +73,7 @@ def hash_rows(values: np.ndarray, lengths: np.ndarray) -> np.ndarray:
 
     Args:
         values: all rows one after another, integers, shape `(total,)`.
-        lengths: of the rows, shape `(batch,)`; the sum is `total`.
+        lengths: lengths of the rows, shape `(batch,)`; the sum is `total`.
 
     Returns:
         uint64, shape `(batch,)`.

@@ -51,7 +51,7 @@ def _count(tokens: np.ndarray, lengths: np.ndarray, max_order: int) -> np.ndarra
 
     Args:
         tokens: of all candidates, then of all references, shape `(lengths.sum(),)`.
-        lengths: of candidates and references, shape `(2, pairs)`.
+        lengths: lengths of candidates and references, shape `(2, pairs)`.
     """
     pairs = lengths.shape[1]
     place = (np.arange(pairs, dtype=np.uint64) << _PAIR_SHIFT) | np.arange(2, dtype=np.uint64)[:, None]  # (2, pairs)

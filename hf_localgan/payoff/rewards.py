@@ -48,7 +48,7 @@ class SentenceBleu(BatchReward):
 
     Args:
         max_order: longest n-gram.
-        smoothing: of orders without a match, as sacrebleu names it: `"exp"`, `"floor"`, `"add-k"` or `"none"`.
+        smoothing: for orders without a match, as sacrebleu names it: `"exp"`, `"floor"`, `"add-k"` or `"none"`.
         tokenizer: a transformers tokenizer, or `None`.
         tokenize: sacrebleu's tokenizer for the decoded text (`"13a"`, `"zh"`, `"char"`, ...); needs `tokenizer`.
 

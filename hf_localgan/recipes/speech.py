@@ -1,4 +1,4 @@
-"""What training a recogniser begins and ends with."""
+"""The first and the last part of a recipe that trains a recogniser: data and model, then evaluation and card."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -20,9 +20,10 @@ from hf_localgan.recipes.settings.speech import (
     SpeechArguments,
     shown_name,
 )
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.speech.trainer import SpeechMixin
 
-ROOM = 1.3  # longest transcript while training is watched, by the longest reference
+ROOM = 1.3  # longest transcript during training, as a multiple of the longest reference
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,7 @@ class SpeechSetup:
         model: the recogniser to train.
         processor: its processor.
         train, validation, test: encoded utterances.
-        checkpoint: to resume from, `None` for a new run.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
     """
 
     model: PreTrainedModel
@@ -44,13 +45,13 @@ class SpeechSetup:
     checkpoint: str | None
 
 
-def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args) -> SpeechSetup:
+def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args: TokenLossConfig) -> SpeechSetup:
     """Loads, checks and encodes the utterances, and loads or makes the recogniser, on every process.
 
-    What only the end of the training needs is looked at now, so that what is missing shows before hours are spent.
+    Checks now what only the end of the training needs, so that a missing package shows before hours are spent.
 
     Args:
-        args: of the trainer; decoding of the validation set is set in them where it is not.
+        args: arguments of the trainer; the decoding of the validation set is filled in where it is not set.
 
     Raises:
         ValueError, OSError, ImportError: for what is missing or does not fit together.
@@ -83,22 +84,22 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
 
 
 def make_speech_trainer(
-    kind: type[SpeechMixin],
+    trainer_class: type[SpeechMixin],
     setup: SpeechSetup,
     speech: SpeechArguments,
     recogniser: RecogniserArguments,
     recognition: RecognitionArguments,
-    args,
+    args: TokenLossConfig,
 ) -> SpeechMixin:
     """The trainer of a recogniser, watched by its error rate on the validation split.
 
     Args:
-        kind: `SpeechMleTrainer` or `SpeechRamlTrainer`.
+        trainer_class: `SpeechMleTrainer` or `SpeechRamlTrainer`.
         setup: as `set_up_speech` made it.
         speech, recogniser, recognition, args: the settings.
     """
     scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
-    return kind(
+    return trainer_class(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,
         guided_attention_weight=recogniser.guided_attention_weight,
         compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring),
@@ -121,7 +122,7 @@ def finish_speech(
         trainer: after `train`.
         setup: as `set_up_speech` made it.
         speech, recognition: the settings.
-        about: what names this run beside model, data set, split and seed.
+        about: facts about this run beside model, data set, split and seed.
 
     Returns:
         The evaluation, on the main process.
@@ -133,7 +134,7 @@ def finish_speech(
     trainer.compute_metrics, result = metrics, None
     if trainer.is_world_process_zero():
         folder = save_state(trainer)
-        told = {
+        facts = {
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
             **likelihood_about(likelihood), **whose(folder),
@@ -142,7 +143,7 @@ def finish_speech(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
             decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
             silence=recognition.silence, resamples=recognition.resamples, pictures=recognition.attention_pictures,
-            about=told, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
+            about=facts, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
         )  # fmt: skip
         files = [*result.write(folder), folder / "training.png"]
         plot_speech_training(trainer.state.log_history, folder / "training.png")

@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import kendalltau
 
 from hf_localgan.annotation import JudgedResponses, correlate_metrics, read_judged_responses
-from hf_localgan.annotation.correlation import _by_response, _correlations, _correlations_of_rows
+from hf_localgan.annotation.correlation import _correlate_responses, _correlate_rows, _correlations
 from hf_localgan.data import WordVectors, load_word_vectors
 
 WORDS = "tea milk cup rain sun wind bus train boat red blue green and how is nice".split()
@@ -84,7 +84,7 @@ def test_all_draws_at_once_are_each_draw_by_scipy():
     rng = np.random.default_rng(0)
     metric, human = rng.integers(4, size=(2, 50, 6)).astype(float)
     human[0] = 1
-    for row, found in enumerate(_correlations_of_rows(metric, human)):
+    for row, found in enumerate(_correlate_rows(metric, human)):
         np.testing.assert_allclose(found, _correlations(metric[row], human[row]), atol=1e-12)
 
 
@@ -100,7 +100,7 @@ def test_noise_does_not_correlate_and_its_intervals_hold_0():
     rng = np.random.default_rng(1)
     outside = 0
     for _ in range(20):
-        rows = _by_response(*rng.normal(size=(2, 4, CONTEXTS)), resamples=60, seed=0)
+        rows = _correlate_responses(*rng.normal(size=(2, 4, CONTEXTS)), resamples=60, seed=0)
         outside += not rows[1][2] <= 0 <= rows[1][3]
     assert outside <= 5  # 20 intervals at 95 %; more than five outside has a probability of 0.0003
 
@@ -111,7 +111,7 @@ def test_contexts_are_drawn_whole():
     metric = rng.normal(size=(4, CONTEXTS))
     human = metric + rng.normal(size=metric.shape)
     once, copied = (
-        _by_response(np.tile(metric, (copies, 1)), np.tile(human, (copies, 1)), resamples=60, seed=0)[1]
+        _correlate_responses(np.tile(metric, (copies, 1)), np.tile(human, (copies, 1)), resamples=60, seed=0)[1]
         for copies in (1, 5)
     )
     assert copied[1:4] == pytest.approx(once[1:4]) and copied[4] == 5 * once[4]

@@ -38,20 +38,20 @@ class SpeechArguments:
     )
     dataset_revision: str | None = option(None, "Branch, tag or commit of a Hub data set.")
     columns: str | None = option(
-        None, 'Which column holds what, as JSON: `{"audio": "file", "text": "sentence"}`. By default by name.'
+        None, 'Column of each role, as JSON: `{"audio": "file", "text": "sentence"}`. By default by name.'
     )
     eval_split: str = option("validation", "Split on which training is watched.")
     test_split: str = option("test", "Split that the final evaluation transcribes.")
-    max_seconds: float = option(20.0, "Longest utterance in seconds; a longer one is bad.")
+    max_seconds: float = option(20.0, "Longest utterance in seconds; `on_bad` applies to longer ones.")
     on_bad: str = option(
         "error", "What happens to utterances that are silent, unreadable, too long or without a transcript: `error` or "
         "`drop` (counted).",
     )  # fmt: skip
-    check_counts: bool = option(True, "Refuse a TIMIT that has other numbers of utterances than the corpus.")
+    check_counts: bool = option(True, "Refuse a copy of TIMIT whose numbers of utterances differ from the corpus.")
     max_train_utterances: int | None = option(
-        None, "Train on so many utterances from the start of the split. By default on all."
+        None, "Number of utterances, from the start of the split, to train on. By default all."
     )
-    target: str = option("phones", "What is written down: `phones` or `text` (words of the training split).")
+    target: str = option("phones", "Labels of the recogniser: `phones`, or `text` (words of the training split).")
     phone_set: str | None = option(
         None, f"Inventory of the labels: {', '.join(PHONE_SETS)}. By default the phones of the training split."
     )
@@ -70,7 +70,7 @@ class SpeechArguments:
         if self.phone_set is not None and self.phone_set not in PHONE_SETS:
             raise ValueError(f"`phone_set` must be one of {', '.join(PHONE_SETS)}, got {self.phone_set!r}.")
         if self.phone_set is not None and self.target == "text":
-            raise ValueError("`phone_set` is of phones, but `target` is `text`. Leave one of them out.")
+            raise ValueError("`phone_set` needs `target: phones`, but `target` is `text`. Leave one of them out.")
         if self.max_train_utterances is not None and self.max_train_utterances < 1:
             raise ValueError(f"`max_train_utterances` must be at least 1, got {self.max_train_utterances}.")
         self._columns()
@@ -81,25 +81,26 @@ class SpeechArguments:
         Raises:
             ValueError: if no data set has one of these splits.
         """
-        found: dict[str, list[Dataset]] = {split: [] for split in dict.fromkeys(self.splits())}
+        parts_by_split: dict[str, list[Dataset]] = {split: [] for split in dict.fromkeys(self.splits())}
         for name in self.dataset:
-            speech = self._load_one(name)
+            speech = self._load_dataset(name)
             print(f"{name}:\n{speech.report}")
-            for split in found:
+            for split in parts_by_split:
                 if split in speech:
-                    found[split].append(speech[split])
-        missing = [f"`{split}`" for split, parts in found.items() if not parts]
+                    parts_by_split[split].append(speech[split])
+        missing = [f"`{split}`" for split, parts in parts_by_split.items() if not parts]
         if missing:
             raise ValueError(
                 f"No data set of {', '.join(self.dataset)} has the split {', '.join(missing)}. Needed are `train` and "
                 "what `eval_split` and `test_split` name."
             )
-        joined = {split: concatenate_datasets(parts) for split, parts in found.items()}
+        joined = {split: concatenate_datasets(parts) for split, parts in parts_by_split.items()}
         if self.max_train_utterances is not None:
             joined["train"] = joined["train"].select(range(min(self.max_train_utterances, len(joined["train"]))))
         return joined
 
     def splits(self) -> tuple[str, str, str]:
+        """The splits for training, for watching it, and for the final evaluation."""
         return "train", self.eval_split, self.test_split
 
     def processor(self, train: Dataset) -> RnnSpeechProcessor:
@@ -123,7 +124,7 @@ class SpeechArguments:
         target: Literal["phones", "text"] = "text" if self.target == "text" else "phones"
         return encode_speech(dataset, processor, target=target, phone_set=self.phone_set)
 
-    def _load_one(self, name: str) -> Speech:
+    def _load_dataset(self, name: str) -> Speech:
         options: dict[str, Any] = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
         if name == "tones":
             return load_tones()
@@ -151,17 +152,17 @@ class RecogniserArguments:
     model: str | None = option(
         None, "Folder or Hub id of a recogniser to go on training, with its processor. By default a new one is made."
     )
-    encoder_layers: int = option(3, "Recurrent layers of the encoder.")
+    encoder_layers: int = option(3, "Number of recurrent layers of the encoder.")
     encoder_hidden_size: int = option(512, "Width of an encoder layer, half of it for each direction.")
     reductions: list[int] | None = option(
         None, "For each encoder layer, how many steps of its input are joined into one. By default 3 for the first, 1 "
         "for the others.",
     )  # fmt: skip
-    decoder_layers: int = option(1, "Recurrent layers of the decoder.")
+    decoder_layers: int = option(1, "Number of recurrent layers of the decoder.")
     hidden_size: int = option(256, "Width of the decoder.")
     embedding_size: int = option(128, "Width of the label embeddings.")
     attention: str = option("location", "Attention: `location`, `additive`, `general` or `dot`.")
-    location_filters: int = option(10, "Filters over the last attention weights, of `location`.")
+    location_filters: int = option(10, "Number of filters over the last attention weights, for `location`.")
     location_width: int = option(31, "Width of these filters in encoder steps, odd.")
     input_feeding: bool = option(True, "Feed the last attentional vector into the decoder's cell.")
     dropout: float = option(0.0, "Dropout between recurrent layers.")
@@ -169,9 +170,9 @@ class RecogniserArguments:
     output_dropout: float = option(0.0, "Dropout before the output layer.")
     ctc_weight: float = option(0.0, "Weight of CTC on the encoder in the loss. 0: none.")
     guided_attention_weight: float = option(0.0, "Weight of the attention off the diagonal in the loss. 0: none.")
-    frequency_masks: int = option(0, "Masks of SpecAugment over mel filters. 0: none.")
+    frequency_masks: int = option(0, "Number of SpecAugment's masks over mel filters. 0: none.")
     frequency_mask_bins: int = option(5, "Greatest width of such a mask, in filters.")
-    time_masks: int = option(0, "Masks of SpecAugment over frames. 0: none.")
+    time_masks: int = option(0, "Number of SpecAugment's masks over frames. 0: none.")
     time_mask_frames: int = option(15, "Greatest width of such a mask, in frames.")
 
     def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:
@@ -206,7 +207,7 @@ class RecognitionArguments:
     fold: str = option("none", f"Classes that phones are folded into before they are scored: {', '.join(FOLDS)}.")
     silence: str = option("counted", "Silence of references: `counted`, or `optional` as Kaldi scores TIMIT.")
     resamples: int = option(1000, "Number of bootstrap samples for each interval.")
-    attention_pictures: int = option(6, "Utterances whose attention is drawn.")
+    attention_pictures: int = option(6, "Number of utterances whose attention is drawn.")
     answer_batch_size: int = option(32, "Number of utterances that are transcribed at a time.")
 
     def __post_init__(self):

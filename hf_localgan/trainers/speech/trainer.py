@@ -100,7 +100,9 @@ class SpeechMixin(TokenLossTrainer):
         more = [name for name in (DRAW_KEY, self.args.length_column_name) if name not in self._signature_columns]
         self._signature_columns = [*self._signature_columns, *more]
 
-    def token_loss(self, model, inputs, divisor: Tensor | int, weights: Tensor | None = None) -> Tensor:
+    def token_loss(
+        self, model: nn.Module, inputs: dict[str, Any], divisor: Tensor | int, weights: Tensor | None = None
+    ) -> Tensor:
         labels, ctc_weight = inputs["labels"], getattr(self.model.config, "ctc_weight", 0.0)
         inputs = self._without_labels(inputs)
         outputs = model(**inputs, output_attentions=True, **({"ctc_labels": labels} if ctc_weight else {}))
@@ -149,7 +151,7 @@ class SpeechMixin(TokenLossTrainer):
 
 
 def _weights_by_example(weights: Tensor, labels: Tensor) -> Tensor:
-    """One weight per example, shape `(batch,)`, of weights per example or per label."""
+    """One weight per example, shape `(batch,)`, from weights per example or per label."""
     if weights.dim() == 1:
         return weights
     counted = labels != -100
