@@ -22,7 +22,7 @@ INVISIBLE = (
 # Scripts that are written without spaces between words.
 UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
 UNSPACED_SHARE = 0.1  # of the letters; above, what white space separates is no word
-SEGMENTED_SHARE = 0.2  # of the gaps between such letters; from here on somebody has put spaces between words
+SEGMENTED_SHARE = 0.2  # of the gaps between such letters; from here on the words are separated by spaces
 SAMPLED_TEXTS = 1000
 
 _CHARACTER = regex.compile(CHARACTER)
@@ -81,7 +81,7 @@ def equality_key(text: str) -> str:
 
 
 class ScriptShares(NamedTuple):
-    """What scripts some texts are written in, as shares of their letters from 0 to 1.
+    """The scripts of some texts, as shares of their letters from 0 to 1.
 
     Attributes:
         unsegmented: letters of scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese);

@@ -1,4 +1,4 @@
-"""What metrics are worth: how they agree with people's scores of the same responses, by response and by system."""
+"""Agreement of metrics with people's scores of the same responses, by response and by system."""
 
 import math
 import warnings
@@ -27,7 +27,7 @@ from hf_localgan.metrics.embedding import Vectors, WordTable
 FILES = ("metrics_against_people.json", "metrics_against_people.md", "metrics_against_people.png")
 METHODS = ("pearson", "spearman", "kendall")
 LOWER_IS_BETTER = ("word_error_rate_min",)
-ALIKE = 90.0  # percent of equal characters from which a reference counts as the response itself
+ALIKE = 90.0  # percent of equal characters from which on a reference counts as the response itself
 DRAWN_SHARE = 0.5  # of a system's responses that stand among the references, from which it is people's own
 
 
@@ -486,7 +486,7 @@ def _correlate_responses(metric: np.ndarray, human: np.ndarray, resamples: int, 
 
 
 def _correlate_systems(metric: np.ndarray, human: np.ndarray, resamples: int, seed: int) -> list[tuple]:
-    """Likewise for one value per system. Draws with fewer than three different systems say nothing and are left out."""
+    """As `_correlate_responses` for one value per system. Draws with fewer than three systems are left out."""
     systems = len(metric)
     value = _correlations(metric, human)
     rng = np.random.default_rng(seed)

@@ -39,7 +39,7 @@ class DifferenceVariance:
 
 
 def planned_variance(rate: float, other_rate: float, kappa: float, correlation: float = 0.0) -> DifferenceVariance:
-    """What to expect before anyone was asked.
+    """The variances to expect before anyone has answered.
 
     The answers on one response are exchangeable with an intraclass correlation of `kappa`, which Fleiss' kappa
     estimates (Fleiss and Cuzick 1979). Of the variance `p (1 - p)` of an answer the share `kappa` lies between

@@ -89,7 +89,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class PersonCheck:
-    """How one person answered one question.
+    """Checks of one person's answers to one question.
 
     Attributes:
         answered: share of the rows that have an answer.
@@ -288,10 +288,10 @@ def read_judgements(folder: str | Path, sheets: Sequence[str | Path] = ()) -> Ju
                 raise ValueError(f'"{path.name}" has the id {row.id}, which the key does not know.')
             expected = shown[row.id]
             for column in ("query", "response"):
-                stands, should = (" ".join(getattr(sheet_row, column).split()) for sheet_row in (row, expected))
-                if stands != should:
+                after, before = (" ".join(getattr(sheet_row, column).split()) for sheet_row in (row, expected))
+                if after != before:
                     raise ValueError(
-                        f'"{path.name}": the {column} of {row.id} was changed, from {should!r} to {stands!r}. Put the '
+                        f'"{path.name}": the {column} of {row.id} was changed, from {before!r} to {after!r}. Put the '
                         "text back; a spreadsheet program that changes texts leaves them alone in an XLSX."
                     )
             names.add(owners[row.id][0])

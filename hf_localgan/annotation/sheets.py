@@ -35,7 +35,7 @@ class Question:
 
     @property
     def heading(self) -> str:
-        """What stands above its column."""
+        """The heading of its column."""
         return f"{self.name}: {shown_text(self.text)}"
 
     @classmethod
@@ -64,7 +64,7 @@ class SheetRow:
 
 @dataclass
 class Sheet:
-    """What one person judges, in the order in which it is judged."""
+    """The rows that one person judges, in the order of judging."""
 
     questions: list[Question]
     rows: list[SheetRow]
@@ -135,7 +135,7 @@ def read_sheet(path: str | Path) -> Sheet:
     """Reads a sheet, filled in or not, as CSV (commas, semicolons or tabs) or XLSX.
 
     Raises:
-        ValueError: for a file that is no sheet, a row without an id, an id that stands twice, or an answer other than
+        ValueError: for a file that is no sheet, a row without an id, an id that occurs twice, or an answer other than
             0, 1 and nothing; with the number of the row.
     """
     path = Path(path)

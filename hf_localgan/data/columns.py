@@ -1,4 +1,4 @@
-"""Which columns hold the query and the response."""
+"""Finding the columns of the query and the response."""
 
 from collections.abc import Mapping, Sequence
 
@@ -20,7 +20,7 @@ def find_columns(names: Sequence[str], split: str, columns: Mapping[str, str] | 
         columns: as in `load_pairs`.
 
     Raises:
-        ValueError: if one is missing or stands there twice, or `columns` maps something else.
+        ValueError: if a column is missing or occurs twice, or `columns` maps other roles.
     """
     listed = ", ".join(f"`{name}`" for name in names)
     if columns is not None:

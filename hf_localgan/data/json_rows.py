@@ -111,7 +111,7 @@ def _broken_json(path: str, line: int, error: Exception) -> str:
 
 
 def texts_at(value: Any, path: Sequence[str]) -> Any:
-    """What stands at a path of names, through objects and lists of objects; a list where the path leads through one."""
+    """The value at a path of names, through objects and lists of objects; a list where the path leads through one."""
     for position, name in enumerate(path):
         if isinstance(value, list):
             return [texts_at(part, path[position:]) for part in value]

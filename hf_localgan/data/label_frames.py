@@ -1,4 +1,4 @@
-"""Where in a row of labels the tokens of the target are, and where the special tokens around them."""
+"""The bodies of rows of labels (the target's tokens), and the frames of special tokens around them."""
 
 from collections.abc import Iterable, Sequence
 
@@ -67,7 +67,7 @@ class LabelFrames:
         counts = np.bincount(np.repeat(np.arange(len(rows)), lengths)[inner], minlength=len(rows))
         after = np.cumsum(counts)
         if (counts == 0).any():
-            inner = np.append(inner, 0)  # a row without a body reads past the last one; what it finds is not used
+            inner = np.append(inner, 0)  # a row without a body reads past the last one; the value is not used
         begins, ends = inner[after - counts] - starts, inner[after - 1] - starts + 1
         spans = [[span] for span in zip(begins.tolist(), ends.tolist(), strict=True)]
         # Rows with special tokens inside, or without any other.

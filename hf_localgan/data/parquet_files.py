@@ -18,12 +18,12 @@ from datasets.table import table_cast
 
 from hf_localgan.data.text_files import as_value_error, file_stamp
 
-READER = "1"  # to be raised with every change of what is read, so that no older cache is taken for it
+READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
 
 
 @dataclass
 class ParquetFilesConfig(datasets.BuilderConfig):
-    """Which columns are read, and what they hold in the first file."""
+    """The columns that are read, with their types in the first file."""
 
     columns: tuple[str, ...] = ()
     features: Features | None = None

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from hf_localgan.text import characters, spaced_words
 
-# What became of a pair. Stored as a number in a column while pairs are read; the position is the number.
+# Verdicts on a pair. While pairs are read, a column holds the verdict's position here.
 VERDICTS = (
     "kept",
     "bad query",
@@ -23,10 +23,10 @@ VERDICTS = (
 
 @dataclass(frozen=True)
 class LengthLimits:
-    """How long a query and a response may be. `None` is no limit; both ends are inclusive.
+    """Bounds on the lengths of a query and a response. `None` is no limit; both ends are inclusive.
 
     Args:
-        min_query, max_query, min_response, max_response: in `unit`s.
+        min_query, max_query, min_response, max_response: shortest and longest, in `unit`s.
         unit: `"words"` are what white space separates, `"characters"` are user-perceived characters other than white
             space (Chinese): the metrics' tokenizations `"whitespace"` and `"characters"`.
     """

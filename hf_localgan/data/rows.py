@@ -1,4 +1,4 @@
-"""What the readers of text files have in common: rows, opened files and decoded lines."""
+"""Parts that the readers of text files share: rows, opened files and decoded lines."""
 
 import bz2
 import gzip
@@ -108,12 +108,12 @@ class _Joined(io.RawIOBase):
 
 
 def unpacking_errors() -> tuple[type[Exception], ...]:
-    """What reading a packed file that is damaged raises."""
+    """Types of the errors that reading a damaged packed file raises."""
     zstandard = (sys.modules["zstandard"].ZstdError,) if "zstandard" in sys.modules else ()
     return (EOFError, gzip.BadGzipFile, lzma.LZMAError, zlib.error, *zstandard)
 
 
 def shown(value: Any) -> str:
-    """A value and what it is, for a message."""
+    """A value and its type, for a message."""
     names = {dict: "an object", list: "a list", bool: "a truth value", int: "a number", float: "a number"}
     return f"{value!r:.{SHOWN}} ({names.get(type(value), type(value).__name__)})"

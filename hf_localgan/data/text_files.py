@@ -26,7 +26,7 @@ QUERY, RESPONSES, LINES, WRONG = "query", "responses", "(lines)", "(wrong)"
 FEATURES = Features(
     {QUERY: Value("string"), RESPONSES: List(Value("string")), LINES: Value("int32"), WRONG: Value("string")}
 )
-READER = "1"  # to be raised with every change of what is read, so that no older cache is taken for it
+READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
 BATCH = 10_000
 PROBED = 1_000  # rows of JSON in which columns are looked for first
 TABLES = (".csv", ".tsv")
@@ -68,7 +68,7 @@ def _text(value: Any) -> tuple[str | None, str | None]:
 
 @dataclass
 class TextFilesConfig(datasets.BuilderConfig):
-    """Which files are read how.
+    """The files of a data set, and how they are read.
 
     Attributes:
         suffix: suffix of the files.
@@ -245,14 +245,14 @@ def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> t
 
 
 def as_value_error(error: datasets.exceptions.DatasetGenerationError, paths: list[str]) -> ValueError:
-    """What made a builder fail, as the error that is shown."""
+    """The cause of a builder's failure, as the error that is shown."""
     if isinstance(error.__cause__, ValueError):
         return error.__cause__
     return ValueError(f"{', '.join(paths)} cannot be read: {error.__cause__ or error}.")
 
 
 def file_stamp(path: str) -> tuple[str, ...]:
-    """What changes when a file does."""
+    """A key that changes with the file: its address, or path, time of change and size."""
     if "://" in path:
         return (path,)
     status = os.stat(path)

@@ -79,7 +79,7 @@ def train_token_vectors(
     """
     tokens = (tokenizer.convert_ids_to_tokens(ids) for ids in _encoded(tokenizer, texts))
     special = {tokenizer.convert_ids_to_tokens(token) for token in tokenizer.all_special_ids}
-    # An unknown word keeps its place, as a neighbour of which nothing else is known.
+    # An unknown word keeps its place, as a neighbour without a name.
     kept = ([token if token not in special else "" for token in text] for text in tokens)
     made = train_word_vectors(kept, dim, window, min_count, seed, max_words=len(tokenizer))
     rows = {token: tokenizer.convert_tokens_to_ids(token) for token in made.words if token}

@@ -1,4 +1,4 @@
-"""Whether the parts of an adversarial training read the same tokens."""
+"""Checks that the parts of an adversarial training read the same tokens."""
 
 import hashlib
 import json
@@ -8,7 +8,7 @@ from transformers import PreTrainedTokenizerBase
 
 
 class VocabularyConfig(Protocol):
-    """What the configuration of a part says about its tokens."""
+    """The fields of a part's configuration that describe its tokens."""
 
     vocab_size: int | None
     vocabulary: str | None

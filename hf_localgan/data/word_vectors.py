@@ -27,7 +27,7 @@ class WordVectors:
     Args:
         words: distinct words.
         matrix: their vectors, float32, shape `(len(words), dim)`.
-        name: what scores that use them are signed with.
+        name: name of the vectors in the signatures of scores that use them.
     """
 
     words: list[str]
@@ -74,7 +74,7 @@ class WordVectors:
 
 @dataclass(frozen=True)
 class VectorCoverage:
-    """How many of a tokenizer's tokens have a vector; `missing` are the first 20 without, most frequent first."""
+    """The number of a tokenizer's tokens with a vector; `missing` are the first 20 without, most frequent first."""
 
     found: int
     total: int

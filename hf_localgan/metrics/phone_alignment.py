@@ -1,4 +1,4 @@
-"""Which phone was heard as which: alignments, and what they add up to."""
+"""Alignments of phones, and counts of the phones heard for each phone."""
 
 from collections import Counter
 from collections.abc import Collection, Sequence

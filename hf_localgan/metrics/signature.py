@@ -1,4 +1,4 @@
-"""What a number was computed with, in one line, the way sacrebleu does it."""
+"""The settings behind a number in one line, in the form that sacrebleu uses."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -28,7 +28,7 @@ ROOM = 1.3  # longest transcript during training, as a multiple of the longest r
 
 @dataclass(frozen=True)
 class SpeechSetup:
-    """What the recipe hands to its trainer, and to `finish_speech`.
+    """The recogniser and the utterances, for the trainer and for `finish_speech`.
 
     Attributes:
         model: the recogniser to train.

@@ -26,7 +26,7 @@ from hf_localgan.recipes.settings.data import option
 
 @dataclass
 class SpeechArguments:
-    """Where the utterances come from, their features and their labels."""
+    """The source of the utterances, their features and their labels."""
 
     _argument_group_name: ClassVar[str] = "data"
 
@@ -145,7 +145,7 @@ class SpeechArguments:
 
 @dataclass
 class RecogniserArguments:
-    """The recogniser: one to go on from, or the shape of a new one; and what helps it to align."""
+    """The recogniser: a trained one to continue, or the shape of a new one; and the losses that help it align."""
 
     _argument_group_name: ClassVar[str] = "recogniser"
 
@@ -199,7 +199,7 @@ class RecogniserArguments:
 
 @dataclass
 class RecognitionArguments:
-    """How the test split is transcribed, and what scores the transcripts."""
+    """Transcription of the test split, and scoring of the transcripts."""
 
     _argument_group_name: ClassVar[str] = "evaluation"
 
@@ -226,5 +226,5 @@ class RecognitionArguments:
 
 
 def shown_name(dataset: list[str]) -> str:
-    """What data sets are called in reports: the last parts of their names."""
+    """The name of data sets in reports: the last parts of their names."""
     return " + ".join(Path(name).name for name in dataset)

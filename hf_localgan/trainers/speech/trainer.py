@@ -1,4 +1,4 @@
-"""What training on speech adds to a trainer: CTC, guided attention, how the attention moves, samples in phones."""
+"""Training on speech: adds CTC, guided attention, measures of the attention and samples in phones to a trainer."""
 
 from collections.abc import Callable
 from itertools import islice
