@@ -25,10 +25,10 @@ from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 
 class SpeechMixin(TokenLossTrainer):
-    """Put before a trainer of generators, it trains a recogniser of speech by the same objective.
+    """Makes a trainer of generators train a recogniser of speech by the same objective; it is the first of the bases.
 
-    To the loss come `ctc_weight` times CTC, where the model's configuration has it, and `guided_attention_weight` times
-    the attention off the diagonal. Logged beside it: `loss/ctc` (nats per label), `loss/guided_attention` (per label),
+    It adds to the loss `ctc_weight` times CTC, where the model's configuration has it, and `guided_attention_weight`
+    times the attention off the diagonal. It logs `loss/ctc` (nats per label), `loss/guided_attention` (per label),
     `speech/attention_forward` (share of steps whose attention peak moves on by 1 to `forward_reach` encoder steps) and
     `speech/attention_peak` (mean weight of the peak). The last two rise when the model begins to align, long after the
     loss has begun to fall.
@@ -37,8 +37,8 @@ class SpeechMixin(TokenLossTrainer):
         model (`RnnSpeechForConditionalGeneration`): the recogniser.
         processing_class (`RnnSpeechProcessor`): extractor and tokenizer, both saved with every checkpoint.
         guided_attention_weight: weight of `functional.attention.guided_attention` in the loss. 0: none.
-        data_collator: by default a `SpeechCollator`.
-        method_arguments: what the trainer of the method takes beside them, such as the `payoff` of `RamlTrainer`.
+        data_collator: collator of the batches, by default a `SpeechCollator`.
+        method_arguments: further arguments of the method's trainer, such as the `payoff` of `RamlTrainer`.
 
     Other arguments are those of `TokenLossTrainer`.
 
