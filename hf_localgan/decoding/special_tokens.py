@@ -1,10 +1,19 @@
-"""Tokens that frame what a model generates, as its generation settings or else its configuration name them."""
+"""Tokens that frame a generation, as the model's generation settings or else its configuration name them."""
 
+from typing import cast
+
+from torch import nn
 from transformers import PreTrainedModel
 
 
+def unadapted(model: nn.Module) -> PreTrainedModel:
+    """The model itself, or the one inside a PEFT model."""
+    get_base_model = getattr(model, "get_base_model", None)
+    return cast(PreTrainedModel, model if get_base_model is None else get_base_model())
+
+
 def special_token(model: PreTrainedModel, name: str) -> int | list[int] | None:
-    """The id (of end tokens: one or several) that a model uses; `None` where it has none.
+    """The id that a model uses, or a list of ids where it has several end tokens; `None` where it has none.
 
     Args:
         model: a `PreTrainedModel`, or a PEFT model around one.
