@@ -13,8 +13,6 @@ from hf_localgan.metrics.intervals import Interval
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from hf_localgan.evaluation.dialogue import Evaluation
-
 
 def require_matplotlib():
     """Raises an `ImportError` that names the extra where matplotlib is missing, before hours of training."""
@@ -51,7 +49,7 @@ def save_figure(figure: "Figure", path: str | Path):
         figure.savefig(temporary, dpi=120)
 
 
-def plot_diversity_relevance(evaluation: "Evaluation", path: str | Path):
+def plot_diversity_relevance(evaluation: Any, path: str | Path):
     """Diversity (Dist-2, and Ent-4) against relevance over the sampling temperatures, searches and references marked.
 
     Further up and further right is better. A system is better than another if its curve is outside the other's, not if
@@ -60,7 +58,7 @@ def plot_diversity_relevance(evaluation: "Evaluation", path: str | Path):
     Relevance is that to the mean over references; without word vectors BLEU-2 stands for it.
 
     Args:
-        evaluation: of dialogue.
+        evaluation (`Evaluation`): of dialogue.
         path: of the picture.
     """
     has_relevance = all("relevance_mean" in report.scores for report in evaluation.reports.values())

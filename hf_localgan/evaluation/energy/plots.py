@@ -2,14 +2,11 @@
 
 import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from hf_localgan.evaluation.plots import new_figure, save_figure
-
-if TYPE_CHECKING:
-    from hf_localgan.evaluation.energy.report import EnergyReport
 
 PANELS = (
     ("matching", (("eval_matching", "validation"),)),
@@ -18,11 +15,11 @@ PANELS = (
 )
 
 
-def plot_radii(report: "EnergyReport", path: str | Path):
+def plot_radii(report: Any, path: str | Path):
     """Histograms of the radii `F(q, r) - F(q, rc)` of true, other and random responses.
 
     Args:
-        report: the measurements of an energy.
+        report (`EnergyReport`): the measurements of an energy.
         path: of the picture.
     """
     figure, (axis,) = new_figure()
@@ -45,11 +42,11 @@ def plot_radii(report: "EnergyReport", path: str | Path):
     save_figure(figure, path)
 
 
-def plot_gap(report: "EnergyReport", path: str | Path):
+def plot_gap(report: Any, path: str | Path):
     """The gap against the number of responses, and against their spread.
 
     Args:
-        report: the measurements of an energy.
+        report (`EnergyReport`): the measurements of an energy.
         path: of the picture.
     """
     gap = report.gap
@@ -81,11 +78,11 @@ def plot_gap(report: "EnergyReport", path: str | Path):
     save_figure(figure, path)
 
 
-def plot_clusters(report: "EnergyReport", path: str | Path, columns: int = 3):
+def plot_clusters(report: Any, path: str | Path, columns: int = 3):
     """Clusters of responses in the plane of their principal axes about the centre, over lines of equal radius.
 
     Args:
-        report: the measurements of an energy, with clusters.
+        report (`EnergyReport`): with clusters.
         path: of the picture.
         columns: panels side by side.
     """
@@ -135,7 +132,7 @@ def plot_energy_training(history: list[dict[str, Any]], path: str | Path):
     save_figure(figure, path)
 
 
-def _title(report: "EnergyReport", subject: str) -> str:
+def _title(report: Any, subject: str) -> str:
     return f"{report.about.get('model', 'energy')}: {subject}"
 
 
