@@ -29,7 +29,7 @@ COMMANDS = {
         "demo": "compare generators on a local page",
         "annotate": "have people judge answers: sheets, a page, scores and tests",
         "metrics-against-people": "correlate the metrics with people's scores",
-        "transcribe": "write down what is said in sound files",
+        "transcribe": "transcribe sound files",
     },
     "publishing": {
         "card": "write the model card of a finished output folder anew",

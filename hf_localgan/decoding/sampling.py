@@ -5,14 +5,14 @@ They are token ids for a loss to read. Answers as text, under any decoding, are 
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from hf_localgan.data.padding import PADDING
-from hf_localgan.decoding.special_tokens import end_tokens, special_token, unadapted
+from hf_localgan.decoding.special_tokens import end_tokens, single_token, special_token, unadapted
 
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
@@ -198,10 +198,10 @@ def _generate(
 
 def _start_token(model: PreTrainedModel) -> int:
     """The decoder's first token, as `generate` finds it."""
-    for name in ("decoder_start_token_id", "bos_token_id"):
-        if (token := special_token(model, name)) is not None:
-            return cast(int, token)  # a list is of end tokens alone
-    raise ValueError("The model has no `decoder_start_token_id` to put before prefixes. Set it in its config.")
+    token = single_token(model, "decoder_start_token_id", "bos_token_id")
+    if token is None:
+        raise ValueError("The model has no `decoder_start_token_id` to put before prefixes. Set it in its config.")
+    return token
 
 
 def _cut_behind_end(tokens: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:

@@ -1,4 +1,4 @@
-"""Transcripts of speech, scored by their error rate, with what was heard for what and where the model looked."""
+"""Transcripts of speech, scored by their error rate, with their most frequent errors and the model's attention."""
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -36,8 +36,9 @@ class RecognitionEvaluation(Evaluation):
     """Scores and transcripts of one recogniser; queries are names of utterances, answers transcripts.
 
     Attributes:
-        confusions: what was heard for what under the widest search; `None` for words.
-        attention: pictures of the first utterances: name, tokens of the reference, weights `(tokens, steps)`.
+        confusions: counts of confused phones under the widest search; `None` for words.
+        attention: name, tokens of the reference and attention weights of the first utterances, for pictures; weights
+            have the shape `(tokens, steps)`.
     """
 
     kind: ClassVar[str] = "recognition"
@@ -75,19 +76,19 @@ def score_transcripts(
     resamples: int = 1000,
     seed: int = 0,
 ) -> ScoreReport:
-    """The error rate of one transcript per utterance, and its three kinds of errors, in per cent of the reference.
+    """The error rate of one transcript per utterance, and its three types of errors, in per cent of the reference.
 
     Args:
         transcripts: phones with spaces, or text.
-        references: likewise.
+        references: as many, in the same form.
         target: "phones" for the phone error rate, "text" for the word error rate, which ignores case.
-        fold, silence: of phones, see `phone_error_rate`.
-        names: of the utterances, kept in the report.
-        resamples: of the bootstrap over utterances; below 2 there are no intervals.
+        fold, silence: treatment of phones, see `phone_error_rate`.
+        names: names of the utterances, kept in the report.
+        resamples: number of bootstrap samples over utterances; below 2 there are no intervals.
         seed: of the bootstrap.
 
     Returns:
-        `per` or `wer`, `substitutions`, `deletions`, `insertions` (the three add up to it) and `length_ratio`.
+        `per` or `wer`; `substitutions`, `deletions` and `insertions`, which add up to it; and `length_ratio`.
         `per_query` holds `edits` and `reference_tokens` of each utterance.
 
     Raises:
@@ -103,7 +104,7 @@ def score_transcripts(
     for part in ("substitutions", "deletions", "insertions"):
         scores[part] = Score(no_interval(100 * getattr(rate, part) / total), f"{part}|{rate.signature}")
     ratio = (total + rate.insertions - rate.deletions) / total
-    if silence == "counted" or target != "phones":  # else deletions that cost nothing are not counted
+    if silence == "counted" or target != "phones":  # else deletions without cost are not counted
         scores["length_ratio"] = Score(no_interval(float(ratio)), f"length_ratio|{rate.signature}")
     per_query = {"edits": rate.edits.astype(float), "reference_tokens": rate.reference_tokens.astype(float)}
     return ScoreReport(
@@ -125,7 +126,8 @@ def evaluate_recognition(
     pictures: int = 6,
     about: dict[str, Any] | None = None,
     seed: int = 0,
-    **transcribing,
+    max_new_tokens: int | None = None,
+    batch_size: int = 32,
 ) -> RecognitionEvaluation:
     """Transcribes every utterance under every decoding and scores the transcripts.
 
@@ -133,12 +135,13 @@ def evaluate_recognition(
         model: a recogniser.
         processor: its processor.
         dataset: rows of `encode_speech`: `input_features`, `labels`, `id`.
-        decodings: the ways of decoding, searches.
+        decodings: searches, the widest last.
         target, fold, silence, resamples: as in `score_transcripts`.
-        pictures: utterances whose attention is drawn.
-        about: kept in the result; the frames per second of sound and of each decoding are added to it.
+        pictures: number of utterances whose attention is plotted.
+        about: facts that identify the evaluation; kept in the result, with the speed of each decoding in frames per
+            second.
         seed: of the bootstrap.
-        transcribing: further arguments of `transcribe`.
+        max_new_tokens, batch_size: as in `transcribe`.
 
     Raises:
         ValueError: without an utterance.
@@ -151,7 +154,9 @@ def evaluate_recognition(
     answers, seconds = {}, {}
     for decoding in decodings:
         started = time.perf_counter()
-        answers[decoding.name] = transcribe(model, processor, features, decoding, **transcribing)
+        answers[decoding.name] = transcribe(
+            model, processor, features, decoding, max_new_tokens=max_new_tokens, batch_size=batch_size
+        )
         seconds[decoding.name] = time.perf_counter() - started
     scoring: dict[str, Any] = dict(
         target=target, fold=fold, silence=silence, names=names, resamples=resamples, seed=seed
@@ -159,16 +164,16 @@ def evaluate_recognition(
     reports = {name: score_transcripts(texts, references, **scoring) for name, texts in answers.items()}
     confusions = None
     if target == "phones":
-        best = [text.split() for text in answers[decodings[-1].name]]
-        confusions = phone_confusions(best, [text.split() for text in references], fold=fold)
-    shown = [dataset[index] for index in range(min(pictures, len(dataset)))]
-    maps = attention_maps(model, processor, shown)
+        widest = [text.split() for text in answers[decodings[-1].name]]
+        confusions = phone_confusions(widest, [text.split() for text in references], fold=fold)
+    first = [dataset[index] for index in range(min(pictures, len(dataset)))]
+    maps = attention_maps(model, processor, first)
     attention = [
         (str(row["id"]), processor.tokenizer.convert_ids_to_tokens(list(map(int, row["labels"]))), weights)
-        for row, weights in zip(shown, maps, strict=True)
+        for row, weights in zip(first, maps, strict=True)
     ]
     frames = sum(map(len, features))
-    speed = {f"frames_per_second_{name}": round(frames / max(took, 1e-9)) for name, took in seconds.items()}
+    speed = {f"frames_per_second_{name}": round(frames / max(duration, 1e-9)) for name, duration in seconds.items()}
     return RecognitionEvaluation(
         {**(about or {}), **speed}, names, [[text] for text in references], reports, None, answers, list(decodings),
         seconds, confusions, attention,
@@ -178,7 +183,7 @@ def evaluate_recognition(
 def recognition_metrics(
     tokenizer: PreTrainedTokenizerBase, *, target: str = "phones", fold: str = "none", silence: str = "counted"
 ) -> Callable[[EvalPrediction], dict[str, float]]:
-    """A `compute_metrics` that gives the error rate of the generated validation set, a fraction, and its parts.
+    """A `compute_metrics` for the error rate of the generated validation set and its parts, as fractions.
 
     Set `predict_with_generate=True` in the trainer's arguments.
 
@@ -187,7 +192,7 @@ def recognition_metrics(
         target, fold, silence: as in `score_transcripts`.
 
     Raises:
-        ValueError: by the function that is returned, where it gets logits in place of generations.
+        ValueError: from the function that is returned, if it gets logits instead of generations.
     """
 
     def compute(prediction: EvalPrediction) -> dict[str, float]:

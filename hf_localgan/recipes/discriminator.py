@@ -1,7 +1,6 @@
 """Training a discriminator on matching: from the settings to pairs and discriminator, to the scored model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -15,6 +14,7 @@ from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.discriminator import DiscriminatorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.matching.trainer import MatchingTrainer
 
@@ -84,7 +84,7 @@ def set_up_discriminator(
         learned = model.num_parameters(only_trainable=True)
         print(f'{type(model).__name__} "{model.config.body}": {learned:,} parameters, {len(tokenizer):,} tokens')
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     if discriminator.extra_datasets:
         about["extra_datasets"] = ", ".join(discriminator.extra_datasets)
     return DiscriminatorSetup(model, tokenizer, train, validation, test, checkpoint, about)

@@ -30,6 +30,7 @@ from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.recipes.stage import Stage, fingerprints, settings_of
 from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.mle.config import MleConfig
@@ -77,7 +78,7 @@ class EarlierStages:
 
     def folder_of(self, name: str) -> Path:
         """Folder of a stage."""
-        return Path(self.args.output_dir) / "stages" / name
+        return output_folder(self.args) / "stages" / name
 
     def read(self, name: str, checkpoint: str | None = None) -> tuple:
         """The settings of a stage, except those of the pairs.

@@ -1,7 +1,6 @@
 """Training an energy: from the settings to pairs and energy, to the trained and measured model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -16,6 +15,7 @@ from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.trainer import DbmTrainer
 
@@ -109,5 +109,5 @@ def set_up_energy(
             f"{len(tokenizer):,} tokens have a vector"
         )
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return EnergySetup(model, tokenizer, train, validation, test, checkpoint, settings, about)

@@ -12,8 +12,11 @@ from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import plot_training
 from hf_localgan.hub.rendering import weights_digest
 from hf_localgan.models.loading import load_generator
-from hf_localgan.trainers.base.checkpoints import CheckpointMixin
+from hf_localgan.trainers.base.method import MethodMixin
+from hf_localgan.trainers.base.publishing import PublishingMixin
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
+from hf_localgan.trainers.base.tracking import TrackingMixin
 
 
 def finish_training(
@@ -68,9 +71,9 @@ def score_test(
     return result
 
 
-def save_state(trainer: Trainer) -> Path:
+def save_state(trainer: MethodMixin) -> Path:
     """Writes `trainer_state.json` to the output folder, and returns that; to be called on the main process."""
-    folder = Path(trainer.args.output_dir)
+    folder = output_folder(trainer.args)
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
     return folder
 
@@ -81,7 +84,7 @@ class Printable(Protocol):
     def print(self) -> None: ...
 
 
-def show_report(trainer: CheckpointMixin, report: Printable, files: Sequence[Path], *lines: str):
+def show_report(trainer: TrackingMixin, report: Printable, files: Sequence[Path], *lines: str):
     """Sends files to the trackers and prints a report; to be called on the main process.
 
     Args:
@@ -97,7 +100,7 @@ def show_report(trainer: CheckpointMixin, report: Printable, files: Sequence[Pat
     print("written:", ", ".join(map(str, files)))
 
 
-def publish(trainer: CheckpointMixin, **facts: Any):
+def publish(trainer: PublishingMixin, **facts: Any):
     """Writes the model card of a training whose scores are in its output folder; with `push_to_hub` uploads the folder.
 
     To be called on every process.
@@ -111,7 +114,7 @@ def publish(trainer: CheckpointMixin, **facts: Any):
     else:
         trainer.create_model_card(**facts)
     if trainer.is_world_process_zero():
-        print(f"written: {Path(trainer.args.output_dir) / 'README.md'}")
+        print(f"written: {output_folder(trainer.args) / 'README.md'}")
         if trainer.args.push_to_hub:
             print(f"uploaded to the repository {trainer.hub_model_id}")
     trainer.accelerator.wait_for_everyone()

@@ -2,7 +2,6 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -15,6 +14,7 @@ from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.recipes.finish import publish, score_test, show_report
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.settings import output_folder
 
 START = "start"
 
@@ -66,7 +66,7 @@ def finish_adversarial_training(
     report = None
     if main:
         assert score is not None  # the main process has one
-        folder, history = Path(trainer.args.output_dir), trainer.state.log_history
+        folder, history = output_folder(trainer.args), trainer.state.log_history
         trained = Run.read(folder)
         report = AdversarialReport.of_runs(
             trained, evaluation_of_start(start, trained, trainer, score, about), history, objective=about["objective"],
@@ -91,7 +91,7 @@ def evaluation_of_start(
         start, trainer, score, about: as in `finish_adversarial_training`.
         trained: the evaluation whose queries, references, decodings and scores it must have.
     """
-    folder = Path(trainer.args.output_dir) / START
+    folder = output_folder(trainer.args) / START
     facts: dict[str, Any] = {"model": f"{about.get('model', 'generator')}, start"}
     facts |= {name: about[name] for name in ("dataset", "split", "seed") if name in about}
     facts["weights"] = _fingerprint(start)

@@ -9,6 +9,7 @@ from hf_localgan.evaluation.energy.measure import evaluate_energy
 from hf_localgan.evaluation.energy.plots import plot_energy_training
 from hf_localgan.evaluation.energy.report import EnergyReport
 from hf_localgan.recipes.finish import matching_about, publish, save_state, show_report, weights_about
+from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.trainer import DbmTrainer
 
 
@@ -36,6 +37,7 @@ def finish_energy_training(
     report = None
     if trainer.is_world_process_zero():
         folder, args = save_state(trainer), trainer.args
+        assert isinstance(args, DbmTrainingConfig)
         chosen = matching_about(trainer, best="best_step", last="last_evaluated_step")
         report = evaluate_energy(
             trainer.accelerator.unwrap_model(trainer.model), train, test, tokenizer=trainer.processing_class,

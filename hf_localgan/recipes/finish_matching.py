@@ -1,7 +1,7 @@
 """The end of a discriminator's training: its report on the test split."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from datasets import Dataset
@@ -29,7 +29,7 @@ def finish_matching(
     Returns:
         The report on the main process, `None` on the others.
     """
-    scores, groups, metrics = trainer.predict(test)
+    scores, groups, metrics = cast(tuple[np.ndarray, np.ndarray, dict[str, float]], tuple(trainer.predict(test)))
     report = None
     if trainer.is_world_process_zero():
         folder = save_state(trainer)

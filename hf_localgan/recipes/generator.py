@@ -2,7 +2,6 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -19,7 +18,7 @@ from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
-from hf_localgan.trainers.base.settings import TokenLossConfig
+from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 
 
@@ -135,5 +134,5 @@ def set_up_training(
         share = "" if learned == model.num_parameters() else f", {learned:,} of them trained"
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters{share}, {len(tokenizer):,} tokens")
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about, pairs)

@@ -88,7 +88,7 @@ class RecipeParser(HfArgumentParser):
         words = " ".join(f"[{name.upper()}]" for name in positional)
         usage = f"%(prog)s {words} [--field value ...]"
         super().__init__(
-            dataclass_types, usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
+            cast(Any, dataclass_types), usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
             formatter_class=HelpFormatter,
         )  # fmt: skip
         self.default_config, self.positional, self.folder = default_config, positional, Path()

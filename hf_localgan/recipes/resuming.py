@@ -5,7 +5,7 @@ from pathlib import Path
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.trainers.base.publishing import find_checkpoint
-from hf_localgan.trainers.base.settings import SharedSettings
+from hf_localgan.trainers.base.settings import SharedSettings, output_folder
 
 
 def checkpoint_to_resume(args: SharedSettings) -> str | None:
@@ -23,8 +23,8 @@ def checkpoint_to_resume(args: SharedSettings) -> str | None:
     name = find_checkpoint(args, args.resume_from_checkpoint)
     if name is None:
         return None
-    is_last = name == "last" and Path(args.output_dir).is_dir()
-    folder = get_last_checkpoint(args.output_dir) if is_last else str(name)
+    output = output_folder(args)
+    folder = get_last_checkpoint(str(output)) if name == "last" and output.is_dir() else str(name)
     if folder is None or not Path(folder).is_dir():
         raise ValueError(
             f'There is no checkpoint to resume from: `resume_from_checkpoint` is "{name}", `output_dir` is '

@@ -1,4 +1,4 @@
-"""What training a recogniser begins and ends with."""
+"""Training a recogniser: from the settings to utterances, recogniser and trainer, and the end of the training."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
 from hf_localgan.evaluation.speech_plots import plot_speech_training
 from hf_localgan.models.rnn_seq2seq import RnnSpeechProcessor
-from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, whose
+from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, weights_about
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.speech import (
     RecogniserArguments,
@@ -21,20 +21,21 @@ from hf_localgan.recipes.settings.speech import (
     SpeechArguments,
     shown_name,
 )
+from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.speech.trainer import SpeechMixin
 
-ROOM = 1.3  # longest transcript while training is watched, by the longest reference
+LENGTH_FACTOR = 1.3  # longest validation transcript, as a multiple of the longest reference
 
 
 @dataclass(frozen=True)
 class SpeechSetup:
-    """What the recipe hands to its trainer, and to `finish_speech`.
+    """Arguments for the trainer of the recipe and for `finish_speech`.
 
     Attributes:
         model: the recogniser to train.
         processor: its processor.
         train, validation, test: encoded utterances.
-        checkpoint: to resume from, `None` for a new run.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
     """
 
     model: PreTrainedModel
@@ -45,16 +46,17 @@ class SpeechSetup:
     checkpoint: str | None
 
 
-def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args) -> SpeechSetup:
+def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args: TokenLossConfig) -> SpeechSetup:
     """Loads, checks and encodes the utterances, and loads or makes the recogniser, on every process.
 
-    What only the end of the training needs is looked at now, so that what is missing shows before hours are spent.
+    Needs of the end of the training are checked now, before hours of training.
 
     Args:
-        args: of the trainer; decoding of the validation set is set in them where it is not.
+        speech, recogniser: settings.
+        args: configuration of the trainer; the decoding of validation is set in it where it is not.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     require_matplotlib()
     if (args.metric_for_best_model or "").endswith(("per", "wer")) and args.greater_is_better is not False:
@@ -69,35 +71,36 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
         if recogniser.model is None:
             processor = speech.processor(utterances["train"])
             set_seed(args.seed)
-            model = recogniser.make(processor)
+            model: PreTrainedModel = recogniser.make(processor)
         else:
             model, processor = recogniser.load()
         train, validation, test = (speech.encode(utterances[split], processor) for split in speech.splits())
     args.predict_with_generate = True
     if args.generation_max_length is None:
-        args.generation_max_length = int(ROOM * max(map(len, validation["labels"]))) + 2
+        args.generation_max_length = int(LENGTH_FACTOR * max(map(len, validation["labels"]))) + 2
     if PartialState().is_main_process:
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(processor.tokenizer):,} tokens")
     return SpeechSetup(model, processor, train, validation, test, checkpoint)
 
 
 def make_speech_trainer(
-    kind: type[SpeechMixin],
+    method: type[SpeechMixin],
     setup: SpeechSetup,
     speech: SpeechArguments,
     recogniser: RecogniserArguments,
     recognition: RecognitionArguments,
-    args,
+    args: TokenLossConfig,
 ) -> SpeechMixin:
-    """The trainer of a recogniser, watched by its error rate on the validation split.
+    """The trainer of a recogniser, with its error rate on the validation split as a metric.
 
     Args:
-        kind: `SpeechMleTrainer` or `SpeechRamlTrainer`.
-        setup: as `set_up_speech` made it.
-        speech, recogniser, recognition, args: the settings.
+        method: class of the trainer, `SpeechMleTrainer` or `SpeechRamlTrainer`.
+        setup: of `set_up_speech`.
+        speech, recogniser, recognition: settings.
+        args: configuration of the trainer.
     """
     scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
-    return kind(
+    return method(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,
         guided_attention_weight=recogniser.guided_attention_weight,
         compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring),
@@ -118,30 +121,30 @@ def finish_speech(
 
     Args:
         trainer: after `train`.
-        setup: as `set_up_speech` made it.
-        speech, recognition: the settings.
-        about: what names this run beside model, data set, split and seed.
+        setup: of `set_up_speech`.
+        speech, recognition: settings.
+        about: facts that identify this run beside model, data set, split and seed.
 
     Returns:
-        The evaluation, on the main process.
+        The evaluation on the main process, `None` on the others.
     """
-    metrics, trainer.compute_metrics = trainer.compute_metrics, None  # they are of the validation split
+    metrics, trainer.compute_metrics = trainer.compute_metrics, None  # they belong to the validation split
     trainer.remove_callback(EarlyStoppingCallback)
     trainer.args.predict_with_generate = False
     likelihood = trainer.evaluate(setup.test, metric_key_prefix="test")
     trainer.compute_metrics, result = metrics, None
     if trainer.is_world_process_zero():
         folder = save_state(trainer)
-        told = {
+        facts = {
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
-            **likelihood_about(likelihood), **whose(folder),
+            **likelihood_about(likelihood), **weights_about(folder),
         }  # fmt: skip
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
             decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
             silence=recognition.silence, resamples=recognition.resamples, pictures=recognition.attention_pictures,
-            about=told, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
+            about=facts, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
         )  # fmt: skip
         files = [*result.write(folder), folder / "training.png"]
         plot_speech_training(trainer.state.log_history, folder / "training.png")
@@ -153,9 +156,8 @@ def finish_speech(
 
 
 def _chosen_rate(trainer: SpeechMixin) -> dict[str, float]:
-    """The error rate on the validation split of the model that was kept, in per cent."""
+    """Error rate of the chosen checkpoint on the validation split, in per cent."""
     chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
-    rates = (
-        [] if chosen is None else [chosen.scores[name] for name in ("eval_per", "eval_wer") if name in chosen.scores]
-    )
+    scores = {} if chosen is None else chosen.scores
+    rates = [scores[name] for name in ("eval_per", "eval_wer") if name in scores]
     return {"validation_error_rate": round(100 * rates[0], 2)} if rates else {}

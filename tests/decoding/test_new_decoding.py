@@ -282,7 +282,7 @@ def test_a_name_that_is_none_is_explained_wherever_it_is_given(name, message, ca
 
 def test_what_contradicts_a_name_is_refused(capsys):
     assert main(["chat", "m", "--decoding", "beam 5", "--num-beams", "5"]) == 2
-    assert "either --decoding, or what describes it" in capsys.readouterr().err
+    assert "either --decoding, or --num-beams" in capsys.readouterr().err
     with pytest.raises(ValueError, match="must be at most 5 with the decoding `beam 5`, got 6"):
         ChatSettings(decoding=Decoding.beam(5), num_return_sequences=6)
     with pytest.raises(ValueError, match="`decodings` names none"):

@@ -253,7 +253,7 @@ def test_a_run_that_is_only_on_the_hub_goes_on_from_there(recipe, trained, place
     assert not (place / "found" / "checkpoint-4" / "stages").exists()
     with pytest.raises(SystemExit) as end:
         recipe("found", *words, "--resume_from_checkpoint", "checkpoint-4")
-    assert "goes on from the last checkpoint of `output_dir`" in end.value.code
+    assert "resumes from the last checkpoint of `output_dir`" in end.value.code
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def message(place, recipe, trained):
         (["--discriminator_config", "none.yaml"], "Stage discriminator: There is no configuration file"),
         (["--generator", "./nowhere"], "There is no folder `./nowhere`"),
         (["--energy", "./nowhere"], "nowhere"),
-        (["--resume_from_checkpoint", "last"], "goes on by itself when it is started again"),
+        (["--resume_from_checkpoint", "last"], "resumes by itself when it is started again"),
         (["--monitor_queries", "0", "--metric_for_best_model", "eval_quality"], "`monitor_queries` is 0"),
     ],
     ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",

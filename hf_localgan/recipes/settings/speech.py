@@ -1,9 +1,9 @@
-"""Groups of settings of recognisers: utterances, the recogniser, its evaluation."""
+"""Settings of recognisers: the utterances, the recogniser, its evaluation."""
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel
@@ -26,32 +26,32 @@ from hf_localgan.recipes.settings.data import option
 
 @dataclass
 class SpeechArguments:
-    """Where the utterances come from, their features and their labels."""
+    """The source of the utterances, their features and their labels."""
 
     _argument_group_name: ClassVar[str] = "data"
 
     dataset: list[str] = option(
         ["tones"],
-        "`tones` (made up, in seconds), `timit` (its folder in the environment variable HF_LOCALGAN_TIMIT), or the id "
-        "of a data set on the Hub or a folder or file with an `audio` column. Several are joined. Environment "
+        "`tones` (synthetic, made in seconds), `timit` (its folder in the environment variable HF_LOCALGAN_TIMIT), or "
+        "the id of a data set on the Hub or a folder or file with an `audio` column. Several are joined. Environment "
         "variables are replaced.",
     )
     dataset_revision: str | None = option(None, "Branch, tag or commit of a Hub data set.")
     columns: str | None = option(
-        None, 'Which column holds what, as JSON: `{"audio": "file", "text": "sentence"}`. By default by name.'
+        None, 'Columns that hold sound and text, as JSON: `{"audio": "file", "text": "sentence"}`. By default by name.'
     )
-    eval_split: str = option("validation", "Split on which training is watched.")
+    eval_split: str = option("validation", "Split that the training is evaluated on while it runs.")
     test_split: str = option("test", "Split that the final evaluation transcribes.")
-    max_seconds: float = option(20.0, "Longest utterance in seconds; a longer one is bad.")
+    max_seconds: float = option(20.0, "Longest utterance in seconds; `on_bad` decides about longer ones.")
     on_bad: str = option(
-        "error", "What happens to utterances that are silent, unreadable, too long or without a transcript: `error` or "
-        "`drop` (counted).",
+        "error", "What happens to utterances that are silent, unreadable, too long or untranscribed: `error`, or "
+        "`drop`, which counts them.",
     )  # fmt: skip
-    check_counts: bool = option(True, "Refuse a TIMIT that has other numbers of utterances than the corpus.")
+    check_counts: bool = option(True, "Refuse a TIMIT whose numbers of utterances are not those of the corpus.")
     max_train_utterances: int | None = option(
-        None, "Train on so many utterances from the start of the split. By default on all."
+        None, "Number of training utterances, from the start of the split. By default all."
     )
-    target: str = option("phones", "What is written down: `phones` or `text` (words of the training split).")
+    target: str = option("phones", "Labels: `phones` or `text` (words of the training split).")
     phone_set: str | None = option(
         None, f"Inventory of the labels: {', '.join(PHONE_SETS)}. By default the phones of the training split."
     )
@@ -70,40 +70,42 @@ class SpeechArguments:
         if self.phone_set is not None and self.phone_set not in PHONE_SETS:
             raise ValueError(f"`phone_set` must be one of {', '.join(PHONE_SETS)}, got {self.phone_set!r}.")
         if self.phone_set is not None and self.target == "text":
-            raise ValueError("`phone_set` is of phones, but `target` is `text`. Leave one of them out.")
+            raise ValueError("`phone_set` needs `target: phones`, but `target` is `text`. Leave one of them out.")
         if self.max_train_utterances is not None and self.max_train_utterances < 1:
             raise ValueError(f"`max_train_utterances` must be at least 1, got {self.max_train_utterances}.")
         self._columns()
 
     def load(self) -> dict[str, Dataset]:
-        """The utterances of `train`, `eval_split` and `test_split`, of all data sets together; says what they are.
+        """The utterances of `train`, `eval_split` and `test_split` of all data sets together; prints a report.
 
         Raises:
-            ValueError: if no data set has one of these splits.
+            ValueError: if one of these splits is in no data set.
+            OSError: if a data set cannot be read or downloaded.
         """
-        found: dict[str, list[Dataset]] = {split: [] for split in dict.fromkeys(self.splits())}
+        parts: dict[str, list[Dataset]] = {split: [] for split in dict.fromkeys(self.splits())}
         for name in self.dataset:
             speech = self._load_one(name)
             print(f"{name}:\n{speech.report}")
-            for split in found:
+            for split in parts:
                 if split in speech:
-                    found[split].append(speech[split])
-        missing = [f"`{split}`" for split, parts in found.items() if not parts]
+                    parts[split].append(speech[split])
+        missing = [f"`{split}`" for split, datasets in parts.items() if not datasets]
         if missing:
             raise ValueError(
-                f"No data set of {', '.join(self.dataset)} has the split {', '.join(missing)}. Needed are `train` and "
-                "what `eval_split` and `test_split` name."
+                f"No data set of {', '.join(self.dataset)} has the split {', '.join(missing)}. A training needs "
+                "`train` and the splits that `eval_split` and `test_split` name."
             )
-        joined = {split: concatenate_datasets(parts) for split, parts in found.items()}
+        joined = {split: concatenate_datasets(datasets) for split, datasets in parts.items()}
         if self.max_train_utterances is not None:
             joined["train"] = joined["train"].select(range(min(self.max_train_utterances, len(joined["train"]))))
         return joined
 
     def splits(self) -> tuple[str, str, str]:
+        """Names of the training, validation and test split."""
         return "train", self.eval_split, self.test_split
 
     def processor(self, train: Dataset) -> RnnSpeechProcessor:
-        """A new processor: a tokenizer of the labels, and an extractor that knows the training split's features."""
+        """A new processor: a tokenizer of the labels, and an extractor that is fitted to the training split."""
         extractor = LogMelFeatureExtractor(num_mel_filters=self.num_mel_filters, normalization=self.normalization)
         symbols: str | list[str]
         if self.phone_set is not None:
@@ -120,7 +122,7 @@ class SpeechArguments:
 
     def encode(self, dataset: Dataset, processor: RnnSpeechProcessor) -> Dataset:
         """Features and labels of a split."""
-        return encode_speech(dataset, processor, target=self.target, phone_set=self.phone_set)
+        return encode_speech(dataset, processor, target=cast(Any, self.target), phone_set=self.phone_set)
 
     def _load_one(self, name: str) -> Speech:
         options: dict[str, Any] = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
@@ -143,39 +145,50 @@ class SpeechArguments:
 
 @dataclass
 class RecogniserArguments:
-    """The recogniser: one to go on from, or the shape of a new one; and what helps it to align."""
+    """A recogniser that exists, or the architecture of a new one; and weights of losses that help it to align."""
 
     _argument_group_name: ClassVar[str] = "recogniser"
 
     model: str | None = option(
-        None, "Folder or Hub id of a recogniser to go on training, with its processor. By default a new one is made."
+        None,
+        "Folder or Hub id of a recogniser with its processor, to go on training. By default a new one is made.",
     )
     encoder_layers: int = option(3, "Recurrent layers of the encoder.")
-    encoder_hidden_size: int = option(512, "Width of an encoder layer, half of it for each direction.")
+    encoder_hidden_size: int = option(512, "Units of an encoder layer, half of them for each direction.")
     reductions: list[int] | None = option(
-        None, "For each encoder layer, how many steps of its input are joined into one. By default 3 for the first, 1 "
-        "for the others.",
+        None, "Number of input steps that each encoder layer joins into one. By default 3 for the first layer, 1 for "
+        "the others.",
     )  # fmt: skip
     decoder_layers: int = option(1, "Recurrent layers of the decoder.")
-    hidden_size: int = option(256, "Width of the decoder.")
-    embedding_size: int = option(128, "Width of the label embeddings.")
+    hidden_size: int = option(256, "Units of every decoder layer.")
+    embedding_size: int = option(128, "Dimensions of the label embeddings.")
     attention: str = option("location", "Attention: `location`, `additive`, `general` or `dot`.")
-    location_filters: int = option(10, "Filters over the last attention weights, of `location`.")
+    location_filters: int = option(10, "Number of filters over the last attention weights, for `location`.")
     location_width: int = option(31, "Width of these filters in encoder steps, odd.")
     input_feeding: bool = option(True, "Feed the last attentional vector into the decoder's cell.")
     dropout: float = option(0.0, "Dropout between recurrent layers.")
     embedding_dropout: float = option(0.0, "Dropout on label embeddings.")
     output_dropout: float = option(0.0, "Dropout before the output layer.")
-    ctc_weight: float = option(0.0, "Weight of CTC on the encoder in the loss. 0: none.")
-    guided_attention_weight: float = option(0.0, "Weight of the attention off the diagonal in the loss. 0: none.")
-    frequency_masks: int = option(0, "Masks of SpecAugment over mel filters. 0: none.")
-    frequency_mask_bins: int = option(5, "Greatest width of such a mask, in filters.")
-    time_masks: int = option(0, "Masks of SpecAugment over frames. 0: none.")
-    time_mask_frames: int = option(15, "Greatest width of such a mask, in frames.")
+    ctc_weight: float = option(0.0, "Weight of the encoder's CTC term in the loss. 0 turns it off.")
+    guided_attention_weight: float = option(
+        0.0, "Weight of the attention off the diagonal in the loss. 0 turns it off."
+    )
+    frequency_masks: int = option(0, "Number of SpecAugment's masks over mel filters.")
+    frequency_mask_bins: int = option(5, "Largest width of a mask over mel filters, in filters.")
+    time_masks: int = option(0, "Number of SpecAugment's masks over frames.")
+    time_mask_frames: int = option(15, "Largest width of a mask over frames, in frames.")
 
     def load(self) -> tuple[PreTrainedModel, RnnSpeechProcessor]:
-        """The recogniser to go on from, and its processor."""
-        return load_recogniser(expand_path(self.model, "model"))
+        """The recogniser that `model` names, and its processor.
+
+        Raises:
+            ValueError: without a `model`.
+            OSError, ValueError: as `load_recogniser`.
+        """
+        if self.model is None:
+            raise ValueError("There is no recogniser to load. Name one by `model`.")
+        model, processor = load_recogniser(expand_path(self.model, "model"))
+        return model, cast(RnnSpeechProcessor, processor)
 
     def make(self, processor: RnnSpeechProcessor) -> RnnSpeechForConditionalGeneration:
         """A new recogniser for a processor."""
@@ -196,7 +209,7 @@ class RecogniserArguments:
 
 @dataclass
 class RecognitionArguments:
-    """How the test split is transcribed, and what scores the transcripts."""
+    """How the test split is transcribed, and how the transcripts are scored."""
 
     _argument_group_name: ClassVar[str] = "evaluation"
 
@@ -204,7 +217,7 @@ class RecognitionArguments:
     fold: str = option("none", f"Classes that phones are folded into before they are scored: {', '.join(FOLDS)}.")
     silence: str = option("counted", "Silence of references: `counted`, or `optional` as Kaldi scores TIMIT.")
     resamples: int = option(1000, "Number of bootstrap samples for each interval.")
-    attention_pictures: int = option(6, "Utterances whose attention is drawn.")
+    attention_pictures: int = option(6, "Number of utterances whose attention is plotted.")
     answer_batch_size: int = option(32, "Number of utterances that are transcribed at a time.")
 
     def __post_init__(self):
@@ -218,10 +231,10 @@ class RecognitionArguments:
         self.decodings()
 
     def decodings(self) -> list[Decoding]:
-        """Greedy, and the beams in order of their width."""
+        """Greedy, and the beams in the order of their width."""
         return [Decoding.greedy(), *(Decoding.beam(width) for width in sorted(set(self.beams)))]
 
 
 def shown_name(dataset: list[str]) -> str:
-    """What data sets are called in reports: the last parts of their names."""
+    """Name of some data sets in reports: the last parts of their names."""
     return " + ".join(Path(name).name for name in dataset)
