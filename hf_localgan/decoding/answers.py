@@ -146,7 +146,7 @@ class Decoding:
 
 
 class RegisteredDecoding(NamedTuple):
-    """How a name becomes a decoding.
+    """An entry of the registry of decodings.
 
     Attributes:
         make: makes the decoding of the values that follow the word, which are text.

@@ -152,6 +152,7 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
 
 def _check_own_tokenizer(path: str, energy: DbmModel, tokenizer: PreTrainedTokenizerBase):
     known, made_for = energy.config.vocab_size, energy.config.vocabulary
+    assert known is not None  # see `load_energy`
     if len(tokenizer) > known or (made_for is not None and made_for != vocabulary_fingerprint(tokenizer)):
         raise ValueError(
             f"The tokenizer in `{path}` ({len(tokenizer):,} tokens) is not the one that its energy was made with "

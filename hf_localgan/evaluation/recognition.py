@@ -19,7 +19,7 @@ from hf_localgan.metrics.overlap import ErrorRate, phone_error_rate, word_error_
 from hf_localgan.metrics.phone_alignment import PhoneConfusions, phone_confusions
 from hf_localgan.metrics.report import Score, ScoreReport
 
-SHOWN_OF_TRANSCRIPTS = {
+SHOWN_TRANSCRIPT_SCORES = {
     "per": "PER %",
     "wer": "WER %",
     "substitutions": "substituted %",
@@ -42,7 +42,7 @@ class RecognitionEvaluation(Evaluation):
     """
 
     kind: ClassVar[str] = "recognition"
-    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSCRIPTS
+    shown: ClassVar[dict[str, str]] = SHOWN_TRANSCRIPT_SCORES
     columns: ClassVar[tuple[str, str]] = ("utterance", "reference")
     samples: ClassVar[str] = "sample transcripts"
 

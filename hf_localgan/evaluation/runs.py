@@ -84,7 +84,7 @@ class Run:
         return stored.get("temperature", stored["generate"].get("temperature"))
 
     def interval(self, decoding: str, metric: str) -> Interval:
-        """One score with its interval; NaN for what is missing.
+        """One score with its interval, whose missing ends are NaN.
 
         Raises:
             KeyError: for a score that the decoding does not have.

@@ -17,7 +17,7 @@ from hf_localgan.metrics.checks import require_equal_lengths, require_reference_
 from hf_localgan.metrics.intervals import no_interval
 from hf_localgan.metrics.overlap import bleu
 
-SHOWN_OF_TRANSLATIONS = {
+SHOWN_TRANSLATION_SCORES = {
     "bleu": "BLEU",
     "bleu_tokenized": "tokenised BLEU",
     "chrf": "chrF",
@@ -32,7 +32,7 @@ class TranslationEvaluation(Evaluation):
     """Scores and translations of one generator; queries are source sentences, answers translations."""
 
     kind: ClassVar[str] = "translation"
-    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSLATIONS
+    shown: ClassVar[dict[str, str]] = SHOWN_TRANSLATION_SCORES
     columns: ClassVar[tuple[str, str]] = ("source", "a reference")
     samples: ClassVar[str] = "sample translations"
 

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
@@ -221,7 +221,7 @@ def _merged(model: PreTrainedModel) -> PreTrainedModel:
     """A model in memory without adapters: the model itself, or a copy with its adapters merged."""
     if not hasattr(model, "peft_config"):
         return model
-    return merge_in_memory(copy.deepcopy(model), type(unadapted(model)).__name__).eval()
+    return merge_in_memory(cast(Any, copy.deepcopy(model)), type(unadapted(model)).__name__).eval()
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path):

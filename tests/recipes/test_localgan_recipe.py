@@ -208,7 +208,7 @@ def test_stages_that_were_killed_after_their_last_checkpoint_take_no_further_ste
         path.unlink()
     said = recipe("ended")
     ends = {"mle": 6, "energy": 6, "discriminator": 6, "adversarial": 8}
-    assert stages(said) == {name: f"goes on from checkpoint-{step}" for name, step in ends.items()}
+    assert stages(said) == {name: f"resumes from checkpoint-{step}" for name, step in ends.items()}
     assert {path: path.read_bytes() for path in made} == made
     assert scores(folder) == scores(trained[0])
     steps = {int(path.name.split("-")[1]) for path in folder.rglob("checkpoint-*")}
@@ -247,7 +247,7 @@ def test_a_run_that_is_only_on_the_hub_goes_on_from_there(recipe, trained, place
 
     said = recipe("found", *words, "--resume_from_checkpoint", "last-checkpoint")
     finished = dict.fromkeys(("mle", "energy", "discriminator"), "finished before")
-    assert stages(said) == {**finished, "adversarial": "goes on from checkpoint-4"}
+    assert stages(said) == {**finished, "adversarial": "resumes from checkpoint-4"}
     assert weights(place / "found") == weights(trained[0])
     assert scores(place / "found") == scores(trained[0])
     assert not (place / "found" / "checkpoint-4" / "stages").exists()

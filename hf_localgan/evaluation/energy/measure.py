@@ -49,8 +49,9 @@ class _System(NamedTuple):
     """A model of pairs: functions of standardised vectors on the CPU that return arrays.
 
     Attributes:
-        energy: of pairs, vectors of shapes `(pairs, query_size)` and `(pairs, response_size)`, nats, shape `(pairs,)`.
-        center: of queries, shape `(queries, query_size)`; the centres have the shape `(queries, response_size)`.
+        energy: energies in nats, shape `(pairs,)`, of queries and responses, shapes `(pairs, query_size)` and
+            `(pairs, response_size)`.
+        center: centres, shape `(queries, response_size)`, of queries, shape `(queries, query_size)`.
         neutral: the query that carries no information, `bq`, shape `(query_size,)`.
     """
 

@@ -33,7 +33,7 @@ class RankedResponse(NamedTuple):
 
 
 class Locality(NamedTuple):
-    """How far a set of responses to one query is from its centre and from itself.
+    """How far the responses to one query lie from their centre and from each other.
 
     Attributes:
         radii: `F(q, r) - F(q, rc)` of each response, nats, shape `(responses,)`; NaN where no token has a vector.
