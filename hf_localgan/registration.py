@@ -19,8 +19,8 @@ REGISTRIES = {
     "hf_localgan.pipelines": "transformers.pipelines",
 }
 
-# A room may load a registry in the midst of its own import, where the next room could not yet import from it. So this
-# package's modules count, too, when it is asked whether an import is whole.
+# A package may load a registry during its own import, when the other one could not import from it yet. So modules of
+# this package count, too, when the watch waits for the end of an import.
 WATCHED = ("transformers.", "hf_localgan.")
 
 
