@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
 
 from rich.console import Console
 from rich.table import Table
@@ -27,22 +27,25 @@ HELP = """\
 /sample           draw words at random
 /help             this text
 /quit             leave (so do Ctrl-D and, at the prompt, Ctrl-C; during an answer Ctrl-C stops that answer)
-Everything else is a query. Each is answered on its own; what was said before is not remembered."""
+Everything else is a query. Each is answered on its own, without memory of earlier ones."""
 
 
 @dataclass(frozen=True)
 class ChatSettings:
-    """How responses are found. `temperature` and `top_p` matter to sampling only.
+    """How responses are generated. `temperature` and `top_p` matter to sampling only.
 
     Attributes:
-        do_sample: draw tokens at random; otherwise take the most probable response that the search finds.
+        do_sample: draw tokens at random; otherwise take the most probable response of the search.
         num_beams: hypotheses of the search; 1 is greedy.
         temperature: of the distribution that tokens are drawn from, above 0.
         top_p: draw from the fewest tokens that have this probability together, in (0, 1].
         max_new_tokens: longest response, in tokens.
         num_return_sequences: responses per query.
         seed: of sampling; by default every session differs.
-        decoding: instead of the way that `do_sample`, `num_beams`, `temperature` and `top_p` describe.
+        decoding: a decoding that replaces `do_sample`, `num_beams`, `temperature` and `top_p`.
+
+    Raises:
+        ValueError: for values out of their range, and for more responses than the decoding gives.
     """
 
     do_sample: bool = False
@@ -78,32 +81,34 @@ class ChatSettings:
             )
 
     def changed(self, name: str, value: str) -> "ChatSettings":
-        """The settings with the value that was typed for one.
+        """The settings after the command `/set NAME VALUE`.
 
-        A temperature or `top_p` switches sampling on, `num_beams` switches it off; each takes the place of a named
-        decoding, and `decoding` theirs.
+        A temperature or `top_p` switches sampling on, `num_beams` switches it off; each replaces a named decoding, and
+        `decoding` replaces them.
 
         Raises:
             ValueError: for an unknown name or a value that is not accepted.
         """
-        types = {"temperature": float, "top_p": float}
         names = [field.name for field in dataclasses.fields(self) if field.name != "do_sample"]
         if name not in names:
             raise ValueError(f"There is no setting `{name}`. Settings are {', '.join(names)}.")
         if name == "decoding":
             return dataclasses.replace(self, decoding=parse_decoding(value))
+        is_real = name in ("temperature", "top_p")
         try:
-            number = types.get(name, int)(value)
+            number = float(value) if is_real else int(value)
         except ValueError:
-            kind = "a number" if name in types else "a whole number"
-            raise ValueError(f"`{name}` must be {kind}, got {value!r}.") from None
-        implied = {"do_sample": False, "decoding": None} if name == "num_beams" else {}
-        if name in types:
-            implied = {"decoding": None} | ({} if self.do_sample else {"do_sample": True, "num_beams": 1})
-        return dataclasses.replace(self, **implied, **{name: number})
+            expected = "a number" if is_real else "a whole number"
+            raise ValueError(f"`{name}` must be {expected}, got {value!r}.") from None
+        changes: dict[str, Any] = {name: number}
+        if name == "num_beams":
+            changes |= {"do_sample": False, "decoding": None}
+        elif is_real:
+            changes |= {"decoding": None} | ({} if self.do_sample else {"do_sample": True, "num_beams": 1})
+        return dataclasses.replace(self, **changes)
 
     def make_decoding(self) -> "Decoding":
-        """The way of decoding. Sampling is from the whole vocabulary unless `top_p` says otherwise."""
+        """The decoding of these settings. Sampling draws from the whole vocabulary unless `top_p` is below 1."""
         from hf_localgan.decoding.answers import Decoding
 
         if self.decoding is not None:
@@ -115,26 +120,32 @@ class ChatSettings:
     def describe(self) -> str:
         """One line for the user."""
         if self.decoding is not None:
-            how = self.decoding.name
+            decoding = self.decoding.name
         elif self.do_sample:
             beams = f", {self.num_beams} beams" if self.num_beams > 1 else ""
-            how = f"sampling, temperature {self.temperature:g}, top_p {self.top_p:g}{beams}"
+            decoding = f"sampling, temperature {self.temperature:g}, top_p {self.top_p:g}{beams}"
         else:
-            how = "greedy" if self.num_beams == 1 else f"beam search, num_beams {self.num_beams}"
+            decoding = "greedy" if self.num_beams == 1 else f"beam search, num_beams {self.num_beams}"
         seed = "" if self.seed is None else f", seed {self.seed}"
         answers = "" if self.num_return_sequences == 1 else f", {self.num_return_sequences} responses"
-        return f"{how}{answers}, at most {self.max_new_tokens} tokens{seed}"
+        return f"{decoding}{answers}, at most {self.max_new_tokens} tokens{seed}"
 
 
 def parse_decoding(name: str) -> "Decoding":
-    """`Decoding.parse`, which is imported when it is needed."""
+    """The decoding of a name, see `Decoding.parse`, which is imported only when it is called."""
     from hf_localgan.decoding.answers import Decoding
 
     return Decoding.parse(name)
 
 
 class Response(NamedTuple):
-    """A generation and its mean log-probability per token in nats, end of sequence included, without temperature."""
+    """A generation and its score.
+
+    Attributes:
+        text: the generation.
+        score: mean log-probability per token, nats, the end of the sequence included, at temperature 1; `None` where it
+            was not computed.
+    """
 
     text: str
     score: float | None
@@ -153,12 +164,12 @@ def respond(
     Args:
         model: an encoder-decoder in evaluation mode.
         tokenizer: the model's.
-        queries: texts with at least one token each. What exceeds the model's positions is cut off.
-        settings: how responses are found.
-        scored: compute the score of a single response, too.
+        queries: texts with at least one token each. Tokens beyond the model's positions are cut off.
+        settings: how responses are generated.
+        scored: compute the score of a single response, too; several always have scores.
 
     Returns:
-        `settings.num_return_sequences` responses per query. Scores are computed where there are several, or `scored`.
+        `settings.num_return_sequences` responses to each query.
     """
     import torch
 
@@ -166,8 +177,8 @@ def respond(
 
     positions = getattr(model.config, "max_position_embeddings", None)  # absent where there is no limit
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**6]
-    cut = {"truncation": True, "max_length": min(limits)} if limits else {}
-    encoded = tokenizer(queries, padding=True, return_tensors="pt", **cut).to(model.device)
+    truncation: dict[str, Any] = {"truncation": True, "max_length": min(limits)} if limits else {}
+    encoded = tokenizer(queries, padding=True, return_tensors="pt", **truncation).to(model.device)
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     longest = min(settings.max_new_tokens, positions - 1) if positions else settings.max_new_tokens
     with torch.no_grad():
@@ -176,13 +187,15 @@ def respond(
             num_return_sequences=settings.num_return_sequences, pad_token_id=tokenizer.pad_token_id,
         )  # (queries * returned, time)  # fmt: skip
         texts = tokenizer.batch_decode(ids, skip_special_tokens=True)
-        several = settings.num_return_sequences > 1
-        wanted = several or scored
-        scores = _score(model, inputs, ids, settings.num_return_sequences) if wanted else [None] * len(texts)
-    responses = [Response(" ".join(text.split()), score) for text, score in zip(texts, scores, strict=True)]
-    width = settings.num_return_sequences
-    groups = [responses[start : start + width] for start in range(0, len(responses), width)]
-    return [sorted(group, key=lambda response: -response.score) if several else group for group in groups]
+        number = settings.num_return_sequences
+        scores: list[float] = _score(model, inputs, ids, number) if number > 1 or scored else []
+    texts = [" ".join(text.split()) for text in texts]
+    if not scores:
+        return [[Response(text, None)] for text in texts]
+    scored_texts = list(zip(scores, texts, strict=True))
+    groups = [scored_texts[start : start + number] for start in range(0, len(texts), number)]
+    ranked = (sorted(group, key=lambda scored_text: -scored_text[0]) for group in groups)
+    return [[Response(text, score) for score, text in group] for group in ranked]
 
 
 def _score(model: "PreTrainedModel", inputs: dict[str, "Tensor"], ids: "Tensor", returned: int) -> list[float]:
@@ -226,9 +239,9 @@ class Chat:
     Args:
         model: an encoder-decoder in evaluation mode.
         tokenizer: the model's.
-        settings: how responses are found, until the user changes it.
-        console: where everything is shown.
-        read: returns the next line that the user typed and raises `EOFError` after the last.
+        settings: how responses are generated, until the user changes it.
+        console: shows responses and messages.
+        read: returns the next line of the user and raises `EOFError` after the last.
     """
 
     def __init__(
@@ -279,8 +292,10 @@ class Chat:
         elif name == "/set":
             raise ValueError("Usage: /set NAME VALUE, for example /set temperature 0.7.")
         elif name == "/greedy":
-            greedy = {"do_sample": False, "num_beams": 1, "num_return_sequences": 1, "decoding": None}
-            self._adopt(dataclasses.replace(self.settings, **greedy))
+            settings = dataclasses.replace(
+                self.settings, do_sample=False, num_beams=1, num_return_sequences=1, decoding=None
+            )
+            self._adopt(settings)
         elif name == "/sample":
             self._adopt(dataclasses.replace(self.settings, do_sample=True, num_beams=1, decoding=None))
         else:
@@ -303,7 +318,7 @@ class Chat:
         self.console.print(table)
 
     def _show(self, text: str, style: str = ""):
-        self.console.print(Text(text, style=style))  # `Text`, since a response may hold what rich takes for markup
+        self.console.print(Text(text, style=style))  # `Text`, for rich would read brackets in a response as markup
 
 
 def set_seed(seed: int):

@@ -12,14 +12,14 @@ from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE
 from hf_localgan.version import __version__
 
 PROG = "hf-localgan"
-# By group: every command, its module, and what it does.
+# Every command by group, with its purpose.
 COMMANDS = {
     "training": {
         "train-mle": "a generator by maximum likelihood",
         "train-raml": "a generator by reward augmented maximum likelihood (RAML)",
         "train-dbm": "an energy: a deep Boltzmann machine over queries and responses",
-        "train-matching": "a discriminator of responses that belong to a query",
-        "train-localgan": "a generator by LocalGAN; what it needs is trained first",
+        "train-matching": "a discriminator that tells whether a response belongs to a query",
+        "train-localgan": "a generator by LocalGAN, after the models that it needs",
         "train-speech": "a recogniser of speech, by maximum likelihood or RAML",
         "train-gan-ael": "a generator by GAN-AEL, the nearest rival",
     },
@@ -29,7 +29,7 @@ COMMANDS = {
         "demo": "compare generators on a local page",
         "annotate": "have people judge answers: sheets, a page, scores and tests",
         "metrics-against-people": "correlate the metrics with people's scores",
-        "transcribe": "write down what is said in sound files",
+        "transcribe": "transcribe sound files",
     },
     "publishing": {
         "card": "write the model card of a finished output folder anew",
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    """What knows the commands by name only, for `--help` and what is wrong before one is found."""
+    """A parser that knows the commands by name only, for `--help` and for errors before a command is known."""
     parser = argparse.ArgumentParser(
         prog=PROG, usage="%(prog)s COMMAND ...", formatter_class=argparse.RawDescriptionHelpFormatter,
         description=f"Sequence-to-sequence generators beyond maximum likelihood.\n\n{_commands()}", epilog=_epilog(),
@@ -73,7 +73,7 @@ def _parser() -> argparse.ArgumentParser:
 def _commands() -> str:
     width = max(map(len, MODULES))
     groups = (
-        "\n".join([f"{group}:", *(f"  {name:{width}}  {told}" for name, told in commands.items())])
+        "\n".join([f"{group}:", *(f"  {name:{width}}  {purpose}" for name, purpose in commands.items())])
         for group, commands in COMMANDS.items()
     )
     return "\n\n".join(groups)

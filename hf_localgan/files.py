@@ -1,4 +1,4 @@
-"""Writing files so that nothing half-written is ever left under the final name."""
+"""Writing files whole or not at all."""
 
 import os
 import tempfile
@@ -9,15 +9,15 @@ from pathlib import Path
 
 @contextmanager
 def replacing(path: str | os.PathLike) -> Iterator[Path]:
-    """A temporary file name beside `path`, which takes the name `path` once the block has ended without an error.
+    """A temporary file beside `path`, which is renamed to `path` when the block ends without an error.
 
-    On any error, Ctrl-C included, the temporary file is removed and what stood under `path` before stays as it was.
+    On any error, Ctrl-C included, the temporary file is removed and an earlier file `path` stays as it was.
 
     Args:
         path: the file to write; its folder is made where it is missing.
 
     Yields:
-        The path to write to, in the same folder and with the same suffix, so that writers that look at it still work.
+        The path to write to, in the same folder and with the same suffix, for writers choose a format by the suffix.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,14 +1,14 @@
-"""Tables in Markdown, which every reader shows as they were meant: the Hub, GitHub, TensorBoard, the console."""
+"""Markdown tables that every reader shows alike: the Hub, GitHub, TensorBoard, the console."""
 
 import re
 from collections.abc import Iterable, Sequence
 
 RULES = {"<": "---", ">": "---:", "^": ":---:"}
 
-# Signs of Markdown that CommonMark and Python-Markdown both take literally behind a backslash. An underscore inside a
-# word is none, nor are brackets that no link follows.
+# Signs of Markdown that CommonMark and Python-Markdown both take literally after a backslash. An underscore inside a
+# word and brackets without a link need none.
 _ESCAPED = re.compile(r"[\\`*|]|\](?=[(\[])|(?<![^\W_])_|_(?![^\W_])")
-# Python-Markdown, by which TensorBoard reads, knows no backslash before these; every reader knows the entity.
+# Python-Markdown, which TensorBoard uses, knows no backslash before these; every reader knows the entity.
 _ENTITIES = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "~": "&#126;", "$": "&#36;"})
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
@@ -17,16 +17,16 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Sequence], align: str 
     """The lines of a table.
 
     Args:
-        columns: headings.
-        rows: cells of each row, one for each column, as `markdown_cell` takes them.
-        align: a sign for each column, `<` left, `>` right, `^` centre. The last one serves all columns that follow:
-            `"<"` is a table of texts, `"<>"` one of numbers behind a name.
+        columns: headings, at least one.
+        rows: cells of each row, one for each column; `markdown_cell` converts them.
+        align: a sign for each column, `<` left, `>` right, `^` centre. The last one holds for all columns that follow:
+            `"<"` is for a table of texts, `"<>"` for numbers after a name.
 
     Returns:
         The headings, the rule below them and a line for each row, without line breaks.
 
     Raises:
-        ValueError: for no columns, a row of another number of cells, and signs that are unknown or too many.
+        ValueError: for no column, a row with another number of cells, and signs that are unknown or too many.
     """
     columns = list(columns)
     if not columns:
@@ -46,10 +46,10 @@ def markdown_table(columns: Iterable[str], rows: Iterable[Sequence], align: str 
 
 
 def markdown_cell(value: object) -> str:
-    """Text that a reader of Markdown shows as it is, in one line.
+    """Text in one line that a reader of Markdown shows as it is.
 
-    Bars, backslashes and all other signs of Markdown or HTML are escaped, so that `<unk>` is seen. Line breaks and
-    other white space become one space; control characters, which readers drop, become U+FFFD.
+    Bars, backslashes and all other signs of Markdown or HTML are escaped, so that `<unk>` stays visible. Line breaks
+    and other white space become one space; control characters, which readers drop, become U+FFFD.
     """
     text = _CONTROL.sub("\ufffd", " ".join(str(value).split()))
     return _ESCAPED.sub(r"\\\g<0>", text).translate(_ENTITIES)

@@ -20,7 +20,7 @@ from hf_localgan.evaluation.adversarial.front import EQUAL, front_margin
 from hf_localgan.evaluation.dialogue import SHOWN
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
 from hf_localgan.evaluation.tables import spread
-from hf_localgan.evaluation.translation import SHOWN_OF_TRANSLATIONS
+from hf_localgan.evaluation.translation import SHOWN_TRANSLATION_SCORES
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import bleu_difference, stability
@@ -156,7 +156,7 @@ def main(args: argparse.Namespace):
     decodings = args.decodings or decodings
     scored = set.intersection(*(set(run.decodings[name]["scores"]) for run in runs for name in decodings))
     kind = runs[0].kind
-    shown = SHOWN if kind == "dialogue" else SHOWN_OF_TRANSLATIONS
+    shown = SHOWN if kind == "dialogue" else SHOWN_TRANSLATION_SCORES
     chosen = args.metrics or [name for name in shown if name in scored]
     if not set(chosen) <= scored:
         raise ValueError(

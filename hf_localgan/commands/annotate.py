@@ -1,4 +1,4 @@
-"""Human judgement of responses: blinded sheets for several people, a page to fill them in, and what they show.
+"""Human judgement of responses: blinded sheets for several people, a page to fill them in, scores and tests.
 
 Needs `pip install "hf-localgan[annotation]"`.
 """
@@ -25,7 +25,7 @@ def _add_export(steps):
         description="Draws queries that several evaluations answered, and writes a blinded sheet for every person.",
         allow_abbrev=False,
     )  # fmt: skip
-    step.add_argument("output", metavar="OUTPUT", help="folder to write, which must not exist yet or be empty")
+    step.add_argument("output", metavar="OUTPUT", help="folder to write, new or empty")
     step.add_argument(
         "--runs", metavar="RUN", nargs="+", required=True,
         help="folders of evaluations, or NAME=FOLDER; the first is compared with the others",
@@ -34,14 +34,14 @@ def _add_export(steps):
         "--decodings", metavar="NAME", nargs="+", default=["greedy"],
         help="one decoding for all runs or one for each (default: greedy)",
     )  # fmt: skip
-    step.add_argument("--queries", type=int, default=500, metavar="N", help="how many to draw (default: 500)")
-    step.add_argument("--annotators", type=int, default=5, metavar="K", help="how many people (default: 5)")
+    step.add_argument("--queries", type=int, default=500, metavar="N", help="number of queries to draw (default: 500)")
+    step.add_argument("--annotators", type=int, default=5, metavar="K", help="number of people (default: 5)")
     step.add_argument("--seed", type=int, default=0, help="seed of the draws (default: 0)")
     step.add_argument(
         "--question", dest="questions", metavar="NAME=TEXT", action="append", default=[],
         help="a yes-or-no question, given once for each (default: relevance and informativeness)",
     )  # fmt: skip
-    added = step.add_argument_group("what is judged besides")
+    added = step.add_argument_group("further responses to judge")
     added.add_argument(
         "--reference-share", type=float, default=1.0, metavar="SHARE",
         help="share of the queries with one of their references (default: 1)",
@@ -77,16 +77,18 @@ def _add_score(steps):
         "human_scores.parquet.",
         allow_abbrev=False,
     )  # fmt: skip
-    step.add_argument("folder", metavar="FOLDER", help="what `annotate export` wrote, with key.json")
+    step.add_argument("folder", metavar="FOLDER", help="folder that `annotate export` wrote, with key.json")
     step.add_argument(
         "sheets", metavar="SHEET", nargs="*",
         help="filled sheets as .csv or .xlsx (default: those in FOLDER/sheets that hold an answer)",
     )  # fmt: skip
-    step.add_argument("--output", metavar="FOLDER", help="where the results go (default: FOLDER)")
+    step.add_argument("--output", metavar="FOLDER", help="folder of the results (default: FOLDER)")
     step.add_argument("--against", metavar="NAME", help="system compared with every other (default: the first)")
     step.add_argument("--all-pairs", action="store_true", help="compare all pairs of systems")
     step.add_argument("--resamples", type=int, default=1000, metavar="N", help="bootstrap samples (default: 1000)")
-    step.add_argument("--permutations", type=int, default=9999, metavar="N", help="swaps per test (default: 9999)")
+    step.add_argument(
+        "--permutations", type=int, default=9999, metavar="N", help="permutations per test (default: 9999)"
+    )
     step.add_argument("--seed", type=int, default=0, help="seed of both (default: 0)")
     step.set_defaults(work=_score, parser=step)
 
@@ -111,7 +113,7 @@ def _add_power(steps):
         "--people", type=int, nargs="+", default=[1, 3, 5, 10], metavar="K",
         help="numbers of people to show (default: 1 3 5 10)",
     )  # fmt: skip
-    step.add_argument("--target", type=float, default=0.8, metavar="P", help="probability to see it (default: 0.8)")
+    step.add_argument("--target", type=float, default=0.8, metavar="P", help="wanted power of the test (default: 0.8)")
     step.add_argument("--alpha", type=float, default=0.05, metavar="P", help="level of the test (default: 0.05)")
     step.add_argument(
         "--comparisons", type=int, default=1, metavar="M",
@@ -123,18 +125,18 @@ def _add_power(steps):
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     for name in ("queries", "annotators", "people", "comparisons", "resamples", "permutations"):
-        given = getattr(args, name, 1)
-        for value in given if isinstance(given, list) else [given]:
+        values = getattr(args, name, 1)
+        for value in values if isinstance(values, list) else [values]:
             if value < 1:
                 args.parser.error(f"--{name} must be at least 1, got {value}")
     for name in ("reference_share", "control_share", "repeat_share"):
         if not 0 <= getattr(args, name, 0) <= 1:
             args.parser.error(f"--{name.replace('_', '-')} must be from 0 to 1, got {getattr(args, name)}")
-    for name, shown in (("rates", "RATE"), ("target", "--target"), ("alpha", "--alpha")):
-        given = getattr(args, name, [])
-        for value in given if isinstance(given, list) else [given]:
+    for name, option in (("rates", "RATE"), ("target", "--target"), ("alpha", "--alpha")):
+        values = getattr(args, name, [])
+        for value in values if isinstance(values, list) else [values]:
             if not 0 < value < 1:
-                args.parser.error(f"{shown} must lie between 0 and 1, got {value}")
+                args.parser.error(f"{option} must lie between 0 and 1, got {value}")
     if not 0 <= getattr(args, "kappa", 0) <= 1:
         args.parser.error(f"--kappa must be from 0 to 1, got {args.kappa}")
     if not -1 <= getattr(args, "correlation", 0) <= 1:
@@ -153,11 +155,11 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 def _export(args: argparse.Namespace):
     from hf_localgan.annotation import QUESTIONS, Question, make_study, read_systems
 
-    given = [text.partition("=") for text in args.questions]
+    questions = [text.partition("=") for text in args.questions]
     queries, references, systems = read_systems(args.runs, args.decodings)
     study = make_study(
         queries, references, systems, query_count=args.queries, annotators=args.annotators, seed=args.seed,
-        questions=[Question(name, text) for name, _, text in given] or QUESTIONS,
+        questions=[Question(name, text) for name, _, text in questions] or QUESTIONS,
         reference_share=args.reference_share, control_share=args.control_share, repeat_share=args.repeat_share,
     )  # fmt: skip
     key, *sheets = study.write(args.output)

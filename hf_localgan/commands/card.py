@@ -1,6 +1,6 @@
-"""Writes the model card, `README.md`, of a training's output folder or checkpoint anew, from what lies in the folder.
+"""Writes the model card, `README.md`, of a training's output folder or checkpoint anew, from the files in the folder.
 
-Options win over what the training was told. The old card is replaced whole.
+Options win over the settings of the training. The old card is replaced whole.
 """
 
 import argparse
@@ -13,13 +13,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
-    parser.add_argument("folder", metavar="FOLDER", help="what a training of this package has left")
-    about = parser.add_argument_group("what the card says")
-    about.add_argument("--repo-id", metavar="OWNER/NAME", help="by which its code loads the model (default: the run's)")
-    about.add_argument("--license", metavar="ID", help="of the Hub, such as cc0-1.0 (default: the run's)")
-    about.add_argument("--language", metavar="CODE", nargs="+", help="such as en (default: the run's)")
-    about.add_argument("--dataset", metavar="ID", nargs="+", help="ids on the Hub of what it was trained on")
-    about.add_argument("--base-model", metavar="ID", help="id on the Hub of what the training began with")
+    parser.add_argument("folder", metavar="FOLDER", help="output folder or checkpoint of a training of this package")
+    about = parser.add_argument_group("facts of the card")
+    about.add_argument("--repo-id", metavar="OWNER/NAME", help="id in the example code (default: the run's)")
+    about.add_argument(
+        "--license", metavar="ID", help="licence by its id on the Hub, such as cc0-1.0 (default: the run's)"
+    )
+    about.add_argument("--language", metavar="CODE", nargs="+", help="languages, such as en (default: the run's)")
+    about.add_argument("--dataset", metavar="ID", nargs="+", help="ids on the Hub of the training data")
+    about.add_argument("--base-model", metavar="ID", help="id on the Hub of the model that the training began with")
     return ending(parser.prog, lambda: (parser.parse_args(argv),), _write)
 
 

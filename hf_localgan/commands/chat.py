@@ -1,13 +1,17 @@
 """Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line of standard
 output for each, several responses separated by tabs. Every query is answered on its own, without memory of earlier
-ones. Without options the search is greedy; a temperature or top-p means sampling, and --decoding names any other way.
+ones. Without options the search is greedy; a temperature or top-p means sampling, and --decoding names any decoding.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from hf_localgan.commands.exits import ending
+
+if TYPE_CHECKING:
+    from hf_localgan.chat import ChatSettings
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -21,34 +25,34 @@ def _parser(prog: str | None) -> argparse.ArgumentParser:
     answers = parser.add_argument_group("answers")
     answers.add_argument(
         "--decoding", metavar="NAME",
-        help='way of decoding, such as "beam 5" or "temperature 0.7", instead of the next three options',
+        help='decoding, such as "beam 5" or "temperature 0.7", instead of the next three options',
     )  # fmt: skip
     answers.add_argument("--num-beams", type=int, metavar="N", help="hypotheses of the search (default: 1)")
     answers.add_argument("--temperature", type=float, metavar="T", help="sample at this temperature")
     answers.add_argument("--top-p", type=float, metavar="P", help="sample from the most probable tokens of this mass")
     answers.add_argument("--max-new-tokens", type=int, default=64, metavar="N", help="longest response (default: 64)")
     answers.add_argument("--num-return-sequences", type=int, default=1, metavar="K", help="responses (default: 1)")
-    answers.add_argument("--seed", type=int, metavar="S", help="of sampling; without it every run differs")
+    answers.add_argument("--seed", type=int, metavar="S", help="seed of sampling; without it every run differs")
     answers.add_argument(
         "--batch-size", type=int, default=16, metavar="N", help="lines answered at a time (default: 16)"
     )
     loading = parser.add_argument_group("loading")
-    loading.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU where there is one)")
+    loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
     return parser
 
 
-def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple:
+def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> "tuple[argparse.Namespace, ChatSettings]":
     """The arguments, and the settings of the answers."""
     from hf_localgan.chat import ChatSettings, parse_decoding
 
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
-    described = any(value is not None for value in (args.num_beams, args.temperature, args.top_p))
-    if args.decoding is not None and described:
-        parser.error("give either --decoding, or what describes it: --num-beams, --temperature, --top-p")
+    has_search_options = any(value is not None for value in (args.num_beams, args.temperature, args.top_p))
+    if args.decoding is not None and has_search_options:
+        parser.error("give either --decoding, or --num-beams, --temperature and --top-p")
     try:
         settings = ChatSettings(
             do_sample=args.temperature is not None or args.top_p is not None,
@@ -65,7 +69,7 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> tuple:
     return args, settings
 
 
-def _chat(args: argparse.Namespace, settings):
+def _chat(args: argparse.Namespace, settings: "ChatSettings"):
     import torch
     from transformers.utils import logging
 

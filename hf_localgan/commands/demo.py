@@ -1,6 +1,6 @@
 """Serves a local page on which generators answer the same query side by side, until Ctrl-C.
 
-Needs `pip install "hf-localgan[demo]"`. Nobody but this machine reaches the page unless `--host` says otherwise.
+Needs `pip install "hf-localgan[demo]"`. Only this machine can reach the page unless `--host` names another address.
 """
 
 import argparse
@@ -16,24 +16,24 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument("models", metavar="MODEL", nargs="+", help="folders or ids on the Hub of generators")
     answers = parser.add_argument_group("answers and references")
     answers.add_argument(
-        "--energy", metavar="MODEL", help="energy that measures radii (default: the one that a model has beside it)"
+        "--energy", metavar="MODEL", help="energy that measures radii (default: the one beside a model)"
     )
-    answers.add_argument("--dataset", metavar="NAME", help="of the references (default: that of the evaluation)")
-    answers.add_argument("--split", metavar="NAME", help="of the data set (default: that of the evaluation, or test)")
+    answers.add_argument("--dataset", metavar="NAME", help="data set of the references (default: the evaluation's)")
+    answers.add_argument("--split", metavar="NAME", help="split of the data set (default: the evaluation's, or test)")
     answers.add_argument(
         "--reference-queries", type=int, default=1000, metavar="N",
-        help="queries whose references are looked at (default: 1000)",
+        help="number of queries whose references are measured (default: 1000)",
     )  # fmt: skip
     answers.add_argument(
         "--decodings", nargs="+", default=[], metavar="NAME",
-        help='further ways of decoding that the page offers, such as "beam 20"',
+        help='further decodings on the page, such as "beam 20"',
     )  # fmt: skip
     page = parser.add_argument_group("page")
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1)")
-    page.add_argument("--port", type=int, default=7860, help="(default: 7860)")
+    page.add_argument("--port", type=int, default=7860, help="port to listen on (default: 7860)")
     page.add_argument("--open-browser", action="store_true", help="open the page in a browser")
     loading = parser.add_argument_group("loading")
-    loading.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU where there is one)")
+    loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     return ending(parser.prog, lambda: (_read(parser, argv),), _launch)
 

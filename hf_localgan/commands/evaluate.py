@@ -1,8 +1,8 @@
 """Answers a test split with a trained generator and scores the answers.
 
-MODEL is a folder or a Hub id, DATASET what `--dataset` of the trainings takes. Writes `evaluation.json`,
-`evaluation.md`, `generations.parquet`, `query_scores.parquet` and, of dialogue, `diversity_relevance.png`. Translations
-are scored by `--scores translation`.
+MODEL is a folder or a Hub id, DATASET any value of the trainings' `--dataset`. Writes `evaluation.json`,
+`evaluation.md`, `generations.parquet`, `query_scores.parquet` and, for dialogue, `diversity_relevance.png`.
+Translations are scored by `--scores translation`.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from hf_localgan.commands.recipe import run
 from hf_localgan.data.tokenization import report_unknown
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.finish import likelihood_about
-from hf_localgan.recipes.parser import RecipeParser, expand_path
+from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments, option
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import ModelArguments
@@ -26,7 +26,7 @@ from hf_localgan.trainers.mle.trainer import MleTrainer
 
 @dataclass
 class OutputArguments:
-    """Where the scores go."""
+    """Output folder, seed and device."""
 
     _argument_group_name: ClassVar[str] = "output"
 
@@ -38,13 +38,20 @@ class OutputArguments:
 
 
 def evaluate(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):
-    require_matplotlib()  # what the end needs is looked at now
-    place = Path(expand_path(generator.generator, "generator"))
+    """Answers the test split with a generator, scores the answers, writes and prints the scores.
+
+    Raises:
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
+    """
+    require_matplotlib()
+    path = generator.path()
+    assert path is not None  # see `Parser`
+    place = Path(path)
     name = place.resolve().name if place.is_dir() else generator.generator
     inside = place if place.is_dir() else Path("runs") / place.name
     split = "" if data.test_split == "test" else f"-{data.test_split}"
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
-    data.adopt_language(expand_path(generator.generator, "generator"))
+    data.adopt_language(path)
     pairs = data.load(data.test_split)
     score = evaluation.scorer(pairs, data, output.seed)
     model, tokenizer = generator.load()
@@ -64,7 +71,7 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
 
 
 class Parser(RecipeParser):
-    """Asks for the model; without one there is nothing to do."""
+    """Refuses a command line without a model."""
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple:
         settings = super().read(arguments)

@@ -18,13 +18,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parser.add_argument("model", metavar="MODEL", help="folder or id on the Hub of a checkpoint or an adapter")
-    parser.add_argument("output", metavar="OUTPUT", help="folder to write, which must not exist yet or be empty")
-    kinds = parser.add_argument_group("what is written")
-    kinds.add_argument("--with-code", action="store_true", help="with the code of model and pipeline (the default)")
-    kinds.add_argument("--merge", action="store_true", help="with the adapter's weights added to those of its base")
+    parser.add_argument("output", metavar="OUTPUT", help="folder to write, new or empty")
+    contents = parser.add_argument_group("contents of OUTPUT")
+    contents.add_argument("--with-code", action="store_true", help="add the code of model and pipeline (the default)")
+    contents.add_argument("--merge", action="store_true", help="add the adapter's weights to those of its base")
     loading = parser.add_argument_group("loading")
     loading.add_argument(
-        "--base-model", metavar="MODEL", help="of the adapter (default: the one that adapter_config.json names)"
+        "--base-model", metavar="MODEL", help="base of the adapter (default: the one that adapter_config.json names)"
     )
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
     if args.base_model is not None and not args.merge:
-        parser.error("--base-model is of an adapter that is merged: add --merge")
+        parser.error("--base-model needs an adapter that is merged: add --merge")
     return args
 
 

@@ -27,12 +27,14 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
         help="systems that draw from the references (default: those that repeat one in half of their responses)",
     )  # fmt: skip
     metrics = parser.add_argument_group("metrics")
-    metrics.add_argument("--word-vectors", metavar="FILE", help="word vectors for the embedding scores, none without")
+    metrics.add_argument(
+        "--word-vectors", metavar="FILE", help="word vectors for the embedding scores (default: no such scores)"
+    )
     metrics.add_argument(
         "--tokenization", default="words", metavar="NAME",
-        help="how metrics cut texts: words, characters, jieba or whitespace (default: words)",
+        help="how metrics split text: words, characters, jieba or whitespace (default: words)",
     )  # fmt: skip
-    metrics.add_argument("--cased", action="store_true", help="tell upper case from lower case")
+    metrics.add_argument("--cased", action="store_true", help="distinguish upper case from lower case")
     metrics.add_argument("--resamples", type=int, default=200, metavar="N", help="bootstrap samples (default: 200)")
     metrics.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     metrics.add_argument("--no-plots", action="store_true", help="leave out the picture, which needs matplotlib")
@@ -54,7 +56,7 @@ def _correlate(args: argparse.Namespace):
     from hf_localgan.evaluation import require_matplotlib
 
     if not args.no_plots:
-        require_matplotlib()  # what the end needs is looked at now
+        require_matplotlib()  # before the work
     judged = read_judged_responses(args.responses, args.contexts, args.human)
     vectors = load_word_vectors(args.word_vectors) if args.word_vectors else None
     worth = correlate_metrics(

@@ -1,7 +1,7 @@
-"""Trains a deep Boltzmann machine over queries and responses (LocalGAN, Eq. 8), and shows what it has learned.
+"""Trains a deep Boltzmann machine over queries and responses (LocalGAN, Eq. 8), and measures it on the test split.
 
-Without a file: the shipped corpus. Leaves the energy with its word vectors, scalers and tokenizer in `output_dir`, and
-a report: `energy.json`, `energy.md`, plots, a model card.
+Without CONFIG it trains on the shipped corpus. Writes to `output_dir` the energy with its word vectors, scalers and
+tokenizer, and a report: `energy.json`, `energy.md`, plots, a model card.
 """
 
 from collections.abc import Sequence

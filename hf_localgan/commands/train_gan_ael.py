@@ -1,8 +1,8 @@
-"""Trains a generator by GAN-AEL (Xu et al. 2017), the baseline nearest to LocalGAN, and shows what it has learned.
+"""Trains a generator by GAN-AEL (Xu et al. 2017), the baseline nearest to LocalGAN, and scores it on the test split.
 
-Without a file: the shipped corpus. The stages are those of LocalGAN without the energy; its own ones can be given by
-`--generator RUN/stages/mle --discriminator RUN/stages/discriminator`. Leaves what that training leaves, without
-`energy/`.
+Without CONFIG it trains on the shipped corpus. The stages are LocalGAN's without the energy; a run of LocalGAN shares
+its own by `--generator RUN/stages/mle --discriminator RUN/stages/discriminator`. Writes to `output_dir` what LocalGAN
+writes, without `energy/`.
 """
 
 from collections.abc import Sequence

@@ -1,10 +1,9 @@
-"""Trains a generator by LocalGAN from query-response pairs alone, and shows what it has learned.
+"""Trains a generator by LocalGAN from query-response pairs alone, and scores it on the test split.
 
-Without a file: the shipped corpus. First come the generator by maximum likelihood, the energy and the discriminator,
-each in a folder of `output_dir/stages` and as the file of its own recipe says, unless they are given by `--generator`,
-`--energy` and `--discriminator`. A run that was interrupted goes on where it was when it is started again.
-Leaves the generator with its tokenizer, `discriminator/`, `energy/`, checkpoints, scores, plots and a model card in
-`output_dir`.
+Without CONFIG it trains on the shipped corpus. First it trains the generator by maximum likelihood, the energy and the
+discriminator, each in a folder of `output_dir/stages` and by the file of its own recipe, unless they are given by
+`--generator`, `--energy` and `--discriminator`. An interrupted run resumes when it is started again. Writes to
+`output_dir` the generator with its tokenizer, `discriminator/`, `energy/`, checkpoints, scores, plots and a model card.
 """
 
 from collections.abc import Sequence

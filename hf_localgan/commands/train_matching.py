@@ -1,7 +1,7 @@
-"""Trains a discriminator to tell whether a response belongs to a query, and shows how well it does.
+"""Trains a discriminator to tell whether a response belongs to a query, and scores it on the test split.
 
-Without a file: the shipped corpus. Leaves the discriminator with its tokenizer in `output_dir`, and `matching.json` and
-`matching.md`: its matching accuracy on the test split; and a model card.
+Without CONFIG it trains on the shipped corpus. Writes to `output_dir` the discriminator with its tokenizer, its
+matching accuracy in `matching.json` and `matching.md`, and a model card.
 """
 
 from collections.abc import Sequence

@@ -1,7 +1,7 @@
-"""Trains a generator by maximum likelihood, and shows what it has learned.
+"""Trains a generator by maximum likelihood, and scores it on the test split.
 
-Without a file: the shipped corpus. Leaves the generator with its tokenizer, checkpoints, samples, scores, plots and a
-model card in `output_dir`.
+Without CONFIG it trains on the shipped corpus. Writes to `output_dir` the generator with its tokenizer, checkpoints,
+samples, scores, plots and a model card.
 """
 
 from collections.abc import Sequence

@@ -1,8 +1,7 @@
-"""Trains a generator by reward augmented maximum likelihood (Norouzi et al. 2016), and shows what it has learned.
+"""Trains a generator by reward augmented maximum likelihood (RAML, Norouzi et al. 2016), and scores it.
 
-Without a file: the shipped corpus. References are replaced by draws around them, further away the higher the
-`temperature`; before it begins the training shows how far. Leaves what training by maximum likelihood leaves in
-`output_dir`.
+Without CONFIG it trains on the shipped corpus. Draws around the references replace them, further away the higher the
+`temperature`; the training first shows how far. Writes to `output_dir` what training by maximum likelihood writes.
 """
 
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
 from hf_localgan.trainers.raml.trainer import RamlTrainer
@@ -32,8 +32,13 @@ def train(
     train_generator(RamlTrainer, data, tokens, generator, evaluation, args, describe=describe_draws)
 
 
-def describe_draws(trainer: RamlTrainer, setup: TrainingSetup) -> dict[str, Any]:
-    """Shows how far draws lie from their references; what names the run: the payoff, its settings, these distances."""
+def describe_draws(trainer: TokenLossTrainer, setup: TrainingSetup) -> dict[str, Any]:
+    """Prints how far draws lie from their references.
+
+    Returns:
+        Facts that identify the run: the payoff, its settings, these distances.
+    """
+    assert isinstance(trainer, RamlTrainer) and isinstance(trainer.args, RamlConfig)
     args, draws = trainer.args, summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
     if trainer.is_world_process_zero():
         print(draws)

@@ -1,8 +1,9 @@
-"""Trains a recogniser of speech, Listen, Attend and Spell, and shows what it hears and where it looks.
+"""Trains a recogniser of speech, Listen, Attend and Spell, and scores its transcripts of the test split.
 
-Without a file: made-up speech of tones, in a minute. By maximum likelihood, or, with `payoff` in the file or as an
-option, by reward augmented maximum likelihood (RAML, Norouzi et al. 2016); `--payoff edit --help` lists its options.
-Leaves the recogniser with its processor, checkpoints, transcripts, scores, pictures and a model card in `output_dir`.
+Without CONFIG it trains on synthetic speech of tones, in a minute. It trains by maximum likelihood or, with `payoff` in
+the file or as an option, by reward augmented maximum likelihood (RAML, Norouzi et al. 2016); `--payoff edit --help`
+lists its options. Writes to `output_dir` the recogniser with its processor, checkpoints, transcripts, scores, pictures
+and a model card.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from hf_localgan.commands.exits import WRONG_USAGE, told
+from hf_localgan.commands.exits import WRONG_USAGE, print_error
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes.parser import read_config
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
@@ -19,16 +20,16 @@ from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_u
 from hf_localgan.trainers.mle.config import MleConfig
 from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
-from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrainer
+from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechMleTrainer, SpeechRamlTrainer
 
 
 def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition: RecognitionArguments, args: MleConfig):
     if isinstance(args, RamlConfig):
         args.check_weighted()  # before anything is loaded
     setup = set_up_speech(speech, recogniser, args)
-    kind = SpeechRamlTrainer if isinstance(args, RamlConfig) else SpeechMleTrainer
-    trainer = make_speech_trainer(kind, setup, speech, recogniser, recognition, args)
-    about: dict[str, Any] = {"objective": kind.objective.name.lower()}
+    method: type[SpeechMixin] = SpeechRamlTrainer if isinstance(args, RamlConfig) else SpeechMleTrainer
+    trainer = make_speech_trainer(method, setup, speech, recogniser, recognition, args)
+    about: dict[str, Any] = {"objective": method.objective.name.lower()}
     if isinstance(trainer, SpeechRamlTrainer) and isinstance(args, RamlConfig):
         draws = summarize_draws(trainer.raml_collator, setup.train, setup.processor.tokenizer)
         if trainer.is_world_process_zero():
@@ -48,7 +49,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     try:
         config = RamlConfig if _names_payoff(argv) else MleConfig
     except ValueError as error:  # a file that cannot be read
-        return told(prog or "train_speech.py", error, WRONG_USAGE)
+        return print_error(prog or "train_speech.py", error, WRONG_USAGE)
     parser = training_parser(
         SpeechArguments, RecogniserArguments, RecognitionArguments, config,
         default="speech", description=__doc__, prog=prog,
@@ -60,5 +61,5 @@ def _names_payoff(argv: Sequence[str]) -> bool:
     """Whether an option or the file names a payoff."""
     if any(word == "--payoff" or word.startswith("--payoff=") for word in argv):
         return True
-    named = argv[0] if argv and not argv[0].startswith("-") else None
-    return named is not None and Path(named).suffix != "" and read_config(named).get("payoff") is not None
+    file = argv[0] if argv and not argv[0].startswith("-") else None
+    return file is not None and Path(file).suffix != "" and read_config(file).get("payoff") is not None

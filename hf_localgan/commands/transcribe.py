@@ -1,6 +1,6 @@
-"""Writes down what is said in sound files: one line for each, its name, a tab and the transcript.
+"""Transcribes sound files. Prints one line for each: its name, a tab and the transcript.
 
-Reads WAV, FLAC, OGG, MP3 and what else libsndfile reads, at any sampling rate, and `-` for a list of names on standard
+Reads WAV, FLAC, OGG, MP3 and the other formats of libsndfile, at any sampling rate; `-` reads names from standard
 input. A file that cannot be read is named on standard error, the others are transcribed, and the exit code is 1.
 """
 
@@ -21,10 +21,15 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     search = parser.add_argument_group("search")
     search.add_argument("--num-beams", type=int, default=8, metavar="N", help="hypotheses of the search (default: 8)")
-    search.add_argument("--max-new-tokens", type=int, metavar="N", help="longest transcript (default: by its sound)")
+    search.add_argument(
+        "--max-new-tokens",
+        type=int,
+        metavar="N",
+        help="longest transcript, in tokens (default: by the length of the sound)",
+    )
     search.add_argument("--batch-size", type=int, default=16, metavar="N", help="files at a time (default: 16)")
     loading = parser.add_argument_group("loading")
-    loading.add_argument("--device", help="such as cpu or cuda:0 (default: a GPU where there is one)")
+    loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
     return ending(parser.prog, lambda: (_read(parser, argv), parser.prog), _transcribe)
@@ -59,17 +64,17 @@ def _transcribe(args: argparse.Namespace, prog: str) -> int | None:
     decoding = Decoding.greedy() if args.num_beams == 1 else Decoding.beam(args.num_beams)
     names, failed = _names(args.files), False
     while batch := list(islice(names, args.batch_size)):
-        read, features = [], []
+        transcribed, features = [], []
         for name in batch:
             try:
                 samples, _ = read_audio(Path(name), extractor.sampling_rate)
                 features.append(extractor(samples, return_tensors="np")["input_features"][0])
-                read.append(name)
+                transcribed.append(name)
             except (OSError, ValueError) as error:
                 print(f"{prog}: {name}: {' '.join(str(error).split())}", file=sys.stderr, flush=True)
                 failed = True
-        limit = {"max_new_tokens": args.max_new_tokens}
-        for name, text in zip(read, transcribe(model, processor, features, decoding, **limit), strict=True):
+        texts = transcribe(model, processor, features, decoding, max_new_tokens=args.max_new_tokens)
+        for name, text in zip(transcribed, texts, strict=True):
             print(f"{name}\t{text}", flush=True)
     return FAILED if failed else None
 

@@ -1,4 +1,4 @@
-"""Answers of a generator to many queries, under any way of decoding."""
+"""Answers of a generator to many queries, under any decoding."""
 
 import inspect
 import math
@@ -16,7 +16,7 @@ from transformers.utils.logging import tqdm
 
 @dataclass(frozen=True)
 class Decoding:
-    """One way of decoding: a name for tables and plots, and a method that makes token ids.
+    """A decoding: a name for tables and plots, and a method that generates token ids.
 
     Evaluation, the monitor and the sample table of the trainers, chat, demo and pipelines answer by `generate`. A
     subclass replaces it, and then works in all of them: it may pass logits processors, or draw candidates and return
@@ -25,10 +25,10 @@ class Decoding:
     ```python
     @dataclass(frozen=True)
     class Longest(Decoding):
-        def generate(self, model, batch, *, tokenizer, num_return_sequences=1, max_new_tokens, **more):
+        def generate(self, model, batch, *, tokenizer, num_return_sequences=1, max_new_tokens, **arguments):
             drawn = super().generate(
                 model, batch, tokenizer=tokenizer, num_return_sequences=8 * num_return_sequences,
-                max_new_tokens=max_new_tokens, **more,
+                max_new_tokens=max_new_tokens, **arguments,
             )                                                        # (batch * 8 * returned, time)
             lengths = (drawn != tokenizer.pad_token_id).sum(dim=1).view(-1, 8)
             rows = torch.arange(0, len(drawn), 8, device=drawn.device) + lengths.argmax(dim=1)
@@ -41,13 +41,13 @@ class Decoding:
 
     Attributes:
         name: such as `greedy`, `beam 5`, `temperature 0.7`.
-        arguments: of `generate`, as far as JSON can hold them.
-        temperature: of a sampling whose answers are one of many, a point of a sweep of temperatures; `None` for a
-            search, and for all that gives one answer.
+        arguments: those of the model's `generate` that JSON can hold.
+        temperature: of sampling, logits are divided by it; such a decoding can answer a query many times and is a point
+            of a sweep of temperatures. `None` for a search, and for every decoding that gives one answer.
     """
 
     name: str
-    arguments: dict = field(hash=False)
+    arguments: dict[str, Any] = field(hash=False)
     temperature: float | None = None
 
     @classmethod
@@ -85,22 +85,22 @@ class Decoding:
         """The decoding of a name, as the command line and YAML give it.
 
         Args:
-            text: a registered word and its values, such as `greedy`, `beam 5`, `temperature 0.7`.
+            text: a registered name and its values, such as `greedy`, `beam 5`, `temperature 0.7`.
 
         Raises:
             ValueError: for an unknown name, or values that the decoding does not take.
         """
         word, *values = text.split() or [""]
-        known = _REGISTRY.get(word)
-        if known is None:
-            names = ", ".join(f"`{one.example}`" for one in _REGISTRY.values())
+        entry = _REGISTRY.get(word)
+        if entry is None:
+            names = ", ".join(f"`{example}`" for example in decoding_examples())
             raise ValueError(f"There is no decoding {text!r}. Name one such as {names}.")
         try:
-            inspect.signature(known.make).bind(*values)
+            inspect.signature(entry.make).bind(*values)
         except TypeError:
-            given = f"{len(values)} values" if len(values) != 1 else "1 value"
-            raise ValueError(f"{text!r} has {given} behind `{word}`. Write it as in `{known.example}`.") from None
-        return known.make(*values)
+            count = f"{len(values)} values" if len(values) != 1 else "1 value"
+            raise ValueError(f"{text!r} has {count} after `{word}`. Write it as in `{entry.example}`.") from None
+        return entry.make(*values)
 
     @property
     def most_answers(self) -> int | None:
@@ -108,7 +108,7 @@ class Decoding:
         return None if self.arguments.get("do_sample", False) else self.arguments.get("num_beams", 1)
 
     def settings(self) -> dict[str, Any]:
-        """For JSON: what tells this decoding from another of its name, in files of evaluations.
+        """What distinguishes this decoding from another of the same name, for the JSON files of evaluations.
 
         By default `arguments`; a subclass adds its own.
         """
@@ -122,7 +122,7 @@ class Decoding:
         tokenizer: PreTrainedTokenizerBase,
         num_return_sequences: int = 1,
         max_new_tokens: int,
-        **more,
+        **arguments: Any,
     ) -> Tensor:
         """Token ids of the answers.
 
@@ -132,25 +132,24 @@ class Decoding:
             tokenizer: the model's.
             num_return_sequences: answers to each query, the best first where they have an order.
             max_new_tokens: longest answer, in tokens.
-            more: further arguments of `generate`, which win over the decoding's own.
+            arguments: further ones of the model's `generate`, which win over the decoding's own.
 
         Returns:
             Shape `(batch * num_return_sequences, time)`, exactly; answers to one query stand together. Each begins with
             the decoder's start token; padding follows its end.
         """
-        arguments = {
-            **self.arguments, "num_return_sequences": num_return_sequences, "max_new_tokens": max_new_tokens, **more
-        }  # fmt: skip
-        if "stop_strings" in arguments:  # which `generate` looks for in texts
-            arguments["tokenizer"] = tokenizer
-        return model.generate(**batch, **arguments)
+        counts = {"num_return_sequences": num_return_sequences, "max_new_tokens": max_new_tokens}
+        merged: dict[str, Any] = {**self.arguments, **counts, **arguments}
+        if "stop_strings" in merged:  # which `generate` looks for in texts
+            merged["tokenizer"] = tokenizer
+        return model.generate(**batch, **merged)  # type: ignore[operator]  # not declared by `PreTrainedModel`
 
 
 class RegisteredDecoding(NamedTuple):
-    """How a name becomes a decoding.
+    """An entry of the registry of decodings.
 
     Attributes:
-        make: takes the values behind the word, as text.
+        make: makes the decoding of the values that follow the word, which are text.
         example: a whole name, for help and errors.
     """
 
@@ -162,16 +161,16 @@ _REGISTRY: dict[str, RegisteredDecoding] = {}
 
 
 def register_decoding(word: str, make: Callable[..., Decoding], example: str):
-    """Lets `Decoding.parse`, and with it the command line and YAML, know a decoding.
+    """Makes a decoding known to `Decoding.parse`, and so to the command line and YAML.
 
     Args:
-        word: the first one of its names, without a space.
-        make: makes it from the words behind the first, which are text: `lambda width: Decoding.beam(int(width))`. A
-            `ValueError` says what is wrong with them.
+        word: the first word of its name.
+        make: makes it of the words that follow, which are text: `lambda width: Decoding.beam(int(width))`. Raises a
+            `ValueError` that says what is wrong with them.
         example: a whole name, such as `beam 5`, for help and errors.
 
     Raises:
-        ValueError: for a word that is taken, or with a space in it.
+        ValueError: for a word that is taken or holds a space.
     """
     if not word or word.split() != [word]:
         raise ValueError(f"`word` must be a single word, got {word!r}. Values follow it in a name: `{example}`.")
@@ -184,23 +183,35 @@ def register_decoding(word: str, make: Callable[..., Decoding], example: str):
 
 def decoding_examples() -> list[str]:
     """A name of every registered decoding."""
-    return [one.example for one in _REGISTRY.values()]
+    return [entry.example for entry in _REGISTRY.values()]
 
 
-def number_in_name(text: str, whole: bool = False) -> float:
-    """A number of a decoding's name, for what `register_decoding` is given as `make`.
+def number_in_name(text: str) -> float:
+    """A number in the name of a decoding, for the functions that `register_decoding` takes as `make`.
 
     Raises:
-        ValueError: for text that is no number, or no whole one.
+        ValueError: for text that is no number.
     """
     try:
-        return int(text) if whole else float(text)
+        return float(text)
     except ValueError:
-        raise ValueError(f"In the name of a decoding {text!r} must be a {'whole ' * whole}number.") from None
+        raise ValueError(f"In the name of a decoding {text!r} must be a number.") from None
+
+
+def count_in_name(text: str) -> int:
+    """A whole number in the name of a decoding, see `number_in_name`.
+
+    Raises:
+        ValueError: for text that is no whole number.
+    """
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"In the name of a decoding {text!r} must be a whole number.") from None
 
 
 register_decoding("greedy", lambda: Decoding.greedy(), "greedy")
-register_decoding("beam", lambda width: Decoding.beam(number_in_name(width, whole=True)), "beam 5")
+register_decoding("beam", lambda width: Decoding.beam(count_in_name(width)), "beam 5")
 register_decoding("temperature", lambda value: Decoding.sampling(number_in_name(value)), "temperature 0.7")
 
 
@@ -212,16 +223,16 @@ def generate_answers(
     tokenizer: PreTrainedTokenizerBase,
     num_return_sequences: int = 1,
     max_new_tokens: int,
-    **more,
+    **arguments: Any,
 ) -> Tensor:
-    """`decoding.generate`, with a look at what it returns.
+    """Token ids of the answers, as `decoding.generate` returns them, shape `(batch * num_return_sequences, time)`.
 
     Raises:
-        ValueError: if that is not `num_return_sequences` rows for each query.
+        ValueError: if the decoding returns another number of rows.
     """
     ids = decoding.generate(
         model, batch, tokenizer=tokenizer, num_return_sequences=num_return_sequences, max_new_tokens=max_new_tokens,
-        **more,
+        **arguments,
     )  # fmt: skip
     queries = len(batch["input_ids"])
     if len(ids) != queries * num_return_sequences:
@@ -234,7 +245,7 @@ def generate_answers(
 
 @contextmanager
 def evaluation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode without gradients, and random numbers of a seed; the global state and the mode come back."""
+    """Evaluation mode without gradients, random numbers from a seed; mode and global random state are restored."""
     training = model.training
     devices = [model.device] if model.device.type == "cuda" else []
     with torch.random.fork_rng(devices), torch.no_grad():
@@ -266,10 +277,10 @@ def answer_queries(
         model: any encoder-decoder.
         tokenizer: its tokenizer.
         queries: texts.
-        decoding: how.
+        decoding: how the answers are generated.
         num_samples: answers per query; more than one for sampling, or up to the width of a beam.
-        max_new_tokens: longest answer.
-        max_source_length: queries are cut there, in tokens; by default the tokenizer's own limit.
+        max_new_tokens: longest answer, in tokens.
+        max_source_length: longest query, in tokens; the rest is cut off. By default the tokenizer's own limit.
         batch_size: queries at a time.
         seed: of the sampling.
 
@@ -293,8 +304,8 @@ def answer_queries(
             )  # fmt: skip
             texts = tokenizer.batch_decode(generated, skip_special_tokens=True)
             for position, row in enumerate(rows):
-                of_row = texts[position * num_samples : (position + 1) * num_samples]
-                answers[row] = [text.strip() for text in of_row]
+                samples = texts[position * num_samples : (position + 1) * num_samples]
+                answers[row] = [text.strip() for text in samples]
     return answers
 
 
@@ -305,13 +316,20 @@ def answer_all(
     decodings: Sequence[Decoding],
     *,
     num_samples: int = 1,
-    **answering,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    batch_size: int = 128,
+    seed: int = 0,
 ) -> tuple[dict[str, list[list[str]]], dict[str, float]]:
-    """Answers each query under each decoding: the answers and the seconds they took, by the name of the decoding.
+    """Answers each query under each decoding.
 
     Args:
+        decodings: with different names.
         num_samples: answers per query of a sampling decoding; a search gives one.
-        answering: further arguments of `answer_queries`.
+        model, tokenizer, queries, max_new_tokens, max_source_length, batch_size, seed: see `answer_queries`.
+
+    Returns:
+        The answers and the seconds they took, both by the name of the decoding.
 
     Raises:
         ValueError: without a query, or for two decodings of one name.
@@ -320,11 +338,16 @@ def answer_all(
         raise ValueError("There is no query to answer: the split is empty.")
     names = [decoding.name for decoding in decodings]
     if repeated := [name for name in names if names.count(name) > 1]:
-        raise ValueError(f"Two decodings are called `{repeated[0]}`, so that one's answers would replace the other's.")
+        raise ValueError(
+            f"Two decodings are called `{repeated[0]}`, and the answers of one would replace the other's. Give each a "
+            "name of its own."
+        )
     answers, seconds = {}, {}
     for decoding in decodings:
         started = time.perf_counter()
-        number = num_samples if decoding.temperature is not None else 1
-        answers[decoding.name] = answer_queries(model, tokenizer, queries, decoding, num_samples=number, **answering)
+        answers[decoding.name] = answer_queries(
+            model, tokenizer, queries, decoding, num_samples=num_samples if decoding.temperature is not None else 1,
+            max_new_tokens=max_new_tokens, max_source_length=max_source_length, batch_size=batch_size, seed=seed,
+        )  # fmt: skip
         seconds[decoding.name] = time.perf_counter() - started
     return answers, seconds

@@ -1,7 +1,7 @@
-"""Candidate answers of one query: beams, which are likely and alike, and samples, which differ."""
+"""Candidate answers to a query: beams, which are likely and alike, and samples, which differ."""
 
 from collections.abc import Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +10,15 @@ from transformers import PreTrainedModel
 from hf_localgan.decoding.likelihood import PADDING
 from hf_localgan.decoding.special_tokens import end_tokens
 
-OF_THE_SEARCH = ("num_beams", "do_sample", "num_return_sequences", "temperature", "top_k", "top_p", "num_beam_groups")
+SEARCH_ARGUMENTS = (
+    "num_beams",
+    "do_sample",
+    "num_return_sequences",
+    "temperature",
+    "top_k",
+    "top_p",
+    "num_beam_groups",
+)
 
 
 class Candidates(NamedTuple):
@@ -18,8 +26,8 @@ class Candidates(NamedTuple):
 
     Attributes:
         labels: tokens up to and with the end token, then -100, shape `(candidates, time)`.
-        groups: the query of each, shape `(candidates,)`, in ascending order.
-        finished: which have an end token, bool, shape `(candidates,)`.
+        groups: index of each candidate's query, shape `(candidates,)`, in ascending order.
+        finished: whether a candidate has an end token, bool, shape `(candidates,)`.
     """
 
     labels: Tensor
@@ -28,7 +36,7 @@ class Candidates(NamedTuple):
 
     @property
     def lengths(self) -> Tensor:
-        """Tokens, the end token included, shape `(candidates,)`."""
+        """Number of tokens, the end token included, shape `(candidates,)`."""
         return (self.labels != PADDING).sum(dim=1)
 
 
@@ -39,36 +47,40 @@ def draw_candidates(
     beams: int = 20,
     samples: int = 30,
     max_new_tokens: int,
-    **more,
+    **arguments: Any,
 ) -> Candidates:
     """Candidates to each query: the hypotheses of one beam search and samples, each different response once.
 
     Args:
         model: an encoder-decoder in evaluation mode.
         batch: `input_ids` and `attention_mask`, shape `(batch, source_time)`.
-        beams: hypotheses; 1 is the greedy answer, 0 none.
-        samples: of the plain distribution of the model, at temperature 1, drawn by torch's global random numbers.
-        max_new_tokens: longest response, in tokens. What reaches it without an end token was cut.
-        more: further arguments of `generate`. Those that say how to search have no effect.
+        beams: number of hypotheses; 1 is the greedy answer, 0 none.
+        samples: number of samples of the model's plain distribution, at temperature 1, drawn by torch's global random
+            numbers.
+        max_new_tokens: longest response, in tokens. A response of this length without an end token was cut.
+        arguments: further ones of the model's `generate`; arguments of the search have no effect.
 
     Raises:
-        ValueError: for negative numbers, and for none of both.
+        ValueError: for negative numbers, and if both are 0.
     """
     if min(beams, samples) < 0 or beams + samples < 1:
         raise ValueError(f"`beams` and `samples` must be at least 0 and one of them more, got {beams} and {samples}.")
-    more = {name: value for name, value in more.items() if name not in OF_THE_SEARCH}
-    more["forced_eos_token_id"] = None  # BART's, which would make a response that was cut look like one that ended
+    shared = {name: value for name, value in arguments.items() if name not in SEARCH_ARGUMENTS}
+    shared["forced_eos_token_id"] = None  # BART's, which would make a response that was cut look like one that ended
     ends, queries, drawn = end_tokens(model), len(batch["input_ids"]), []
+    searches: list[dict[str, Any]] = []
     if beams:
-        search = {"num_beams": beams, "num_return_sequences": beams, "do_sample": False}
-        drawn.append(model.generate(**batch, **search, max_new_tokens=max_new_tokens, **more).view(queries, beams, -1))
+        searches.append({"num_beams": beams, "num_return_sequences": beams, "do_sample": False})
     if samples:
-        search = {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
-        ids = model.generate(
-            **batch, **search, num_return_sequences=samples, max_new_tokens=max_new_tokens, **more
-        )  # (queries * samples, time)
-        drawn.append(ids.view(queries, samples, -1))
-    labels, groups, finished = [], [], []
+        sampling = {"do_sample": True, "num_beams": 1, "temperature": 1.0, "top_k": 0, "top_p": 1.0}
+        searches.append({**sampling, "num_return_sequences": samples})
+    for search in searches:
+        ids: Tensor = model.generate(  # type: ignore[operator]  # not declared by `PreTrainedModel`
+            **batch, **search, max_new_tokens=max_new_tokens, **shared
+        )  # (queries * returned, time)
+        drawn.append(ids.view(queries, search["num_return_sequences"], -1))
+    rows: list[Tensor] = []
+    groups, finished = [], []
     for query in range(queries):
         seen = set()
         for part in drawn:
@@ -77,9 +89,9 @@ def draw_candidates(
                 tokens = tuple(row if end is None else row[: end + 1])
                 if tokens not in seen:
                     seen.add(tokens)
-                    labels.append(torch.tensor(tokens, dtype=torch.long))
+                    rows.append(torch.tensor(tokens, dtype=torch.long))
                     groups.append(query)
                     finished.append(end is not None)
     device = batch["input_ids"].device
-    labels = nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=PADDING).to(device)
+    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(device)
     return Candidates(labels, torch.tensor(groups, device=device), torch.tensor(finished, device=device))

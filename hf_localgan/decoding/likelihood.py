@@ -1,26 +1,26 @@
-"""What models say of tokens that are there already: log-probabilities of responses, and of queries read from them."""
+"""Log-probabilities of given responses, and of queries read back from them."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_localgan.decoding.special_tokens import special_token
+from hf_localgan.decoding.special_tokens import single_token, special_token, unadapted
 
 PADDING = -100
-LOGITS = 2**25  # that exist at a time: 128 MiB of float32
+LOGITS = 2**25  # largest number of logits at a time: 128 MiB of float32
 
 LanguageModel = Callable[[Tensor], Tensor]
 
 
 class EmptySource:
-    """A decoder as a language model: an encoder-decoder whose query is empty, one place of padding that is masked.
+    """A decoder as a language model: an encoder-decoder whose query is empty, one masked padding token.
 
-    It says something of the language only where training showed it queries without a word. Calling it with decoder ids,
-    shape `(rows, time)`, the start token first, gives the logits of the next token, shape `(rows, vocab)`. The prefix
-    is decoded anew each time, without a cache: it holds for any encoder-decoder, and rows may change places.
+    It models the language only if the training had empty queries. Calling it with decoder ids, shape `(rows, time)`,
+    the start token first, gives the logits of the next token, shape `(rows, vocab)`. The prefix is decoded anew each
+    time, without a cache, so that it works with any encoder-decoder, and rows may change places.
 
     Args:
         model: an encoder-decoder in evaluation mode. Its weights must not change while this object is used.
@@ -28,11 +28,12 @@ class EmptySource:
 
     def __init__(self, model: nn.Module):
         self.model = model
-        pad = special_token(model, "pad_token_id")
-        ids = torch.full((1, 1), 0 if pad is None else pad, device=model.device)
+        base = unadapted(model)
+        pad = single_token(model, "pad_token_id")
+        ids = torch.full((1, 1), 0 if pad is None else pad, device=base.device)
         self.mask = torch.zeros_like(ids)
         with torch.no_grad():
-            self.encoded = _base(model).get_encoder()(input_ids=ids, attention_mask=self.mask, return_dict=True)
+            self.encoded = base.get_encoder()(input_ids=ids, attention_mask=self.mask, return_dict=True)
 
     @torch.no_grad()
     def __call__(self, ids: Tensor) -> Tensor:
@@ -69,8 +70,8 @@ class DecoderOnly:
 
 
 def language_model_of(model: nn.Module) -> EmptySource | DecoderOnly:
-    """A model as a language model over decoder ids: by an empty source where it is an encoder-decoder."""
-    return (EmptySource if getattr(model.config, "is_encoder_decoder", False) else DecoderOnly)(model)
+    """A model as a language model over decoder ids; an encoder-decoder reads an empty source."""
+    return (EmptySource if getattr(unadapted(model).config, "is_encoder_decoder", False) else DecoderOnly)(model)
 
 
 def select_rows(outputs: Any, rows: Tensor) -> Any:
@@ -78,59 +79,62 @@ def select_rows(outputs: Any, rows: Tensor) -> Any:
 
     Args:
         outputs: a `ModelOutput`.
-        rows: integers, shape `(rows,)`; a row may come more than once.
+        rows: indices of rows, shape `(rows,)`, perhaps repeated.
     """
     tensors = {name: value[rows] for name, value in outputs.items() if isinstance(value, Tensor)}
     return type(outputs)(**tensors)
 
 
 def shift_right(model: nn.Module, labels: Tensor) -> Tensor:
-    """Labels, shape `(rows, time)`, behind the start token as `generate` feeds them; -100 becomes padding."""
-    start = special_token(model, "decoder_start_token_id")
-    start = special_token(model, "bos_token_id") if start is None else start
+    """Labels, shape `(rows, time)`, behind the start token as `generate` feeds them; -100 becomes padding.
+
+    Raises:
+        ValueError: if the model has no start token.
+    """
+    start = single_token(model, "decoder_start_token_id", "bos_token_id")
     if start is None:
         raise ValueError("The model has no `decoder_start_token_id` to put before responses. Set it in its config.")
-    pad = special_token(model, "pad_token_id")
+    pad = single_token(model, "pad_token_id")
     shifted = torch.cat([torch.full_like(labels[:, :1], start), labels[:, :-1]], dim=1)
     return shifted.masked_fill(shifted == PADDING, 0 if pad is None else pad)
 
 
 @torch.no_grad()
 def response_log_probs(
-    model: nn.Module, batch: dict[str, Tensor], labels: Tensor, rows: Tensor | None = None
+    model: nn.Module, batch: Mapping[str, Tensor], labels: Tensor, rows: Tensor | None = None
 ) -> Tensor:
-    """Log-probability of every token of responses, given their queries and what stands before it.
+    """Log-probability of every token of responses, given their queries and the tokens before it.
 
-    In parts, so that no more than 2^25 logits exist at a time; no part knows of another.
+    Computed in parts, so that no more than 2^25 logits exist at a time; the parts do not change the result.
 
     Args:
         model: an encoder-decoder in evaluation mode.
         batch: `input_ids` and `attention_mask` of the queries, shape `(batch, source_time)`.
         labels: the responses, -100 behind their end, shape `(rows, time)`.
-        rows: the query of each response, shape `(rows,)`; by default one response to each query.
+        rows: index of each response's query, shape `(rows,)`; by default one response to each query.
 
     Returns:
         Shape `(rows, time)`, nats, float32 or wider; 0 at -100.
     """
     rows = torch.arange(len(labels), device=labels.device) if rows is None else rows
     inputs = {name: batch[name] for name in ("input_ids", "attention_mask") if batch.get(name) is not None}
-    encoded = _base(model).get_encoder()(**inputs, return_dict=True)
+    encoded = unadapted(model).get_encoder()(**inputs, return_dict=True)
     mask = inputs.get("attention_mask")
     decoder_ids = shift_right(model, labels)
 
     def logits(part: slice) -> Tensor:
-        given = {} if mask is None else {"attention_mask": mask[rows[part]]}
+        masks = {} if mask is None else {"attention_mask": mask[rows[part]]}
         return model(
             encoder_outputs=select_rows(encoded, rows[part]), decoder_input_ids=decoder_ids[part], use_cache=False,
-            return_dict=True, **given,
+            return_dict=True, **masks,
         ).logits  # fmt: skip
 
-    return _in_parts(logits, labels, _base(model))
+    return _in_parts(logits, labels, unadapted(model))
 
 
 @torch.no_grad()
 def language_model_log_probs(model: nn.Module, language_model: EmptySource | DecoderOnly, labels: Tensor) -> Tensor:
-    """Log-probability of every token of responses under a model that sees no query, shape `(rows, time)`, nats.
+    """Log-probability of every token of responses under a model without the query, shape `(rows, time)`, nats.
 
     Args:
         model: the generator, whose start token stands before a response.
@@ -138,7 +142,7 @@ def language_model_log_probs(model: nn.Module, language_model: EmptySource | Dec
         labels: as in `response_log_probs`.
     """
     decoder_ids = shift_right(model, labels)
-    return _in_parts(lambda part: language_model.all_steps(decoder_ids[part]), labels, _base(language_model.model))
+    return _in_parts(lambda part: language_model.all_steps(decoder_ids[part]), labels, unadapted(language_model.model))
 
 
 def _in_parts(logits: Callable[[slice], Tensor], labels: Tensor, model: PreTrainedModel) -> Tensor:
@@ -156,60 +160,66 @@ def _in_parts(logits: Callable[[slice], Tensor], labels: Tensor, model: PreTrain
 
 
 class Frame(NamedTuple):
-    """The tokens that a tokenizer puts around a text."""
+    """The tokens that a tokenizer puts around a text.
+
+    Attributes:
+        before, behind: ids.
+    """
 
     before: list[int]
     behind: list[int]
 
     def around(self, content: Sequence[int]) -> list[int]:
+        """The content between the tokens."""
         return [*self.before, *content, *self.behind]
 
 
 def frame_of(tokenizer: PreTrainedTokenizerBase, side: str = "source") -> Frame:
-    """What stands around a text that is encoded as a query ("source") or as labels ("target")."""
-    settings = {"return_special_tokens_mask": True, "verbose": False}
+    """The tokens around a text that is encoded as a query ("source") or as labels ("target")."""
+    settings: dict[str, Any] = {"return_special_tokens_mask": True, "verbose": False}
     if side == "source":
         encoded = tokenizer("a", **settings)
     else:
         encoded = tokenizer(text_target="a", **settings)
     ids, special = list(encoded["input_ids"]), list(encoded["special_tokens_mask"])
-    if all(special):  # the text itself left nothing
+    if all(special):  # the text has no token
         return Frame([], ids)
     first = special.index(0)
     last = len(special) - special[::-1].index(0)
     return Frame(ids[:first], ids[last:])
 
 
-def contents(ids: Tensor, tokenizer: PreTrainedTokenizerBase, model: nn.Module, mask: Tensor | None = None) -> list:
-    """The tokens of texts without those around them: a list of ids for each row.
+def contents(
+    ids: Tensor, tokenizer: PreTrainedTokenizerBase, model: nn.Module, mask: Tensor | None = None
+) -> list[list[int]]:
+    """The tokens of texts without the special ones around them: a list of ids for each row.
 
     Args:
-        ids: shape `(rows, time)`; -100, and what `mask` hides, is left out.
-        tokenizer, model: whose padding, begin, end and start tokens are left out; unknown words stay.
-        mask: shape `(rows, time)`.
+        ids: shape `(rows, time)`; -100 is left out.
+        tokenizer, model: their padding, begin, end and start tokens are left out; unknown words stay.
+        mask: shape `(rows, time)`; tokens with mask 0 are left out.
     """
-    around = {PADDING}
-    for owner, names in (
-        (tokenizer, ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")),
-        (None, ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")),
-    ):
-        for name in names:
-            value = special_token(model, name) if owner is None else getattr(owner, name, None)
-            around |= set(value) if isinstance(value, (list, tuple)) else {value}
+    values = [
+        getattr(tokenizer, name, None)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "cls_token_id", "sep_token_id")
+    ]
+    values += [
+        special_token(model, name)
+        for name in ("pad_token_id", "bos_token_id", "eos_token_id", "decoder_start_token_id")
+    ]
+    around: set[int | None] = {PADDING}
+    for value in values:
+        around |= set(value) if isinstance(value, (list, tuple)) else {value}
     kept = torch.ones_like(ids, dtype=torch.bool) if mask is None else mask.bool()
     return [
-        [token for token, seen in zip(row, shown, strict=True) if seen and token not in around]
-        for row, shown in zip(ids.tolist(), kept.tolist(), strict=True)
+        [token for token, is_kept in zip(row, flags, strict=True) if is_kept and token not in around]
+        for row, flags in zip(ids.tolist(), kept.tolist(), strict=True)
     ]
 
 
 def padded(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tensor:
-    """Lists of ids as a tensor with `value` behind them, at least one column."""
+    """Lists of ids as a tensor, `value` behind them, shape `(rows, time)` with at least one column."""
     width = max([1, *map(len, rows)])
     return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long, device=device).view(
         len(rows), width
     )
-
-
-def _base(model: nn.Module) -> PreTrainedModel:
-    return model.get_base_model() if hasattr(model, "get_base_model") else model

@@ -1,17 +1,25 @@
-"""Maximum mutual information in decoding, MMI (Li et al. 2016): antiLM in the search, bidi over candidates.
+"""Maximum mutual information, MMI (Li et al. 2016): antiLM in the search, bidi over candidates.
 
 The equations are in `functional/mutual_information.py`. Both need no training of the generator that answers.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoModelForSeq2SeqLM, LogitsProcessor, LogitsProcessorList, PreTrainedModel
+from transformers import (
+    AutoModelForSeq2SeqLM,
+    LogitsProcessor,
+    LogitsProcessorList,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
-from hf_localgan.decoding.answers import Decoding, number_in_name, register_decoding
+from hf_localgan.decoding.answers import Decoding, count_in_name, number_in_name, register_decoding
+from hf_localgan.decoding.candidates import Candidates
 from hf_localgan.decoding.likelihood import (
     PADDING,
     LanguageModel,
@@ -22,8 +30,8 @@ from hf_localgan.decoding.likelihood import (
     padded,
     response_log_probs,
 )
-from hf_localgan.decoding.reranking import Reranker
-from hf_localgan.decoding.special_tokens import end_tokens, special_token
+from hf_localgan.decoding.reranking import Reranker, moved_to
+from hf_localgan.decoding.special_tokens import end_tokens, single_token
 from hf_localgan.functional.mutual_information import (
     NORMALISATIONS,
     anti_lm_scores,
@@ -37,24 +45,23 @@ from hf_localgan.models.loading import load_generator
 class AntiLmProcessor(LogitsProcessor):
     """Scores of the next token by `log p(. | q, y_<k) - lambda 1(k <= gamma) log u(. | y_<k) + mu`, for `generate`.
 
-    `u` is asked for the whole prefix, without a cache, and only in the first `gamma` steps, so that beams may change
-    places and any generator will do. Search with `length_penalty=0.0`, for `mu` is the length reward, and with
+    `u` reads the whole prefix, without a cache, in the first `gamma` steps alone, so that beams may change places and
+    any generator can be used. Search with `length_penalty=0.0`, for `mu` is the length reward, and with
     `early_stopping="never"`.
 
     Args:
         language_model: from decoder ids, shape `(rows, time)`, to logits of the next token, `(rows, vocab)`; see
             `decoding.likelihood.language_model_of`.
         penalty: lambda, at least 0.
-        steps: gamma, the tokens that are penalised; `None` for all.
+        steps: gamma, the number of tokens that are penalised; `None` for all.
         length_reward: mu, nats per token.
-        prompt_length: tokens that stand in the decoder before the response: the start token.
-        last_step: the number of tokens after which a response is cut. There only `end_tokens` may follow, at their
-            score, so that no response is cut: one that has not ended has paid nothing for its end, and would win by
-            that.
-        end_tokens: ids, with `last_step`.
+        prompt_length: number of tokens in the decoder before the response: the start token.
+        last_step: largest number of tokens of a response. There only `end_tokens` may follow, at their score, so that
+            no response is cut: without the cost of its end it would win.
+        end_tokens: ids of the end tokens, needed with `last_step`.
 
     Raises:
-        ValueError: for numbers that are not accepted, and `last_step` without end tokens.
+        ValueError: for numbers that are not accepted, and for `last_step` without end tokens.
     """
 
     def __init__(
@@ -70,20 +77,20 @@ class AntiLmProcessor(LogitsProcessor):
     ):
         check_mmi(penalty, steps, length_reward)
         if last_step is not None and not end_tokens:
-            raise ValueError("`last_step` needs `end_tokens`, the ids that may stand there.")
+            raise ValueError("`last_step` needs `end_tokens`, the ids that may follow there.")
         self.language_model = language_model
         self.penalty, self.steps, self.length_reward = penalty, steps, length_reward
         self.prompt_length, self.last_step, self.end_tokens = prompt_length, last_step, end_tokens
 
     def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
-        step = input_ids.shape[1] - self.prompt_length + 1  # of the token that comes next, from 1
-        asked = self.penalty and (self.steps is None or step <= self.steps)
-        other = self.language_model(input_ids).to(scores) if asked else None
+        step = input_ids.shape[1] - self.prompt_length + 1  # of the next token, counted from 1
+        is_penalised = self.penalty and (self.steps is None or step <= self.steps)
+        other = self.language_model(input_ids).to(scores) if is_penalised else None
         scores = anti_lm_step(scores, other, self.penalty, self.length_reward)
         if step == self.last_step:
             ending = torch.full_like(scores, float("-inf"))
             ending[:, self.end_tokens] = scores[:, self.end_tokens]
-            # Where something else forbids to end, a response is cut after all.
+            # Where another processor forbids the end, the response is cut after all.
             scores = torch.where(ending.isneginf().all(dim=1, keepdim=True), scores, ending)
         return scores
 
@@ -92,20 +99,23 @@ class AntiLmProcessor(LogitsProcessor):
 class AntiLm(Decoding):
     """Searches for the response with the best antiLM score, MMI-antiLM of Li et al. 2016.
 
-    With penalty and length reward 0 it is a plain beam search whose hypotheses all end. A beam stops when none that
-    goes on has a better score than the worst of those kept. Here scores may rise with every token, so that this is no
-    bound: a wider beam is the remedy.
+    With penalty and length reward 0 it is a plain beam search whose hypotheses all end. A beam search stops when no
+    open hypothesis has a better score than the worst finished one. As scores may rise here with every token, it may
+    stop too early: widen the beam.
 
     Attributes:
         penalty: lambda.
-        steps: gamma; `None` for all.
+        steps: gamma, in tokens; `None` for all.
         length_reward: mu, nats per token.
-        beams: hypotheses; 1 is greedy.
-        language_model: any model over the generator's ids. By default the generator's own decoder on an empty source.
+        beams: number of hypotheses; 1 is greedy.
+        language_model: a model over the generator's ids; by default the generator's own decoder on an empty source.
+
+    Raises:
+        ValueError: for numbers that are not accepted.
     """
 
     name: str = ""
-    arguments: dict = field(default_factory=dict, hash=False)
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     penalty: float = 0.5
     steps: int | None = 3
     length_reward: float = 0.0
@@ -116,7 +126,7 @@ class AntiLm(Decoding):
         check_mmi(self.penalty, self.steps, self.length_reward)
         if self.beams < 1:
             raise ValueError(f"`beams` must be at least 1, got {self.beams}.")
-        search = {} if self.beams == 1 else {"length_penalty": 0.0, "early_stopping": "never"}
+        search: dict[str, Any] = {} if self.beams == 1 else {"length_penalty": 0.0, "early_stopping": "never"}
         object.__setattr__(self, "arguments", {"do_sample": False, "num_beams": self.beams, **search})
         if not self.name:
             steps = "all" if self.steps is None else self.steps
@@ -129,30 +139,39 @@ class AntiLm(Decoding):
         return {**self.arguments, "decoding": "antilm", **own, "language_model": other}
 
     def generate(
-        self, model, batch, *, tokenizer, num_return_sequences: int = 1, max_new_tokens: int, **more
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        num_return_sequences: int = 1,
+        max_new_tokens: int,
+        **arguments: Any,
     ) -> Tensor:
         own = self.language_model
-        prompt = more.get("decoder_input_ids")
+        prompt = arguments.get("decoder_input_ids")
         ends = end_tokens(model)
         processor = AntiLmProcessor(
-            language_model_of(model if own is None else own.to(model.device).eval()), self.penalty, self.steps,
+            language_model_of(model if own is None else moved_to(own, model.device)), self.penalty, self.steps,
             self.length_reward, prompt_length=1 if prompt is None else prompt.shape[1], last_step=max_new_tokens,
             end_tokens=ends,
         )  # fmt: skip
-        processors = LogitsProcessorList([*(more.pop("logits_processor", None) or []), processor])
-        # All hypotheses are looked at: those that were cut make room for others. BART's own settings force an end at
-        # no cost, which would be the same mistake.
-        search = {**more, **self.arguments, "num_return_sequences": self.beams, "forced_eos_token_id": None}
-        ids = model.generate(**batch, **search, max_new_tokens=max_new_tokens, logits_processor=processors)
+        processors = LogitsProcessorList([*(arguments.pop("logits_processor", None) or []), processor])
+        # All hypotheses are returned, so that finished ones can replace cut ones. BART's own settings force an end at
+        # no cost, with which cut ones would win, too.
+        search = {**arguments, **self.arguments, "num_return_sequences": self.beams, "forced_eos_token_id": None}
+        ids: Tensor = model.generate(  # type: ignore[operator]  # not declared by `PreTrainedModel`
+            **batch, **search, max_new_tokens=max_new_tokens, logits_processor=processors
+        )
         return _ended_first(ids.view(len(batch["input_ids"]), self.beams, -1), ends, num_return_sequences, model)
 
 
-def _default(decoding: Decoding, name: str):
+def _default(decoding: Decoding, name: str) -> Any:
     return next(entry.default for entry in fields(decoding) if entry.name == name)
 
 
 def _ended_first(ids: Tensor, ends: list[int], number: int, model: nn.Module) -> Tensor:
-    """`number` rows of each query: those with an end token in their order, and others only where there is none.
+    """`number` rows of each query: those with an end token in their order, or all where none has one.
 
     Args:
         ids: shape `(batch, beams, time)`.
@@ -167,15 +186,15 @@ def _ended_first(ids: Tensor, ends: list[int], number: int, model: nn.Module) ->
         kept = [beam for beam, has_end in enumerate(ended) if has_end] or list(range(len(ended)))
         rows += [query * ids.shape[1] + kept[place % len(kept)] for place in range(number)]
     behind = is_end.long().cumsum(dim=2) - is_end.long() > 0
-    pad = special_token(model, "pad_token_id")
+    pad = single_token(model, "pad_token_id")
     return ids.masked_fill(behind, ends[0] if pad is None else pad).flatten(0, 1)[rows]
 
 
 @dataclass(frozen=True)
 class AntiLmReranker(Reranker):
-    """Answers with the candidate of the best antiLM score; `search` is the same score in a beam.
+    """Answers with the candidate of the best antiLM score; `search` uses the same score in a beam search.
 
-    Its table of candidates is for tuning `penalty`, `steps` and `length_reward` without decoding again.
+    With its table of candidates `penalty`, `steps` and `length_reward` are tuned without decoding again.
 
     Attributes:
         penalty, steps, length_reward, language_model: as in `AntiLm`.
@@ -199,15 +218,22 @@ class AntiLmReranker(Reranker):
             language_model=self.language_model,
         )  # fmt: skip
 
-    def parts(self, model, batch, tokenizer, candidates):
-        other = language_model_of(model if self.language_model is None else self.language_model.to(model.device).eval())
+    def parts(
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        candidates: Candidates,
+    ) -> dict[str, Tensor]:
+        own = self.language_model
+        other = language_model_of(model if own is None else moved_to(own, model.device))
         return {
             "log_probs": response_log_probs(model, batch, candidates.labels, candidates.groups),
             "language_model": language_model_log_probs(model, other, candidates.labels),
             "length": candidates.lengths,
         }
 
-    def combine(self, parts):
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         places = torch.arange(parts["log_probs"].shape[1], device=parts["log_probs"].device)
         mask = places < parts["length"][:, None]
         return anti_lm_scores(
@@ -218,17 +244,20 @@ class AntiLmReranker(Reranker):
 
 @dataclass(frozen=True)
 class MutualInformationReranker(Reranker):
-    """Answers with the candidate from which the query can best be read back, MMI-bidi of Li et al. 2016.
+    """Answers with the candidate that is likely and predicts the query best, MMI-bidi of Li et al. 2016.
 
     The score is `(1 - weight) log p(y | q) + weight log p(q | y) + length_reward |y|`. The backward generator alone
-    (`weight=1`) likes endless repetition, so the forward term stays in the default.
+    (`weight=1`) prefers endless repetition, so the default keeps the forward term.
 
     Attributes:
         backward: an encoder-decoder trained on swapped pairs with the same tokenizer, or its folder or Hub id. By
-            default what stands in `backward/` of the generator's folder.
+            default the model in `backward/` of the generator's folder.
         weight: lambda, 0 to 1.
         length_reward: mu, nats per token.
         normalise: "sum", or "token" for means per token.
+
+    Raises:
+        ValueError: for settings that are not accepted.
     """
 
     backward: PreTrainedModel | str | None = field(default=None, compare=False)
@@ -248,18 +277,24 @@ class MutualInformationReranker(Reranker):
         check_mmi(0.0, None, self.length_reward)
         super().__post_init__()
 
-    def short_name(self):
+    def short_name(self) -> tuple[str, set[str]]:
         place = f" {self.backward}" if isinstance(self.backward, str) else ""
         return f"bidi {self.weight:g}{place}", {"weight", "backward"}
 
-    def parts(self, model, batch, tokenizer, candidates):
+    def parts(
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        candidates: Candidates,
+    ) -> dict[str, Tensor]:
         backward = self.companion(self.backward, model, "backward", lambda place: self._load(place, tokenizer))
         queries = contents(batch["input_ids"], tokenizer, model, batch.get("attention_mask"))
         responses = contents(candidates.labels, tokenizer, model)
         device, source, target = candidates.labels.device, frame_of(tokenizer), frame_of(tokenizer, "target")
-        pad = special_token(backward, "pad_token_id")
+        pad = single_token(backward, "pad_token_id")
         rows = [source.around(response) for response in responses]
-        read = {
+        sources = {
             "input_ids": padded(rows, 0 if pad is None else pad, device),
             "attention_mask": (padded(rows, PADDING, device) != PADDING).long(),
         }
@@ -267,19 +302,19 @@ class MutualInformationReranker(Reranker):
         forward = response_log_probs(model, batch, candidates.labels, candidates.groups).sum(dim=1)
         return {
             "forward": forward,
-            "backward": response_log_probs(backward, read, labels).sum(dim=1),
+            "backward": response_log_probs(backward, sources, labels).sum(dim=1),
             "length": candidates.lengths,
             "query_length": (labels != PADDING).sum(dim=1),
         }
 
-    def combine(self, parts):
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         backward = parts["backward"].to(parts["forward"])
         return bidirectional_scores(
             parts["forward"], backward, parts["length"], parts["query_length"], self.weight, self.length_reward,
             self.normalise,
         )  # fmt: skip
 
-    def _load(self, place: str, tokenizer) -> PreTrainedModel:
+    def _load(self, place: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         if self.backward is None:
             return AutoModelForSeq2SeqLM.from_pretrained(place, subfolder="backward", use_safetensors=True)
         model, own = load_generator(place)
@@ -293,8 +328,8 @@ class MutualInformationReranker(Reranker):
 
 def _anti_lm(penalty: str, steps: str = "3", length_reward: str = "0", beams: str = "5") -> AntiLm:
     return AntiLm(
-        penalty=number_in_name(penalty), steps=None if steps == "all" else number_in_name(steps, whole=True),
-        length_reward=number_in_name(length_reward), beams=number_in_name(beams, whole=True),
+        penalty=number_in_name(penalty), steps=None if steps == "all" else count_in_name(steps),
+        length_reward=number_in_name(length_reward), beams=count_in_name(beams),
     )  # fmt: skip
 
 

@@ -1,14 +1,14 @@
 """Answers chosen among many candidates: by the energy, by the discriminator, or by any score of a subclass.
 
-Candidates are beams and samples together: beams are likely and alike, samples differ. Whatever is chosen was said by
-the generator itself, so that this changes which of its answers is heard, and trains nothing.
+Candidates are beams and samples together: beams are likely and alike, samples differ. All of them are generations of
+the generator, so that a re-ranker only chooses among them, and trains nothing.
 """
 
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import torch
 from torch import Tensor, nn
@@ -18,35 +18,38 @@ from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.answers import Decoding, number_in_name, register_decoding
 from hf_localgan.decoding.candidates import Candidates, draw_candidates
 from hf_localgan.decoding.likelihood import PADDING, response_log_probs
-from hf_localgan.decoding.special_tokens import end_tokens, special_token
+from hf_localgan.decoding.special_tokens import end_tokens, single_token
 from hf_localgan.functional.mutual_information import best_rows
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 
-HALF = 0.5  # the other half of a score is the generator's own: the other models do not mind broken sentences
+HALF = 0.5  # the other half is the generator's own score, for the other models accept broken sentences
 ENERGY_SCORES = ("difference", "radius", "free_energy")
 
 
 @dataclass(frozen=True)
 class Reranker(Decoding):
-    """Draws candidates, and answers with those of the largest score; a subclass says what that is.
+    """Draws candidates, and answers with those of the largest score, which a subclass defines.
 
-    A subclass gives `parts`, numbers of each candidate that cost a model's pass, and `combine`, the score that is made
-    of them and of its own settings. So the settings can be tuned from stored parts (`tabulate_candidates`,
+    A subclass gives `parts`, numbers of each candidate that cost a model's pass, and `combine`, the score that it makes
+    of these numbers and its own settings. So the settings can be tuned from stored parts (`tabulate_candidates`,
     `tune_reranker`).
 
-    Candidates without an end token are heard only where no other is left. Where more answers are asked for than there
-    are different candidates, they come again from the best on.
+    Candidates without an end token are chosen only where a query has no other. If there are fewer different candidates
+    than answers, the best ones are repeated.
 
     Attributes:
-        beams, samples: candidates, see `draw_candidates`.
+        beams, samples: numbers of candidates, see `draw_candidates`.
+
+    Raises:
+        ValueError: for negative numbers, and if both are 0.
     """
 
     name: str = ""
-    arguments: dict = field(default_factory=dict, hash=False)
+    arguments: dict[str, Any] = field(default_factory=dict, hash=False)
     beams: int = 20
     samples: int = 30
-    _loaded: dict = field(default_factory=dict, repr=False, compare=False, hash=False)
+    _loaded: dict[tuple, nn.Module] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     title: ClassVar[str] = "rerank"
 
@@ -55,25 +58,25 @@ class Reranker(Decoding):
             raise ValueError(
                 f"`beams` and `samples` must be at least 0 and one of them more, got {self.beams} and {self.samples}."
             )
-        # The search behind the candidates; an evaluation's files and plots ask for these two names.
+        # The search behind the candidates; files and plots of evaluations read these two names.
         object.__setattr__(self, "arguments", {"do_sample": False, "num_beams": max(1, self.beams)})
         if not self.name:
             object.__setattr__(self, "name", self.default_name())
 
     def default_name(self) -> str:
-        """A name for tables: that of the command line, and the settings that this one cannot say."""
-        head, said = self.short_name()
+        """A name for tables: that of the command line, and the changed settings that it does not hold."""
+        head, included = self.short_name()
         changed = []
         for entry in fields(self):
             value = getattr(self, entry.name)
-            if entry.name in OF_EVERY_DECODING or entry.name in said or value == entry.default:
+            if entry.name in SHARED_FIELDS or entry.name in included or value == entry.default:
                 continue
-            shown = value if isinstance(value, str) else f"{value:g}" if isinstance(value, (int, float)) else None
-            changed += [] if shown is None else [f"{entry.name} {shown}"]
+            text = value if isinstance(value, str) else f"{value:g}" if isinstance(value, (int, float)) else None
+            changed += [] if text is None else [f"{entry.name} {text}"]
         return ", ".join([head, *changed])
 
     def short_name(self) -> tuple[str, set[str]]:
-        """What `Decoding.parse` reads, and the settings that it says."""
+        """The name that `Decoding.parse` reads, and the names of the settings that it holds."""
         return self.title, set()
 
     @property
@@ -81,28 +84,35 @@ class Reranker(Decoding):
         return self.beams + self.samples
 
     def settings(self) -> dict[str, Any]:
-        """The numbers and names of this decoding, and of models the place they came from."""
-        told = {**self.arguments, "decoding": self.title}
+        """All settings; models by the folder or Hub id that they were loaded from."""
+        settings = {**self.arguments, "decoding": self.title}
         for entry in fields(self):
-            if entry.name in OF_EVERY_DECODING:
+            if entry.name in SHARED_FIELDS:
                 continue
             value = getattr(self, entry.name)
-            told[entry.name] = getattr(value, "name_or_path", None) if isinstance(value, nn.Module) else value
-        return told
+            settings[entry.name] = getattr(value, "name_or_path", None) if isinstance(value, nn.Module) else value
+        return settings
 
     def generate(
-        self, model, batch, *, tokenizer, num_return_sequences: int = 1, max_new_tokens: int, **more
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        *,
+        tokenizer: PreTrainedTokenizerBase,
+        num_return_sequences: int = 1,
+        max_new_tokens: int,
+        **arguments: Any,
     ) -> Tensor:
         batch = {name: batch[name] for name in ("input_ids", "attention_mask") if batch.get(name) is not None}
         candidates = draw_candidates(
-            model, batch, beams=self.beams, samples=self.samples, max_new_tokens=max_new_tokens, **more
+            model, batch, beams=self.beams, samples=self.samples, max_new_tokens=max_new_tokens, **arguments
         )
         scores = self.combine(self.parts(model, batch, tokenizer, candidates))
         ranked = best_rows(scores, candidates.groups, candidates.finished)
         chosen = []
         for query in range(len(batch["input_ids"])):
-            of_query = ranked[candidates.groups[ranked] == query].tolist()
-            ended = [row for row in of_query if candidates.finished[row]] or of_query
+            rows = ranked[candidates.groups[ranked] == query].tolist()
+            ended = [row for row in rows if candidates.finished[row]] or rows
             chosen += [ended[place % len(ended)] for place in range(num_return_sequences)]
         return _as_generated(model, candidates.labels[chosen])
 
@@ -110,26 +120,30 @@ class Reranker(Decoding):
         self, model: PreTrainedModel, batch: Mapping[str, Tensor], tokenizer: PreTrainedTokenizerBase,
         candidates: Candidates,
     ) -> dict[str, Tensor]:  # fmt: skip
-        """Named numbers of the candidates, each of shape `(candidates,)` or `(candidates, time)`.
+        """Numbers of the candidates by name, each of shape `(candidates,)` or `(candidates, time)`.
 
-        The settings that a tuning may change have no part in them.
+        They do not depend on the settings that a tuning may change.
         """
         raise NotImplementedError
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
-        """Scores, the larger the better, shape `(candidates,)`; NaN comes last."""
+        """Scores of the candidates, shape `(candidates,)`; larger is better, NaN is worst."""
         raise NotImplementedError
 
-    def companion(self, given: Any, model: PreTrainedModel, subfolder: str, load: Callable[[str], nn.Module]):
-        """The model that stands beside the generator: the one that was given, or what the generator's own folder has.
+    def companion(self, given: Any, model: PreTrainedModel, subfolder: str, load: Callable[[str], nn.Module]) -> Any:
+        """The model that stands beside the generator, on the generator's device; it is loaded once.
 
-        It is loaded once, and moved to the generator's device.
+        Args:
+            given: the model, its folder or Hub id; by default the one in the generator's folder.
+            model: the generator.
+            subfolder: name of its folder in the generator's folder.
+            load: loads it from a folder or Hub id, that of the generator where none was given.
 
         Raises:
             ValueError: if none was given and the generator's folder has none.
         """
         if given is None or isinstance(given, (str, os.PathLike)):
-            place = model.name_or_path if given is None else os.fspath(given)
+            place = str(model.name_or_path) if given is None else os.fspath(given)
             key = (place, subfolder, given is None)
             if key not in self._loaded:
                 if given is None and (not place or Path(place).is_dir() and not (Path(place) / subfolder).is_dir()):
@@ -139,16 +153,20 @@ class Reranker(Decoding):
                     )
                 self._loaded[key] = load(place)
             given = self._loaded[key]
-        return given.to(model.device).eval()
+        return moved_to(given, model.device)
 
 
-OF_EVERY_DECODING = {entry.name for entry in fields(Decoding)} | {"_loaded"}
+SHARED_FIELDS = {entry.name for entry in fields(Decoding)} | {"_loaded"}
+
+
+def moved_to(model: nn.Module, device: torch.device) -> Any:
+    """The model on a device, in evaluation mode."""
+    return model.to(device).eval()
 
 
 def _as_generated(model: nn.Module, labels: Tensor) -> Tensor:
     """Labels as `generate` returns them: behind the start token, padding behind the end."""
-    start, pad = special_token(model, "decoder_start_token_id"), special_token(model, "pad_token_id")
-    start = special_token(model, "bos_token_id") if start is None else start
+    start, pad = single_token(model, "decoder_start_token_id", "bos_token_id"), single_token(model, "pad_token_id")
     fill = end_tokens(model)[0] if pad is None else pad
     return nn.functional.pad(labels.masked_fill(labels == PADDING, fill), (1, 0), value=start)
 
@@ -163,8 +181,12 @@ def _check_weight(weight: float):
         raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the other model alone), got {weight}.")
 
 
+def _vocabulary_rows(model: PreTrainedModel) -> int:
+    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+
+
 def _within(labels: Tensor, vocab_size: int) -> Tensor:
-    """Without tokens that a companion does not have: T5 has more logits than its tokenizer has tokens."""
+    """Labels without tokens that a companion does not have: T5 has more logits than its tokenizer has tokens."""
     return labels.masked_fill(labels >= vocab_size, PADDING)
 
 
@@ -177,16 +199,19 @@ class EnergyReranker(Reranker):
     * "difference": `F(bq, y) - F(q, y)`, how much likelier the response is because of this query. Up to a constant of
       the query it is `ln p(y | q) - ln p(y)` under the energy: mutual information as in MMI.
     * "radius": `-|F(q, y) - F(q, rc) - target|`. Responses near the centre are the safe ones, so the target should be
-      the radius that references have (`reference_radius`); without one the nearest to the centre wins.
-    * "free_energy": `-F(q, y)`, high also for what is common after any query.
+      the references' radius (`reference_radius`); without a target the nearest to the centre wins.
+    * "free_energy": `-F(q, y)`, high also for responses that are common after any query.
 
     Candidates without a word that the energy knows come last.
 
     Attributes:
-        energy: a `DbmModel` with word vectors; by default what stands in `energy/` of the generator's folder.
-        by: one of the three.
-        target: nats, for "radius".
+        energy: with word vectors; by default the model in `energy/` of the generator's folder.
+        by: "difference", "radius" or "free_energy".
+        target: wanted radius in nats, for "radius".
         weight: 0 to 1.
+
+    Raises:
+        ValueError: for settings that are not accepted.
     """
 
     energy: DbmModel | None = field(default=None, compare=False)
@@ -204,7 +229,7 @@ class EnergyReranker(Reranker):
         _check_weight(self.weight)
         super().__post_init__()
 
-    def short_name(self):
+    def short_name(self) -> tuple[str, set[str]]:
         if self.by == "radius" and self.target is not None:
             return f"rerank radius {self.target:g}", {"by", "target"}
         if self.by == "radius":
@@ -212,12 +237,18 @@ class EnergyReranker(Reranker):
         value = "" if self.weight == HALF or self.by != "difference" else f" {self.weight:g}"
         return f"rerank energy{value}", {"weight"} if value else set()
 
-    def parts(self, model, batch, tokenizer, candidates):
+    def parts(
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        candidates: Candidates,
+    ) -> dict[str, Tensor]:
         energy = self.companion(
             self.energy, model, "energy",
             lambda place: DbmModel.from_pretrained(place, subfolder="energy", use_safetensors=True),
         )  # fmt: skip
-        check_same_vocabulary("energy", energy.config, model.get_input_embeddings().num_embeddings, tokenizer)
+        check_same_vocabulary("energy", energy.config, _vocabulary_rows(model), tokenizer)
         labels, groups = _within(candidates.labels, energy.config.vocab_size), candidates.groups
         with torch.no_grad():
             query = energy.query_features(batch["input_ids"], batch.get("attention_mask"))
@@ -226,14 +257,14 @@ class EnergyReranker(Reranker):
             bias = energy.visible_bias[: energy.config.query_size].to(query)
             alone = energy.free_energy(bias.expand(len(response), -1), response)
             center = energy.free_energy(query, energy.center(query))[groups]
-        unknown = {
+        scores = {
             name: value.masked_fill(~known, float("nan"))
             for name, value in (("free_energy", free), ("difference", free - alone), ("radius", free - center))
         }
         forward = response_log_probs(model, batch, candidates.labels, groups).sum(dim=1)
-        return {"forward": forward, "length": candidates.lengths, **unknown}
+        return {"forward": forward, "length": candidates.lengths, **scores}
 
-    def combine(self, parts):
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         value = parts[self.by]
         if self.by == "radius" and self.target is not None:
             value = (value - self.target).abs()
@@ -248,7 +279,7 @@ def reference_radius(
     references: Sequence[str],
     batch_size: int = 256,
 ) -> float:
-    """Mean radius of references, nats: where people's own responses lie, the `target` of `EnergyReranker`.
+    """Mean radius of references, nats, for the `target` of `EnergyReranker`.
 
     Args:
         energy: a trained `DbmModel` with word vectors.
@@ -260,7 +291,9 @@ def reference_radius(
         ValueError: without a pair, and for lists of different lengths.
     """
     if not queries or len(queries) != len(references):
-        raise ValueError(f"There must be a reference for each query, got {len(references)} and {len(queries)}.")
+        raise ValueError(
+            f"There must be a reference for each query, got {len(references)} references and {len(queries)} queries."
+        )
     total = 0.0
     for start in range(0, len(queries), batch_size):
         part = slice(start, start + batch_size)
@@ -274,14 +307,17 @@ def reference_radius(
 
 @dataclass(frozen=True)
 class DiscriminatorReranker(Reranker):
-    """Answers with the candidate that the discriminator takes for a person's, or for the one that fits the query.
+    """Answers with the candidate that the discriminator scores highest.
 
     The score is `(1 - weight) log p(y | q) / |y| + weight * s`, `s` the discriminator's logit in nats, or its cosine
     with the head "cosine".
 
     Attributes:
-        discriminator: a `PairDiscriminator`; by default what stands in `discriminator/` of the generator's folder.
+        discriminator: by default the model in `discriminator/` of the generator's folder.
         weight: 0 to 1.
+
+    Raises:
+        ValueError: for a weight that is not accepted.
     """
 
     discriminator: PairDiscriminator | None = field(default=None, compare=False)
@@ -293,16 +329,21 @@ class DiscriminatorReranker(Reranker):
         _check_weight(self.weight)
         super().__post_init__()
 
-    def short_name(self):
+    def short_name(self) -> tuple[str, set[str]]:
         return "rerank discriminator" + ("" if self.weight == HALF else f" {self.weight:g}"), {"weight"}
 
-    def parts(self, model, batch, tokenizer, candidates):
+    def parts(
+        self,
+        model: PreTrainedModel,
+        batch: Mapping[str, Tensor],
+        tokenizer: PreTrainedTokenizerBase,
+        candidates: Candidates,
+    ) -> dict[str, Tensor]:
         discriminator = self.companion(
             self.discriminator, model, "discriminator",
             lambda place: PairDiscriminator.from_pretrained(place, subfolder="discriminator", use_safetensors=True),
         )  # fmt: skip
-        generator_size = model.get_input_embeddings().num_embeddings
-        check_same_vocabulary("discriminator", discriminator.config, generator_size, tokenizer)
+        check_same_vocabulary("discriminator", discriminator.config, _vocabulary_rows(model), tokenizer)
         labels = _within(candidates.labels, discriminator.config.vocab_size)
         with torch.no_grad():
             query = discriminator.query_features(batch["input_ids"], batch.get("attention_mask"))
@@ -310,18 +351,20 @@ class DiscriminatorReranker(Reranker):
         forward = response_log_probs(model, batch, candidates.labels, candidates.groups).sum(dim=1)
         return {"forward": forward, "length": candidates.lengths, "logit": logits.float()}
 
-    def combine(self, parts):
+    def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         return _mixed(parts["forward"], parts["length"], parts["logit"].to(parts["forward"]), self.weight)
 
 
-def _named(what: str, value: str | None = None) -> Reranker:
-    """`rerank energy`, `rerank radius 40`, `rerank discriminator`."""
-    if what == "radius":
+def _rerank(model: str, value: str | None = None) -> Reranker:
+    """The decoding of a name: `rerank energy`, `rerank radius 40`, `rerank discriminator`."""
+    if model == "radius":
         return EnergyReranker(by="radius", target=None if value is None else number_in_name(value))
-    makers = {"energy": EnergyReranker, "discriminator": DiscriminatorReranker}
-    if what not in makers:
-        raise ValueError(f"`rerank` goes by `energy`, `radius` or `discriminator`, got {what!r}.")
-    return makers[what]() if value is None else makers[what](weight=number_in_name(value))
+    weight = HALF if value is None else number_in_name(value)
+    if model == "energy":
+        return EnergyReranker(weight=weight)
+    if model == "discriminator":
+        return DiscriminatorReranker(weight=weight)
+    raise ValueError(f"The word after `rerank` must be `energy`, `radius` or `discriminator`, got {model!r}.")
 
 
-register_decoding("rerank", _named, "rerank energy")
+register_decoding("rerank", _rerank, "rerank energy")

@@ -1,6 +1,6 @@
-"""Responses as a policy gives them: samples of the model's plain distribution, greedy ones, and continuations.
+"""Responses of a policy: samples of the model's plain distribution, greedy ones, and continuations.
 
-They are token ids for a loss to read. Answers as text, under any way of decoding, are in `decoding.answers`.
+They are token ids for a loss to read. Answers as text, under any decoding, are in `decoding.answers`.
 """
 
 from collections.abc import Iterator, Sequence
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, PreTrainedModel
 
 from hf_localgan.data.padding import PADDING
-from hf_localgan.decoding.special_tokens import end_tokens, special_token
+from hf_localgan.decoding.special_tokens import end_tokens, single_token, special_token, unadapted
 
 TEACHER_FORCED = ("labels", "decoder_input_ids", "decoder_attention_mask", "decoder_inputs_embeds")
 
@@ -23,7 +23,7 @@ class Responses(NamedTuple):
     Attributes:
         inputs: the encoder's inputs, a row for each response, and `labels`, shape `(responses, time)`: the tokens up to
             and with the end token, then -100. Responses to one query stand together.
-        finished: which responses have an end token, bool, shape `(responses,)`. The others reached the limit.
+        finished: whether a response has an end token, bool, shape `(responses,)`. The others reached the limit.
     """
 
     inputs: dict[str, Any]
@@ -48,66 +48,66 @@ def sample_responses(
 
     They depend on the model, the inputs and the arguments alone; the global random state is left as it was.
 
-    With `prefixes` each sample goes on from a given beginning, so that `num_samples` continuations of every prefix
+    With `prefixes` each sample continues a given beginning, so that `num_samples` continuations of every prefix
     `y_1 .. y_t` estimate the expectation of a reward over what may follow it: the rollouts of Monte Carlo search (Yu et
     al. 2017). One call of `generate` draws all of them, for any encoder-decoder, whatever its cache: where prefixes
     differ in length, the tokens of the longer ones are forced on their rows step by step.
 
     Args:
         model: an encoder-decoder `PreTrainedModel`, or a PEFT model around one; not wrapped for distribution.
-        inputs: a batch; what teacher forcing needs, `labels` among it, is left out.
+        inputs: a batch; `labels` and all else that only teacher forcing needs is left out.
         num_samples: samples of each query, or of each prefix.
         max_new_tokens: longest response, in tokens, a prefix and the end token included.
         seed: of the draws.
         prefixes: beginnings of responses without the start token, -100 behind each, shape `(batch * k, time)`: the k
-            prefixes of one query stand together. One that holds the end token stays as it is.
-        rows_per_call: largest number of responses in one call of `generate`, by default all; those of one query stay
+            prefixes of one query stand together. A prefix that holds the end token stays as it is.
+        rows_per_call: largest number of responses in one call of `generate`, by default all; those to one query stay
             together. Another number gives other draws of the same distribution.
 
     Returns:
-        `num_samples` responses of each query or prefix, prefixes included.
+        `num_samples` responses to each query or prefix, prefixes included.
 
     Raises:
-        ValueError: for numbers below 1, a model without an end token, inputs without a row, and prefixes of another
-            number of rows, with -100 between tokens, or longer than `max_new_tokens`.
+        ValueError: for numbers below 1, a model without an end token, inputs without a row, and prefixes whose number
+            is no multiple of the queries', that have -100 between tokens, or are longer than `max_new_tokens`.
     """
     for name, value in (("num_samples", num_samples), ("rows_per_call", rows_per_call)):
         if value is not None and value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
     inputs = encoder_inputs(inputs)
     batch, device = _rows(inputs)
-    prefixes, of_query = _checked_prefixes(prefixes, batch, device, max_new_tokens)
-    repeats = of_query * num_samples
+    prefixes, per_query = _checked_prefixes(prefixes, batch, device, max_new_tokens)
+    repeats = per_query * num_samples
     queries = batch if rows_per_call is None else max(1, rows_per_call // repeats)  # in one call
-    parts = []
+    parts: list[tuple[Tensor, Tensor]] = []
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
         torch.manual_seed(seed)
         for start in range(0, batch, queries):
-            rows = slice(start, start + queries)
-            part = {name: value[rows] if isinstance(value, Tensor) else value for name, value in inputs.items()}
-            begun = None if prefixes is None else prefixes[start * of_query : (start + queries) * of_query]
-            parts.append(_generate(model, part, max_new_tokens, begun, repeats, do_sample=True, top_k=0))
-    width = max(labels.shape[1] for labels, _ in parts)
-    labels = torch.cat([nn.functional.pad(one, (0, width - one.shape[1]), value=PADDING) for one, _ in parts])
+            chosen = slice(start, start + queries)
+            part = {name: value[chosen] if isinstance(value, Tensor) else value for name, value in inputs.items()}
+            beginnings = None if prefixes is None else prefixes[start * per_query : (start + queries) * per_query]
+            parts.append(_generate(model, part, max_new_tokens, beginnings, repeats, do_sample=True, top_k=0))
+    width = max(rows.shape[1] for rows, _ in parts)
+    labels = torch.cat([nn.functional.pad(rows, (0, width - rows.shape[1]), value=PADDING) for rows, _ in parts])
     return Responses({**repeat_rows(inputs, repeats), "labels": labels}, torch.cat([ended for _, ended in parts]))
 
 
 def greedy_responses(
     model: PreTrainedModel, inputs: dict[str, Any], *, max_new_tokens: int, prefixes: Tensor | None = None
 ) -> Responses:
-    """The response of the most probable next token, again and again; one for each query or prefix.
+    """The most probable next token, again and again: one response to each query or prefix.
 
     Arguments and errors as in `sample_responses`. Generation settings of the model change nothing here either.
     """
     inputs = encoder_inputs(inputs)
-    prefixes, of_query = _checked_prefixes(prefixes, *_rows(inputs), max_new_tokens)
-    repeated = repeat_rows(inputs, of_query)
+    prefixes, per_query = _checked_prefixes(prefixes, *_rows(inputs), max_new_tokens)
+    repeated = repeat_rows(inputs, per_query)
     labels, finished = _generate(model, repeated, max_new_tokens, prefixes, 1, do_sample=False)
     return Responses({**repeated, "labels": labels}, finished)
 
 
 def encoder_inputs(inputs: dict[str, Any]) -> dict[str, Any]:
-    """A batch without what only teacher forcing needs."""
+    """A batch without `labels` and all else that only teacher forcing needs."""
     return {name: value for name, value in inputs.items() if name not in TEACHER_FORCED}
 
 
@@ -132,26 +132,26 @@ def token_lists(labels: Tensor, ends: Sequence[int]) -> list[list[int]]:
 
 @contextmanager
 def without_dropout(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, except that gradients of recurrent layers can be computed, which cuDNN does only in training."""
+    """Evaluation mode in which recurrent layers still have gradients: cuDNN computes these in training mode alone."""
     modes = [(module, module.training) for module in model.modules()]
     recurrent = [(module, module.dropout) for module in model.modules() if isinstance(module, nn.RNNBase)]
     model.eval()
-    for module, _ in recurrent:
-        module.training, module.dropout = True, 0.0
+    for layer, _ in recurrent:
+        layer.training, layer.dropout = True, 0.0
     try:
         yield
     finally:
         for module, training in modes:
             module.training = training
-        for module, dropout in recurrent:
-            module.dropout = dropout
+        for layer, dropout in recurrent:
+            layer.dropout = dropout
 
 
 class ForcedPrefixes(LogitsProcessor):
-    """Lets each row begin with tokens that are given, by leaving no other one a probability.
+    """Makes each row begin with given tokens, by giving every other token probability 0.
 
     Args:
-        prefixes: without the start token, -100 behind each, shape `(rows, time)`: a row for each one of `generate`.
+        prefixes: without the start token, -100 behind each, shape `(rows, time)`, for the same rows as `generate` has.
     """
 
     def __init__(self, prefixes: Tensor):
@@ -173,13 +173,13 @@ def _generate(
     max_new_tokens: int,
     prefixes: Tensor | None,
     repeats: int,
-    **settings,
+    **settings: Any,
 ) -> tuple[Tensor, Tensor]:
-    """Labels of `repeats` responses to each row of `inputs`, and which of them ended."""
+    """Labels of `repeats` responses to each row of `inputs`, and whether each has ended."""
     ends, arguments, shared = end_tokens(model), dict(inputs), 0
     if prefixes is not None:
         copies = _rows(inputs)[0] * repeats // len(prefixes)  # responses of each prefix
-        if copies == repeats:  # one prefix to a row: what all of them have is read in one pass
+        if copies == repeats:  # one prefix to a row: the tokens that all of them have are read in one pass
             shared = int((prefixes != PADDING).sum(dim=1).min())
             arguments["decoder_input_ids"] = nn.functional.pad(prefixes[:, :shared], (1, 0), value=_start_token(model))
         prefixes = prefixes.repeat_interleave(copies, dim=0)
@@ -192,16 +192,16 @@ def _generate(
         decoder_start_token_id=special_token(model, "decoder_start_token_id"), **settings,
     )  # fmt: skip
     with without_dropout(model), _generation_config(model, config):
-        tokens = model.generate(**arguments, generation_config=config)[:, 1:]  # behind the start
-    return _cut_behind_end(tokens, ends)
+        ids: Tensor = model.generate(**arguments, generation_config=config)  # type: ignore[operator]  # not declared
+    return _cut_behind_end(ids[:, 1:], ends)  # behind the start
 
 
 def _start_token(model: PreTrainedModel) -> int:
     """The decoder's first token, as `generate` finds it."""
-    for name in ("decoder_start_token_id", "bos_token_id"):
-        if (token := special_token(model, name)) is not None:
-            return token
-    raise ValueError("The model has no `decoder_start_token_id` to put before prefixes. Set it in its config.")
+    token = single_token(model, "decoder_start_token_id", "bos_token_id")
+    if token is None:
+        raise ValueError("The model has no `decoder_start_token_id` to put before prefixes. Set it in its config.")
+    return token
 
 
 def _cut_behind_end(tokens: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
@@ -211,10 +211,9 @@ def _cut_behind_end(tokens: Tensor, ends: list[int]) -> tuple[Tensor, Tensor]:
 
 
 @contextmanager
-def _generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[None]:
-    """`generate` fills what a given configuration leaves open from the model's own, forced tokens for example."""
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    models = list({id(module): module for module in (model, base)}.values())
+def _generation_config(model: PreTrainedModel, config: GenerationConfig) -> Iterator[None]:
+    """Replaces the model's own configuration: `generate` would fill up a given one from it, with forced tokens, say."""
+    models = list({id(module): module for module in (model, unadapted(model))}.values())
     before = [module.generation_config for module in models]
     try:
         for module in models:
@@ -226,7 +225,7 @@ def _generation_config(model: nn.Module, config: GenerationConfig) -> Iterator[N
 
 
 def _rows(inputs: dict[str, Any]) -> tuple[int, torch.device]:
-    """The number of queries, and where they are."""
+    """The number of queries, and the device they are on."""
     for value in inputs.values():
         if isinstance(value, Tensor) and len(value):
             return len(value), value.device
@@ -237,7 +236,7 @@ def _rows(inputs: dict[str, Any]) -> tuple[int, torch.device]:
 def _checked_prefixes(
     prefixes: Tensor | None, batch: int, device: torch.device, longest: int
 ) -> tuple[Tensor | None, int]:
-    """The prefixes as they are needed, and how many each query has."""
+    """The prefixes on the device as integers of 64 bits, and how many each query has."""
     if longest < 1:
         raise ValueError(f"`max_new_tokens` must be at least 1, got {longest}.")
     if prefixes is None:
@@ -246,9 +245,11 @@ def _checked_prefixes(
         raise ValueError(
             f"`prefixes` must have the shape (batch * k, time) for a batch of {batch}, got {tuple(prefixes.shape)}."
         )
-    given = prefixes != PADDING
-    if (given[:, 1:] & ~given[:, :-1]).any():
-        raise ValueError("`prefixes` may have -100 behind their tokens only, got it before a token.")
-    if (most := int(given.sum(dim=1).max())) > longest:
-        raise ValueError(f"A prefix has {most} tokens, and a response at most `max_new_tokens`, {longest}.")
+    is_token = prefixes != PADDING
+    if (is_token[:, 1:] & ~is_token[:, :-1]).any():
+        raise ValueError("`prefixes` must have -100 behind their tokens only, got it before a token.")
+    if (most := int(is_token.sum(dim=1).max())) > longest:
+        raise ValueError(
+            f"A prefix has {most} tokens, more than a response may have: `max_new_tokens` is {longest}. Raise it."
+        )
     return prefixes.to(device, torch.long), len(prefixes) // batch

@@ -1,4 +1,4 @@
-"""What a recogniser hears: transcripts of many utterances, under one way of decoding."""
+"""Transcripts of many utterances by a recogniser, and its attention."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,13 +28,16 @@ def transcribe(
 
     Args:
         model: a recogniser.
-        processor: its feature extractor pads, its tokenizer writes the text.
-        features: of each utterance, normalised, shape `(frames, feature_size)`: the column `input_features` of
+        processor: its feature extractor pads, its tokenizer decodes.
+        features: normalised features of each utterance, shape `(frames, feature_size)`: the column `input_features` of
             `encode_speech`.
-        decoding: how; greedily by default.
-        max_new_tokens: longest transcript in tokens. By default one token for each step of the encoder's output, where
-            the model says how many frames that is, and else 256.
+        decoding: by default greedy.
+        max_new_tokens: longest transcript in tokens. By default one token for each step of the encoder's output, if the
+            model's configuration has a `reduction`, else 256.
         batch_size: utterances at a time.
+
+    Returns:
+        As many texts, in the order of the features.
     """
     arguments = (decoding or Decoding.greedy()).arguments
     lengths = [len(rows) for rows in features]
@@ -47,7 +50,9 @@ def transcribe(
             rows = order[start : start + batch_size]
             batch = pad_features(processor, [features[row] for row in rows], model)
             limit = max_new_tokens or _steps(model, batch["attention_mask"])
-            generated = model.generate(**batch, **arguments, max_new_tokens=limit)
+            generated = model.generate(  # type: ignore[operator]  # not declared by `PreTrainedModel`
+                **batch, **arguments, max_new_tokens=limit
+            )
             for row, text in zip(
                 rows, processor.tokenizer.batch_decode(generated, skip_special_tokens=True), strict=True
             ):
@@ -61,12 +66,12 @@ def transcribe(
 def attention_maps(
     model: PreTrainedModel, processor: ProcessorMixin, rows: Sequence[Mapping[str, Any]]
 ) -> Iterator[np.ndarray]:
-    """Where the decoder looks while it reads each reference, shape `(tokens, encoder steps)`, the end token too.
+    """The decoder's attention while it reads each reference, end token included, shape `(tokens, encoder steps)`.
 
     Args:
-        model: a recogniser whose forward gives `cross_attentions`.
+        model: a recogniser whose forward returns `cross_attentions`.
         processor: as in `transcribe`.
-        rows: with `input_features` and `labels`.
+        rows: utterances with `input_features` and `labels`.
     """
     training = model.training
     model.eval()
@@ -81,14 +86,20 @@ def attention_maps(
 
 
 def pad_features(processor: ProcessorMixin, features: Sequence[Any], model: PreTrainedModel) -> dict[str, Tensor]:
-    """`input_features` and `attention_mask` of a batch, where the model is."""
-    rows = [{"input_features": np.asarray(one, dtype=np.float32)} for one in features]
+    """`input_features` and `attention_mask` of a batch, on the model's device.
+
+    Args:
+        processor: its feature extractor pads.
+        features: features of each utterance, shape `(frames, feature_size)`.
+        model: a recogniser.
+    """
+    rows = [{"input_features": np.asarray(frames, dtype=np.float32)} for frames in features]
     batch = processor.feature_extractor.pad(rows, return_attention_mask=True, return_tensors="pt")
-    found = {
+    tensors = {
         "input_features": batch["input_features"].to(model.dtype),
         "attention_mask": batch["attention_mask"].long(),
     }
-    return {name: value.to(model.device) for name, value in found.items()}
+    return {name: value.to(model.device) for name, value in tensors.items()}
 
 
 def _steps(model: PreTrainedModel, attention_mask: Tensor) -> int:

@@ -1,8 +1,8 @@
-"""Tables of candidates with what their scores are made of, so that a re-ranker is tuned without decoding again."""
+"""Tables of candidates with the parts of their scores, for tuning a re-ranker without decoding again."""
 
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
@@ -16,22 +16,22 @@ from transformers.utils.logging import tqdm
 from hf_localgan.decoding.answers import evaluation_mode
 from hf_localgan.decoding.candidates import draw_candidates
 from hf_localgan.decoding.likelihood import PADDING
-from hf_localgan.decoding.reranking import OF_EVERY_DECODING, Reranker
+from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
 from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores
 
 
 @dataclass(frozen=True)
 class CandidateTable:
-    """Candidates of many queries with their parts, so that a reranker can be tuned without decoding again.
+    """Candidates of many queries with the parts of their scores.
 
     Attributes:
         queries: texts.
-        texts: of the candidates.
-        groups: the query of each candidate, shape `(candidates,)`.
-        finished: which have an end token, shape `(candidates,)`.
-        parts: numbers of each candidate, see `Reranker.parts`; where they have a second dimension, zeros fill it up.
-        settings: of the reranker that made them, for the file.
+        texts: texts of the candidates.
+        groups: index of each candidate's query, shape `(candidates,)`.
+        finished: whether a candidate has an end token, bool, shape `(candidates,)`.
+        parts: numbers of each candidate, see `Reranker.parts`; rows of a second dimension are padded with zeros.
+        settings: settings of the reranker that made them, for the file.
     """
 
     queries: list[str]
@@ -42,7 +42,7 @@ class CandidateTable:
     settings: dict[str, Any] = field(default_factory=dict)
 
     def best(self, scores: Tensor) -> list[str]:
-        """The answer of each query under these scores."""
+        """The answer to each query under these scores, shape `(candidates,)`."""
         return [self.texts[row] for row in self._first(scores)]
 
     def _first(self, scores: Tensor) -> list[int]:
@@ -53,11 +53,11 @@ class CandidateTable:
         return [first[query] for query in range(len(self.queries))]
 
     def variety(self) -> dict[str, float]:
-        """How different the candidates of one query are, means over queries.
+        """How different the candidates of one query are, as means over queries.
 
         Returns:
             `candidates`: their number. `unique`: share of different texts. `distinct_starts`: share of different first
-            three words; beams are often one sentence with other endings.
+            three words; beams are often one sentence with several endings.
         """
         sums = {"candidates": 0.0, "unique": 0.0, "distinct_starts": 0.0}
         for query in range(len(self.queries)):
@@ -68,32 +68,34 @@ class CandidateTable:
         return {name: value / len(self.queries) for name, value in sums.items()}
 
     def save(self, path: str | os.PathLike):
-        """Writes a parquet file, one row a candidate."""
+        """Writes a parquet file with a row per candidate."""
         columns: dict[str, Any] = {
             "group": self.groups.tolist(), "query": [self.queries[group] for group in self.groups.tolist()],
             "candidate": self.texts, "finished": self.finished.tolist(),
         }  # fmt: skip
         columns |= {f"part.{name}": value.tolist() for name, value in self.parts.items()}
-        about = json.dumps({"settings": self.settings, "types": {k: str(v.dtype) for k, v in self.parts.items()}})
+        about = json.dumps(
+            {"settings": self.settings, "types": {name: str(part.dtype) for name, part in self.parts.items()}}
+        )
         table = pyarrow.table(columns).replace_schema_metadata({"hf_localgan": about})
         with replacing(path) as temporary:
             pyarrow.parquet.write_table(table, temporary)
 
     @classmethod
     def load(cls, path: str | os.PathLike) -> "CandidateTable":
-        """Reads what `save` wrote.
+        """Reads a file of `save`.
 
         Raises:
             OSError: if there is no such file.
-            ValueError: for a file that is damaged or something else.
+            ValueError: for a file that is damaged or no table of candidates.
         """
         try:
             table = pyarrow.parquet.read_table(path)
             about = json.loads((table.schema.metadata or {})[b"hf_localgan"])
             columns = table.to_pydict()
             parts = {
-                name: torch.tensor(columns[f"part.{name}"], dtype=getattr(torch, kind.removeprefix("torch.")))
-                for name, kind in about["types"].items()
+                name: torch.tensor(columns[f"part.{name}"], dtype=getattr(torch, dtype.removeprefix("torch.")))
+                for name, dtype in about["types"].items()
             }
             groups = torch.tensor(columns["group"], dtype=torch.long)
             queries = list(dict(zip(columns["group"], columns["query"], strict=True)).values())
@@ -117,14 +119,14 @@ def tabulate_candidates(
     batch_size: int = 16,
     seed: int = 0,
 ) -> CandidateTable:
-    """Draws candidates for queries, of the validation split, and computes their parts once.
+    """Draws candidates for queries of the validation split, and computes their parts once.
 
     Args:
         model, tokenizer: the generator.
         queries: texts.
-        reranker: whose candidates and parts they are.
+        reranker: draws the candidates and computes the parts.
         max_new_tokens, max_source_length, seed: as in `answer_queries`.
-        batch_size: queries at a time; each has `beams + samples` candidates.
+        batch_size: queries at a time, each with up to `beams + samples` candidates.
 
     Raises:
         ValueError: without a query.
@@ -154,7 +156,7 @@ def tabulate_candidates(
 
 
 def _joined(parts: list[Tensor]) -> Tensor:
-    """Rows one after the other; a second dimension is filled up with zeros."""
+    """Rows one after the other; a second dimension is padded with zeros."""
     if parts[0].dim() == 1:
         return torch.cat(parts)
     width = max(part.shape[1] for part in parts)
@@ -165,31 +167,31 @@ def tune_reranker(
     reranker: Reranker,
     table: CandidateTable,
     quality: Callable[[list[str]], float],
-    grid: Iterable[dict],
+    grid: Iterable[Mapping[str, Any]],
 ) -> tuple[Reranker, Tuned]:
-    """The reranker with the settings that answer the validation queries best.
+    """The reranker with the settings that answer the validation queries best, and the results of the tuning.
 
     Args:
-        reranker: whose other settings stay.
-        table: of the validation split, made by it or by one with the same parts. The test split is for one look at the
-            result.
-        quality: of one answer to each query, in their order; larger is better. Such as the `quality` that a
-            `ResponseMonitor` measures.
-        grid: settings, see `functional.mutual_information.settings_grid`.
+        reranker: the reranker to tune; settings outside the grid stay.
+        table: candidates of the validation split, made by this reranker or by one with the same parts. Measure the
+            result once on the test split.
+        quality: quality of one answer to each query, in their order; larger is better. For example the `quality` of a
+            `ResponseMonitor`.
+        grid: settings to try, see `functional.mutual_information.settings_grid`.
 
     Raises:
         ValueError: as `tune_scores`, and for settings that the reranker does not have.
     """
-    own = {entry.name for entry in fields(reranker)} - OF_EVERY_DECODING - {"beams", "samples"}
-    grid = [dict(point) for point in grid]
-    for point in grid:
+    own = {entry.name for entry in fields(reranker)} - SHARED_FIELDS - {"beams", "samples"}
+    points = [dict(point) for point in grid]
+    for point in points:
         if unknown := sorted(point.keys() - own):
             raise ValueError(f"{type(reranker).__name__} has no setting `{unknown[0]}` to tune; it has {sorted(own)}.")
 
-    def score(**point) -> Tensor:
+    def score(**point: Any) -> Tensor:
         return replace(reranker, name="", **point).combine(table.parts)
 
     tuned = tune_scores(
-        score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), grid, table.finished
+        score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), points, table.finished
     )
     return replace(reranker, name="", **tuned.settings), tuned

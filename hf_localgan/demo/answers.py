@@ -16,9 +16,9 @@ class Answer(NamedTuple):
     """One answer and its numbers.
 
     Attributes:
-        text: may be empty.
-        score: mean log-probability per token under the model that gave it, nats, the end of the sequence included and
-            without temperature.
+        text: the answer, perhaps empty.
+        score: mean log-probability per token under the model that gave it, nats, the end of the sequence included, at
+            temperature 1; NaN for a reference.
         radius: `F(q, r) - F(q, rc)`, nats; NaN where no word of it or of the query is known; `None` without an energy.
         nearer: share of the references with a smaller radius, 0 to 1; `None` without references or radius.
     """
@@ -31,13 +31,13 @@ class Answer(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """What the page shows of one query.
+    """The answers of all models to one query.
 
     Attributes:
-        query: without spaces around it.
-        settings: of the search.
-        answers: of each model, by its name, the most probable first.
-        references: the data set's own responses to this query, with radii; without score.
+        query: the query without spaces around it.
+        settings: settings of the decoding.
+        answers: answers by the name of the model, the most probable first.
+        references: the data set's own responses to this query, with radii and without scores.
     """
 
     query: str
@@ -55,11 +55,13 @@ def read_settings(
     max_new_tokens: int = 40,
     seed: int | None = 0,
 ) -> ChatSettings:
-    """Settings as the controls have them; what does not belong to the decoding is left out.
+    """Settings from the values of the controls; controls that the decoding does not use are ignored.
 
     Args:
-        decoding: "greedy", "beams" or "sampling", which the other controls describe further, or the name of any
-            decoding, as `Decoding.parse` reads it.
+        decoding: "greedy", "beams" or "sampling", to which the other controls apply, or the name of any decoding, as
+            `Decoding.parse` reads it.
+        num_beams, temperature, top_p, max_new_tokens, seed: see `ChatSettings`.
+        answers: number of answers.
 
     Raises:
         ValueError: for an unknown decoding or a value that is not accepted.
@@ -93,12 +95,12 @@ def compare_answers(page_models: PageModels, query: str, settings: ChatSettings)
     """Asks every model of the page.
 
     Args:
-        page_models: what was loaded.
-        query: a text. Models cut off what exceeds their positions.
-        settings: of the search. A seed is set anew for each model, so that none depends on who was asked before it.
+        page_models: generators, energy and references.
+        query: a text. Models cut off tokens beyond their positions.
+        settings: settings of the decoding. The seed is set again for each model, so that the order does not matter.
 
     Raises:
-        ValueError: for a query without a character that is no space, or of more than 2,000.
+        ValueError: for an empty query, and for one of more than 2,000 characters.
     """
     query = " ".join(query.split())
     if not query:
@@ -109,10 +111,9 @@ def compare_answers(page_models: PageModels, query: str, settings: ChatSettings)
     for speaker in page_models.speakers:
         if settings.seed is not None:
             set_seed(settings.seed)
-        found = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
-        answers[speaker.name] = place_texts(
-            page_models, query, [one.text for one in found], [one.score for one in found]
-        )
+        responses = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
+        scores = [math.nan if response.score is None else response.score for response in responses]
+        answers[speaker.name] = place_texts(page_models, query, [response.text for response in responses], scores)
     own = [] if page_models.references is None else page_models.references.of_query(query)
     return Comparison(query, settings, answers, place_texts(page_models, query, own, [math.nan] * len(own)))
 
@@ -122,13 +123,13 @@ def place_texts(page_models: PageModels, query: str, texts: list[str], scores: l
     if page_models.reader is None or not texts:
         return [Answer(text, score, None, None) for text, score in zip(texts, scores, strict=True)]
     radii = page_models.reader.radii([query] * len(texts), texts).tolist()
-    known = page_models.references
-    nearer = [None if known is None or math.isnan(radius) else known.share_nearer(radius) for radius in radii]
-    return [Answer(*one) for one in zip(texts, scores, radii, nearer, strict=True)]
+    references = page_models.references
+    nearer = [None if references is None or math.isnan(radius) else references.share_nearer(radius) for radius in radii]
+    return [Answer(*values) for values in zip(texts, scores, radii, nearer, strict=True)]
 
 
 def _whole(name: str, value: float) -> int:
-    """A number of a control as an int."""
+    """The value of a control as an int."""
     if value is None or not math.isfinite(value) or value != int(value):
         raise ValueError(f"`{name}` must be a whole number, got {value}.")
     return int(value)

@@ -1,13 +1,14 @@
-"""Importing gradio, which is not installed with the package."""
+"""Importing gradio, which the extra `demo` installs."""
 
 import os
+from types import ModuleType
 
 
-def import_gradio():
-    """gradio, told first to send no usage data.
+def import_gradio() -> ModuleType:
+    """The module gradio, with its usage statistics switched off.
 
     Raises:
-        ImportError: where it is not installed.
+        ImportError: if it is not installed.
     """
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     try:

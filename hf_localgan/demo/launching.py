@@ -1,4 +1,4 @@
-"""Starting the page. What takes long to import is imported by `launch`, so that this room costs nothing to import."""
+"""Starting the page. Slow modules are imported by `launch`, so that importing this one is quick."""
 
 import socket
 import sys
@@ -24,30 +24,30 @@ def launch(
     trust_remote_code: bool = False,
     block: bool = True,
 ):
-    """Serves a page where models answer the same query side by side, and where draws of RAML can be looked at.
+    """Serves a page on which models answer the same query side by side, and which shows draws of RAML.
 
     Nothing leaves the machine: no telemetry, no public link, and the page asks no other host for anything.
 
     Args:
         models: folders or Hub ids of generators, at least one. The first one's vocabulary is that of the draws.
         energy: folder of the energy that measures radii; by default `energy/` of the first model that has one.
-        dataset: what `load_pairs` reads, for the radii of its responses; by default what the first evaluation found in
-            a model's folder names, where that is the shipped corpus or a file or folder on this machine.
+        dataset: a data set for `load_pairs`, whose responses' radii are measured; by default that of the first
+            evaluation in a model's folder, if it is the shipped corpus or a file or folder on this machine.
         split: of the data set; by default that of the evaluation, or "test".
-        reference_queries: how many queries' responses are measured at the start, evenly spaced, at most.
-        decodings: names of further ways of decoding for the page to offer, such as "beam 20".
-        host: address to listen at. Anything but loopback lets others on the network use the models.
-        port: to listen at.
+        reference_queries: largest number of queries whose responses are measured at the start, evenly spaced.
+        decodings: names of further decodings on the page, such as "beam 20".
+        host: address to listen on. Any but loopback lets others on the network use the models.
+        port: port to listen on.
         open_browser: open the page in the default browser.
-        device: of the models, such as "cuda:0"; by default a GPU where there is one.
+        device: of the models, such as "cuda:0"; by default a GPU if there is one.
         trust_remote_code: run model code that comes with a checkpoint.
-        block: return after Ctrl-C only. Otherwise the running `gradio.Blocks` is returned, which `close()` ends.
+        block: return after Ctrl-C only. Otherwise return the running `gradio.Blocks`, which `close()` ends.
 
     Raises:
         ImportError: without gradio.
-        OSError: if there is no such model or energy, or the port is taken.
-        ValueError: for unknown decodings, and models, energies, tokenizers and data sets that cannot be used; see
-            `load_page_models`.
+        OSError: if a model or the energy does not exist, or the port is taken.
+        ValueError: for unknown decodings, and for models, energies, tokenizers and data sets that `load_page_models`
+            refuses.
     """
     gradio = import_gradio()
     check_address(host, port)  # before models are loaded
@@ -86,7 +86,7 @@ def _serve(gradio, page, host: str, port: int, open_browser: bool):
 
 
 def check_address(host: str, port: int):
-    """Refuses an address at which nothing can be served.
+    """Refuses an address at which no page can be served.
 
     Raises:
         OSError: if the port is taken or may not be used, or the host is no address of this machine.
@@ -94,7 +94,7 @@ def check_address(host: str, port: int):
     try:
         socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET).close()
     except (OSError, OverflowError) as error:
-        raise OSError(f"Nothing can be served at `{host}`, port {port}: {error}. Choose another port.") from error
+        raise OSError(f"No page can be served at `{host}`, port {port}: {error}. Choose another port.") from error
 
 
 def system_theme(gradio):

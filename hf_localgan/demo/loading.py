@@ -1,4 +1,4 @@
-"""What the page needs, read once at its start: generators, an energy with its tokenizer, radii of references."""
+"""Loading the models of the page: generators, an energy with its tokenizer, radii of references."""
 
 import json
 import os
@@ -6,9 +6,11 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from huggingface_hub import snapshot_download
+from torch import nn
 from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data import load_pairs
@@ -27,9 +29,9 @@ class Speaker:
     """A generator on the page.
 
     Attributes:
-        name: as the page shows it.
+        name: its name on the page.
         path: folder or Hub id.
-        objective: what it was trained for, as its evaluation says; may be empty.
+        objective: its objective according to its evaluation; may be empty.
         model: in evaluation mode.
         tokenizer: the model's.
     """
@@ -43,13 +45,13 @@ class Speaker:
 
 @dataclass(frozen=True)
 class PageModels:
-    """All that the page works with.
+    """The models of the page and the references that answers are compared with.
 
     Attributes:
         speakers: the generators.
         reader: the energy; `None` without one.
-        references: of the data set; `None` without an energy or a data set.
-        notes: what is not there and why, for the page and the terminal.
+        references: radii of a data set; `None` without an energy or a data set.
+        notes: missing parts with the reason, for the page and the terminal.
     """
 
     speakers: list[Speaker]
@@ -69,12 +71,15 @@ def load_page_models(
     trust_remote_code: bool = False,
     progress: bool = True,
 ) -> PageModels:
-    """Loads everything. Arguments as `launch`.
+    """Loads the generators and the energy, and measures the references. Arguments as in `launch`.
+
+    Args:
+        progress: show a bar while references are measured.
 
     Raises:
-        OSError: if a model or the energy is not there.
-        ValueError: for what is no generator or no energy, an energy of another vocabulary that brings no tokenizer, and
-            a data set that was named and cannot be read. One that was not named is left out with a note.
+        OSError: if a model or the energy does not exist.
+        ValueError: for models that are no generators or no energy, an energy of another vocabulary without a tokenizer,
+            and a `dataset` that cannot be read. The data set of an evaluation is left out then, with a note.
     """
     if isinstance(models, str) or not len(models):
         raise ValueError(f"`models` must be a list of at least one folder or Hub id, got {models!r}.")
@@ -103,28 +108,28 @@ def load_page_models(
 
 
 def find_energy(model: str) -> str | None:
-    """The folder of the energy that a generator brings along, local or on the Hub; `None` where there is none."""
+    """The folder of the energy beside a generator, local or from the Hub; `None` where there is none."""
     folder = Path(model).expanduser()
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(model, allow_patterns=f"{ENERGY}/*"))
-        except (OSError, ValueError):  # not there, or no connection and not there from before
+        except (OSError, ValueError):  # not on the Hub, or no connection and not in the cache
             return None
-    found = folder / ENERGY
-    return str(found) if (found / "config.json").is_file() else None
+    energy = folder / ENERGY
+    return str(energy) if (energy / "config.json").is_file() else None
 
 
 def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
-    """An energy with its own tokenizer; one that has none reads with the generator's, if that has the same tokens.
+    """An energy with its own tokenizer, or without one with the generator's, if that has the same tokens.
 
     Args:
         path: folder of the energy.
         speaker: the generator.
-        device: where the energy goes.
+        device: device of the energy.
 
     Raises:
-        OSError: if there is none.
-        ValueError: for another kind of model, an energy that reads no text, or a tokenizer that is not its own.
+        OSError: if there is no model.
+        ValueError: for another type of model, an energy that reads no text, or a tokenizer that is not its own.
     """
     folder = Path(path).expanduser()
     if (
@@ -135,17 +140,19 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
         energy = AutoModel.from_pretrained(str(folder))
         if not isinstance(energy, DbmModel):
             raise ValueError(f'"{path}" holds a {type(energy).__name__}, and no energy model.')
-        rows = speaker.model.get_input_embeddings().num_embeddings
+        rows = cast(nn.Embedding, speaker.model.get_input_embeddings()).num_embeddings
         check_same_vocabulary(f"energy `{path}`", energy.config, rows, speaker.tokenizer)
         tokenizer = speaker.tokenizer
     else:
         energy, tokenizer = load_energy(str(folder) if folder.is_dir() else path)
         _check_own_tokenizer(path, energy, tokenizer)
-    return Reader(path, energy.to(device).eval(), tokenizer)
+    energy.to(device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
+    return Reader(path, energy.eval(), tokenizer)
 
 
 def _check_own_tokenizer(path: str, energy: DbmModel, tokenizer: PreTrainedTokenizerBase):
     known, made_for = energy.config.vocab_size, energy.config.vocabulary
+    assert known is not None  # see `load_energy`
     if len(tokenizer) > known or (made_for is not None and made_for != vocabulary_fingerprint(tokenizer)):
         raise ValueError(
             f"The tokenizer in `{path}` ({len(tokenizer):,} tokens) is not the one that its energy was made with "
@@ -161,16 +168,19 @@ def _load_speakers(models: Sequence[str], device: str, trust_remote_code: bool) 
         raise ValueError(f"Each model can be shown once, got `{repeated[0]}` several times.")
     loaded = [load_generator(path, device=device, trust_remote_code=trust_remote_code) for path in models]
     objectives = [str(_about(path).get("objective", "")) for path in models]
-    return [Speaker(*one) for one in zip(names, map(str, models), objectives, *zip(*loaded, strict=True), strict=True)]
+    return [
+        Speaker(name, str(path), objective, model, tokenizer)
+        for name, path, objective, (model, tokenizer) in zip(names, models, objectives, loaded, strict=True)
+    ]
 
 
 def _short(path: str) -> str:
     folder = Path(path).expanduser()
-    return Path(os.path.abspath(folder)).name if folder.is_dir() else str(path)  # of a link its own name
+    return Path(os.path.abspath(folder)).name if folder.is_dir() else str(path)  # a link keeps its own name
 
 
-def _about(model: str) -> dict:
-    """What the evaluation of a folder says about itself; nothing where there is none."""
+def _about(model: str) -> dict[str, Any]:
+    """The facts of the evaluation in a model's folder; empty where there is none."""
     try:
         read = json.loads((Path(model).expanduser() / "evaluation.json").read_text(encoding="utf-8"))
         return dict(read["about"])
@@ -179,19 +189,16 @@ def _about(model: str) -> dict:
 
 
 def _evaluated_on(models: Sequence[str], split: str | None) -> tuple[str, str, str]:
-    """Data set and split of the first evaluation found, or a note. A data set on the Hub has to be asked for."""
-    found = next((about for about in map(_about, models) if about.get("dataset")), None)
-    if found is None:
+    """Data set and split of the first model with an evaluation, or a note. A data set on the Hub is not downloaded."""
+    evaluated = next((about for about in map(_about, models) if about.get("dataset")), None)
+    if evaluated is None:
         return "", "", "Without references: no model says what it was evaluated on. Give `--dataset DATA`."
-    source, split = str(found["dataset"]), split or str(found.get("split") or "test")
+    source, split = str(evaluated["dataset"]), split or str(evaluated.get("split") or "test")
     try:
-        here = source == "smalltalk" or Path(expand_path(source, "dataset")).exists()
+        is_local = source == "smalltalk" or Path(expand_path(source, "dataset")).exists()
     except ValueError:  # an environment variable that is not set
-        here = False
-    if not here:
-        return (
-            "",
-            "",
-            f"Without references: the data set {source} of the evaluation is not here. Give `--dataset DATA`.",
-        )
+        is_local = False
+    if not is_local:
+        note = f"Without references: the data set {source} of the evaluation is not here. Give `--dataset DATA`."
+        return "", "", note
     return source, split, ""

@@ -1,4 +1,4 @@
-"""What the page shows, as HTML. Every text of a model, a data set or a user is escaped.
+"""The contents of the page as HTML. Every text of a model, a data set or a user is escaped.
 
 The histogram is drawn here, since a picture made for a wide page has unreadable letters on a phone.
 """
@@ -11,32 +11,32 @@ from itertools import chain, cycle
 import numpy as np
 
 from hf_localgan.demo.answers import Answer, Comparison
-from hf_localgan.demo.draws import GONE, NEW, DrawsShown, Piece
+from hf_localgan.demo.draws import NEW, REMOVED, Draw, DrawsShown, Piece
 from hf_localgan.demo.loading import PageModels, Speaker
 from hf_localgan.demo.references import ReferenceRadii
 from hf_localgan.demo.style import COLORS
 
 BINS = 60
-SHOWN = 0.985  # share of the references that the histogram reaches to; answers beyond it stand at its end
-APART = 4.0  # per cent of the width that labels need
+SHOWN = 0.985  # share of the references inside the histogram; answers beyond stand at its end
+LABEL_WIDTH = 4.0  # per cent of the width
 MOST_EDITS = 12  # bars of the table of edits
 LEAST_PROB = 5e-4  # bars after the last one of this probability are added up
 
 
 def notes(page_models: PageModels) -> str:
-    """What is missing and why; nothing where nothing is."""
+    """The notes on missing parts; empty without any."""
     return "".join(f'<div class="lg-note">{escape(note)}</div>' for note in page_models.notes)
 
 
-def answers(page_models: PageModels, found: Comparison) -> str:
+def answers(page_models: PageModels, comparison: Comparison) -> str:
     """The answers side by side, their places among the references, the query's own references."""
     cards = [
-        _card(speaker, color, letter, found.answers[speaker.name])
+        _card(speaker, color, letter, comparison.answers[speaker.name])
         for speaker, color, letter in zip(page_models.speakers, cycle(COLORS), _letters(), strict=False)
     ]
     parts = [f'<div class="lg-cards">{"".join(cards)}</div>']
     if page_models.references is not None:
-        parts.append(_strip(page_models.references, found, page_models.speakers))
+        parts.append(_strip(page_models.references, comparison, page_models.speakers))
     return "".join(parts)
 
 
@@ -50,15 +50,15 @@ def draws(shown: DrawsShown) -> str:
         "tokens in the reference": str(shown.length),
         "tokens to draw from": f"{shown.vocab_size:,}",
     }
-    if all(one.reward is None for one in shown.draws):
+    if all(draw.reward is None for draw in shown.draws):
         facts["cost of an edit"] = f"{shown.edit_cost:.2f}"
     boxes = "".join(f'<div class="lg-fact"><b>{value}</b><span>{name}</span></div>' for name, value in facts.items())
     source = f"from {shown.estimated_from:,} draws" if shown.estimated_from else "exact"
     return (
         f'<div class="lg-facts">{boxes}</div>'
         f'<div class="lg-dim">as the model reads it: {escape(shown.reference)}</div>'
-        f'<div class="lg-h">Draws <span class="lg-dim">(green: drawn; struck out: of the reference)</span></div>'
-        f'<div id="lg-draws">{"".join(_draw(one, shown.approximate) for one in shown.draws)}</div>'
+        f'<div class="lg-h">Draws <span class="lg-dim">(green: drawn; struck out: removed)</span></div>'
+        f'<div id="lg-draws">{"".join(_draw(draw, shown.approximate) for draw in shown.draws)}</div>'
         f'<div class="lg-h">Probability of each number of edits <span class="lg-dim">({source})</span></div>'
         f'<div class="lg-bars">{"".join(_bars(shown.probs))}</div>'
     )
@@ -73,7 +73,7 @@ def _label(letter: str, place: int, number: int) -> str:
 
 
 def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer]) -> str:
-    rows = "".join(_answer(one, _label(letter, place, len(given))) for place, one in enumerate(given))
+    rows = "".join(_answer(answer, _label(letter, place, len(given))) for place, answer in enumerate(given))
     about = f'<span class="lg-dim">{escape(speaker.objective)}</span>' if speaker.objective else ""
     return (
         f'<div class="lg-card" style="--lg-color: {color}">'
@@ -81,64 +81,64 @@ def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer]) ->
     )
 
 
-def _answer(one: Answer, label: str) -> str:
-    text = escape(one.text) or '<i class="lg-dim">(an empty response)</i>'
-    numbers = [f"<span><b>{_signed(one.score, 2)}</b> nats per token</span>"]
-    if one.radius is not None:
-        numbers.append(_radius(one))
-    if one.nearer is not None:
-        numbers.append(f"<span>farther than <b>{_percent(one.nearer)}</b> of references</span>")
+def _answer(answer: Answer, label: str) -> str:
+    text = escape(answer.text) or '<i class="lg-dim">(an empty response)</i>'
+    numbers = [f"<span><b>{_signed(answer.score, 2)}</b> nats per token</span>"]
+    if answer.radius is not None:
+        numbers.append(_radius(answer.radius))
+    if answer.nearer is not None:
+        numbers.append(f"<span>farther than <b>{_percent(answer.nearer)}</b> of references</span>")
     return (
         f'<div class="lg-answer"><div class="lg-text"><span class="lg-badge">{label}</span><span>{text}</span></div>'
         f'<div class="lg-numbers">{"".join(numbers)}</div></div>'
     )
 
 
-def _radius(one: Answer) -> str:
-    if math.isnan(one.radius):
+def _radius(radius: float) -> str:
+    if math.isnan(radius):
         return "<span>no radius: no word that the energy knows</span>"
-    return f'<span>radius <b class="lg-radius">{one.radius:.1f}</b> nats</span>'
+    return f'<span>radius <b class="lg-radius">{radius:.1f}</b> nats</span>'
 
 
 def _signed(number: float, digits: int) -> str:
-    """With a minus sign in place of a hyphen."""
+    """A number with a minus sign in place of a hyphen."""
     return f"{number:.{digits}f}".replace("-", "−")
 
 
 def _percent(share: float) -> str:
-    """Without pretending to know that none or all are meant."""
+    """A share in per cent; never 0 or 100 by rounding."""
     if 0 < share < 0.005 or 0.995 < share < 1:
         return "&lt; 1 %" if share < 0.5 else "&gt; 99 %"
     return f"{share:.0%}".replace("%", " %")
 
 
-def _strip(known: ReferenceRadii, found: Comparison, speakers: Sequence[Speaker]) -> str:
+def _strip(references: ReferenceRadii, comparison: Comparison, speakers: Sequence[Speaker]) -> str:
     """Histogram of the references' radii with the answers marked, and the query's own references beneath."""
     marked = [
-        (one, color, _label(letter, place, len(found.answers[speaker.name])))
+        (answer.radius, answer.text, color, _label(letter, place, len(comparison.answers[speaker.name])))
         for speaker, color, letter in zip(speakers, cycle(COLORS), _letters(), strict=False)
-        for place, one in enumerate(found.answers[speaker.name])
-        if one.nearer is not None
+        for place, answer in enumerate(comparison.answers[speaker.name])
+        if answer.radius is not None and answer.nearer is not None
     ]
-    low = min(0.0, float(known.radii[0]))
-    high = max(float(np.quantile(known.radii, SHOWN)), low + 1e-6)
+    low = min(0.0, float(references.radii[0]))
+    high = max(float(np.quantile(references.radii, SHOWN)), low + 1e-6)
 
     def at(radius: float) -> float:
         return 100 * min(max((radius - low) / (high - low), 0.0), 1.0)
 
-    levels = _levels([at(one.radius) for one, _, _ in marked])
+    levels = _levels([at(radius) for radius, *_ in marked])
     marks = "".join(
-        f'<div class="lg-mark" style="left: {at(one.radius):.2f}%; --lg-color: {color}; --lg-row: {level}" '
-        f'title="{escape(label)}: {one.radius:.1f} nats, {escape(one.text)}"><span>{label}</span></div>'
-        for (one, color, label), level in zip(marked, levels, strict=True)
+        f'<div class="lg-mark" style="left: {at(radius):.2f}%; --lg-color: {color}; --lg-row: {level}" '
+        f'title="{escape(label)}: {radius:.1f} nats, {escape(text)}"><span>{label}</span></div>'
+        for (radius, text, color, label), level in zip(marked, levels, strict=True)
     )
     ticks = "".join(
-        f'<div class="lg-tick" style="left: {at(one.radius):.2f}%" title="{one.radius:.1f} nats, {escape(one.text)}">'
-        "</div>"
-        for one in found.references
-        if one.nearer is not None
+        f'<div class="lg-tick" style="left: {at(answer.radius):.2f}%" title="{answer.radius:.1f} nats, '
+        f'{escape(answer.text)}"></div>'
+        for answer in comparison.references
+        if answer.radius is not None and answer.nearer is not None
     )
-    middle = float(np.median(known.radii))
+    middle = float(np.median(references.radii))
     axis = (
         f"<span style='left: 0%'>{low:.0f}</span>"
         f'<span style="left: {at(middle):.2f}%">median {middle:.1f} nats</span>'
@@ -146,10 +146,11 @@ def _strip(known: ReferenceRadii, found: Comparison, speakers: Sequence[Speaker]
     )
     room = f"margin-top: {1.9 + 1.1 * max(levels, default=0):.1f}em"
     return (
-        f'<div class="lg-h">Radii of {len(known.radii):,} references <span class="lg-dim">({escape(known.name)}; left: '
-        "near the centre of what could be said, safe; right: far from it)</span></div>"
-        f'<div class="lg-strip" style="{room}"><div class="lg-plot">{_histogram(known.radii, low, high)}{marks}{ticks}'
-        f'</div><div class="lg-axis">{axis}</div></div>{_own(found)}'
+        f'<div class="lg-h">Radii of {len(references.radii):,} references <span class="lg-dim">('
+        f"{escape(references.name)}; left: safe, near the centre of the query's responses; right: far from it)"
+        "</span></div>"
+        f'<div class="lg-strip" style="{room}"><div class="lg-plot">{_histogram(references.radii, low, high)}{marks}'
+        f'{ticks}</div><div class="lg-axis">{axis}</div></div>{_own(comparison)}'
     )
 
 
@@ -165,21 +166,23 @@ def _histogram(radii: np.ndarray, low: float, high: float) -> str:
 
 def _levels(places: list[float]) -> list[int]:
     """Rows of the labels, 0 the lowest, so that none covers another."""
-    levels, taken = [0] * len(places), []
+    levels = [0] * len(places)
+    ends: list[float] = []  # the last place on each row
     for index in sorted(range(len(places)), key=places.__getitem__):
-        free = next((level for level, last in enumerate(taken) if places[index] - last >= APART), len(taken))
-        taken[free : free + 1] = [places[index]]
-        levels[index] = free
+        level = next((row for row, last in enumerate(ends) if places[index] - last >= LABEL_WIDTH), len(ends))
+        ends[level : level + 1] = [places[index]]
+        levels[index] = level
     return levels
 
 
-def _own(found: Comparison) -> str:
-    if not found.references:
+def _own(comparison: Comparison) -> str:
+    if not comparison.references:
         return '<div class="lg-dim">This query is not in the data set, so it has no references of its own.</div>'
-    ordered = sorted(found.references, key=lambda one: (math.isnan(one.radius), one.radius))
+    radii = [math.nan if answer.radius is None else answer.radius for answer in comparison.references]
+    ordered = sorted(zip(radii, comparison.references, strict=True), key=lambda pair: (math.isnan(pair[0]), pair[0]))
     rows = "".join(
-        f"<span>{'–' if math.isnan(one.radius) else f'{one.radius:.1f}'}</span><span>{escape(one.text)}</span>"
-        for one in ordered
+        f"<span>{'–' if math.isnan(radius) else f'{radius:.1f}'}</span><span>{escape(answer.text)}</span>"
+        for radius, answer in ordered
     )
     return (
         '<div class="lg-h">The references of this query <span class="lg-dim">(radius in nats; ticks above)</span>'
@@ -187,23 +190,23 @@ def _own(found: Comparison) -> str:
     )
 
 
-def _draw(one, approximate: bool) -> str:
-    numbers = [f"<span><b>{one.edits}</b> {'edit' if one.edits == 1 else 'edits'}</span>"]
-    if one.log_prob is not None:
+def _draw(draw: Draw, approximate: bool) -> str:
+    numbers = [f"<span><b>{draw.edits}</b> {'edit' if draw.edits == 1 else 'edits'}</span>"]
+    if draw.log_prob is not None:
         sign = "≈" if approximate else "="
-        numbers.append(f"<span>ln q {sign} <b>{_signed(one.log_prob, 1)}</b></span>")
-    if one.reward is not None:
-        numbers.append(f"<span>reward <b>{_signed(one.reward, 3)}</b></span>")
+        numbers.append(f"<span>ln q {sign} <b>{_signed(draw.log_prob, 1)}</b></span>")
+    if draw.reward is not None:
+        numbers.append(f"<span>reward <b>{_signed(draw.reward, 3)}</b></span>")
     return (
-        f'<div class="lg-draw"><p>{"".join(map(_piece, one.pieces)) or "<i>(nothing is left)</i>"}</p>'
+        f'<div class="lg-draw"><p>{"".join(map(_piece, draw.pieces)) or "<i>(nothing is left)</i>"}</p>'
         f'<div class="lg-numbers">{"".join(numbers)}</div></div>'
     )
 
 
 def _piece(piece: Piece) -> str:
     bare = piece.text.lstrip(" ")
-    space = " " if bare != piece.text or piece.kind == GONE else ""
-    tag = {NEW: "ins", GONE: "del"}.get(piece.kind)
+    space = " " if bare != piece.text or piece.status == REMOVED else ""
+    tag = {NEW: "ins", REMOVED: "del"}.get(piece.status)
     return f"{space}<{tag}>{escape(bare)}</{tag}>" if tag else f"{space}{escape(bare)}"
 
 

@@ -1,4 +1,4 @@
-"""The page: controls, and which function of this room answers them. What went wrong is shown as a warning."""
+"""The page: its controls and the functions that answer them. Errors of the user are shown as warnings."""
 
 import random
 from collections.abc import Sequence
@@ -18,8 +18,8 @@ BY_TAU, BY_RATE = "tau", "edit rate"
 TAUS = {name: (0.5, 0.1) if name == "importance" else (1.5, 0.85) for name in PAYOFFS}
 REFERENCE = "Would you like to go to the movies tonight?"
 ANSWERS_ABOUT = (
-    "**Radius**: free energy of the answer less that of the centre of all that could be said to the query, in nats. "
-    "Safe answers lie near the centre, at small radii. **nats per token**: log-likelihood under the answering model."
+    "**Radius**: free energy of the answer less that of the centre of the query's responses, in nats. Safe answers "
+    "lie near the centre, at small radii. **nats per token**: log-likelihood under the answering model."
 )
 DRAWS_ABOUT = (
     "RAML trains on draws from q(y|y\\*) ∝ exp(r(y, y\\*) / τ), r the payoff, in place of the reference y\\*. At τ = 0 "
@@ -31,12 +31,15 @@ def build_page(page_models: PageModels, decodings: Sequence[str] = ()):
     """The page as `gradio.Blocks`, not yet served.
 
     Args:
-        page_models: what was loaded.
-        decodings: names of further ways of decoding, beside greedy, beam search and sampling.
+        page_models: generators, energy and references.
+        decodings: names of further decodings, beside greedy, beam search and sampling.
+
+    Raises:
+        ImportError: without gradio.
     """
     gradio = import_gradio()
-    offered = {value for _, value in DECODINGS}
-    decodings = [name for name in dict.fromkeys(decodings) if name not in offered]
+    standard = {value for _, value in DECODINGS}
+    decodings = [name for name in dict.fromkeys(decodings) if name not in standard]
     names = ", ".join(speaker.name for speaker in page_models.speakers)
     with gradio.Blocks(title="hf_localgan", analytics_enabled=False) as page:
         gradio.Markdown(f"## hf_localgan\n{_plain(names)}")
@@ -76,20 +79,25 @@ def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
     shown = gradio.HTML(elem_id="lg-answers")
     gradio.Markdown(ANSWERS_ABOUT, elem_classes="lg-dim")
 
-    def fitting(kind):
-        sampling, searching, named = kind == "sampling", kind == "beams", kind in decodings
-        several = searching or sampling or named
-        return [gradio.update(visible=on) for on in (searching, sampling, sampling, several, sampling or named)]
+    def fit_controls(name):
+        is_sampling, is_search, is_named = name == "sampling", name == "beams", name in decodings
+        has_several = is_search or is_sampling or is_named
+        visible = (is_search, is_sampling, is_sampling, has_several, is_sampling or is_named)
+        return [gradio.update(visible=value) for value in visible]
 
-    def answered(text, *values):
+    def answer(text, *values):
         return markup.answers(page_models, compare_answers(page_models, text or "", read_settings(*values)))
 
     decoding.change(
-        fitting, decoding, [beams, temperature, top_p, number, seed], show_progress="hidden", api_visibility="private"
+        fit_controls,
+        decoding,
+        [beams, temperature, top_p, number, seed],
+        show_progress="hidden",
+        api_visibility="private",
     )
     controls = [query, decoding, beams, temperature, top_p, number, longest, seed]
     gradio.on(
-        [ask.click, query.submit], _guarded(gradio, answered), controls, shown, api_visibility="private",
+        [ask.click, query.submit], _guarded(gradio, answer), controls, shown, api_visibility="private",
         concurrency_id="models", concurrency_limit=1,
     )  # fmt: skip
     if page_models.references is not None:
@@ -106,7 +114,7 @@ def _add_draws(gradio, page_models: PageModels, page):
             [*SAMPLERS, ("a reward, by importance sampling", "importance")], value="edit", label="Payoff",
             min_width=200, elem_id="lg-payoff",
         )  # fmt: skip
-        given = gradio.Radio([("τ", BY_TAU), ("edit rate", BY_RATE)], value=BY_TAU, label="Set by", min_width=150)
+        mode = gradio.Radio([("τ", BY_TAU), ("edit rate", BY_RATE)], value=BY_TAU, label="Set by", min_width=150)
         tau = gradio.Slider(0, TAUS["edit"][0], value=TAUS["edit"][1], step=0.01, label="τ", elem_id="lg-tau")
         rate = gradio.Slider(
             0, 0.6, value=0.1, step=0.01, label="Edit rate (edits per token)", visible=False, elem_id="lg-rate"
@@ -121,55 +129,55 @@ def _add_draws(gradio, page_models: PageModels, page):
         seed = gradio.Number(value=0, precision=0, minimum=0, label="Seed", min_width=150)
     shown = gradio.HTML(elem_id="lg-drawn")
 
-    def fitting(kind, by):
-        weighs = kind == "importance"
-        by = BY_TAU if weighs else by
-        most, start = TAUS[kind]
+    def fit_controls(name, by):
+        is_weighted = name == "importance"
+        by = BY_TAU if is_weighted else by
+        highest, start = TAUS[name]
         return [
-            gradio.update(value=by, visible=not weighs),
-            gradio.update(maximum=most, value=start, visible=by == BY_TAU),
+            gradio.update(value=by, visible=not is_weighted),
+            gradio.update(maximum=highest, value=start, visible=by == BY_TAU),
             gradio.update(visible=by == BY_RATE),
-            gradio.update(visible=weighs),
+            gradio.update(visible=is_weighted),
         ]
 
-    def by_what(by):
+    def fit_sliders(by):
         return gradio.update(visible=by == BY_TAU), gradio.update(visible=by == BY_RATE)
 
-    def drawn(text, kind, by, at, edits, of, many, proposes, proposed_rate, how_many, luck):
-        by_rate = by == BY_RATE and kind != "importance"
-        settings = {"edit_rate": edits} if by_rate else {"temperature": at}
-        if luck is None or luck != int(luck) or not 0 <= luck < 2**63:
-            raise ValueError(f"The seed must be a whole number from 0, got {luck}.")
-        found = show_draws(
-            first.tokenizer, text or "", kind, draws=int(how_many), seed=int(luck), reward=of, num_candidates=int(many),
-            proposal=proposes, proposal_rate=proposed_rate, **settings,
+    def draw(text, name, by, tau, edit_rate, reward, candidates, proposal, proposal_rate, number, seed):
+        by_rate = by == BY_RATE and name != "importance"
+        settings = {"edit_rate": edit_rate} if by_rate else {"temperature": tau}
+        if seed is None or seed != int(seed) or not 0 <= seed < 2**63:
+            raise ValueError(f"The seed must be a whole number from 0, got {seed}.")
+        shown_draws = show_draws(
+            first.tokenizer, text or "", name, draws=int(number), seed=int(seed), reward=reward,
+            num_candidates=int(candidates), proposal=proposal, proposal_rate=proposal_rate, **settings,
         )  # fmt: skip
-        return markup.draws(found)
+        return markup.draws(shown_draws)
 
     quiet = {"show_progress": "hidden", "api_visibility": "private"}
-    payoff.change(fitting, [payoff, given], [given, tau, rate, weighted], **quiet)
-    given.change(by_what, given, [tau, rate], **quiet)
-    controls = [reference, payoff, given, tau, rate, reward, candidates, proposal, proposed, number, seed]
-    moved = [reference.submit, reference.blur, *(one.change for one in controls[1:])]
+    payoff.change(fit_controls, [payoff, mode], [mode, tau, rate, weighted], **quiet)
+    mode.change(fit_sliders, mode, [tau, rate], **quiet)
+    controls = [reference, payoff, mode, tau, rate, reward, candidates, proposal, proposed, number, seed]
+    moved = [reference.submit, reference.blur, *(control.change for control in controls[1:])]
     gradio.on(
-        [page.load, *moved], _guarded(gradio, drawn), controls, shown, show_progress="minimal",
+        [page.load, *moved], _guarded(gradio, draw), controls, shown, show_progress="minimal",
         api_visibility="private", trigger_mode="always_last", concurrency_id="draws", concurrency_limit=1,
     )  # fmt: skip
 
 
 def _guarded(gradio, function):
-    """The function; an error that a user can do something about becomes a warning, and the page stays as it was."""
+    """The function with its errors shown as warnings, after which the page stays as it was."""
 
-    def called(*values):
+    def guarded(*values):
         try:
             return function(*values)
         except (ValueError, RuntimeError, NotImplementedError) as error:
             gradio.Warning(escape(str(error)))  # warnings are shown as HTML
             return gradio.skip()
 
-    return called
+    return guarded
 
 
 def _plain(text: str) -> str:
-    """Text as Markdown that shows nothing but the text."""
+    """Text escaped for Markdown."""
     return "".join(f"&#{ord(sign)};" if sign in "\\`*_{}[]()#+-.!|<>&$~" else sign for sign in text)

@@ -1,4 +1,4 @@
-"""Radii of the responses in a data set, which say what is near to the centre and what is far from it."""
+"""Radii of the responses in a data set, the measure of what is near to the centre and what is far from it."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -10,16 +10,16 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.evaluation import answer_radii
 from hf_localgan.models import DbmModel
 
-AT_ONCE = 128  # queries between two moves of the progress bar
+CHUNK = 128  # queries between two moves of the progress bar
 
 
 @dataclass(frozen=True)
 class Reader:
-    """An energy, and the tokenizer that it reads texts with, whatever the generators' are.
+    """An energy with its own tokenizer, which may differ from the generators'.
 
     Attributes:
-        path: where it came from.
-        energy: a `DbmModel` with word vectors.
+        path: folder or Hub id of the energy.
+        energy: with word vectors.
         tokenizer: the one it was made with.
     """
 
@@ -34,13 +34,13 @@ class Reader:
 
 @dataclass(frozen=True)
 class ReferenceRadii:
-    """What an energy says of a data set.
+    """Radii of a data set's references.
 
     Attributes:
-        name: of the data set and its split, for the page.
-        radii: of the references measured, nats, sorted, without NaN; float64, shape `(references,)`.
-        queries: how many queries these references answer.
-        responses: query and its references, of the whole split, by the query without case, spacing and punctuation.
+        name: name of the data set and its split, for the page.
+        radii: radii of the measured references, nats, sorted, without NaN; float64, shape `(references,)`.
+        queries: number of queries that these references answer.
+        responses: each query of the split with its references, by the folded query, see `fold`.
     """
 
     name: str
@@ -58,7 +58,7 @@ class ReferenceRadii:
 
 
 def fold(query: str) -> str:
-    """A query without case, spacing and punctuation; one of nothing but signs without spaces."""
+    """A query without case, spacing and punctuation; a query of signs alone keeps the signs."""
     folded = query.casefold()
     return re.sub(r"[\W_]+", "", folded) or re.sub(r"\s+", "", folded)
 
@@ -71,12 +71,12 @@ def measure_references(
     Args:
         reader: the energy.
         grouped: rows of `query` and `responses`, as `load_pairs(...).grouped[split]` has them.
-        name: of the data set, for the page.
-        queries: how many at most, at least 1.
+        name: name of the data set, for the page.
+        queries: largest number of queries, at least 1.
         progress: show a bar on standard error.
 
     Raises:
-        ValueError: where no response has a radius: the data set is of another language than the energy, say.
+        ValueError: if no response has a radius, for example in another language than the energy's.
     """
     from rich.console import Console
     from rich.progress import track
@@ -87,7 +87,7 @@ def measure_references(
     number = min(queries, len(rows))
     chosen = [rows[index * len(rows) // number] for index in range(number)]
     bar = track(
-        range(0, number, AT_ONCE),
+        range(0, number, CHUNK),
         f"radii of {name}",
         console=Console(stderr=True),
         disable=not progress,
@@ -95,7 +95,7 @@ def measure_references(
     )
     parts = []
     for start in bar:
-        pairs = [(row["query"], one) for row in chosen[start : start + AT_ONCE] for one in row["responses"]]
+        pairs = [(row["query"], text) for row in chosen[start : start + CHUNK] for text in row["responses"]]
         parts.append(reader.radii([query for query, _ in pairs], [response for _, response in pairs]))
     radii = np.concatenate(parts)
     radii = np.sort(radii[np.isfinite(radii)])
@@ -106,6 +106,6 @@ def measure_references(
         )
     responses: dict[str, tuple[str, list[str]]] = {}
     for row in rows:
-        known = responses.setdefault(fold(row["query"]), (row["query"], []))[1]
-        known += [one for one in row["responses"] if one not in known]
+        texts = responses.setdefault(fold(row["query"]), (row["query"], []))[1]
+        texts += [text for text in row["responses"] if text not in texts]
     return ReferenceRadii(name, radii, number, responses)

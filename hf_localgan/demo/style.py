@@ -1,6 +1,6 @@
-"""How the page looks. Colours follow the theme where it has them, so that the dark mode of the browser works."""
+"""Style of the page. Colours follow the theme where it has them, so that the browser's dark mode works."""
 
-# Of the models, in their order; light enough for a dark page and dark enough for white letters.
+# Colours of the models, in their order; light enough for a dark page and dark enough for white letters.
 COLORS = ("#2f6fb5", "#b8541e", "#2c8454", "#8a4fa8", "#a33b54", "#5b6470")
 CSS = """
 .gradio-container { --lg-dim: color-mix(in srgb, var(--body-text-color) 68%, transparent);

@@ -1,4 +1,4 @@
-"""Which checkpoint of a training is left at its end, and what its evaluation has measured."""
+"""The evaluation of the checkpoint that a training leaves."""
 
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
@@ -8,9 +8,9 @@ class ChosenEvaluation(NamedTuple):
     """The evaluation of the model that a training leaves.
 
     Attributes:
-        step: updates that the model had.
-        is_best: whether it was chosen as the best one; else it is the last one that was evaluated.
-        scores: all that was logged by the evaluation, by its keys such as `eval_loss`.
+        step: optimizer steps before the evaluation.
+        is_best: whether it was chosen as the best one; else it is the last one.
+        scores: the values that the evaluation logged, by keys such as `eval_loss`.
     """
 
     step: int
@@ -24,9 +24,9 @@ def chosen_evaluation(
     """The evaluation of the best model where that is loaded at the end, else the last evaluation.
 
     Args:
-        state: of the training, what `trainer_state.json` holds or `vars(trainer.state)`.
+        state: the content of `trainer_state.json`, or `vars(trainer.state)`.
         load_best_model: the training's `load_best_model_at_end`.
-        keys: what evaluations log, such as `eval_loss`; entries of the log without any of them are no evaluations.
+        keys: keys that evaluations log, such as `eval_loss`; entries of the log without any of them are left out.
 
     Returns:
         `None` if nothing was evaluated.

@@ -19,8 +19,9 @@ from hf_localgan.evaluation.writing import write_report
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import ScoreReport, score_references, score_responses
+from hf_localgan.metrics.embedding import Vectors
 
-# What the tables of dialogue show, in this order; the JSON file holds every score.
+# Scores in the tables of dialogue and their headings, in this order; the JSON file holds every score.
 SHOWN = {
     "dist_1": "Dist-1",
     "dist_2": "Dist-2",
@@ -41,16 +42,17 @@ class Evaluation:
     """Scores and answers of one generator.
 
     Attributes:
-        about: model, data set, split, likelihood, versions: whatever names this evaluation, ready for JSON.
+        about: model, data set, split, likelihood, versions: what identifies this evaluation, ready for JSON.
         queries: texts.
         references: for each query its references.
         reports: scores by the name of the decoding.
         references_report: the references' own scores, `None` where they have none.
         answers: texts by the name of the decoding, the first answer to each query.
-        decodings: the ways of decoding, in order.
-        seconds: time that generating took, by the name of the decoding.
+        decodings: in the order of the tables.
+        seconds: time that the generation took, by the name of the decoding.
 
-    Subclasses score something else than responses of dialogue: `kind` names it, and `shown` is what the tables show.
+    Subclasses score something else than responses of dialogue: `kind` names it, and `shown` maps the scores in tables
+    to their headings.
     """
 
     kind: ClassVar[str] = "dialogue"
@@ -68,10 +70,10 @@ class Evaluation:
     seconds: dict[str, float] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: the kind, `about`, the references' scores, for each decoding its settings, time and scores."""
+        """For JSON: `kind`, `about`, the references' scores; and each decoding's settings, seconds and scores."""
         decodings = {
             decoding.name: {
-                **_way(decoding),
+                **_decoding_settings(decoding),
                 "seconds": round(self.seconds.get(decoding.name, 0.0), 2),
                 **self.reports[decoding.name].to_dict(),
             }
@@ -83,7 +85,7 @@ class Evaluation:
     def rows(self) -> list[tuple[str, ScoreReport]]:
         """The lines of the tables: each decoding, then the references."""
         own = [] if self.references_report is None else [("references", self.references_report)]
-        return [*((one.name, self.reports[one.name]) for one in self.decodings), *own]
+        return [*((decoding.name, self.reports[decoding.name]) for decoding in self.decodings), *own]
 
     def scores_table(self) -> Table:
         """Scores as a rich table."""
@@ -107,14 +109,14 @@ class Evaluation:
         for index in self._sample_indices(rows):
             answers = (self.answers[name][index] for name in names)
             texts = (self.queries[index], self.references[index][0], *answers)
-            table.add_row(*(escape(text) for text in texts))  # "[sighs]" is no style
+            table.add_row(*(escape(text) for text in texts))  # "[sighs]" is text, not markup
         return table
 
     def to_markdown(self, rows: int = 12) -> str:
         """Scores with 95 % intervals, and samples."""
         names = self._names_shown()
         columns = ("decoding", *(self.shown[name] for name in names))
-        scores = [(title, *(_cell_with_interval(one, name) for name in names)) for title, one in self.rows()]
+        scores = [(title, *(_cell_with_interval(report, name) for name in names)) for title, report in self.rows()]
         lines = ["## Scores", "", *markdown_table(columns, scores, "<>")]
         lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
         shown = self._decodings_shown()
@@ -130,18 +132,18 @@ class Evaluation:
         (console or Console()).print(Group(self.scores_table(), self.samples_table()))
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
-        """Writes `evaluation.json`, `evaluation.md`, two parquet files and, of dialogue, `diversity_relevance.png`.
+        """Writes `evaluation.json`, `evaluation.md`, two parquet files and, for dialogue, `diversity_relevance.png`.
 
         `generations.parquet` has a row per query: `query`, `references`, and the answer under each decoding.
         `query_scores.parquet` has a row per decoding and query: `decoding`, `query` (its row in the other file) and
-        values of single answers, those whose means some scores are among them, null where a query has none.
+        the scores of single answers, whose means are scores of the whole set; null where a query has none.
 
         Args:
             folder: made where it is missing; files of an earlier evaluation are replaced.
-            plots: needs matplotlib, of the `plots` extra.
+            plots: draw them, too; needs matplotlib, from the `plots` extra.
 
         Returns:
-            The files.
+            The paths of the files.
         """
         folder = Path(folder)
         columns = {"query": self.queries, "references": self.references, **self.answers}
@@ -160,10 +162,13 @@ class Evaluation:
 
     def _query_scores(self) -> pyarrow.Table:
         tables = []
-        for one in self.decodings:
-            values = self.reports[one.name].per_query
-            columns = {"decoding": [one.name] * len(self.queries), "query": range(len(self.queries))}
-            columns |= {name: pyarrow.array(some, from_pandas=True) for name, some in values.items()}  # NaN is null
+        for decoding in self.decodings:
+            values = self.reports[decoding.name].per_query
+            columns: dict[str, Any] = {
+                "decoding": [decoding.name] * len(self.queries),
+                "query": range(len(self.queries)),
+            }
+            columns |= {name: pyarrow.array(column, from_pandas=True) for name, column in values.items()}  # NaN is null
             tables.append(pyarrow.table(columns))
         return pyarrow.concat_tables(tables, promote_options="default")
 
@@ -172,13 +177,13 @@ class Evaluation:
 
     def _decodings_shown(self) -> list[str]:
         """Greedy, the widest beam and the middle temperature, as far as they are there."""
-        sampled = [one for one in self.decodings if one.temperature is not None]
-        searched = [one for one in self.decodings if one.temperature is None]
-        chosen = searched[:1] + searched[1:][-1:] + sampled[len(sampled) // 2 :][:1]
-        return [one.name for one in chosen]
+        samplings = [decoding for decoding in self.decodings if decoding.temperature is not None]
+        searches = [decoding for decoding in self.decodings if decoding.temperature is None]
+        chosen = searches[:1] + searches[1:][-1:] + samplings[len(samplings) // 2 :][:1]
+        return [decoding.name for decoding in chosen]
 
     def _sample_indices(self, rows: int) -> list[int]:
-        """Evenly spaced over the set, so that nobody chose them."""
+        """Indices of evenly spaced queries, so that nobody chose them."""
         rows = min(rows, len(self.queries))
         return [index * len(self.queries) // rows for index in range(rows)]
 
@@ -190,14 +195,16 @@ def evaluate_generator(
     references: Sequence[Sequence[str]],
     *,
     decodings: Sequence[Decoding],
-    vectors=None,
+    vectors: Vectors | None = None,
     tokenization: str = "words",
     lowercase: bool = True,
     num_samples: int = 1,
     resamples: int = 1000,
     about: dict[str, Any] | None = None,
     seed: int = 0,
-    **answering,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    batch_size: int = 128,
 ) -> Evaluation:
     """Answers every query under every decoding and scores the answers.
 
@@ -206,36 +213,45 @@ def evaluate_generator(
         tokenizer: its tokenizer.
         queries: texts.
         references: for each query at least one.
-        decodings: the ways of decoding.
-        vectors: word vectors for the embedding scores; without, these are left out.
-        tokenization: of the metrics, as in `metric_tokens`.
-        lowercase: whether the metrics ignore case.
+        decodings: with different names.
+        vectors: word vectors for the embedding scores; without them these are left out.
+        tokenization: how the metrics split text, as in `metric_tokens`.
+        lowercase: ignore case in the metrics.
         num_samples: answers per query of a sampling decoding, for local coverage; all other scores see the first.
-        resamples: of the bootstrap.
-        about: kept in the result.
+        resamples: number of bootstrap samples.
+        about: what identifies the evaluation; kept in the result.
         seed: of sampling and resampling.
-        answering: further arguments of `answer_queries`.
+        max_new_tokens, max_source_length, batch_size: see `answer_queries`.
+
+    Raises:
+        ValueError: without a query, for two decodings of one name, and for a query without a reference.
     """
-    scoring = dict(vectors=vectors, tokenization=tokenization, lowercase=lowercase, resamples=resamples, seed=seed)
-    drawn, seconds = answer_all(model, tokenizer, queries, decodings, num_samples=num_samples, seed=seed, **answering)
-    answers = {name: [texts[0] for texts in some] for name, some in drawn.items()}
+    scoring: dict[str, Any] = {
+        "vectors": vectors, "tokenization": tokenization, "lowercase": lowercase, "resamples": resamples, "seed": seed
+    }  # fmt: skip
+    samples, seconds = answer_all(
+        model, tokenizer, queries, decodings, num_samples=num_samples, max_new_tokens=max_new_tokens,
+        max_source_length=max_source_length, batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    answers = {name: [texts[0] for texts in drawn] for name, drawn in samples.items()}
     reports = {
         name: score_responses(
-            answers[name], references, queries=queries, samples=some if len(some[0]) > 1 else None, **scoring
+            answers[name], references, queries=queries, samples=drawn if len(drawn[0]) > 1 else None, **scoring
         )
-        for name, some in drawn.items()
+        for name, drawn in samples.items()
     }
     own = score_references(references, **scoring)
     return Evaluation(
-        about or {}, list(queries), [list(one) for one in references], reports, own, answers, list(decodings), seconds
+        about or {}, list(queries), [*map(list, references)], reports, own, answers, list(decodings), seconds
     )
 
 
-def _way(decoding: Decoding) -> dict[str, Any]:
-    """How a decoding answered, for JSON, with the temperature where the arguments of `generate` do not tell it."""
+def _decoding_settings(decoding: Decoding) -> dict[str, Any]:
+    """Settings of a decoding for JSON, and its temperature where the arguments of `generate` hold another or none."""
     settings = decoding.settings()
-    told = settings.get("temperature") == decoding.temperature
-    return {"generate": settings} if told else {"generate": settings, "temperature": decoding.temperature}
+    if settings.get("temperature") == decoding.temperature:
+        return {"generate": settings}
+    return {"generate": settings, "temperature": decoding.temperature}
 
 
 def _cell(report: ScoreReport, name: str) -> str:
@@ -246,7 +262,7 @@ def _cell_with_interval(report: ScoreReport, name: str) -> str:
     if name not in report.scores:
         return ""
     interval = report[name].interval
-    if math.isnan(interval.low):  # a number of the whole set, such as a length ratio
+    if math.isnan(interval.low):  # a score of the whole set, such as a length ratio
         return _short(interval.value)
     return f"{_short(interval.value)} ({_short(interval.low)} to {_short(interval.high)})"
 

@@ -1,4 +1,4 @@
-"""The end of a discriminator's training: how well it tells true responses from those of other queries."""
+"""The report on a trained discriminator: how well it tells true responses from those to other queries."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,16 +16,17 @@ FILES = ("matching.json", "matching.md")
 
 @dataclass(frozen=True)
 class MatchingReport:
-    """What a discriminator makes of the pairs of a split.
+    """Scores of a discriminator on the pairs of a split.
 
     Attributes:
-        about: model, data set, split, seed and what else names the run.
-        matching: how often the true response has a higher logit than another query's; chance is 0.5.
-        recall_at_1: how often it has the highest one of `candidates`.
-        candidates: the true one included.
+        about: model, data set, split, seed and whatever else identifies the run.
+        matching: share of comparisons in which the true response has a higher logit than one to another query; chance
+            is 0.5.
+        recall_at_1: share of pairs whose true response has the highest logit of `candidates`.
+        candidates: number of responses that are compared, the true one included.
         accuracy: share of pairs on the right side of logit 0, true and mismatched ones with equal weight.
         loss: cross-entropy of the same, nats.
-        pairs, queries: how many.
+        pairs, queries: their numbers.
     """
 
     about: dict[str, Any]
@@ -41,7 +42,7 @@ class MatchingReport:
         return asdict(self)
 
     def to_markdown(self) -> str:
-        """A table, and how it came about."""
+        """A table, and how it was measured."""
         rows = [
             ("matching", str(self.matching), "0.5"),
             (f"recall@1 of {self.candidates}", str(self.recall_at_1), f"{1 / self.candidates:.3g}"),
@@ -55,7 +56,7 @@ class MatchingReport:
                 "",
                 *markdown_table(("", "value", "by chance"), rows, "<>"),
                 "",
-                f"True responses against {self.candidates - 1} random ones of other queries for each pair; "
+                f"True responses against {self.candidates - 1} random ones to other queries for each pair; "
                 f"{self.matching.level:.0%} intervals by the bootstrap over queries. {about}.",
                 "",
             ]

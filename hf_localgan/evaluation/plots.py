@@ -1,26 +1,33 @@
-"""Plots of evaluations and of training; they need matplotlib, of the `plots` extra."""
+"""Plots of evaluations and of training; they need matplotlib, from the `plots` extra."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from hf_localgan.files import replacing
+from hf_localgan.metrics.intervals import Interval
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 def require_matplotlib():
-    """Raises an `ImportError` that names the extra where matplotlib is missing, before hours are spent."""
+    """Raises an `ImportError` that names the extra where matplotlib is missing, before hours of training."""
     try:
         import matplotlib.figure  # noqa: F401
     except ImportError as error:
         raise ImportError('Plots need matplotlib: `pip install "hf-localgan[plots]"`.') from error
 
 
-def new_figure(columns: int = 1, heights: Sequence[float] = (1,)):
-    """A figure that needs no screen, and its axes, row by row.
+def new_figure(columns: int = 1, heights: Sequence[float] = (1,)) -> tuple["Figure", np.ndarray]:
+    """A figure that needs no screen, and its axes row by row, shape `(rows * columns,)`.
 
     Args:
         columns: panels side by side.
-        heights: of the panels above each other, as shares; these have one horizontal axis.
+        heights: relative heights of the panels above each other, which share the horizontal axis.
 
     Raises:
         ImportError: without matplotlib.
@@ -32,73 +39,76 @@ def new_figure(columns: int = 1, heights: Sequence[float] = (1,)):
     height = 4.8 if len(heights) == 1 else 2.4 * len(heights)
     figure = Figure(figsize=(6.4 * columns, height), layout="constrained")
     FigureCanvasAgg(figure)
-    rows = {"sharex": "col", "height_ratios": heights} if len(heights) > 1 else {}
+    rows: dict[str, Any] = {"sharex": "col", "height_ratios": heights} if len(heights) > 1 else {}
     return figure, figure.subplots(len(heights), columns, squeeze=False, **rows).ravel()
 
 
-def save_figure(figure, path: str | Path):
-    """Writes a figure as a picture, under a temporary name first."""
+def save_figure(figure: "Figure", path: str | Path):
+    """Writes a figure as a picture, whole or not at all."""
     with replacing(path) as temporary:
         figure.savefig(temporary, dpi=120)
 
 
-def plot_diversity_relevance(evaluation, path: str | Path):
+def plot_diversity_relevance(evaluation: Any, path: str | Path):
     """Diversity (Dist-2, and Ent-4) against relevance over the sampling temperatures, searches and references marked.
 
     Further up and further right is better. A system is better than another if its curve is outside the other's, not if
     one of its points is further along the same curve.
 
+    Relevance is that to the mean over references; without word vectors BLEU-2 stands for it.
+
     Args:
-        evaluation: an `Evaluation`.
-        path: where the picture goes.
+        evaluation (`Evaluation`): of dialogue.
+        path: of the picture.
     """
-    scored = (
-        "relevance_mean" if all("relevance_mean" in one.scores for one in evaluation.reports.values()) else "bleu_2"
-    )
+    has_relevance = all("relevance_mean" in report.scores for report in evaluation.reports.values())
+    relevance = "relevance_mean" if has_relevance else "bleu_2"
     labels = {"relevance_mean": "relevance (mean over references)", "bleu_2": "BLEU-2", "dist_2": "Dist-2"}
     figure, axes = new_figure(columns=2)
     for axis, diversity in zip(axes, ("dist_2", "ent_4"), strict=True):
-        sampled = [one for one in evaluation.decodings if one.temperature is not None]
-        sampled.sort(key=lambda one: one.temperature)
-        points = [[evaluation.reports[one.name][name].interval for one in sampled] for name in (diversity, scored)]
-        across, up = ([interval.value for interval in some] for some in points)
-        bars = [error_bars(some) for some in points]
+        temperatures = {decoding.name: decoding.temperature for decoding in evaluation.decodings}
+        sweep = [(value, name) for name, value in temperatures.items() if value is not None]
+        sweep.sort(key=lambda point: point[0])
+        columns = [[evaluation.reports[name][score].interval for _, name in sweep] for score in (diversity, relevance)]
+        across, up = ([interval.value for interval in intervals] for intervals in columns)
+        bars = [error_bars(intervals) for intervals in columns]
         axis.errorbar(across, up, xerr=bars[0], yerr=bars[1], marker="o", capsize=2, label="sampling, by temperature")
-        for one, x, y in zip(sampled, across, up, strict=True):
-            axis.annotate(f"{one.temperature:g}", (x, y), textcoords="offset points", xytext=(5, 5), fontsize=8)
-        searches = [one for one in evaluation.decodings if one.temperature is None]
-        for marker, one in zip(cycle("s^Dv*"), searches, strict=False):
-            report = evaluation.reports[one.name]
-            axis.plot(report[diversity].value, report[scored].value, marker, markersize=8, label=one.name)
+        for (temperature, _), x, y in zip(sweep, across, up, strict=True):
+            axis.annotate(f"{temperature:g}", (x, y), textcoords="offset points", xytext=(5, 5), fontsize=8)
+        searches = [name for name, value in temperatures.items() if value is None]
+        for marker, name in zip(cycle("s^Dv*"), searches, strict=False):
+            report = evaluation.reports[name]
+            axis.plot(report[diversity].value, report[relevance].value, marker, markersize=8, label=name)
         own = evaluation.references_report
+        assert own is not None  # dialogue always has one
         axis.axvline(own[diversity].value, color="grey", linestyle="--", label="the references' own")
-        if scored in own.scores:
-            axis.axhline(own[scored].value, color="grey", linestyle="--")
+        if relevance in own.scores:
+            axis.axhline(own[relevance].value, color="grey", linestyle="--")
         axis.set_xlabel(labels.get(diversity, "Ent-4 (nats)"))
-        axis.set_ylabel(labels[scored])
+        axis.set_ylabel(labels[relevance])
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize=8)
     figure.suptitle(f"{evaluation.about.get('model', 'generator')}: diversity against relevance")
     save_figure(figure, path)
 
 
-def error_bars(intervals) -> list[list[float]]:
-    """Lengths of error bars below and above each value; none where an interval is missing."""
+def error_bars(intervals: Sequence[Interval]) -> list[list[float]] | None:
+    """Lengths of error bars below and above each value, two lists; `None` where an interval is missing."""
     below = [max(0.0, interval.value - interval.low) for interval in intervals]
     above = [max(0.0, interval.high - interval.value) for interval in intervals]
     return [below, above] if all(length == length for length in below + above) else None
 
 
-def plot_training(history: list[dict], path: str | Path):
-    """Training and validation loss in nats per token over the optimizer steps, and BLEU where it was watched.
+def plot_training(history: list[dict[str, Any]], path: str | Path):
+    """Training and validation loss in nats per token over the optimizer steps, and BLEU where it was logged.
 
     Args:
         history: `trainer.state.log_history`.
-        path: where the picture goes.
+        path: of the picture.
     """
-    panels = [("nats per token", (("loss", "training"), ("eval_loss", "validation")))]
+    panels = [("nats per token", [("loss", "training"), ("eval_loss", "validation")])]
     if any("eval_bleu" in entry for entry in history):
-        panels.append(("BLEU", (("eval_bleu", "validation"),)))
+        panels.append(("BLEU", [("eval_bleu", "validation")]))
     figure, axes = new_figure(columns=len(panels))
     for axis, (unit, lines) in zip(axes, panels, strict=True):
         for key, label in lines:
@@ -114,15 +124,17 @@ def plot_training(history: list[dict], path: str | Path):
 
 
 def plot_tau_curve(
-    panels: dict[str, dict[str, list[tuple[float, list[float]]]]], path: str | Path, across: str = "temperature"
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float]]]]],
+    path: str | Path,
+    across: str = "temperature",
 ):
     """BLEU against the temperature: a line for each payoff, its seeds as dots, the baseline as a line with a band.
 
     Args:
-        panels: by title, by name of the payoff, each temperature with the scores of all its seeds. The name `""` is
-            the baseline's, whose band goes from its smallest score to its largest.
-        path: where the picture goes.
-        across: what the horizontal axis is.
+        panels: by title, then by name of the payoff, each temperature with the scores of all its seeds. The name `""`
+            is the baseline's, whose band goes from its smallest score to its largest.
+        path: of the picture.
+        across: label of the horizontal axis.
     """
     figure, axes = new_figure(columns=len(panels))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -135,8 +147,8 @@ def plot_tau_curve(
                 continue
             means = [(tau, sum(scores) / len(scores)) for tau, scores in curve]
             (line,) = axis.plot(*zip(*means, strict=True), marker="o", label=name)
-            every = [(tau, score) for tau, scores in curve for score in scores]
-            axis.plot(*zip(*every, strict=True), ".", color=line.get_color(), alpha=0.5)
+            seeds = [(tau, score) for tau, scores in curve for score in scores]
+            axis.plot(*zip(*seeds, strict=True), ".", color=line.get_color(), alpha=0.5)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(across)
         axis.set_ylabel("BLEU")

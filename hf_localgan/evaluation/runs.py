@@ -1,9 +1,9 @@
-"""Finished evaluations, read back from their folders."""
+"""Finished evaluations, read from their folders."""
 
 import json
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,14 +32,14 @@ class Run:
     """One evaluation of one trained generator.
 
     Attributes:
-        folder: where it was read from.
+        folder: the folder that it was read from.
         kind: `dialogue` or `translation`.
-        about: what names it.
+        about: model, data set, split, seed: what identifies it.
         references: the references' own scores, `None` where they have none.
         decodings: scores, signatures and settings by the name of the decoding, as `evaluation.json` holds them.
         answers: columns of `generations.parquet`.
         query_scores: rows of `query_scores.parquet`.
-        dev_nats: validation loss of the model that was saved, where its training left a record.
+        dev_nats: validation loss of the saved model, nats per token; `None` where its training left no record.
         history: `log_history` of its training, empty where that left no record.
     """
 
@@ -55,10 +55,10 @@ class Run:
 
     @classmethod
     def read(cls, folder: Path) -> "Run":
-        """Reads what `Evaluation.write` wrote.
+        """Reads the files that `Evaluation.write` wrote.
 
         Raises:
-            ValueError: if a file is missing, damaged or something else.
+            ValueError: if a file is missing, damaged or no evaluation.
         """
         missing = [name for name in FILES if name != "evaluation.md" and not (folder / name).is_file()]
         if missing:
@@ -66,8 +66,8 @@ class Run:
             advice = f"Did you mean {' or '.join(near)}?" if near else "Score the model by recipes/evaluate.py first."
             raise ValueError(f'"{folder}" has no {", ".join(missing)}. {advice}')
         try:
-            found = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
-            parts = (found.get("kind", "dialogue"), found["about"], found["references"], found["decodings"])
+            content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
+            parts = (content.get("kind", "dialogue"), content["about"], content["references"], content["decodings"])
             answers = parquet.read_table(folder / "generations.parquet").to_pydict()
             scores = parquet.read_table(folder / "query_scores.parquet").to_pylist()
         except (ValueError, KeyError) as error:
@@ -84,7 +84,7 @@ class Run:
         return stored.get("temperature", stored["generate"].get("temperature"))
 
     def interval(self, decoding: str, metric: str) -> Interval:
-        """One score with its interval; NaN for what is missing.
+        """One score with its interval, whose missing ends are NaN.
 
         Raises:
             KeyError: for a score that the decoding does not have.
@@ -92,7 +92,13 @@ class Run:
         return stored_interval(self.decodings[decoding]["scores"][metric])
 
     def report(self, decoding: str) -> ScoreReport:
-        """The scores of one decoding of dialogue with what paired tests need: made anew from the answers, or read."""
+        """The scores of one decoding of dialogue with those of single queries, which paired tests need.
+
+        Most are computed again from the answers; those that need word vectors are read.
+
+        Raises:
+            ValueError: if the answers have other scores than the files.
+        """
         stored = self.decodings[decoding]["scores"]
         settings = dict(part.split(":", 1) for part in stored["dist_1"]["signature"].split("|") if ":" in part)
         report = score_responses(
@@ -103,26 +109,30 @@ class Run:
             self._check_stored(decoding, name, report[name].value)
         rows = [row for row in self.query_scores if row["decoding"] == decoding]
         for name, score in stored.items():
-            if name not in report.scores:  # needs word vectors, which are not kept
+            if name not in report.scores:  # it needs word vectors, which are not kept
                 values = [np.nan if row[name] is None else row[name] for row in rows]
                 report.per_query[name] = np.array(values, dtype=float)
                 report.scores[name] = Score(stored_interval(score), score["signature"])
         return report
 
     def bleu_statistics(self, decoding: str) -> BleuStatistics:
-        """What detokenised BLEU of one decoding is computed from, made anew from the translations."""
+        """The counts that detokenised BLEU of one decoding is made of, computed again from the translations.
+
+        Raises:
+            ValueError: if the translations have another BLEU than the files.
+        """
         signature = self.decodings[decoding]["scores"]["bleu"]["signature"]
         settings = dict(part.split(":", 1) for part in signature.split("|") if ":" in part)
-        found = bleu(self.answers[decoding], self.answers["references"], tokenize=settings["tok"])
-        self._check_stored(decoding, "bleu", found.score)
-        return found.statistics
+        result = bleu(self.answers[decoding], self.answers["references"], tokenize=settings["tok"])
+        self._check_stored(decoding, "bleu", result.score)
+        return result.statistics
 
     def _check_stored(self, decoding: str, name: str, value: float):
-        stored = self.value(decoding, name)
+        stored = self.decodings[decoding]["scores"][name]["value"]
         if abs(value - stored) > 1e-9:
             raise ValueError(
                 f'In "{self.folder}" the `{name}` of {decoding} is {stored:.6g}, but the answers there have '
-                f"{value:.6g}: the files are not of one evaluation. Run it again."
+                f"{value:.6g}: the files belong to different evaluations. Run it again."
             )
 
 
@@ -136,10 +146,13 @@ def compare_runs(a: Run, b: Run, decoding: str, metrics: Iterable[str], permutat
     """Paired permutation tests of the scores of dialogue that both runs have, query by query, under one decoding.
 
     Args:
-        a, b: of the same queries (`check_comparable`); differences are those of `a` less `b`.
+        a, b: runs on the same queries (`check_comparable`); differences are the scores of `a` less those of `b`.
         decoding: its name.
         metrics: names of scores; those that either run lacks are left out.
-        permutations: random swaps.
+        permutations: number of random permutations.
+
+    Raises:
+        ValueError: if the answers of a run have other scores than its files.
     """
     reports = a.report(decoding), b.report(decoding)
     shared = [name for name in metrics if all(name in report.scores for report in reports)]
@@ -152,23 +165,24 @@ def _history(folder: Path) -> list[dict]:
 
 
 def _dev_nats(folder: Path) -> float | None:
-    state, args = folder / "trainer_state.json", folder / "training_args.json"
-    if not (state.is_file() and args.is_file()):
+    paths = folder / "trainer_state.json", folder / "training_args.json"
+    if not all(path.is_file() for path in paths):
         return None
-    state, args = (json.loads(path.read_text(encoding="utf-8")) for path in (state, args))
+    state, args = (json.loads(path.read_text(encoding="utf-8")) for path in paths)
     chosen = chosen_evaluation(state, bool(args.get("load_best_model_at_end")), ["eval_loss"])
     return None if chosen is None else chosen.scores["eval_loss"]
 
 
-def group_runs(folders: list[str], named: list[str] = ()) -> dict[str, list[Run]]:
-    """Seeds of one model together, in the order of their seeds.
+def group_runs(folders: Sequence[str], named: Sequence[str] = ()) -> dict[str, list[Run]]:
+    """Runs by model, in the order of their seeds.
 
     Args:
-        folders: of evaluations. Those whose names differ in an ending such as `-seed1` or `_s2` alone are one model.
-        named: groups of other names, each written `NAME=RUN,RUN,...`.
+        folders: folders of evaluations. Those whose names differ only in an ending such as `-seed1` or `_s2` are runs
+            of one model.
+        named: further groups, each written `NAME=RUN,RUN,...`.
 
     Raises:
-        ValueError: for a run that stands twice, two groups of one name, or none at all.
+        ValueError: for a run that is given twice, two groups of one name, or no run.
     """
     groups: dict[str, list[Path]] = {}
     for folder in map(Path, folders):
@@ -180,21 +194,21 @@ def group_runs(folders: list[str], named: list[str] = ()) -> dict[str, list[Run]
         if name in groups:
             raise ValueError(f"Two groups are named `{name}`. Give the second another name by `--group`.")
         groups[name] = [Path(member) for member in members.split(",")]
-    every = [folder.resolve() for members in groups.values() for folder in members]
-    twice = next((folder for folder in every if every.count(folder) > 1), None)
-    if twice is not None:
-        raise ValueError(f'The run "{twice.name}" is given twice.')
+    resolved = [folder.resolve() for members in groups.values() for folder in members]
+    repeated = next((folder for folder in resolved if resolved.count(folder) > 1), None)
+    if repeated is not None:
+        raise ValueError(f'The run "{repeated.name}" is given twice. Name each run once.')
     if not groups:
         raise ValueError("Name at least one run: `python recipes/compare.py RUN [RUN ...]`.")
     runs = {name: [Run.read(folder) for folder in members] for name, members in groups.items()}
-    return {name: sorted(some, key=lambda run: run.about.get("seed") or 0) for name, some in runs.items()}
+    return {name: sorted(group, key=lambda run: run.about.get("seed") or 0) for name, group in runs.items()}
 
 
-def check_comparable(runs: list[Run]):
-    """Refuses runs that did not answer the same queries, or were scored in another way or by other references.
+def check_comparable(runs: Sequence[Run]):
+    """Refuses runs that answered different queries, or were scored by other metrics or with other references.
 
     Raises:
-        ValueError: naming the first two that differ, and how.
+        ValueError: names the first two that differ, and how they differ.
     """
     first = runs[0]
     for run in runs[1:]:
@@ -208,11 +222,11 @@ def check_comparable(runs: list[Run]):
                 f'"{first.folder}" answered {len(first.answers["query"])} queries and "{run.folder}" '
                 f"{len(run.answers['query'])}. Score both on the same ones by recipes/evaluate.py."
             )
-        for column, what in (("query", "queries"), ("references", "references")):
+        for column, name in (("query", "queries"), ("references", "references")):
             pairs = zip(first.answers[column], run.answers[column], strict=True)
-            at = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
-            if at is not None:
+            row = next((index for index, (a, b) in enumerate(pairs) if a != b), None)
+            if row is not None:
                 raise ValueError(
-                    f'"{first.folder}" and "{run.folder}" have different {what}: in row {at} '
-                    f"{first.answers[column][at]!r} and {run.answers[column][at]!r}."
+                    f'"{first.folder}" and "{run.folder}" have different {name}: in row {row} '
+                    f"{first.answers[column][row]!r} and {run.answers[column][row]!r}. Score both on the same data."
                 )

@@ -1,7 +1,8 @@
-"""Pictures of attention and of trainings on speech; they need matplotlib, of the `plots` extra."""
+"""Pictures of attention and of trainings on speech; they need matplotlib, from the `plots` extra."""
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -9,11 +10,11 @@ from hf_localgan.evaluation.plots import new_figure, require_matplotlib, save_fi
 
 
 def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | Path):
-    """Where the decoder looks for each token: a model that aligns draws a staircase from top left to bottom right.
+    """The decoder's attention for each token; in a model that aligns, a staircase from top left to bottom right.
 
     Args:
-        maps: name, tokens, and weights of shape `(tokens, steps)` of each utterance.
-        path: where the picture goes.
+        maps: name, tokens, and weights of each utterance, shape `(tokens, steps)`.
+        path: of the picture.
     """
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -22,7 +23,7 @@ def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: 
     columns, rows = min(2, len(maps)), -(-len(maps) // 2)
     figure = Figure(figsize=(6.4 * columns, 3.2 * rows), layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()  # each of its own length
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()  # with axes of their own
     for axis, (name, tokens, weights) in zip(axes, maps, strict=False):
         axis.imshow(weights, aspect="auto", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         axis.set_yticks(range(len(tokens)), tokens, fontsize=max(3, min(8, 160 // max(len(tokens), 1))))
@@ -33,12 +34,12 @@ def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: 
     save_figure(figure, path)
 
 
-def plot_speech_training(history: list[dict], path: str | Path):
-    """Nats per label, the error rate, and how the attention moves, over the optimizer steps.
+def plot_speech_training(history: list[dict[str, Any]], path: str | Path):
+    """Nats per label, the error rate, and the attention's movement, over the optimizer steps.
 
     Args:
         history: `trainer.state.log_history`.
-        path: where the picture goes.
+        path: of the picture.
     """
     panels = [
         ("nats per label", {"loss": "training (all terms)", "eval_loss": "validation", "loss/ctc": "CTC"}),

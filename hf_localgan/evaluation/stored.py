@@ -1,4 +1,4 @@
-"""Finished evaluations read back whole, for model cards."""
+"""Finished evaluations, read for model cards."""
 
 import json
 from collections.abc import Mapping
@@ -16,58 +16,61 @@ START = "start"
 
 
 def stored_evaluation(folder: str | Path) -> Evaluation:
-    """The evaluation that `Evaluation.write` wrote, without what only tests between systems need.
+    """The evaluation that `Evaluation.write` wrote, without the scores per query, which only paired tests need.
 
     Raises:
-        ValueError: if a file is missing, damaged or something else.
+        ValueError: if a file is missing, damaged or no evaluation.
     """
     run = Run.read(Path(folder))
-    kinds = {one.kind: one for one in (Evaluation, TranslationEvaluation, RecognitionEvaluation)}
-    if run.kind not in kinds:
-        raise ValueError(f'"{folder}" holds an evaluation of `{run.kind}`; known are {", ".join(kinds)}.')
-    decodings = [Decoding(name, one["generate"], run.temperature(name)) for name, one in run.decodings.items()]
-    return kinds[run.kind](
+    classes = {evaluation.kind: evaluation for evaluation in (Evaluation, TranslationEvaluation, RecognitionEvaluation)}
+    if run.kind not in classes:
+        raise ValueError(f'"{folder}" holds an evaluation of `{run.kind}`; known are {", ".join(classes)}.')
+    decodings = [Decoding(name, entry["generate"], run.temperature(name)) for name, entry in run.decodings.items()]
+    return classes[run.kind](
         run.about, run.answers["query"], run.answers["references"],
-        {name: _report(one) for name, one in run.decodings.items()},
+        {name: _report(entry) for name, entry in run.decodings.items()},
         None if run.references is None else _report(run.references),
-        {one.name: run.answers[one.name] for one in decodings}, decodings,
-        {name: one.get("seconds", 0.0) for name, one in run.decodings.items()},
+        {decoding.name: run.answers[decoding.name] for decoding in decodings}, decodings,
+        {name: entry.get("seconds", 0.0) for name, entry in run.decodings.items()},
     )  # fmt: skip
 
 
 def stored_comparison(folder: str | Path, rows: int = 12) -> tuple[str, list[dict[str, str]]] | None:
-    """What an adversarial training's card shows beside its scores: `AdversarialReport.summary` and its samples.
+    """The comparison with the start on an adversarial training's card: `AdversarialReport.summary` and its samples.
 
     Args:
         folder: as `finish_adversarial_training` left it.
-        rows: of the sample table.
+        rows: number of rows of the sample table.
 
     Returns:
         Markdown, and evenly spaced queries with a reference, the start's and the trained generator's answers; `None`
         where the folder holds no such report.
+
+    Raises:
+        ValueError: if a file of either evaluation is missing or damaged.
     """
     folder = Path(folder)
     if not all((folder / name).is_file() for name in ("adversarial.json", "adversarial.md")):
         return None
-    found = json.loads((folder / "adversarial.json").read_text(encoding="utf-8"))
+    objective = json.loads((folder / "adversarial.json").read_text(encoding="utf-8"))["objective"]
     trained, start = Run.read(folder), Run.read(folder / START)
-    sampled = [f"## Scores: {name}" for name in trained.decodings if trained.temperature(name) is not None]
+    samplings = [f"## Scores: {name}" for name in trained.decodings if trained.temperature(name) is not None]
     _, *sections = (folder / "adversarial.md").read_text(encoding="utf-8").split("\n## ")
-    left_out = (*sampled, "## Sample responses, greedy")
-    kept = [f"## {one}" for one in sections if f"## {one}".splitlines()[0] not in left_out]
+    left_out = (*samplings, "## Sample responses, greedy")
+    kept = [f"## {section}" for section in sections if f"## {section}".splitlines()[0] not in left_out]
     name = "greedy" if "greedy" in trained.decodings else next(iter(trained.decodings))
     queries, references = trained.answers["query"], trained.answers["references"]
     rows = min(rows, len(queries))
     samples = [
         {
             "query": queries[index], "a reference": references[index][0], "start": start.answers[name][index],
-            found["objective"]: trained.answers[name][index],
+            objective: trained.answers[name][index],
         }
         for index in (row * len(queries) // rows for row in range(rows))
     ]  # fmt: skip
-    return "\n".join(one.rstrip("\n") + "\n" for one in kept), samples
+    return "\n".join(section.rstrip("\n") + "\n" for section in kept), samples
 
 
-def _report(found: Mapping[str, Any]) -> ScoreReport:
-    scores = {name: Score(stored_interval(one), one["signature"]) for name, one in found["scores"].items()}
-    return ScoreReport(scores, found.get("queries", 0), found.get("notes", {}))
+def _report(entry: Mapping[str, Any]) -> ScoreReport:
+    scores = {name: Score(stored_interval(score), score["signature"]) for name, score in entry["scores"].items()}
+    return ScoreReport(scores, entry.get("queries", 0), entry.get("notes", {}))

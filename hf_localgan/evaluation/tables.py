@@ -1,6 +1,7 @@
 """Numbers in the tables of reports."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -15,14 +16,14 @@ def cell(interval: Interval) -> str:
 
 
 def number(value: float) -> str:
-    """Three decimals below 1, four digits above; nothing for NaN."""
+    """Three decimals below 1, four digits above; empty for NaN."""
     if math.isnan(value):
         return ""
     return f"{round(value, 3) + 0.0:.3f}" if abs(value) < 1 else f"{value:.4g}"  # `+ 0.0`: no minus before a zero
 
 
-def spread(values: list[float | None], form: str = ".3g") -> str:
-    """Mean, smallest and largest of what is known: `0.25 (0.2 to 0.3)`; nothing where nothing is."""
+def spread(values: Sequence[float | None], form: str = ".3g") -> str:
+    """Mean, smallest and largest of the known values: `0.25 (0.2 to 0.3)`; empty where none is known."""
     known = [value for value in values if value is not None]
     if not known:
         return ""

@@ -1,10 +1,10 @@
-"""Translations, scored by BLEU and chrF: those of a trained generator, and those of the validation set in training."""
+"""BLEU and chrF of translations: of the test set by a trained generator, and of the validation set during training."""
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
@@ -17,7 +17,7 @@ from hf_localgan.metrics.checks import require_equal_lengths, require_reference_
 from hf_localgan.metrics.intervals import no_interval
 from hf_localgan.metrics.overlap import bleu
 
-SHOWN_OF_TRANSLATIONS = {
+SHOWN_TRANSLATION_SCORES = {
     "bleu": "BLEU",
     "bleu_tokenized": "tokenised BLEU",
     "chrf": "chrF",
@@ -32,12 +32,12 @@ class TranslationEvaluation(Evaluation):
     """Scores and translations of one generator; queries are source sentences, answers translations."""
 
     kind: ClassVar[str] = "translation"
-    shown: ClassVar[dict[str, str]] = SHOWN_OF_TRANSLATIONS
+    shown: ClassVar[dict[str, str]] = SHOWN_TRANSLATION_SCORES
     columns: ClassVar[tuple[str, str]] = ("source", "a reference")
     samples: ClassVar[str] = "sample translations"
 
     def _plot(self, folder: Path) -> list[Path]:
-        return []  # diversity against relevance is of dialogue
+        return []  # diversity against relevance is for dialogue
 
 
 def score_translations(
@@ -55,10 +55,10 @@ def score_translations(
         generations: detokenised translations.
         references: for each source sentence at least one, detokenised.
         queries: the source sentences, kept in the report.
-        bleu_tokenize: sacrebleu's tokenizer of detokenised BLEU: `"13a"`, the standard, or `"zh"` for Chinese.
-        tokenization: of tokenised BLEU, as in `metric_tokens`; the RAML paper reports it, with a tokenizer of its own.
-        resamples: of sacrebleu's bootstrap, whose intervals these are (95 %, seed 12345 unless the environment variable
-            `SACREBLEU_SEED` says otherwise); below 2 there are none.
+        bleu_tokenize: sacrebleu's tokenizer for detokenised BLEU: `"13a"`, the standard, or `"zh"` for Chinese.
+        tokenization: for tokenised BLEU, as in `metric_tokens`; the RAML paper reports it, with a tokenizer of its own.
+        resamples: number of samples of sacrebleu's bootstrap, which makes the intervals (95 %, seed 12345 unless the
+            environment variable `SACREBLEU_SEED` says otherwise); below 2 there are none.
 
     Returns:
         `bleu`, `bleu_tokenized` and `chrf` from 0 to 100, with sacrebleu's signatures; `length_ratio` (tokens of the
@@ -66,46 +66,58 @@ def score_translations(
         `per_query` holds `sentence_bleu` and `sentence_chrf`, whose means are no corpus scores.
 
     Raises:
-        ValueError: for unequal numbers of sentences, none at all, or one without references.
+        ValueError: for unequal numbers of translations and references, no sentence, or one without references.
     """
     from sacrebleu.metrics import BLEU, CHRF
 
     if not require_equal_lengths(generations=generations, references=references):
         raise ValueError("`generations` is empty: there is nothing to score.")
     require_reference_lists(references)
-    tokens = [metric_tokens(one, tokenization, lowercase=False) for one in generations]
-    referred = [[" ".join(metric_tokens(one, tokenization, lowercase=False)) for one in some] for some in references]
+    tokens: list[Sequence[str]] = [metric_tokens(text, tokenization, lowercase=False) for text in generations]
+    tokenized = [
+        [" ".join(metric_tokens(reference, tokenization, lowercase=False)) for reference in group]
+        for group in references
+    ]
 
-    plain, of_tokens, chrf = BLEU(tokenize=bleu_tokenize), BLEU(tokenize="none", force=True), CHRF()
+    plain, without_tokenizer, chrf = BLEU(tokenize=bleu_tokenize), BLEU(tokenize="none", force=True), CHRF()
     corpus = plain.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
     corpus_chrf = chrf.corpus_score(list(generations), _streams(references), n_bootstrap=resamples)
-    corpus_of_tokens = of_tokens.corpus_score([*map(" ".join, tokens)], _streams(referred), n_bootstrap=resamples)
+    corpus_tokenized = without_tokenizer.corpus_score(
+        [*map(" ".join, tokens)], _streams(tokenized), n_bootstrap=resamples
+    )
 
     settings = {"tok": tokenization, "case": "mixed", "N": len(tokens)}
     scores = {
         "bleu": _score(corpus, plain, "BLEU", resamples),
-        "bleu_tokenized": _score(corpus_of_tokens, of_tokens, f"{Signature('bleu', settings)}|sacrebleu", resamples),
+        "bleu_tokenized": _score(
+            corpus_tokenized, without_tokenizer, f"{Signature('bleu', settings)}|sacrebleu", resamples
+        ),
         "chrf": _score(corpus_chrf, chrf, "chrF2", resamples),
         "length_ratio": Score(no_interval(corpus.ratio), f"length_ratio|{plain.get_signature()}"),
         "brevity_penalty": Score(no_interval(corpus.bp), f"brevity_penalty|{plain.get_signature()}"),
-        "mean_length": Score(no_interval(np.mean([*map(len, tokens)])), str(Signature("mean_length", settings))),
+        "mean_length": Score(no_interval(float(np.mean([*map(len, tokens)]))), str(Signature("mean_length", settings))),
     }
     pairs = zip(generations, references, strict=True)
-    sentence_chrf = np.array([chrf.sentence_score(one, list(some)).score for one, some in pairs])
-    of_sentences = sentence_bleu(generations, references, tokenize=bleu_tokenize)
+    per_query = {
+        "sentence_bleu": sentence_bleu(generations, references, tokenize=bleu_tokenize),
+        "sentence_chrf": np.array([chrf.sentence_score(text, list(group)).score for text, group in pairs]),
+    }
     return ScoreReport(
-        scores, len(tokens), per_query={"sentence_bleu": of_sentences, "sentence_chrf": sentence_chrf}, tokens=tokens,
+        scores, len(tokens), per_query=per_query, tokens=tokens,
         bleu_statistics=bleu(generations, references, tokenize=bleu_tokenize).statistics,
         query_texts=None if queries is None else list(queries),
     )  # fmt: skip
 
 
-def _streams(references: Sequence[Sequence[str]]) -> list[list[str | None]]:
-    """The references as sacrebleu takes them: first ones, second ones, ..., `None` where a sentence has no such."""
-    return [list(stream) for stream in zip_longest(*references)]
+def _streams(references: Sequence[Sequence[str]]) -> list[list[str]]:
+    """The references as sacrebleu takes them: all first ones, all second ones, ...
+
+    A sentence with fewer references has `None` in the later ones, which sacrebleu accepts, though its types do not.
+    """
+    return [cast(list[str], list(stream)) for stream in zip_longest(*references)]
 
 
-def _score(result, metric, name: str, resamples: int) -> Score:
+def _score(result: Any, metric: Any, name: str, resamples: int) -> Score:
     signature = f"{name}|{metric.get_signature()}"
     if resamples < 2:
         return Score(no_interval(result.score), signature)
@@ -127,7 +139,9 @@ def evaluate_translations(
     resamples: int = 1000,
     about: dict[str, Any] | None = None,
     seed: int = 0,
-    **answering,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    batch_size: int = 128,
 ) -> TranslationEvaluation:
     """Translates every source sentence under every decoding and scores the translations.
 
@@ -135,19 +149,30 @@ def evaluate_translations(
         model: any encoder-decoder.
         tokenizer: its tokenizer.
         queries: source sentences.
-        references: for each at least one.
-        decodings: the ways of decoding.
+        references: for each source sentence at least one, detokenised.
+        decodings: with different names.
         bleu_tokenize, tokenization, resamples: as in `score_translations`.
-        about: kept in the result.
+        about: what identifies the evaluation; kept in the result.
         seed: of sampling.
-        answering: further arguments of `answer_queries`.
+        max_new_tokens, max_source_length, batch_size: see `answer_queries`.
+
+    Raises:
+        ValueError: without a source sentence, for two decodings of one name, and for a sentence without a reference.
     """
-    drawn, seconds = answer_all(model, tokenizer, queries, decodings, seed=seed, **answering)
-    answers = {name: [texts[0] for texts in some] for name, some in drawn.items()}
-    scoring = dict(queries=queries, bleu_tokenize=bleu_tokenize, tokenization=tokenization, resamples=resamples)
-    reports = {name: score_translations(some, references, **scoring) for name, some in answers.items()}
+    samples, seconds = answer_all(
+        model, tokenizer, queries, decodings, max_new_tokens=max_new_tokens, max_source_length=max_source_length,
+        batch_size=batch_size, seed=seed,
+    )  # fmt: skip
+    answers = {name: [texts[0] for texts in drawn] for name, drawn in samples.items()}
+    reports = {
+        name: score_translations(
+            texts, references, queries=queries, bleu_tokenize=bleu_tokenize, tokenization=tokenization,
+            resamples=resamples,
+        )
+        for name, texts in answers.items()
+    }  # fmt: skip
     return TranslationEvaluation(
-        about or {}, list(queries), [list(one) for one in references], reports, None, answers, list(decodings), seconds
+        about or {}, list(queries), [*map(list, references)], reports, None, answers, list(decodings), seconds
     )
 
 
@@ -168,12 +193,12 @@ def translation_metrics(
     Args:
         tokenizer: the trainer's.
         queries: source sentences of the validation set.
-        references: for each at least one, detokenised.
-        max_source_length: where sources are cut, in tokens, as in `encode_pairs(..., on_long="truncate")`.
+        references: for each source sentence at least one, detokenised.
+        max_source_length: longest source, in tokens, the rest cut off as by `encode_pairs(..., on_long="truncate")`.
         bleu_tokenize: sacrebleu's tokenizer.
 
     Raises:
-        ValueError: by the function that is returned, where it gets no generations, no inputs, or inputs that are none
+        ValueError: from the function that is returned, where it gets no generations, no inputs, or inputs that are none
             of `queries`.
     """
     queries, references = list(queries), list(references)  # columns of a data set read the disk at each access
@@ -195,17 +220,20 @@ def translation_metrics(
                 '`include_for_metrics=["inputs"]`.'
             )
         texts = tokenizer.batch_decode(np.where(ids == PADDING, tokenizer.pad_token_id, ids), skip_special_tokens=True)
-        left = {key: list(some) for key, some in waiting.items()}
-        generations, referred = [], []
+        left = {key: list(indices) for key, indices in waiting.items()}
+        generations, groups = [], []
         for row, text in zip(inputs, texts, strict=True):
-            some = left.get(_without(row, padding))
-            if some is None:
-                source = tokenizer.decode(_without(row, padding), skip_special_tokens=True)
-                raise ValueError(f"The validation set holds a source that is none of `queries`: {source!r}.")
-            if some:  # else a further row of the same source
-                referred.append(references[some.pop(0)])
+            indices = left.get(_without(row, padding))
+            if indices is None:
+                source = tokenizer.decode([*_without(row, padding)], skip_special_tokens=True)
+                raise ValueError(
+                    f"The validation set holds a source that is none of `queries`: {source!r}. Give the queries of "
+                    "the data set that is evaluated."
+                )
+            if indices:  # else a further row of the same source
+                groups.append(references[indices.pop(0)])
                 generations.append(text.strip())
-        score = BLEU(tokenize=bleu_tokenize).corpus_score(generations, _streams(referred))
+        score = BLEU(tokenize=bleu_tokenize).corpus_score(generations, _streams(groups))
         return {"bleu": score.score, "length_ratio": score.ratio}
 
     return compute

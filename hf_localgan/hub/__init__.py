@@ -1,4 +1,4 @@
-"""What goes to the Hub beside the weights, and how it goes there and comes back."""
+"""Model cards, exported checkpoints, and uploads to and downloads from the Hub."""
 
 from hf_localgan.hub.download import pull_checkpoint
 from hf_localgan.hub.export import export_with_code, merge_adapter

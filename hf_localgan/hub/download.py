@@ -1,4 +1,4 @@
-"""Checkpoints from the Hub: they appear in the output folder whole or not at all."""
+"""Downloading checkpoints from the Hub; they appear in the output folder whole or not at all."""
 
 import json
 import os
@@ -6,6 +6,7 @@ import re
 import shutil
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
@@ -14,14 +15,14 @@ from hf_localgan.files import replacing
 from hf_localgan.hub.rendering import weights_digest
 
 LAST = "last-checkpoint"
-BEST = "best"  # inside of it: the model of the best checkpoint so far
-STAGES = "stages"  # inside of a checkpoint: what a recipe made before it, see `Stage`
+BEST = "best"  # inside `last-checkpoint`: the model of the best checkpoint so far
+STAGES = "stages"  # inside a checkpoint: the finished stages of the recipe, see `Stage`
 STATE = "trainer_state.json"
 CHECKPOINT = re.compile(rf"{LAST}|checkpoint-\d+")
 
 
 def split_place(path: str) -> tuple[str, str]:
-    """Repository and folder in it: `owner/name/energy` is `owner/name` and `energy`; a folder here is left as it is."""
+    """Repository and folder in it: `owner/name/energy` is `owner/name` and `energy`; a local folder stays as it is."""
     parts = path.split("/")
     if len(parts) != 3 or not all(parts) or parts[0] in (".", "..", "~") or Path(path).exists():
         return path, ""
@@ -40,24 +41,25 @@ def pull_checkpoint(
 ) -> Path:
     """Downloads a checkpoint, and nothing else of the repository, to `checkpoint-STEP` in the output folder.
 
-    Where the best model so far is of another checkpoint, its files come along. So do the stages that a recipe had
-    finished before it: to `stages/` in the output folder.
+    If the best model so far belongs to another checkpoint, its files come along. So do the stages that the recipe had
+    finished: to `stages/` in the output folder.
 
     Args:
         repo_id: `owner/name`, or a name alone for a repository of the token's owner.
         name: `last-checkpoint`, which `hub_strategy="checkpoint"` uploads, or `checkpoint-STEP` of "all_checkpoints".
-        folder: `output_dir` of the training that goes on.
+        folder: `output_dir` of the training that is resumed.
         revision: branch, tag or commit.
         token: by default the one that `hf auth login` stored.
-        needs_best: refuse a checkpoint whose best model so far cannot be had.
+        needs_best: refuse a checkpoint whose best model so far is missing.
         api: the client.
 
     Returns:
-        The checkpoint.
+        The folder of the checkpoint.
 
     Raises:
-        OSError: if the repository or the checkpoint cannot be had.
-        ValueError: if it is not whole, or the folder holds another checkpoint of the same step.
+        OSError: if the repository or the checkpoint cannot be downloaded.
+        ValueError: if it is incomplete, its best model is missing, or the folder holds another checkpoint of the same
+            step.
     """
     api, folder = api or HfApi(), Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -66,42 +68,44 @@ def pull_checkpoint(
         state = _download(api, repo_id, name, place, revision, token)
         step, best = state["global_step"], state.get("best_global_step")
         target = folder / f"checkpoint-{step}"
-        found = {target: place / name}
+        sources = {target: place / name}
         if best is not None:
             own = folder / f"checkpoint-{best}"
             beside = place / name / BEST if name == LAST else place / own.name
             if best != step and beside.is_dir():
-                found = {own: beside, **found}
+                sources = {own: beside, **sources}
             if best == step or own.is_dir() or beside.is_dir():
                 state["best_model_checkpoint"] = str(own)
             elif needs_best:
                 raise ValueError(
                     f'The best model so far, that of step {best}, is neither in the repository "{repo_id}" beside '
-                    f'`{name}` nor in "{folder}", so that a training that goes on could not come back to it. Copy '
+                    f'`{name}` nor in "{folder}", so that a resumed training could not return to it. Copy '
                     f"`checkpoint-{best}` there, or resume from a checkpoint of this machine."
                 )
             with replacing(place / name / STATE) as path:
                 path.write_text(json.dumps(state, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-        # The checkpoint last: where it is, all that it needs is.
+        # The checkpoint comes last: once it exists, so does all that it needs.
         stages = sorted((place / name / STAGES).glob("*")) if (place / name / STAGES).is_dir() else []
-        for path, source in {**{folder / STAGES / one.name: one for one in stages}, **found}.items():
+        for path, source in {**{folder / STAGES / stage.name: stage for stage in stages}, **sources}.items():
             path.parent.mkdir(exist_ok=True)
             _appear(source, path, repo_id)
         shutil.rmtree(target / STAGES, ignore_errors=True)
     return target
 
 
-def _download(api: HfApi, repo_id: str, name: str, place: Path, revision, token) -> dict:
-    """The files of a checkpoint, all of one commit, and its state."""
+def _download(
+    api: HfApi, repo_id: str, name: str, place: Path, revision: str | None, token: str | bool | None
+) -> dict[str, Any]:
+    """Downloads the files of a checkpoint, all of one commit, and returns its state."""
     try:
         if "/" not in repo_id:
             repo_id = f"{api.whoami(token=token)['name']}/{repo_id}"
-        info = api.repo_info(repo_id, revision=revision, token=token)
-        there = [one.rfilename for one in info.siblings or ()]
-        wanted = [one for one in there if one.startswith(f"{name}/")]
+        info = api.model_info(repo_id, revision=revision, token=token)
+        there = [file.rfilename for file in info.siblings or ()]
+        wanted = [file for file in there if file.startswith(f"{name}/")]
         if not wanted:
             raise FileNotFoundError(_no_checkpoint(repo_id, name, there))
-        fetch = {"revision": info.sha, "token": token, "local_dir": place}
+        fetch: dict[str, Any] = {"revision": info.sha, "token": token, "local_dir": place}
         api.snapshot_download(repo_id, allow_patterns=[f"{name}/*"], **fetch)
         state = _read_state(place / name, repo_id, wanted, place)
         best = state.get("best_global_step")
@@ -110,22 +114,22 @@ def _download(api: HfApi, repo_id: str, name: str, place: Path, revision, token)
         return state
     except (FileNotFoundError, ValueError):
         raise
-    except Exception as error:  # of the network, of the server, of the client's threads: many kinds with one meaning
+    except Exception as error:  # from the network, the server or the client's threads: one meaning
         reason = "Try again later."
         if isinstance(error, (RepositoryNotFoundError, RevisionNotFoundError)):
             reason = "Check `hub_model_id` and `hub_revision`, and log in by `hf auth login` if it is private."
-        said = " ".join(str(error).split())[:400]
+        message = " ".join(str(error).split())[:400]
         raise OSError(
-            f'`{name}` could not be downloaded from the repository "{repo_id}" ({said}). {reason} Nothing was changed '
-            "here."
+            f'`{name}` could not be downloaded from the repository "{repo_id}" ({message}). {reason} Nothing was '
+            "changed here."
         ) from error
 
 
-def _read_state(folder: Path, repo_id: str, wanted: list[str], place: Path) -> dict:
-    missing = [one for one in wanted if not (place / one).is_file()]
+def _read_state(folder: Path, repo_id: str, wanted: list[str], place: Path) -> dict[str, Any]:
+    missing = [file for file in wanted if not (place / file).is_file()]
     if not (folder / STATE).is_file() or missing:
         raise ValueError(
-            f'`{folder.name}` of the repository "{repo_id}" is not whole: it has no '
+            f'`{folder.name}` of the repository "{repo_id}" is incomplete: it has no '
             f"{missing[0] if missing else STATE}. Resume from another checkpoint."
         )
     try:
@@ -135,16 +139,17 @@ def _read_state(folder: Path, repo_id: str, wanted: list[str], place: Path) -> d
 
 
 def _no_checkpoint(repo_id: str, name: str, there: list[str]) -> str:
-    found = sorted({one.split("/")[0] for one in there if CHECKPOINT.fullmatch(one.split("/")[0])})
+    folders = {file.split("/")[0] for file in there}
+    checkpoints = ", ".join(sorted(filter(CHECKPOINT.fullmatch, folders))) or "no checkpoint"
     return (
-        f'The repository "{repo_id}" has no `{name}` (found: {", ".join(found) or "no checkpoint"}). `hub_strategy: '
+        f'The repository "{repo_id}" has no `{name}` (found: {checkpoints}). `hub_strategy: '
         "checkpoint` uploads the last one, `all_checkpoints` all of them; the other strategies upload no training "
         "state."
     )
 
 
 def _appear(source: Path, target: Path, repo_id: str):
-    """Renames what was downloaded; what is there already must be the same."""
+    """Renames a downloaded folder to its final name; a folder of that name must have the same weights."""
     try:
         if not target.exists():
             os.replace(source, target)
@@ -155,5 +160,5 @@ def _appear(source: Path, target: Path, repo_id: str):
     if weights_digest(source) != weights_digest(target):
         raise ValueError(
             f'"{target}" and the checkpoint of the same step in the repository "{repo_id}" have different weights: '
-            "they are of different trainings. Take another `output_dir`, or remove the one that you do not want."
+            "they belong to different trainings. Take another `output_dir`, or remove the one that you do not want."
         )

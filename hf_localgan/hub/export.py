@@ -1,4 +1,4 @@
-"""Checkpoints for machines without the package: with their code, and with adapters merged."""
+"""Exporting checkpoints: with their code, for machines without the package, or with their adapters merged."""
 
 import copy
 import json
@@ -9,13 +9,14 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
+from hf_localgan.decoding.special_tokens import unadapted
 from hf_localgan.models import (
     DbmConfig,
     DbmModel,
@@ -40,7 +41,7 @@ SECTION = "Without the package"
 TAG, CODE_TAG = "hf-localgan", "custom_code"
 MERGED = "Its adapters (LoRA) are merged into the model that they were trained on."
 # Auto classes that load the package's own models, by model type.
-AUTO_CLASSES = {
+AUTO_CLASSES: dict[str, dict[str, type[PreTrainedModel]]] = {
     RnnSeq2SeqConfig.model_type: {
         "AutoModel": RnnSeq2SeqModel,
         "AutoModelForSeq2SeqLM": RnnSeq2SeqForConditionalGeneration,
@@ -52,9 +53,11 @@ AUTO_CLASSES = {
     DbmConfig.model_type: {"AutoModel": DbmModel},
     PairDiscriminatorConfig.model_type: {"AutoModel": PairDiscriminator},
 }
-SCORERS = {DbmModel: "energy", PairDiscriminator: "discriminator"}  # what is no generator, and what its card calls it
-# Folders of an output that hold models and are no parts of it: checkpoints, and what a recipe's stages have made.
-NO_PARTS = re.compile(r"[._].*|(last-)?checkpoint.*|stages|start|runs")
+# Models that score pairs, and their names on cards; all others are generators.
+SCORERS: dict[type[PreTrainedModel], str] = {DbmModel: "energy", PairDiscriminator: "discriminator"}
+SCORER_TYPES = (DbmConfig.model_type, PairDiscriminatorConfig.model_type)
+# Folders of an output that hold models and are no parts of it: checkpoints, and the stages of a recipe.
+UNEXPORTED_FOLDERS = re.compile(r"[._].*|(last-)?checkpoint.*|stages|start|runs")
 
 
 def export_with_code(
@@ -65,7 +68,7 @@ def export_with_code(
     revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> Path:
-    """Writes a checkpoint that carries its code, and so loads where this package is not installed.
+    """Writes a checkpoint with its code, so that it loads where this package is not installed.
 
     ```python
     export_with_code("runs/my-generator", "exported")
@@ -74,47 +77,47 @@ def export_with_code(
     AutoModelForSeq2SeqLM.from_pretrained("exported", trust_remote_code=True)
     ```
 
-    A generator comes with the code of its pipeline; an `rnn_seq2seq` with that of its model, too, while those of
-    transformers, such as T5 and BART, need none. A recogniser of speech comes with the code of model and processor.
-    Energies and discriminators load by `AutoModel`; what stands beside a generator in its folder, such as `energy/` and
-    `discriminator/`, is exported with it. Adapters are merged into their base model first. A card of this package is
-    taken along with the files that it names, and says how to load the checkpoint.
+    A generator comes with the code of its pipeline; an `rnn_seq2seq` also with the code of its model, which those of
+    transformers, such as T5 and BART, do not need. A recogniser of speech comes with the code of model and processor.
+    Energies and discriminators load by `AutoModel`; models beside a generator in its folder, such as `energy/` and
+    `discriminator/`, are exported with it. Adapters are merged into their base model first. A card of this package is
+    copied with the files that it names, and says how to load the checkpoint.
 
-    transformers reads a pipeline that a checkpoint brings before it refuses the task by its name, so the task needs no
-    registration there. It then asks for `trust_remote_code=True` even where this package is installed. Nothing is
-    changed in the model's class: what is saved by `save_pretrained`, before and afterwards, is free of code.
+    transformers reads the pipeline of a checkpoint before it refuses an unknown task, so the task needs no registration
+    there. It then asks for `trust_remote_code=True` even where this package is installed. The model's class does not
+    change: `save_pretrained` writes no code, neither before nor afterwards.
 
     Args:
         model: a folder or Hub id of a generator, an adapter, an energy or a discriminator; or a model in memory.
         output_dir: a new or an empty folder, which is written whole or not at all.
         tokenizer: by default the one that lies with the model. A generator in memory needs one.
         revision: branch, tag or commit on the Hub.
-        trust_remote_code: run code that the checkpoint brings along already.
+        trust_remote_code: run code that comes with the checkpoint.
 
     Returns:
         `output_dir`.
 
     Raises:
-        OSError, ValueError: for what `load_generator` refuses, an `output_dir` that is not empty, a generator in memory
-            without a tokenizer, and models whose code is neither this package's nor of transformers.
+        OSError, ValueError: for models that `load_generator` refuses, an `output_dir` that is not empty, a generator in
+            memory without a tokenizer, and models whose code is in neither this package nor transformers.
     """
     with _new_folder(output_dir) as folder:
         source = None
         if isinstance(model, (str, os.PathLike)):
             source = Path(model).expanduser()
-            model, own = _load(os.fspath(model), revision, trust_remote_code)
+            whole, own = _load(os.fspath(model), revision, trust_remote_code)
             tokenizer = own if tokenizer is None else tokenizer
         else:
-            model = _merged(model)
-        _write(model, tokenizer, folder)
-        _add_code(model, folder)
+            whole = _merged(model)
+        _write(whole, tokenizer, folder)
+        _add_code(whole, folder)
         if source is not None and source.is_dir():
-            _take_along(source, folder)
+            _copy_card(source, folder)
             for name in _parts(source):
                 part, own = _load(str(source / name), None, False)
                 _write(part, own, folder / name)
                 _add_code(part, folder / name, folder)
-        _describe(folder, Path(output_dir).name, SCORERS.get(type(model)))
+        _describe(folder, Path(output_dir).name, SCORERS.get(type(whole)))
     return Path(output_dir)
 
 
@@ -129,24 +132,24 @@ def merge_adapter(
 ) -> Path:
     """Writes a model with its LoRA adapters merged in, as an ordinary checkpoint that needs no PEFT to be loaded.
 
-    With the weights go tokenizer and generation configuration, and what lies beside the adapters: a card of this
-    package with the files that it names, and the models in folders of their own, such as `energy/`.
+    The checkpoint also has tokenizer and generation configuration, and copies of what lies beside the adapters: a card
+    of this package with the files that it names, and the models in folders of their own, such as `energy/`.
 
     Args:
         adapter: folder or Hub id of the adapters, or a PEFT model in memory, which is left as it is.
         output_dir: a new or an empty folder, which is written whole or not at all.
         tokenizer: by default the one that lies with the adapters, or else with the base model. A model in memory needs
             one.
-        base_model: folder or Hub id of the model that the adapters belong to, where `adapter_config.json` does not
-            name it or it has moved.
+        base_model: folder or Hub id of the model that the adapters were trained on, where `adapter_config.json` does
+            not name it or it has moved.
         revision: branch, tag or commit of the adapters on the Hub.
-        trust_remote_code: run code that the base model brings along.
+        trust_remote_code: run code that comes with the base model.
 
     Returns:
         `output_dir`.
 
     Raises:
-        OSError, ValueError: for what is no adapter, a base model that cannot be found or is another one, and an
+        OSError, ValueError: for a model without adapters, a base model that is missing or another one, and an
             `output_dir` that is not empty.
     """
     with _new_folder(output_dir) as folder:
@@ -156,10 +159,10 @@ def merge_adapter(
             if not find_adapter(str(source) if source.is_dir() else os.fspath(adapter), revision):
                 raise ValueError(
                     f"`{adapter}` holds no adapter: an adapter_config.json, and no config.json beside it, are needed. "
-                    "What a trainer writes for a model without adapters is whole already."
+                    "The checkpoint of a model without adapters needs no merging."
                 )
             model, own = load_generator(
-                adapter, revision=revision, trust_remote_code=trust_remote_code, base_model=base_model
+                os.fspath(adapter), revision=revision, trust_remote_code=trust_remote_code, base_model=base_model
             )
             tokenizer = own if tokenizer is None else tokenizer
         else:
@@ -170,9 +173,9 @@ def merge_adapter(
             model = _merged(adapter)
         _write(model, tokenizer, folder)
         if source is not None and source.is_dir():
-            _take_along(source, folder)
+            _copy_card(source, folder)
             for name in _parts(source):
-                shutil.copytree(source / name, folder / name)
+                shutil.copytree(source / name, folder / name, dirs_exist_ok=True)  # the card may name it
             _correct(folder / "README.md")
     return Path(output_dir)
 
@@ -180,70 +183,74 @@ def merge_adapter(
 # ---- models ----
 
 
-def _load(place: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel, PreTrainedTokenizerBase | None]:
+def _load(path: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel, Any]:
     """A generator and its tokenizer, a recogniser and its processor, or another model of this package."""
-    if _model_type(place, revision) == RnnSpeechConfig.model_type:
-        model, processor = load_recogniser(place, revision=revision, trust_remote_code=trust)
+    model_type = _model_type(path, revision)
+    if model_type == RnnSpeechConfig.model_type:
+        model, processor = load_recogniser(path, revision=revision, trust_remote_code=trust)
         vars(model.config).pop("auto_map", None)
         return model, processor
-    if _model_type(place, revision) not in (one.config_class.model_type for one in SCORERS):
-        return load_generator(place, revision=revision, trust_remote_code=trust)
-    place = str(Path(place).expanduser())
-    model, info = AutoModel.from_pretrained(place, revision=revision, use_safetensors=True, output_loading_info=True)
-    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *(one[0] for one in info["mismatched_keys"])})
+    if model_type not in SCORER_TYPES:
+        return load_generator(path, revision=revision, trust_remote_code=trust)
+    path = str(Path(path).expanduser())
+    model, info = AutoModel.from_pretrained(path, revision=revision, use_safetensors=True, output_loading_info=True)
+    mismatched = {key for key, *_ in info["mismatched_keys"]}
+    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *mismatched})
     if wrong:
-        raise ValueError(f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(wrong)}.")
+        raise ValueError(f"The weights of `{path}` are not those of a {type(model).__name__}: {', '.join(wrong)}.")
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(place, revision=revision)
+        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
     except (OSError, ValueError, KeyError):  # an energy over vectors has none
         tokenizer = None
     return model.eval(), tokenizer
 
 
 def _model_type(place: str, revision: str | None) -> str | None:
-    """What config.json says; `None` for adapters and whatever cannot be read, which `load_generator` has words for."""
+    """The type in config.json; `None` for adapters and unreadable files, which `load_generator` reports."""
     folder = Path(place).expanduser()
     try:
         path = folder / "config.json" if folder.is_dir() else cached_file(place, "config.json", revision=revision)
-        return json.loads(Path(path).read_text(encoding="utf-8")).get("model_type")
+        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8")).get("model_type")
     except (OSError, ValueError):
         return None
 
 
 def _merged(model: PreTrainedModel) -> PreTrainedModel:
-    """A model in memory without adapters: a copy where it has some."""
+    """A model in memory without adapters: the model itself, or a copy with its adapters merged."""
     if not hasattr(model, "peft_config"):
         return model
-    return merge_in_memory(copy.deepcopy(model), type(model.get_base_model()).__name__).eval()
+    return merge_in_memory(cast(Any, copy.deepcopy(model)), type(unadapted(model)).__name__).eval()
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path):
     if tokenizer is None and type(model) not in SCORERS:
-        raise ValueError("Give the `tokenizer` that the model was trained with: the checkpoint is of no use without.")
+        raise ValueError(
+            "Give the `tokenizer` that the model was trained with: the checkpoint is of no use without it."
+        )
     model.save_pretrained(folder)
     if tokenizer is not None:
         tokenizer.save_pretrained(folder)
 
 
 def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
-    """Puts the code of a model and its pipeline into a checkpoint, and into its configuration which class is where.
+    """Copies the code of a model and its pipeline into a checkpoint, and names the classes in its configuration.
 
-    Done to the files, not by `register_for_auto_class`, which would change every later save of the class.
+    It changes the files, and does not call `register_for_auto_class`, which would change every later save of the class.
 
     Args:
         folder: of the checkpoint.
-        root: of the repository where that is another: files are looked for there when it is loaded by `subfolder`.
+        root: of the repository, if the checkpoint is a subfolder: with `subfolder`, transformers looks for code there.
     """
     path = folder / "config.json"
     config: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
     carried: list[type] = []
     classes = AUTO_CLASSES.get(config["model_type"], {})
     if type(model) in classes.values():
-        named = {"AutoConfig": type(model.config), **classes}
-        carried = list(named.values())
-        config["auto_map"] = {name: _name_in_checkpoint(one) for name, one in named.items()}
+        auto_classes: dict[str, type] = {"AutoConfig": type(model.config), **classes}
+        carried = list(auto_classes.values())
+        config["auto_map"] = {name: _name_in_checkpoint(target) for name, target in auto_classes.items()}
     elif type(model).__module__.split(".")[0] not in ("transformers", "transformers_modules"):
         raise ValueError(
             f"The code of {type(model).__name__} ({type(model).__module__}) is neither this package's nor part of "
@@ -257,15 +264,15 @@ def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
         implementation = _name_in_checkpoint(Text2TextGenerationPipeline)
         config["custom_pipelines"] = {TASK: {"impl": implementation, "pt": ["AutoModelForSeq2SeqLM"], "type": "text"}}
     for place in {folder, root or folder}:
-        for one in carried:
-            custom_object_save(one, place)
+        for target in carried:
+            custom_object_save(target, place)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def _name_processor(folder: Path):
-    """Says in the files of a processor which class is where in the checkpoint's code."""
-    names = {"AutoFeatureExtractor": LogMelFeatureExtractor, "AutoProcessor": RnnSpeechProcessor}
-    auto_map = {name: _name_in_checkpoint(one) for name, one in names.items()}
+    """Names the classes of a processor in its files, as they are in the checkpoint's code."""
+    classes = {"AutoFeatureExtractor": LogMelFeatureExtractor, "AutoProcessor": RnnSpeechProcessor}
+    auto_map = {name: _name_in_checkpoint(target) for name, target in classes.items()}
     for file in ("preprocessor_config.json", "processor_config.json"):
         path = folder / file
         settings = json.loads(path.read_text(encoding="utf-8"))
@@ -274,8 +281,8 @@ def _name_processor(folder: Path):
         path.write_text(json.dumps(settings, indent=2, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def _name_in_checkpoint(one: type) -> str:
-    return f"{one.__module__.split('.')[-1]}.{one.__name__}"
+def _name_in_checkpoint(target: type) -> str:
+    return f"{target.__module__.split('.')[-1]}.{target.__name__}"
 
 
 # ---- files ----
@@ -283,14 +290,14 @@ def _name_in_checkpoint(one: type) -> str:
 
 @contextmanager
 def _new_folder(output_dir: str | os.PathLike) -> Iterator[Path]:
-    """A temporary folder that takes the name `output_dir` at the end, and is removed on an error."""
+    """A temporary folder that is renamed to `output_dir` at the end, and removed on an error."""
     target = Path(output_dir).expanduser()
     if target.exists() and (not target.is_dir() or any(target.iterdir())):
         raise ValueError(f"`output_dir` must be a new or an empty folder, and `{target}` is neither. Name another.")
     target.parent.mkdir(parents=True, exist_ok=True)
     temporary = Path(tempfile.mkdtemp(prefix=f".{target.name}-", dir=target.parent))
     try:
-        inner = temporary / target.name  # with the permissions that the user's other new folders have
+        inner = temporary / target.name  # with the usual permissions of a new folder
         inner.mkdir()
         yield inner
         if target.exists():
@@ -300,61 +307,63 @@ def _new_folder(output_dir: str | os.PathLike) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def _take_along(source: Path, folder: Path):
+def _copy_card(source: Path, folder: Path):
     """Copies a card of this package, and the files and folders beside it that it names."""
     card = source / "README.md"
     if not card.is_file() or TAG not in (ModelCard.load(card).data.tags or []):
         return  # PEFT writes a card of its own, full of blanks
     shutil.copy(card, folder)
     for name in sorted(set(re.findall(r"[`(]([\w.-]+)/?[`)]", card.read_text(encoding="utf-8")))):
-        found = source / name
+        path = source / name
         if (folder / name).exists() or name.startswith("."):
             continue
-        if found.is_file():
-            shutil.copy(found, folder)
-        elif found.is_dir():
-            shutil.copytree(found, folder / name)
+        if path.is_file():
+            shutil.copy(path, folder)
+        elif path.is_dir():
+            shutil.copytree(path, folder / name)
 
 
 def _parts(folder: Path) -> list[str]:
     """Names of the models that stand beside the one in a folder, each in a folder of its own."""
     inside = sorted(path.parent.name for path in folder.glob("*/config.json"))
-    return [name for name in inside if not NO_PARTS.fullmatch(name)]
+    return [name for name in inside if not UNEXPORTED_FOLDERS.fullmatch(name)]
 
 
 def _describe(folder: Path, name: str, scorer: str | None):
     """Says in the card how the checkpoint is loaded without the package; makes a short card where there is none.
 
     Args:
-        name: of the checkpoint, where the card does not say it.
-        scorer: "energy" or "discriminator", where it is one of them.
+        name: of the checkpoint, for cards without one.
+        scorer: "energy" or "discriminator"; `None` for a generator.
     """
     path = folder / "README.md"
     task = SPEECH_TASK if _model_type(str(folder), None) == RnnSpeechConfig.model_type else TASK
     if path.is_file():
         card = ModelCard.load(path)
-        named = re.search(r'(?:model=|from_pretrained\()"([^"]+)"', card.text)  # as the card's own example calls it
-        name = named[1] if named else name
+        match = re.search(r'(?:model=|from_pretrained\()"([^"]+)"', card.text)  # the name in the card's own example
+        name = match[1] if match else name
     else:
         data = ModelCardData(library_name="transformers", pipeline_tag=None if scorer else task, tags=[TAG])
         card = ModelCard(f"---\n{data.to_yaml()}\n---\n\n# {name}\n")
     card.data.tags = [*(tag for tag in card.data.tags or [] if tag != CODE_TAG), CODE_TAG]
-    # With this package installed, too, transformers loads no pipeline of a checkpoint's own without being told to.
+    # transformers loads the pipeline of a checkpoint with this argument alone, even where this package is installed.
     card.text = re.sub(rf'(pipeline\("{task}", model="[^"]+")\)', r"\1, trust_remote_code=True)", card.text)
     if f"## {SECTION}" not in card.text:
         before, mark, after = card.text.partition("\n## Use\n")
-        place = re.search(r"^## ", after, re.MULTILINE)
-        end = place.start() if place else len(after)
+        heading = re.search(r"^## ", after, re.MULTILINE)
+        end = heading.start() if heading else len(after)
         text = f"{(before + mark + after[:end]).rstrip()}\n\n{_section(name, scorer, folder)}\n\n{after[end:]}"
         card.text = text.rstrip() + "\n"
     _correct(path, card)
 
 
 def _section(name: str, scorer: str | None, folder: Path) -> str:
-    """How to load the checkpoint, and what lies beside it."""
+    """How to load the checkpoint and the models beside it."""
     types = {part: _model_type(str(folder / part), None) for part in _parts(folder)}
-    scorers = {one.config_class.model_type for one in SCORERS}
-    loaders = {part: "AutoModel" if kind in scorers else "AutoModelForSeq2SeqLM" for part, kind in types.items()}
+    loaders = {
+        part: "AutoModel" if model_type in SCORER_TYPES else "AutoModelForSeq2SeqLM"
+        for part, model_type in types.items()
+    }
     if scorer:
         lines = ["from transformers import AutoModel", ""]
         lines += [f'{scorer} = AutoModel.from_pretrained("{name}", trust_remote_code=True)']
@@ -374,18 +383,19 @@ def _section(name: str, scorer: str | None, folder: Path) -> str:
         f'{part} = {loader}.from_pretrained("{name}", subfolder="{part}", trust_remote_code=True)'
         for part, loader in loaders.items()
     ]
-    said = (
+    explanation = (
         "The checkpoint carries its code, as far as transformers does not have it, and so loads where `hf_localgan` is "
         "not installed. `trust_remote_code=True` runs the Python files that lie beside the weights: read them first."
     )
-    return "\n".join([f"## {SECTION}", "", said, "", "```python", *lines, "```"])
+    return "\n".join([f"## {SECTION}", "", explanation, "", "```python", *lines, "```"])
 
 
 def _correct(path: Path, card: ModelCard | None = None):
-    """Writes a card of a whole model: what it says of adapters is no longer so."""
+    """Writes the card of a whole model, without what an adapter's card says of adapters."""
     if card is None and not path.is_file():
         return
     card = ModelCard.load(path) if card is None else card
+    assert isinstance(card.data, ModelCardData)
     card.data.library_name = "transformers"
     card.data.tags = [tag for tag in card.data.tags or [] if tag not in ("lora", "peft", "adapter")]
     card.text = re.sub(r"^These are adapters alone: .*$", MERGED, card.text, flags=re.MULTILINE)

@@ -1,4 +1,4 @@
-"""The model card of a trained generator: metadata for the Hub, and all a stranger needs to use and to judge it."""
+"""The model card of a trained generator: metadata for the Hub, and what a stranger needs to use and judge it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -8,16 +8,16 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_localgan.hub.objective import check_method
+from hf_localgan.hub.objective import Method, check_method
 from hf_localgan.hub.rendering import (
     data_names,
+    evaluation_facts,
     existing_folder,
     interval_settings,
     languages,
     lowered,
     quoted,
     render_card,
-    told,
 )
 from hf_localgan.hub.settings import changed_settings
 from hf_localgan.markdown import markdown_table
@@ -28,9 +28,9 @@ EXAMPLE = ("How are you?", "Fine, thanks.")
 def write_model_card(
     folder: str | Path,
     *,
-    trainer: type,
-    evaluation=None,
-    args=None,
+    trainer: type[Method],
+    evaluation: Any = None,
+    args: Any = None,
     settings: Sequence[tuple[str, str]] | None = None,
     progress: Mapping[str, Any] | None = None,
     example: tuple[str, str] | None = None,
@@ -46,36 +46,36 @@ def write_model_card(
 ) -> Path:
     """Writes `README.md` into the folder of a trained generator.
 
-    What is not there is left out: scores without an evaluation, settings without arguments, pictures that the folder
-    does not hold. Intervals stand in the table of the text and, as the metadata have no field for them, among the
-    arguments of each metric of the `model-index`.
+    Missing parts are left out: scores without an evaluation, settings without arguments, pictures that the folder does
+    not hold. Intervals stand in the table of the text and, as the metadata have no field for them, among the arguments
+    of each metric of the `model-index`.
 
     Args:
-        folder: of the generator, as `trainer.save_model()` and the end of a training left it. A folder with the
-            adapters of a PEFT model is one, too.
-        trainer: class of the trainer, such as `RamlTrainer`, whose `objective` and `part_roles` the card tells.
+        folder: the generator's, as `trainer.save_model()` and the end of a training left it. It may hold the adapters
+            of a PEFT model instead.
+        trainer: class of the trainer, such as `RamlTrainer`, whose `objective` and `part_roles` the card states.
         evaluation (`Evaluation`): scores on the test split; its `about` names the data.
-        args: of the trainer; those settings are told that differ from their defaults.
-        settings: names and values to tell instead, see `changed_settings`.
-        progress: what the training itself says, such as steps and validation scores, by name.
+        args: the trainer's configuration; the card lists settings that differ from their defaults.
+        settings: names and values to list instead, see `changed_settings`.
+        progress: facts of the training by name, such as steps and validation scores.
         example: a query and a response for the example code; by default the evaluation's first ones.
         samples: rows of the sample table, all with the same columns; by default queries, references and greedy answers
             of the evaluation.
         sections: further Markdown by title, below the scores; its own headings are set one level lower.
         repo_id: `owner/name` on the Hub, by which the example code loads the generator; by default `args.hub_model_id`,
             or the folder's name.
-        license: identifier of the Hub, of the weights. Only who knows the data's licence can say it.
-        language: `en`, `zh`, or the package's `zh-words`; several of a translator.
+        license: the Hub's identifier of the weights' licence. Only who knows the data's licence can say it.
+        language: `en`, `zh`, or the package's `zh-words`; several for a translator.
         datasets: ids on the Hub; by default the evaluation's data set, where that is such an id.
-        base_model: id on the Hub of what the generator was fine-tuned from.
-        tags: further ones.
-        stale: scores and pictures in the folder are of other weights, and are not shown.
+        base_model: id on the Hub of the model that the generator was fine-tuned from.
+        tags: further tags on the Hub.
+        stale: scores and pictures in the folder belong to other weights, and are not shown.
 
     Returns:
-        The file.
+        The path of the card.
 
     Raises:
-        ValueError: for a class without an objective, and a folder that is not there.
+        ValueError: for a class without an objective, and a folder that does not exist.
     """
     objective, folder = check_method(trainer), existing_folder(folder, "generator")
     name = repo_id or getattr(args, "hub_model_id", None) or folder.resolve().name
@@ -94,7 +94,7 @@ def write_model_card(
         folder, "model_card.md.jinja", data, with_pictures=not stale,
         name=name, title=name.split("/")[-1], objective=objective, trainer=trainer.__name__,
         data_set=data_set, hub_ids=hub_ids,
-        about=told(about, progress), query=query, response=response,
+        about=evaluation_facts(about, progress), query=query, response=response,
         scores=None if evaluation is None else _scores_table(evaluation),
         sections={title: lowered(text) for title, text in (sections or {}).items()},
         samples=_samples_table(samples or _samples(evaluation)), license=license, adapter=adapter,
@@ -106,13 +106,13 @@ def write_model_card(
     )  # fmt: skip
 
 
-def _parts(folder: Path, trainer: type, stale: bool) -> dict[str, str]:
-    """What lies beside the generator, with what it is."""
+def _parts(folder: Path, trainer: type[Method], stale: bool) -> dict[str, str]:
+    """The folders beside the generator, with the role of each."""
     roles = dict(trainer.part_roles) | ({} if stale else {"start": "the scores of the generator it started from"})
     return {name: role for name, role in roles.items() if (folder / name).is_dir()}
 
 
-def _results(evaluation, data_set: str | None) -> list[EvalResult]:
+def _results(evaluation: Any, data_set: str | None) -> list[EvalResult]:
     """The searches' scores for the `model-index`; sampling depends on a seed and stays in the text."""
     if evaluation is None:
         return []
@@ -129,8 +129,10 @@ def _results(evaluation, data_set: str | None) -> list[EvalResult]:
         for metric, title in evaluation.shown.items():
             score = evaluation.reports[decoding.name].scores.get(metric)
             if score is not None and math.isfinite(score.value):
-                one = score.interval
-                arguments = interval_settings(one.low, one.high, one.level, one.method, signature=score.signature)
+                interval = score.interval
+                arguments = interval_settings(
+                    interval.low, interval.high, interval.level, interval.method, signature=score.signature
+                )
                 settings = {"metric_type": metric, "metric_value": round(score.value, 6), "metric_args": arguments}
                 results.append(EvalResult(**place, **settings, metric_name=f"{title}, {decoding.name}"))
     perplexity = evaluation.about.get("perplexity")
@@ -141,13 +143,13 @@ def _results(evaluation, data_set: str | None) -> list[EvalResult]:
     return results
 
 
-def _scores_table(evaluation) -> list[str]:
+def _scores_table(evaluation: Any) -> list[str]:
     """The first table of the evaluation's own Markdown."""
     lines = evaluation.to_markdown(rows=1).splitlines()
     return [*takewhile(lambda line: line.startswith("|"), dropwhile(lambda line: not line.startswith("|"), lines))]
 
 
-def _samples(evaluation, rows: int = 10) -> list[dict[str, str]]:
+def _samples(evaluation: Any, rows: int = 10) -> list[dict[str, str]]:
     """Evenly spaced queries with a reference and the first decoding's answer."""
     if evaluation is None:
         return []
@@ -173,9 +175,9 @@ def _samples_table(samples: Sequence[Mapping[str, str]]) -> list[str]:
     return markdown_table(columns, [[sample[column] for column in columns] for sample in samples])
 
 
-def _example(evaluation, example: tuple[str, str] | None) -> list[str]:
-    """A query and a response to it for the example code, as Python writes them."""
+def _example(evaluation: Any, example: tuple[str, str] | None) -> list[str]:
+    """A query and a response to it for the example code, as Python literals."""
     pairs = [example] if example else []
     if evaluation is not None:
-        pairs += [(query, some[0]) for query, some in zip(evaluation.queries, evaluation.references, strict=True)]
+        pairs += [(query, group[0]) for query, group in zip(evaluation.queries, evaluation.references, strict=True)]
     return next(filter(None, (quoted(*pair) for pair in [*pairs, EXAMPLE])))

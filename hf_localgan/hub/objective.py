@@ -1,15 +1,16 @@
-"""What a training method says of itself on model cards."""
+"""A training method as model cards describe it."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from typing import ClassVar, NamedTuple, Protocol
 
 
 class Objective(NamedTuple):
-    """What a model was trained for.
+    """The objective of a training, for the card of the trained model.
 
     Attributes:
-        name: as cards write it.
-        tag: on the Hub.
-        description: one or two sentences.
+        name: such as "LocalGAN".
+        tag: the model's tag on the Hub.
+        description: one or two sentences on how the model was trained.
         citations: BibTeX entries, the method's own first.
     """
 
@@ -19,11 +20,23 @@ class Objective(NamedTuple):
     citations: tuple[str, ...] = ()
 
 
+class Method(Protocol):
+    """The part of a trainer's class that cards read.
+
+    Attributes:
+        objective: of the training.
+        part_roles: the models that stand beside the trained one, by the name of their folder, and the role of each.
+    """
+
+    objective: ClassVar[Objective]
+    part_roles: ClassVar[Mapping[str, str]]
+
+
 def check_method(trainer: type) -> Objective:
     """The objective of a trainer's class.
 
     Raises:
-        ValueError: for a class that says none.
+        ValueError: for a class without one.
     """
     objective = getattr(trainer, "objective", None)
     if not isinstance(objective, Objective):

@@ -1,4 +1,4 @@
-"""Model cards of what scores a query with a response: energies and discriminators."""
+"""Model cards of models that score a response to a query: energies and discriminators."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -7,20 +7,20 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
-from hf_localgan.hub.objective import check_method
+from hf_localgan.hub.objective import Method, check_method
 from hf_localgan.hub.rendering import (
     data_names,
+    evaluation_facts,
     existing_folder,
     interval_settings,
     languages,
     lowered,
     quoted,
     render_card,
-    told,
 )
 
 TASK = "text-ranking"
-# A query, a response to it, and one to something else.
+# A query, a response to it, and a response to another query.
 EXAMPLES = {
     "en": ("How are you?", "I am fine.", "It is on the table."),
     "zh": ("你好吗？", "我很好。", "在桌子上。"),
@@ -30,7 +30,7 @@ EXAMPLES = {
 def write_energy_card(
     folder: str | Path,
     *,
-    trainer: type,
+    trainer: type[Method],
     report: Mapping[str, Any] | None = None,
     text: str | None = None,
     shape: Mapping[str, Any] | None = None,
@@ -40,14 +40,17 @@ def write_energy_card(
 
     Args:
         folder: as `DbmTrainer` and `finish_energy_training` left it.
-        trainer: class of the trainer, whose `objective` the card tells.
-        report: what `energy.json` holds.
-        text: its tables, what `energy.md` holds.
-        shape: of the energy, what `config.json` holds; without word vectors the card's code is one for vectors.
+        trainer: class of the trainer, whose `objective` the card states.
+        report: content of `energy.json`.
+        text: content of `energy.md`.
+        shape: content of the energy's `config.json`; without word vectors the example code reads vectors.
         described: see `write_discriminator_card`.
 
     Returns:
-        The file.
+        The path of the card.
+
+    Raises:
+        ValueError: for a class without an objective, and a folder that does not exist.
     """
     shape = shape or {}
     results = [] if report is None else _energy_results(report)
@@ -62,7 +65,7 @@ def write_energy_card(
 def write_discriminator_card(
     folder: str | Path,
     *,
-    trainer: type,
+    trainer: type[Method],
     report: Mapping[str, Any] | None = None,
     text: str | None = None,
     **described: Any,
@@ -71,15 +74,18 @@ def write_discriminator_card(
 
     Args:
         folder: as `MatchingTrainer` and `finish_matching` left it.
-        trainer: class of the trainer, whose `objective` the card tells.
-        report: what `matching.json` holds.
-        text: its table, what `matching.md` holds.
-        described: `settings`, names and values of the training's; `progress`, what the training itself says, by name;
-            `example`, a query with a response to it and one to something else; and `repo_id`, `license`, `language`,
-            `datasets`, `tags`, `stale` as in `write_model_card`.
+        trainer: class of the trainer, whose `objective` the card states.
+        report: content of `matching.json`.
+        text: content of `matching.md`.
+        described: `settings`, names and values of the training's settings; `progress`, facts of the training by name;
+            `example`, a query, a response to it and a response to another query; and `repo_id`, `license`, `language`,
+            `datasets`, `base_model`, `tags`, `stale` as in `write_model_card`.
 
     Returns:
-        The file.
+        The path of the card.
+
+    Raises:
+        ValueError: for a class without an objective, and a folder that does not exist.
     """
     results = [] if report is None else _matching_results(report)
     lines = [] if text is None else [line for line in text.splitlines() if line.startswith("|")]
@@ -90,7 +96,7 @@ def write_discriminator_card(
 
 
 def _write(
-    folder: Path, template: str, trainer: type, report: Mapping[str, Any] | None, results: list[dict], *,
+    folder: Path, template: str, trainer: type[Method], report: Mapping[str, Any] | None, results: list[dict], *,
     settings: Sequence[tuple[str, str]] = (), progress: Mapping[str, Any] | None = None,
     example: Sequence[str] | None = None, repo_id: str | None = None, license: str | None = None,
     language: str | Sequence[str] | None = None, datasets: str | Sequence[str] | None = None,
@@ -99,7 +105,7 @@ def _write(
     name, objective = repo_id or folder.resolve().name, check_method(trainer)
     about = {} if report is None else dict(report["about"])
     data_set, hub_ids = data_names(about.get("dataset"), datasets)
-    place = {
+    place: dict[str, Any] = {
         "task_type": TASK, "dataset_type": data_set or "data", "dataset_name": data_set or "data",
         "dataset_split": about.get("split"),
     }  # fmt: skip
@@ -107,15 +113,16 @@ def _write(
         library_name="transformers", tags=list(dict.fromkeys(["hf-localgan", objective.tag, *tags])),
         language=languages(language), license=license, datasets=hub_ids or None, base_model=base_model,
         model_name=name.split("/")[-1] if results else None,
-        eval_results=[EvalResult(**place, **one) for one in results] or None,
+        eval_results=[EvalResult(**place, **result) for result in results] or None,
     )  # fmt: skip
-    spoken = languages(language)
-    examples = (example, EXAMPLES.get(spoken if isinstance(spoken, str) else "en", EXAMPLES["en"]))
-    query, response, other = next(filter(None, (quoted(*some) for some in examples if some)))
+    code = languages(language)
+    examples = (example, EXAMPLES.get(code if isinstance(code, str) else "en", EXAMPLES["en"]))
+    query, response, other = next(filter(None, (quoted(*texts) for texts in examples if texts)))
     return render_card(
         folder, template, data, with_pictures=not stale, name=name, title=name.split("/")[-1],
-        objective=objective, trainer=trainer.__name__, data_set=data_set, hub_ids=hub_ids, about=told(about, progress),
-        query=query, response=response, other=other, settings=list(settings), progress=dict(progress or {}),
+        objective=objective, trainer=trainer.__name__, data_set=data_set, hub_ids=hub_ids,
+        about=evaluation_facts(about, progress), query=query, response=response, other=other,
+        settings=list(settings), progress=dict(progress or {}),
         license=license, report=report, **context,
     )  # fmt: skip
 
@@ -130,7 +137,7 @@ def _energy_results(report: Mapping[str, Any]) -> list[dict]:
     likelihood = report["likelihood"].get("DBM")
     if likelihood is not None:
         results.append(_result("log_likelihood", "log-likelihood, nats per pair", likelihood["test"]))
-    return [one for one in results if one is not None]
+    return [result for result in results if result is not None]
 
 
 def _matching_results(report: Mapping[str, Any]) -> list[dict]:
@@ -139,20 +146,20 @@ def _matching_results(report: Mapping[str, Any]) -> list[dict]:
         _result("recall_at_1", f"recall@1 of {report['candidates']}", report["recall_at_1"]),
         {"metric_type": "accuracy", "metric_name": "accuracy at logit 0", "metric_value": round(report["accuracy"], 6)},
     ]
-    return [one for one in results if one is not None]
+    return [result for result in results if result is not None]
 
 
-def _result(kind: str, name: str, interval: Mapping[str, Any]) -> dict | None:
+def _result(metric: str, name: str, interval: Mapping[str, Any]) -> dict | None:
     if interval["value"] is None or not math.isfinite(interval["value"]):
         return None
     arguments = interval_settings(interval["low"], interval["high"], interval["level"], interval["method"])
     return {
-        "metric_type": kind, "metric_name": name, "metric_value": round(interval["value"], 6),
+        "metric_type": metric, "metric_name": name, "metric_value": round(interval["value"], 6),
         "metric_args": arguments or None,
     }  # fmt: skip
 
 
 def _without_facts(text: str, report: Mapping[str, Any] | None) -> str:
-    """The report's Markdown without the list of what names it, which stands elsewhere."""
+    """The report's Markdown without the list of its `about`, which the card shows elsewhere."""
     facts = {f"* {name}: {value}" for name, value in (report or {}).get("about", {}).items()}
     return "\n".join(line for line in text.splitlines() if line not in facts).strip()

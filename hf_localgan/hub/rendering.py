@@ -1,4 +1,4 @@
-"""What all model cards share: the environment of their templates, what a folder holds, texts as Markdown shows them."""
+"""Rendering model cards: the templates, the pictures of a folder, and the texts that all cards share."""
 
 import hashlib
 import platform
@@ -18,7 +18,7 @@ NAME = "README.md"
 HUB_ID = re.compile(r"\w[\w.-]*/\w[\w.-]*")
 LIBRARIES = ("hf-localgan", "transformers", "torch", "datasets", "tokenizers", "huggingface_hub")
 
-# Pictures that trainings and evaluations leave, as far as they are there.
+# Pictures that trainings and evaluations write, with their captions.
 PICTURES = {
     "training.png": "The course of the training.",
     "adversarial_training.png": "Diversity and relevance of the validation answers over the training.",
@@ -38,37 +38,44 @@ def render_card(
 
     Args:
         folder: of the model.
-        template: its name.
+        template: name of the template.
         data: the metadata.
-        with_pictures: show those in the folder.
-        context: what the template shows, beside the folder's pictures and the versions of this environment.
+        with_pictures: show the pictures in the folder.
+        context: variables of the template, beside the pictures and the versions of this environment.
 
     Returns:
-        The file.
+        The path of the card.
     """
     environment = Environment(loader=FileSystemLoader(TEMPLATES))
     content = environment.get_template(template).render(
         card_data=data.to_yaml(),
         pictures={file: text for file, text in PICTURES.items() if with_pictures and (folder / file).is_file()},
-        versions={"python": platform.python_version()} | {one: version(one) for one in LIBRARIES if _installed(one)},
+        versions={"python": platform.python_version()}
+        | {name: version(name) for name in LIBRARIES if _installed(name)},
         **context,
     )
     card = ModelCard(content)
-    card.text = re.sub(r"\n{3,}", "\n\n", card.text)  # of parts that were left out
+    card.text = re.sub(r"\n{3,}", "\n\n", card.text)  # left by parts without content
     with replacing(folder / NAME) as path:
         path.write_text(str(card).rstrip() + "\n", encoding="utf-8")
     return folder / NAME
 
 
-def existing_folder(folder: str | Path, what: str) -> Path:
+def existing_folder(folder: str | Path, content: str) -> Path:
     """The folder as a path.
 
+    Args:
+        folder: of a model.
+        content: "generator", "energy" or "discriminator", for the error.
+
     Raises:
-        ValueError: if it is not there.
+        ValueError: if there is no such folder.
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise ValueError(f'There is no folder "{folder}" to describe. Save the {what} first: `trainer.save_model()`.')
+        raise ValueError(
+            f'There is no folder "{folder}" to describe. Save the {content} first: `trainer.save_model()`.'
+        )
     return folder
 
 
@@ -76,22 +83,28 @@ def languages(language: str | Sequence[str] | None) -> str | list[str] | None:
     """Codes for the metadata: `zh` for the package's `zh-words`."""
     if language is None or isinstance(language, str):
         return None if language is None else language.removesuffix("-words")
-    return [one.removesuffix("-words") for one in language]
+    return [code.removesuffix("-words") for code in language]
 
 
-def data_names(told: str | None, datasets: str | Sequence[str] | None) -> tuple[str | None, list[str]]:
-    """The data set's name, without folders of this machine, and its ids on the Hub."""
-    if told is not None and HUB_ID.fullmatch(told) and not Path(told).exists():
-        name, ids = told, [told]
+def data_names(dataset: str | None, datasets: str | Sequence[str] | None) -> tuple[str | None, list[str]]:
+    """The data set's name, without folders of this machine, and its ids on the Hub.
+
+    Args:
+        dataset: name, path or id from an evaluation.
+        datasets: ids on the Hub, which win over `dataset`.
+    """
+    name: str | None
+    if dataset is not None and HUB_ID.fullmatch(dataset) and not Path(dataset).exists():
+        name, ids = dataset, [dataset]
     else:
-        name, ids = None if told is None else Path(told).stem, []
+        name, ids = None if dataset is None else Path(dataset).stem, []
     if datasets is not None:
         ids = [datasets] if isinstance(datasets, str) else list(datasets)
     return name or next(iter(ids), None), ids
 
 
-def told(about: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
-    """What an evaluation says of itself, without what a card says elsewhere, in `progress` among others."""
+def evaluation_facts(about: Mapping[str, Any], progress: Mapping[str, Any] | None = None) -> dict[str, Any]:
+    """The facts that identify an evaluation, except those that a card states elsewhere or in `progress`."""
     elsewhere = ["model", "dataset", "objective", "seed", "weights"]
     if progress:
         elsewhere += ["step", "best_step", "last_evaluated_step"]
@@ -99,15 +112,23 @@ def told(about: Mapping[str, Any], progress: Mapping[str, Any] | None = None) ->
     return {key: value for key, value in about.items() if key not in elsewhere and key not in known}
 
 
-def interval_settings(low: float | None, high: float | None, level: float, method: str, **more: Any) -> dict[str, Any]:
-    """How the Hub's metadata hold an interval, for which they have no field: among the metric's arguments."""
+def interval_settings(
+    low: float | None, high: float | None, level: float, method: str, **arguments: Any
+) -> dict[str, Any]:
+    """Arguments of a metric in the Hub's metadata, with its interval, for which the metadata have no field.
+
+    Args:
+        low, high: ends of the interval; with `None` or NaN there is none.
+        level, method: of the interval.
+        arguments: further ones of the metric.
+    """
     if low is None or high is None or low != low or high != high:
-        return dict(more)
-    return {"interval": {"low": round(low, 6), "high": round(high, 6), "level": level, "method": method}, **more}
+        return arguments
+    return {"interval": {"low": round(low, 6), "high": round(high, 6), "level": level, "method": method}, **arguments}
 
 
 def quoted(*texts: str) -> list[str] | None:
-    """Texts as Python writes them, for example code; `None` where one of them would end the code."""
+    """Texts as Python literals for example code; `None` where one of them would end the block of code."""
     return None if any("```" in text for text in texts) else [repr(text) for text in texts]
 
 
@@ -117,9 +138,9 @@ def lowered(text: str) -> str:
 
 
 def weights_digest(folder: str | Path) -> str | None:
-    """SHA-256 of the weights right inside a folder, the first 16 digits; `None` where there are none.
+    """SHA-256 of the weights directly in a folder, the first 16 digits; `None` where there are none.
 
-    Says whether scores that lie beside weights are theirs.
+    It shows whether the scores beside weights are scores of these weights.
     """
     digest, files = hashlib.sha256(), sorted(Path(folder).glob("*model*.safetensors"))
     for path in files:

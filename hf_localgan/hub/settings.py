@@ -1,73 +1,70 @@
-"""Which settings of a training a card tells: those that shape it and differ from their defaults."""
+"""The settings of a training that a card lists: those that shape the model and differ from their defaults."""
 
 from collections.abc import Mapping
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import MISSING, Field, fields, is_dataclass
 from typing import Any
 
 from transformers import Seq2SeqTrainingArguments
 
-# What of the framework's settings is told: where the others differ from their defaults they say nothing of the model.
-ALWAYS = ("learning_rate", "per_device_train_batch_size", "seed")
-OF_TRAINING = (
+# The framework's settings that shape a model: the first are listed always, the others where they differ.
+LISTED_ALWAYS = ("learning_rate", "per_device_train_batch_size", "seed")
+LISTED_IF_CHANGED = (
     "num_train_epochs", "max_steps", "gradient_accumulation_steps", "lr_scheduler_type", "warmup_steps", "optim",
     "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm", "label_smoothing_factor", "bf16",
     "fp16", "load_best_model_at_end", "metric_for_best_model", "train_sampling_strategy",
 )  # fmt: skip
-# Fields of the package's own that say nothing of the model either.
-NOT_TOLD = (
+# Fields of the package's own configurations that do not shape the model.
+UNLISTED_FIELDS = (
     "report_to", "sample_rows", "sample_max_new_tokens", "fast_loss", "card_language", "card_license", "card_datasets",
 )  # fmt: skip
 
 
-def changed_settings(args) -> list[tuple[str, str]]:
-    """Names and values of what a trainer was told: the package's own fields and the framework's that shape a training.
+def changed_settings(args: Any) -> list[tuple[str, str]]:
+    """Names and values of a trainer's settings: the package's own, and the framework's that shape a model.
 
-    Learning rate, batch and seed are always there, the others where they differ from their defaults; folders, tokens
-    and the like never are.
+    Learning rate, batch and seed are always among them, the others where they differ from their defaults; folders,
+    tokens and the like never are.
 
     Args:
         args: a configuration of this package.
 
     Raises:
-        ValueError: for something else than a dataclass.
+        ValueError: if `args` is no dataclass.
     """
-    if not is_dataclass(args):
+    if not is_dataclass(args) or isinstance(args, type):
         raise ValueError(f"`args` must be a trainer's configuration such as `MleConfig`, got {args!r}.")
-    told = _told({one.name: _plain(getattr(args, one.name)) for one in fields(args)}, type(args))
-    if getattr(args, "world_size", 1) > 1:
-        told.append(("processes", str(args.world_size)))
-    return told
+    settings = stored_settings({field.name: _plain(getattr(args, field.name)) for field in fields(args)}, type(args))
+    if (world_size := getattr(args, "world_size", 1)) > 1:
+        settings.append(("processes", str(world_size)))
+    return settings
 
 
-def stored_settings(saved: Mapping[str, Any], kind: type) -> list[tuple[str, str]]:
-    """The same from the `training_args.json` of a finished training.
+def stored_settings(saved: Mapping[str, Any], config_class: type) -> list[tuple[str, str]]:
+    """The same from the `training_args.json` of a finished training, without the number of processes.
 
     Args:
-        saved: what the file holds.
-        kind: the configuration's class.
+        saved: content of the file.
+        config_class: class of the trainer's configuration.
     """
-    return _told(saved, kind)
-
-
-def _told(values: Mapping[str, Any], kind: type) -> list[tuple[str, str]]:
-    framework = {one.name for one in fields(Seq2SeqTrainingArguments)}
-    told = []
-    for one in fields(kind):
-        if one.name not in values:
+    framework = {field.name for field in fields(Seq2SeqTrainingArguments)}
+    settings = []
+    for field in fields(config_class):
+        name = field.name
+        if name not in saved:
             continue
-        value, own = values[one.name], one.name not in framework and one.name not in NOT_TOLD
-        if one.name in ALWAYS or ((own or one.name in OF_TRAINING) and value != _plain(_default(one))):
-            told.append((one.name, str(value)))
-    return told
+        is_own = name not in framework and name not in UNLISTED_FIELDS
+        if name in LISTED_ALWAYS or ((is_own or name in LISTED_IF_CHANGED) and saved[name] != _plain(_default(field))):
+            settings.append((name, str(saved[name])))
+    return settings
 
 
-def _default(one):
-    if one.default is not MISSING:
-        return one.default
-    return None if one.default_factory is MISSING else one.default_factory()
+def _default(field: Field) -> Any:
+    if field.default is not MISSING:
+        return field.default
+    return None if field.default_factory is MISSING else field.default_factory()
 
 
-def _plain(value):
-    """As `to_sanitized_dict` of training arguments writes it: values of enumerations, texts of what is no scalar."""
+def _plain(value: Any) -> Any:
+    """The value as `to_sanitized_dict` of training arguments writes it: enumerations by value, objects as text."""
     value = getattr(value, "value", value)
     return value if type(value) in (bool, int, float, str) else str(value)

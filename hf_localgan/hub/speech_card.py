@@ -31,25 +31,25 @@ def write_speech_card(
     base_model: str | None = None,
     tags: Sequence[str] | None = None,
 ) -> Path:
-    """Writes `README.md` of a recogniser, with its scores where `evaluation.json` there is of these weights.
+    """Writes `README.md` of a recogniser, with its scores if the folder's `evaluation.json` is of the same weights.
 
     Args:
-        folder: with the model.
-        repo_id: what it is called.
-        settings: of the training, as far as they differ from the defaults.
-        steps: optimizer steps that were trained.
-        license, language, datasets, base_model, tags: of the card's head.
+        folder: of the model.
+        repo_id: `owner/name` on the Hub, or a name, for the title and the example code.
+        settings: settings of the training that differ from the defaults.
+        steps: number of optimizer steps of the training.
+        license, language, datasets, base_model, tags: metadata for the Hub.
 
     Returns:
-        The file.
+        The path of the card.
     """
     folder = Path(folder)
-    found = _evaluation(folder)
-    about = {} if found is None else found["about"]
+    evaluation = _evaluation(folder)
+    about = {} if evaluation is None else evaluation["about"]
     data = ModelCardData(
         library_name="transformers", pipeline_tag=TASK, model_name=repo_id, license=license, language=language,
         datasets=datasets, base_model=base_model, tags=sorted({"hf-localgan", "speech", *(tags or [])}),
-        eval_results=_results(found, about) or None,
+        eval_results=_results(evaluation, about) or None,
     )  # fmt: skip
     lines = [
         f"# {repo_id}", "",
@@ -62,10 +62,10 @@ def write_speech_card(
         'print(hear("speech.flac"))', "```", "",
         f"On the command line: `hf-localgan transcribe speech.flac --model {repo_id}`.", "",
     ]  # fmt: skip
-    if found is not None:
-        lines += _scores(found)
+    if evaluation is not None:
+        lines += _scores(evaluation)
         if (folder / "attention.png").is_file():
-            lines += ["## Attention", "", "![Where the decoder looks for each phone](attention.png)", ""]
+            lines += ["## Attention", "", "![The decoder's attention for each phone](attention.png)", ""]
     if (folder / "training.png").is_file():
         lines += ["## Training", "", "![Loss, error rate and attention in training](training.png)", ""]
     if steps is not None:
@@ -86,13 +86,13 @@ def _evaluation(folder: Path) -> dict[str, Any] | None:
     path = folder / "evaluation.json"
     if not path.is_file():
         return None
-    found = json.loads(path.read_text(encoding="utf-8"))
-    digest = found.get("about", {}).get("weights")
-    return found if digest is None or digest == weights_digest(folder) else None
+    evaluation = json.loads(path.read_text(encoding="utf-8"))
+    digest = evaluation.get("about", {}).get("weights")
+    return evaluation if digest is None or digest == weights_digest(folder) else None
 
 
-def _results(found: Mapping[str, Any] | None, about: Mapping[str, Any]) -> list[EvalResult]:
-    if found is None:
+def _results(evaluation: Mapping[str, Any] | None, about: Mapping[str, Any]) -> list[EvalResult]:
+    if evaluation is None:
         return []
     return [
         EvalResult(
@@ -100,30 +100,26 @@ def _results(found: Mapping[str, Any] | None, about: Mapping[str, Any]) -> list[
             dataset_name=str(about.get("dataset", "unknown")), dataset_split=about.get("split"), metric_type=name,
             metric_value=round(decoding["scores"][name]["value"], 2), metric_name=f"{METRICS[name]} ({title})",
         )
-        for title, decoding in found["decodings"].items()
+        for title, decoding in evaluation["decodings"].items()
         for name in METRICS
         if name in decoding["scores"]
     ]  # fmt: skip
 
 
-def _scores(found: Mapping[str, Any]) -> list[str]:
-    lines = [
-        "## Scores",
-        "",
-        f"Of the {found['about'].get('split', 'test')} split, in per cent, with 95 % intervals.",
-        "",
-    ]
-    names = [name for name in METRICS if all(name in one["scores"] for one in found["decodings"].values())]
+def _scores(evaluation: Mapping[str, Any]) -> list[str]:
+    split, decodings = evaluation["about"].get("split", "test"), evaluation["decodings"]
+    lines = ["## Scores", "", f"On the {split} split, in per cent, with 95 % intervals.", ""]
+    names = [name for name in METRICS if all(name in decoding["scores"] for decoding in decodings.values())]
     rows = []
-    for title, one in found["decodings"].items():
+    for title, decoding in decodings.items():
         cells = [title]
         for name in names:
-            score = one["scores"][name]
+            score = decoding["scores"][name]
             span = "" if score["low"] is None else f" ({score['low']:.2f} to {score['high']:.2f})"
             cells.append(f"{score['value']:.2f}{span}")
         parts = ("substitutions", "deletions", "insertions")
-        rows.append([*cells, *(f"{one['scores'][part]['value']:.2f}" for part in parts)])
+        rows.append([*cells, *(f"{decoding['scores'][part]['value']:.2f}" for part in parts)])
     columns = ("decoding", *(METRICS[name] for name in names), "substituted", "deleted", "inserted")
     lines += markdown_table(columns, rows, "<>")
-    signatures = {one["scores"][name]["signature"] for one in found["decodings"].values() for name in names}
+    signatures = {decoding["scores"][name]["signature"] for decoding in decodings.values() for name in names}
     return [*lines, "", *(f"Signature: `{signature}`." for signature in sorted(signatures)), ""]

@@ -1,7 +1,7 @@
-"""Folders to the Hub: each in one commit, so that a repository holds the old files or the new ones and nothing between.
+"""Uploading folders to the Hub, each in one commit, so that a repository never holds a mixture of old and new files.
 
-`HfApi.upload_folder` sends a large folder in several commits where it can, so that others may load new weights with an
-old configuration, and an upload that breaks off leaves a mixture.
+`HfApi.upload_folder` may send a large folder in several commits. Others could then load new weights with an old
+configuration, and an upload that breaks off would leave such a mixture.
 """
 
 import os
@@ -18,7 +18,7 @@ from huggingface_hub import CommitInfo, CommitOperationAdd, CommitOperationDelet
 from huggingface_hub.errors import RevisionNotFoundError
 
 WAITS = (2.0, 10.0)  # seconds between attempts
-LINKED = (".safetensors", ".pt", ".pth", ".bin", ".distcp")  # are replaced by renaming, never written into
+LINKED = (".safetensors", ".pt", ".pth", ".bin", ".distcp")  # files that are replaced by renaming, never changed
 
 
 class UploadError(OSError):
@@ -38,26 +38,26 @@ def push_folder(
 ) -> CommitInfo:
     """Uploads all files of a folder by one commit.
 
-    Where the server or the connection fails for a moment it is tried again: blobs by the client itself, the rest here.
+    Failures of the server or the connection are tried again: of blobs by the client itself, of the rest here.
 
     Args:
-        folder: what to upload.
+        folder: the folder to upload.
         repo_id: `owner/name`.
         message: of the commit.
         token: with write permission; by default the one that `hf auth login` stored.
         revision: a branch, made where it is missing; by default the main one.
-        whole: folders of the repository that hold nothing else afterwards than here.
+        whole: folders of the repository in which files that are not in `folder` are deleted.
         advice: last sentence of an error.
         api: the client.
 
     Raises:
-        UploadError: naming the repository and what to do.
+        UploadError: names the repository and what to do.
     """
     api, folder = api or HfApi(), Path(folder)
     for wait in (*WAITS, None):
         try:
             return _commit(api, folder, repo_id, message, token, revision, whole)
-        except Exception as error:  # of the network, of the server, of the client's threads: one meaning
+        except Exception as error:  # from the network, the server or the client's threads: one meaning
             status = _status(error)
             if wait is None or not (status is None or status == 429 or status >= 500):
                 raise upload_error(error, repo_id, advice) from error
@@ -65,17 +65,27 @@ def push_folder(
     raise AssertionError("unreachable")
 
 
-def _commit(api: HfApi, folder: Path, repo_id: str, message: str, token, revision: str | None, whole) -> CommitInfo:
-    """One attempt. If the answer of an earlier one was lost, there is nothing to commit, and the client sees that."""
+def _commit(
+    api: HfApi,
+    folder: Path,
+    repo_id: str,
+    message: str,
+    token: str | bool | None,
+    revision: str | None,
+    whole: Sequence[str],
+) -> CommitInfo:
+    """One attempt. If the answer to an earlier one was lost, there is nothing to commit, and the client sees that."""
     if revision is not None:
         _make_branch(api, repo_id, revision, token)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     added = {path.relative_to(folder).as_posix(): path for path in files}
-    operations = [CommitOperationAdd(name, path) for name, path in added.items()]
+    operations: list[CommitOperationAdd | CommitOperationDelete] = [
+        CommitOperationAdd(name, path) for name, path in added.items()
+    ]
     if whole:
-        there = api.list_repo_files(repo_id, revision=revision, token=token)
-        inside = tuple(f"{one}/" for one in whole)
-        operations += [CommitOperationDelete(one) for one in there if one.startswith(inside) and one not in added]
+        names = api.list_repo_files(repo_id, revision=revision, token=token)
+        prefixes = tuple(f"{name}/" for name in whole)
+        operations += [CommitOperationDelete(name) for name in names if name.startswith(prefixes) and name not in added]
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*about to commit a data file")  # scores of single answers
         return api.create_commit(repo_id, operations, commit_message=message, token=token, revision=revision)
@@ -87,52 +97,55 @@ def create_repository(
     """Makes a repository where it is missing; returns its full id.
 
     Raises:
-        UploadError: naming the repository and what to do.
+        UploadError: names the repository and what to do.
     """
     try:
         return (api or HfApi()).create_repo(name, token=token, private=private, exist_ok=True).repo_id
     except Exception as error:
         advice = "Nothing was trained yet. Or train without `push_to_hub`."
-        raise upload_error(error, name, advice, what="cannot be made or written to") from error
+        raise upload_error(error, name, advice, failure="cannot be made or written to") from error
 
 
-def upload_error(error: Exception, repo_id: str, advice: str, what: str = "could not be uploaded to") -> UploadError:
-    """What a user is told."""
+def upload_error(error: Exception, repo_id: str, advice: str, failure: str = "could not be uploaded to") -> UploadError:
+    """The error for the user: the repository, the cause, and what to do."""
     cause = error if error.__cause__ is None else error.__cause__
-    reason = {
+    reasons = {
         401: "Your token is missing or wrong: log in by `hf auth login`, set `HF_TOKEN`, or give `hub_token`.",
         403: "Your token may not write there: make one with write permission, or name a repository of your own by "
         "`hub_model_id`.",
         404: "There is no such repository, or your token may not see it: check `hub_model_id`.",
-    }.get(_status(error), "The server or the connection failed, or the server refused the files: try again later.")
-    said = " ".join(str(cause).split())[:400] or type(cause).__name__
+    }
+    status = _status(error)
+    reason = "The server or the connection failed, or the server refused the files: try again later."
+    reason = reason if status is None else reasons.get(status, reason)
+    message = " ".join(str(cause).split())[:400] or type(cause).__name__
     return UploadError(
-        f'The repository "{repo_id}" {what} ({said}). {reason} The repository is as it was before, for every upload is '
-        f"one commit. {advice}".rstrip()
+        f'The repository "{repo_id}" {failure} ({message}). {reason} The repository is as it was before, for every '
+        f"upload is one commit. {advice}".rstrip()
     )
 
 
 def _status(error: Exception) -> int | None:
     """The HTTP status of an error or of its cause."""
-    found = (getattr(getattr(one, "response", None), "status_code", None) for one in (error, error.__cause__))
-    return next(filter(None, found), None)
+    statuses = (getattr(getattr(cause, "response", None), "status_code", None) for cause in (error, error.__cause__))
+    return next(filter(None, statuses), None)
 
 
 @contextmanager
 def laid_out(parent: Path, prefix: str) -> Iterator[Path]:
-    """A temporary folder beside what is uploaded, so that weights can be linked into it instead of copied."""
+    """A temporary folder inside `parent`, on the same file system, so that weights can be linked instead of copied."""
     with tempfile.TemporaryDirectory(prefix=prefix, dir=parent, ignore_cleanup_errors=True) as temporary:
         yield Path(temporary)
 
 
 def link_files(source: Path, target: Path, names: Iterable[str] | None = None, ignored: Sequence[str] = ()):
-    """Puts files and folders of `source` into `target`: weights as a second name of the same file, others as copies.
+    """Puts files and folders of `source` into `target`: weights as hard links, other files as copies.
 
-    So they can be uploaded in the background while training goes on, writes new ones and removes old checkpoints.
+    So they can be uploaded in the background while training writes new files and removes old checkpoints.
 
     Args:
         source, target: folders.
-        names: of what lies right inside `source`; by default everything.
+        names: of files and folders directly in `source`; by default all.
         ignored: patterns of relative paths that are left out.
     """
     for path in sorted(source.iterdir() if names is None else (source / name for name in names)):
@@ -149,7 +162,7 @@ def link_files(source: Path, target: Path, names: Iterable[str] | None = None, i
 def _skipping(root: Path, name: str, ignored: Sequence[str]) -> Callable[[str, list[str]], set[str]]:
     def skip(folder: str, names: list[str]) -> set[str]:
         inside = Path(name) / Path(folder).relative_to(root)
-        return {one for one in names if one.startswith(".") or _is_ignored((inside / one).as_posix(), ignored)}
+        return {entry for entry in names if entry.startswith(".") or _is_ignored((inside / entry).as_posix(), ignored)}
 
     return skip
 
@@ -169,7 +182,7 @@ def _link(source: str | Path, target: str | Path):
 
 
 def _make_branch(api: HfApi, repo_id: str, revision: str, token: str | bool | None):
-    if revision.startswith("refs/"):  # of a pull request, which is there or not
+    if revision.startswith("refs/"):  # a pull request, which cannot be made here
         return
     try:
         api.repo_info(repo_id, revision=revision, token=token)

@@ -27,7 +27,9 @@ class Vectors(Protocol):
     """What the metrics ask of word vectors."""
 
     name: str
-    dim: int
+
+    @property
+    def dim(self) -> int: ...
 
     def __contains__(self, word: str) -> bool: ...
 

@@ -1,4 +1,4 @@
-"""What the commands run: settings from YAML files and the command line, the trainings, their stages and their ends."""
+"""The work of the commands: settings from YAML files and the command line, the trainings, their stages and ends."""
 
 from hf_localgan.recipes.adversarial import AdversarialSetup, make_monitor, set_up_adversarial
 from hf_localgan.recipes.discriminator import DiscriminatorSetup, set_up_discriminator, train_discriminator

@@ -1,10 +1,10 @@
-"""Adversarial training: the stages before it, then all parts and the pairs that its trainer takes."""
+"""Adversarial training: the stages before it, and the models and pairs for its trainer."""
 
 import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from accelerate.state import AcceleratorState
 from datasets import Dataset, IterableDataset
@@ -23,23 +23,24 @@ from hf_localgan.recipes.settings.lora import LoraArguments
 from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.recipes.stage import Stage, settings_of
+from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 
 
 @dataclass(frozen=True)
 class AdversarialSetup:
-    """What a recipe hands to its trainer, and to `finish_adversarial_training`.
+    """Arguments for the trainer of a recipe and for `finish_adversarial_training`.
 
     Attributes:
         model: the generator to train.
-        start: a copy of it, to be compared with.
-        tokenizer: of all parts.
-        parts: what stands beside the generator, by the name of the trainer's argument.
+        start: a copy of it, with which it is compared at the end.
+        tokenizer: the tokenizer of all parts.
+        parts: the models beside the generator, by the name of the trainer's argument.
         monitor: answers validation queries; `None` with `monitor_queries` 0.
         train, validation, test: encoded pairs.
-        checkpoint: to resume from, `None` for a new run.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
         metrics, score, about, pairs: see `TrainingSetup`.
-        stage: to be finished at the end.
+        stage: the stage of this training, to be finished at the end.
     """
 
     model: PreTrainedModel
@@ -62,29 +63,30 @@ def set_up_adversarial(
     data: DataArguments,
     stages: StageArguments,
     evaluation: EvaluationArguments,
-    args,
+    args: TwoPlayerConfig,
     *,
     folder: Path,
     training: str,
     part_names: Sequence[str] = ("discriminator", "energy"),
 ) -> AdversarialSetup | None:
-    """Trains what is not given and not finished, each in a folder of `stages`; then loads all parts.
+    """Trains the models that are neither given nor finished, each in a folder of `stages`; then loads all of them.
 
     The parts are read from their folders even if they have just been trained, and every stage begins with its seed, so
-    that it makes no difference when and how often the run was interrupted.
+    that interruptions do not change the result.
 
     Args:
-        args (`TwoPlayerConfig`): of the adversarial trainer.
-        folder: of the file that the settings are from.
-        training: name of the adversarial one, for the files.
+        data, stages, evaluation: settings.
+        args: configuration of the adversarial trainer.
+        folder: folder of the settings file.
+        training: name of the adversarial training, for the files.
         part_names: parts that stand beside the generator.
 
     Returns:
-        `None` if all was finished before.
+        `None` if all stages were finished before.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together, and for a run that was begun
-            with other settings. What can be looked at before the first stage is.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together, and
+            for a run that was begun with other settings; as far as possible before the first stage.
     """
     require_matplotlib()
     earlier = EarlierStages(data, stages, args, folder, part_names)
@@ -97,12 +99,12 @@ def set_up_adversarial(
     if not stage.begin(settings):
         return None
     args.resume_from_checkpoint = stage.checkpoint
-    AcceleratorState._reset_state()  # that of the stage before may have another precision
+    AcceleratorState._reset_state()  # the stage before may have had another precision
     generator = GeneratorArguments(generator=made["generator"], **lora)
     setup = set_up_training(data, TokenizerArguments(), generator, evaluation, args)
     start = copy.deepcopy(setup.model)
     if stages.lora_rank is not None:
-        start = start.unload()  # without the new adapters
+        start = cast(Any, start).unload()  # PEFT's, without the new adapters
     parts = {name: LOADERS[name](made[name])[0] for name in part_names}
     return AdversarialSetup(
         setup.model, start, setup.tokenizer, parts, make_monitor(data, evaluation, args, setup), setup.train,
@@ -112,9 +114,13 @@ def set_up_adversarial(
 
 
 def make_monitor(
-    data: DataArguments, evaluation: EvaluationArguments, args, setup: TrainingSetup
+    data: DataArguments, evaluation: EvaluationArguments, args: TwoPlayerConfig, setup: TrainingSetup
 ) -> ResponseMonitor | None:
-    """Watches `monitor_queries` different queries of the validation split, evenly spaced, as the evaluation scores."""
+    """A monitor of `monitor_queries` validation queries, evenly spaced, that scores answers as the evaluation does.
+
+    Returns:
+        `None` with `monitor_queries` 0.
+    """
     if not args.monitor_queries:
         return None
     grouped = setup.pairs.grouped[data.eval_split]
@@ -122,7 +128,7 @@ def make_monitor(
     rows = grouped.select([row * len(grouped) // number for row in range(number)])
     return ResponseMonitor(
         rows["query"][:], rows["responses"][:], setup.tokenizer, evaluation.vectors(setup.pairs, data),
-        tokenization=evaluation.tokenization(data.language), lowercase=evaluation.metric_lowercase,
+        tokenization=evaluation.tokenization(data.pair_language), lowercase=evaluation.metric_lowercase,
         max_new_tokens=args.monitor_max_new_tokens, max_source_length=data.max_source_length,
         batch_size=evaluation.answer_batch_size,
     )  # fmt: skip

@@ -1,7 +1,6 @@
-"""Training of a discriminator on matching: pairs and discriminator made from the settings, the training, its end."""
+"""Training a discriminator on matching: from the settings to pairs and discriminator, to the scored model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -11,24 +10,24 @@ from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerBase, set_se
 from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.recipes.finish_matching import finish_matching
-from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.discriminator import DiscriminatorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.matching.trainer import MatchingTrainer
 
 
 @dataclass(frozen=True)
 class DiscriminatorSetup:
-    """What the recipe hands to its trainer, and to `finish_matching`.
+    """Arguments for the trainer of the recipe and for `finish_matching`.
 
     Attributes:
         model: the discriminator to train.
         tokenizer: its tokenizer.
         train, validation, test: encoded pairs.
-        checkpoint: to resume from, `None` for a new run.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
         about: model, data sets, split and seed, for the files.
     """
 
@@ -44,12 +43,12 @@ class DiscriminatorSetup:
 def train_discriminator(
     data: DataArguments, tokens: TokenizerArguments, discriminator: DiscriminatorArguments, args: MatchingConfig
 ):
-    """Trains a discriminator on matching and leaves in `args.output_dir` what `finish_matching` writes.
+    """Trains a discriminator on matching, and writes it and the files of `finish_matching` to `args.output_dir`.
 
     To be called on every process. A training that has ended before takes no further step, see `CheckpointMixin`.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     setup = set_up_discriminator(data, tokens, discriminator, args)
     trainer = MatchingTrainer(
@@ -62,34 +61,30 @@ def train_discriminator(
 
 
 def set_up_discriminator(
-    data: DataArguments, tokens: TokenizerArguments, discriminator: DiscriminatorArguments, args
+    data: DataArguments, tokens: TokenizerArguments, discriminator: DiscriminatorArguments, args: MatchingConfig
 ) -> DiscriminatorSetup:
     """Loads and encodes the pairs, and loads or makes the discriminator, on every process; prints what they are.
 
-    Args:
-        args (`MatchingConfig`): of the trainer.
-
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     set_seed(args.seed)
-    existing = (discriminator.discriminator, discriminator.energy, discriminator.generator)
-    data.adopt_language(*(name and expand_path(name, "model") for name in existing), tokens.path())
+    data.adopt_language(*discriminator.paths(), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
         pairs = discriminator.add_pairs(data.load(*splits), data)
-        model, tokenizer = discriminator.load_or_make(tokens, pairs, data.language)
+        model, tokenizer = discriminator.load_or_make(tokens, pairs, data.pair_language)
         if data.language_given:
-            keep_language(tokenizer, data.language)
+            keep_language(tokenizer, data.pair_language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
         print(pairs.report)
         learned = model.num_parameters(only_trainable=True)
         print(f'{type(model).__name__} "{model.config.body}": {learned:,} parameters, {len(tokenizer):,} tokens')
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     if discriminator.extra_datasets:
         about["extra_datasets"] = ", ".join(discriminator.extra_datasets)
     return DiscriminatorSetup(model, tokenizer, train, validation, test, checkpoint, about)

@@ -1,4 +1,4 @@
-"""The stages before an adversarial training: they make what the training starts from and is not given."""
+"""The stages before an adversarial training: they make the models that it needs and that are not given."""
 
 import hashlib
 import json
@@ -29,6 +29,8 @@ from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.recipes.stage import Stage, fingerprints, settings_of
+from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.matching.config import MatchingConfig
 from hf_localgan.trainers.mle.config import MleConfig
@@ -40,13 +42,13 @@ class EarlierStages:
 
     Args:
         data: the pairs of all stages.
-        stages: the files of the stages, and what is given instead.
-        args (`GanConfig`): of the adversarial trainer.
-        folder: to which the files of the stages are relative.
+        stages: the settings files of the stages, and models that are given instead.
+        args: configuration of the adversarial trainer.
+        folder: the folder to which the names of the files are relative.
         part_names: parts beside the generator, of "energy" and "discriminator".
 
     Attributes:
-        given: the folder or Hub id that is given instead of each stage, `None` for a stage that is run.
+        given: the folder or Hub id that is given instead of each stage, `None` for a stage that runs.
 
     Raises:
         ValueError: for a part that no stage makes, and an environment variable that is not set.
@@ -58,7 +60,14 @@ class EarlierStages:
         "discriminator": (DataArguments, TokenizerArguments, DiscriminatorArguments, MatchingConfig),
     }
 
-    def __init__(self, data: DataArguments, stages: StageArguments, args, folder: Path, part_names: Sequence[str]):
+    def __init__(
+        self,
+        data: DataArguments,
+        stages: StageArguments,
+        args: TwoPlayerConfig,
+        folder: Path,
+        part_names: Sequence[str],
+    ):
         known = [name for name in self.SETTINGS if name != "mle"]
         unknown = [name for name in part_names if name not in known]
         if unknown:
@@ -68,10 +77,19 @@ class EarlierStages:
         self.given = {"mle": stages.given("generator"), **{name: stages.given(name) for name in self.part_names}}
 
     def folder_of(self, name: str) -> Path:
-        return Path(self.args.output_dir) / "stages" / name
+        """Folder of a stage."""
+        return output_folder(self.args) / "stages" / name
 
     def read(self, name: str, checkpoint: str | None = None) -> tuple:
-        """The settings of a stage, the pairs' left out."""
+        """The settings of a stage, except those of the pairs.
+
+        Args:
+            name: of the stage.
+            checkpoint: the checkpoint to resume from.
+
+        Raises:
+            ValueError: for settings that are not accepted; names the stage.
+        """
         config = Path(expand_path(getattr(self.stages, f"{name}_config"), f"{name}_config"))
         path = self.folder / config
         if not path.is_file() and config.is_file():  # on a command line names are relative to the working folder
@@ -90,12 +108,16 @@ class EarlierStages:
     # ---- before the first stage ----
 
     def check(self):
-        """Looks at all settings and at all that is given, and fetches what an interrupted run has left on the Hub."""
-        args, wanted = self.args, self.args.resume_from_checkpoint
-        if wanted is not None and not CHECKPOINT.fullmatch(str(wanted)):
+        """Checks all settings and given models, and downloads the checkpoint of an interrupted run on the Hub.
+
+        Raises:
+            ValueError, OSError: for settings, models and checkpoints that are missing or do not fit together.
+        """
+        args, checkpoint = self.args, self.args.resume_from_checkpoint
+        if checkpoint is not None and not CHECKPOINT.fullmatch(str(checkpoint)):
             raise ValueError(
-                "An interrupted run goes on by itself when it is started again with the same settings. Leave out "
-                f"`resume_from_checkpoint` (it is {wanted!r}); or let it be `last-checkpoint`, together with "
+                "An interrupted run resumes by itself when it is started again with the same settings. Leave out "
+                f"`resume_from_checkpoint` (it is {checkpoint!r}); or set it to `last-checkpoint`, together with "
                 "`hub_model_id`, for a run that is only on the Hub."
             )
         if not args.monitor_queries and args.metric_for_best_model in ("quality", "eval_quality"):
@@ -115,29 +137,29 @@ class EarlierStages:
             )
         if "energy" in settings and settings["energy"][1].energy_type == "printed":
             raise ValueError("Stage energy: Eq. 8 as printed cannot be trained. Leave out `energy_type: printed`.")
-        for name, (_, model, *_) in settings.items():  # what would only show after the stages before
+        for name, (_, model, *_) in settings.items():  # errors that would show only after earlier stages
             vectors = getattr(model, "word_vectors", None)
             if vectors is not None and not Path(expand_path(vectors, "word_vectors")).is_file():
                 raise ValueError(f'Stage {name}: There is no word vector file "{vectors}".')
         generator = given.pop("mle", None) or self._tokenizer(*settings["mle"][:2])
         if given:
             self.check_tokenizers({"generator": generator, **given})
-        if wanted is not None:
-            self._fetch(wanted)
+        if checkpoint is not None:
+            self._fetch(str(checkpoint))
 
-    def _fetch(self, wanted: str):
-        """Brings a checkpoint of the Hub, and the stages before it, to where a run on this machine leaves them."""
+    def _fetch(self, name: str):
+        """Downloads a checkpoint and the stages before it into the folders where a run on this machine writes them."""
         args = self.args
         checkpoint, args.resume_from_checkpoint = checkpoint_to_resume(args), None
         last = get_last_checkpoint(args.output_dir)
-        if last is None or Path(last).resolve() != Path(checkpoint).resolve():
+        if last is None or checkpoint is None or Path(last).resolve() != Path(checkpoint).resolve():
             raise ValueError(
-                f"`resume_from_checkpoint` is `{wanted}`, but an interrupted run goes on from the last checkpoint of "
+                f"`resume_from_checkpoint` is `{name}`, but an interrupted run resumes from the last checkpoint of "
                 f'`output_dir`, "{last}". Take another `output_dir`, or leave out `resume_from_checkpoint`.'
             )
 
     def _tokenizer(self, tokens: TokenizerArguments, generator: GeneratorArguments) -> str | None:
-        """Where the tokenizer of a generator that is trained here is from; `None` if it is trained, too."""
+        """Folder or Hub id of the tokenizer for a generator that is trained here; `None` if it is trained, too."""
         if generator.generator is not None:
             return expand_path(generator.generator, "generator")
         if tokens.tokenizer is not None:
@@ -168,6 +190,7 @@ class EarlierStages:
 
         Raises:
             ValueError: if a stage was begun with other settings, or a part has another tokenizer.
+            OSError, ImportError: as `train_generator`, `train_energy` and `train_discriminator`.
         """
         made = {"generator": self.given["mle"] or self._train_generator()}
         if "energy" in self.part_names:
@@ -222,11 +245,11 @@ def check_same_tokens(
     """Refuses a part that was made with another tokenizer than the generator's.
 
     Args:
-        name: of the part, for the error.
-        path: of the part.
-        tokenizer: of the part.
+        name: name of the part, for the error.
+        path: folder or id of the part.
+        tokenizer: the part's tokenizer.
         generator: folder or id of the generator.
-        own: its tokenizer.
+        own: the generator's tokenizer.
 
     Raises:
         ValueError: with the first token, in the order of its ids, that the tokenizers do not share.
@@ -234,19 +257,21 @@ def check_same_tokens(
     ours, theirs = own.get_vocab(), tokenizer.get_vocab()
     for token in sorted({**theirs, **ours}, key=lambda token: (ours.get(token, len(ours)), theirs.get(token, 0))):
         if ours.get(token) != theirs.get(token):
-            has = [f"has the id {known[token]} in" if token in known else "is missing in" for known in (theirs, ours)]
+            states = [
+                f"has the id {vocab[token]} in" if token in vocab else "is missing in" for vocab in (theirs, ours)
+            ]
             raise ValueError(
                 f'The {name} "{path}" was made with another tokenizer than the generator "{generator}": the token '
-                f"{token!r} {has[0]} its own and {has[1]} the generator's. Leave out what names it, so that one is "
+                f"{token!r} {states[0]} its own and {states[1]} the generator's. Leave out the {name}, so that it is "
                 f'trained here; or train one by its own recipe with `--tokenizer "{generator}"`.'
             )
 
 
-def made_from(parts: dict[str, str]) -> dict[str, dict[str, str]]:
-    """What a stage is made from, for its settings: fingerprints of weights and tokens of a folder, or a Hub id."""
+def made_from(parts: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    """The models that a stage starts from, for its settings: a fingerprint of weights and tokens, or a Hub id, each."""
     marks = {}
     for name, path in parts.items():
-        mark: Any = path
+        mark = path
         if name == "tokenizer" or Path(path).is_dir():
             tokens = vocabulary_fingerprint(AutoTokenizer.from_pretrained(path))
             weights = {} if name == "tokenizer" else fingerprints(path)
@@ -256,7 +281,7 @@ def made_from(parts: dict[str, str]) -> dict[str, dict[str, str]]:
 
 
 def _words(text: str, name: str) -> list[str]:
-    """`name=value` of the options of a stage as words of a command line."""
+    """The option `name=value` of a stage as words of a command line."""
     field, mark, value = text.partition("=")
     field = field.strip().removeprefix("--")
     if not mark or not field:

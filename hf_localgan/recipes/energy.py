@@ -1,7 +1,6 @@
-"""Training of an energy: pairs and energy made from the settings, the training, its end."""
+"""Training an energy: from the settings to pairs and energy, to the trained and measured model."""
 
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -12,25 +11,25 @@ from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.recipes.finish_energy import finish_energy_training
-from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.trainer import DbmTrainer
 
 
 @dataclass(frozen=True)
 class EnergySetup:
-    """What the recipe hands to its trainer, and to `finish_energy_training`.
+    """Arguments for the trainer of the recipe and for `finish_energy_training`.
 
     Attributes:
         model: the energy to train.
         tokenizer: its tokenizer.
         train, validation, test: encoded pairs.
-        checkpoint: to resume from, `None` for a new run.
-        report: arguments of `evaluate_energy`.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
+        report: further arguments of `evaluate_energy`.
         about: model, data set, split and seed, for the report.
     """
 
@@ -51,12 +50,12 @@ def train_energy(
     report: EnergyReportArguments,
     args: DbmTrainingConfig,
 ):
-    """Trains an energy and leaves in `args.output_dir` what `finish_energy_training` writes.
+    """Trains an energy, and writes it and the files of `finish_energy_training` to `args.output_dir`.
 
     To be called on every process. A training that has ended before takes no further step, see `CheckpointMixin`.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
         DivergenceError: if the training diverges.
     """
     setup = set_up_energy(data, tokens, energy, report, args)
@@ -69,21 +68,23 @@ def train_energy(
 
 
 def set_up_energy(
-    data: DataArguments, tokens: TokenizerArguments, energy: EnergyArguments, report: EnergyReportArguments, args
+    data: DataArguments,
+    tokens: TokenizerArguments,
+    energy: EnergyArguments,
+    report: EnergyReportArguments,
+    args: DbmTrainingConfig,
 ) -> EnergySetup:
     """Loads and encodes the pairs, and loads or makes the energy, on every process; prints what they are.
 
-    Args:
-        args (`DbmTrainingConfig`): of the trainer.
+    Needs of the end of the training are checked now, before hours of training.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
-    require_matplotlib()  # what only the end needs is looked at now
+    require_matplotlib()
     settings = report.settings()
     set_seed(args.seed)
-    existing = (energy.energy, energy.generator)
-    data.adopt_language(*(name and expand_path(name, "model") for name in existing), tokens.path())
+    data.adopt_language(*energy.paths(), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
@@ -91,21 +92,22 @@ def set_up_energy(
         pairs = data.load(*splits)
         if len(pairs.grouped[data.test_split]) < 2:
             raise ValueError(
-                f"The split `{data.test_split}` has one query, and true responses are held against those of others. "
-                "Name another split by `test_split`."
+                f"The split `{data.test_split}` has one query, and true responses are compared with those to other "
+                "queries. Name another split by `test_split`."
             )
-        model, tokenizer = energy.load_or_make(tokens, pairs, data.language)
+        model, tokenizer = energy.load_or_make(tokens, pairs, data.pair_language)
         if data.language_given:
-            keep_language(tokenizer, data.language)
+            keep_language(tokenizer, data.pair_language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     if PartialState().is_main_process:
         print(pairs.report)
-        config, counted = model.config, int(model.word_vectors.regular.sum())
+        assert model.word_vectors is not None  # see `load_or_make`
+        config, regular = model.config, int(model.word_vectors.regular.sum())
         print(
             f"{type(model).__name__}: {model.num_parameters():,} parameters, layers of {config.query_size} + "
-            f"{config.response_size}, {config.hidden_size} and {config.top_size} units; {counted:,} of "
+            f"{config.response_size}, {config.hidden_size} and {config.top_size} units; {regular:,} of "
             f"{len(tokenizer):,} tokens have a vector"
         )
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return EnergySetup(model, tokenizer, train, validation, test, checkpoint, settings, about)

@@ -2,54 +2,63 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
-from transformers import EarlyStoppingCallback
+from datasets import Dataset
+from transformers import EarlyStoppingCallback, Trainer
 
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import plot_training
 from hf_localgan.hub.rendering import weights_digest
 from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers.base.method import MethodMixin
+from hf_localgan.trainers.base.publishing import PublishingMixin
+from hf_localgan.trainers.base.settings import output_folder
+from hf_localgan.trainers.base.token_loss import TokenLossTrainer
+from hf_localgan.trainers.base.tracking import TrackingMixin
 
 
 def finish_training(
-    trainer, test, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]
+    trainer: TokenLossTrainer, test: Dataset, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]
 ) -> Evaluation | None:
-    """Measures the likelihood of the test split, scores its answers, writes all of it into the output folder, prints.
+    """Measures the likelihood of the test split, scores the answers to it, and writes and prints the results.
 
     To be called on every process, after `trainer.save_model()`. Writes `trainer_state.json`, `training.png`, what
     `Evaluation.write` writes, and the model card, `README.md`; with `push_to_hub` all of it is uploaded.
 
     Args:
-        trainer: after `train`, of this package.
+        trainer: after `train`.
         test: the test split, encoded.
-        score: `score(model, tokenizer, about=...)`, an evaluation of the test split, as `EvaluationArguments.scorer`
-            makes it. Only the main process needs one.
-        about: what names this run: model, data set, seed, objective.
+        score: called as `score(model, tokenizer, about=...)`; evaluates the test split. `EvaluationArguments.scorer`
+            makes it, and only the main process needs it.
+        about: facts that identify this run: model, data set, seed, objective.
 
     Returns:
-        The evaluation, on the main process.
+        The evaluation on the main process, `None` on the others.
     """
     result = score_test(trainer, test, score, about)
     publish(trainer)
     return result
 
 
-def score_test(trainer, test, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]) -> Evaluation | None:
-    """What `finish_training` does but for the card and the upload."""
+def score_test(
+    trainer: TokenLossTrainer, test: Dataset, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]
+) -> Evaluation | None:
+    """The work of `finish_training` without the card and the upload."""
     trainer.compute_metrics = None  # they are of the validation split
     trainer.remove_callback(EarlyStoppingCallback)  # it would look for its metric among those of the test split
     likelihood = trainer.evaluate(test, metric_key_prefix="test")
     result = None
     if trainer.is_world_process_zero():
+        assert score is not None  # the main process has one
         folder = save_state(trainer)
         model = trainer.accelerator.unwrap_model(trainer.model)
         if trainer.is_fsdp_enabled:  # each process has a part of the parameters; the file has them all
             model = load_generator(folder, device=trainer.args.device)[0]
         result = score(
             model, trainer.processing_class,
-            about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **whose(folder)},
+            about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **weights_about(folder)},
         )  # fmt: skip
         files = result.write(folder)
         plot_training(trainer.state.log_history, folder / "training.png")
@@ -62,21 +71,27 @@ def score_test(trainer, test, score: Callable[..., Evaluation] | None, about: Ma
     return result
 
 
-def save_state(trainer) -> Path:
-    """Writes `trainer_state.json` into the output folder, which is returned; to be called on the main process."""
-    folder = Path(trainer.args.output_dir)
+def save_state(trainer: MethodMixin) -> Path:
+    """Writes `trainer_state.json` to the output folder, and returns that; to be called on the main process."""
+    folder = output_folder(trainer.args)
     trainer.state.save_to_json(str(folder / "trainer_state.json"))
     return folder
 
 
-def show_report(trainer, report, files: Sequence[Path], *lines: str):
-    """Shows a report and its files to the trackers and in the terminal; to be called on the main process.
+class Printable(Protocol):
+    """A report with a method that shows it in the terminal."""
+
+    def print(self) -> None: ...
+
+
+def show_report(trainer: TrackingMixin, report: Printable, files: Sequence[Path], *lines: str):
+    """Sends files to the trackers and prints a report; to be called on the main process.
 
     Args:
-        trainer: of this package.
-        report: has a method `print`.
-        files: that were written.
-        lines: printed after the report.
+        trainer: a trainer of this package.
+        report: such as an `Evaluation`.
+        files: the files of the report.
+        lines: lines to print after the report.
     """
     trainer.track_results(files)
     report.print()
@@ -85,34 +100,38 @@ def show_report(trainer, report, files: Sequence[Path], *lines: str):
     print("written:", ", ".join(map(str, files)))
 
 
-def publish(trainer, **told: Any):
+def publish(trainer: PublishingMixin, **facts: Any):
     """Writes the model card of a training whose scores are in its output folder; with `push_to_hub` uploads the folder.
 
     To be called on every process.
 
     Args:
-        trainer: of this package.
-        told: further arguments of `create_model_card`.
+        trainer: a trainer of this package.
+        facts: further arguments of `create_model_card`.
     """
     if trainer.args.push_to_hub:
-        trainer.push_to_hub(commit_message="Scores and model card", **told)
+        trainer.push_to_hub(commit_message="Scores and model card", **facts)
     else:
-        trainer.create_model_card(**told)
+        trainer.create_model_card(**facts)
     if trainer.is_world_process_zero():
-        print(f"written: {Path(trainer.args.output_dir) / 'README.md'}")
+        print(f"written: {output_folder(trainer.args) / 'README.md'}")
         if trainer.args.push_to_hub:
             print(f"uploaded to the repository {trainer.hub_model_id}")
     trainer.accelerator.wait_for_everyone()
 
 
-def whose(folder: Path) -> dict[str, str]:
-    """What scores say about the weights they are of, so that they are never shown beside others."""
+def weights_about(folder: Path) -> dict[str, str]:
+    """The digest of the weights in a folder, for their scores, which are then never shown beside other weights."""
     digest = weights_digest(folder)
     return {} if digest is None else {"weights": digest}
 
 
 def likelihood_about(metrics: Mapping[str, float]) -> dict[str, float]:
-    """What an evaluation tells about the likelihood of the test split, from what `trainer.evaluate` returned."""
+    """Facts for an evaluation: nats per token, perplexity and tokens of the test split.
+
+    Args:
+        metrics: the values that `trainer.evaluate` returned.
+    """
     return {
         "nats_per_token": round(metrics["test_loss"], 4),
         "perplexity": round(metrics["test_perplexity"], 2),
@@ -120,8 +139,8 @@ def likelihood_about(metrics: Mapping[str, float]) -> dict[str, float]:
     }
 
 
-def chosen_about(trainer) -> dict[str, float]:
-    """What an evaluation tells about the checkpoint that was chosen: its step and its validation scores."""
+def chosen_about(trainer: TokenLossTrainer) -> dict[str, float]:
+    """Facts for an evaluation: step and validation scores of the checkpoint that was chosen."""
     chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
     if chosen is None:
         return {}
@@ -130,14 +149,14 @@ def chosen_about(trainer) -> dict[str, float]:
     return {"best_step" if chosen.is_best else "last_evaluated_step": chosen.step, **scores}
 
 
-def matching_about(trainer, best: str, last: str) -> dict[str, float]:
-    """What a report on matching tells about the checkpoint that was chosen: steps in all, its own, its matching.
+def matching_about(trainer: Trainer, best: str, last: str) -> dict[str, float]:
+    """Facts for a report on matching: all steps, and step and validation matching of the checkpoint that was chosen.
 
     Args:
         trainer: after `train`.
         best, last: names of its step where it is the best one, and where it is the last one.
     """
-    steps = {"steps": trainer.state.global_step}
+    steps: dict[str, float] = {"steps": trainer.state.global_step}
     chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_matching"])
     if chosen is None:
         return steps

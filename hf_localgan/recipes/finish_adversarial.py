@@ -1,11 +1,11 @@
-"""The end of adversarial training: both generators scored, the report, its pictures, the model card."""
+"""The end of adversarial training: scores of both generators, the report with its pictures, the model card."""
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
-from pathlib import Path
 from typing import Any
 
 import torch
+from datasets import Dataset
 from transformers import PreTrainedModel
 
 from hf_localgan.evaluation.adversarial.report import AdversarialReport
@@ -13,13 +13,15 @@ from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.recipes.finish import publish, score_test, show_report
+from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.settings import output_folder
 
 START = "start"
 
 
 def finish_adversarial_training(
-    trainer,
-    test,
+    trainer: TwoPlayerTrainer,
+    test: Dataset,
     score: Callable[..., Evaluation] | None,
     about: Mapping[str, Any],
     *,
@@ -28,25 +30,25 @@ def finish_adversarial_training(
     card: Mapping[str, Any] | None = None,
     permutations: int = 1000,
 ) -> AdversarialReport | None:
-    """Measures both generators on the test split, writes what was found into the output folder, and prints it.
+    """Measures both generators on the test split, writes the report to the output folder, and prints it.
 
     To be called on every process, after `trainer.save_model()`. Writes what `finish_training` writes; the start's
-    evaluation in the folder `start`, unless the one of this very generator on these queries is there; and what
+    evaluation in the folder `start`, unless the folder holds that of the same generator and queries; and what
     `AdversarialReport.write` writes, which the model card shows, too.
 
     Args:
-        trainer (`TwoPlayerTrainer`): after `train`; an energy among its parts measures the radii.
+        trainer: after `train`; an energy among its parts measures the radii.
         test: the test split, encoded.
-        score: `score(model, tokenizer, about=...)`, an evaluation of the test split, as `EvaluationArguments.scorer`
-            makes it. Only the main process needs one.
-        about: what names this run: model, data set, split, seed; `objective` too, by default the trainer's.
+        score: called as `score(model, tokenizer, about=...)`; evaluates the test split. `EvaluationArguments.scorer`
+            makes it, and only the main process needs it.
+        about: facts that identify this run: model, data set, split, seed; and `objective`, by default the trainer's.
         start: the generator as it was before the adversarial training, a model of its own, on any device.
         train_pairs: rows with `response`, to find answers that are copied from the training split.
         card: further arguments of `create_model_card`: `language`, `license`, `dataset`.
-        permutations: of each paired test.
+        permutations: number of permutations of each paired test.
 
     Returns:
-        The report, on the main process.
+        The report on the main process, `None` on the others.
 
     Raises:
         ValueError: if `start` is the trained model itself, `train_pairs` have no `response`, or the evaluation is not
@@ -63,7 +65,8 @@ def finish_adversarial_training(
     score_test(trainer, test, score, about)
     report = None
     if main:
-        folder, history = Path(trainer.args.output_dir), trainer.state.log_history
+        assert score is not None  # the main process has one
+        folder, history = output_folder(trainer.args), trainer.state.log_history
         trained = Run.read(folder)
         report = AdversarialReport.of_runs(
             trained, evaluation_of_start(start, trained, trainer, score, about), history, objective=about["objective"],
@@ -75,17 +78,24 @@ def finish_adversarial_training(
     return report
 
 
-def evaluation_of_start(start: PreTrainedModel, trained: Run, trainer, score, about: Mapping[str, Any]) -> Run:
-    """The start's evaluation in the folder `start`: read where it is of this generator and this kind, else made.
+def evaluation_of_start(
+    start: PreTrainedModel,
+    trained: Run,
+    trainer: TwoPlayerTrainer,
+    score: Callable[..., Evaluation],
+    about: Mapping[str, Any],
+) -> Run:
+    """The start's evaluation in the folder `start`: read if it is of the same generator and settings, else made.
 
     Args:
         start, trainer, score, about: as in `finish_adversarial_training`.
-        trained: whose queries, references, decodings and scores it must have.
+        trained: the evaluation whose queries, references, decodings and scores it must have.
     """
-    folder = Path(trainer.args.output_dir) / START
-    told = {name: about[name] for name in ("dataset", "split", "seed") if name in about}
-    told = {"model": f"{about.get('model', 'generator')}, start", **told, "weights": _fingerprint(start)}
-    told["answering"] = {  # what the scores do not tell of themselves
+    folder = output_folder(trainer.args) / START
+    facts: dict[str, Any] = {"model": f"{about.get('model', 'generator')}, start"}
+    facts |= {name: about[name] for name in ("dataset", "split", "seed") if name in about}
+    facts["weights"] = _fingerprint(start)
+    facts["answering"] = {  # settings that the scores do not show
         name: value
         for name, value in sorted(getattr(score, "keywords", {}).items())
         if value is None or isinstance(value, (bool, int, float, str))
@@ -95,14 +105,15 @@ def evaluation_of_start(start: PreTrainedModel, trained: Run, trainer, score, ab
         check_comparable([trained, run])
     except ValueError:
         run = None
-    if run is not None and run.about == told and _ways(run) == _ways(trained):
+    if run is not None and run.about == facts and _decoding_settings(run) == _decoding_settings(trained):
         print(f"The start's scores are those of {folder}.")
         return run
     device = start.device
     try:
-        score(start.to(trainer.args.device), trainer.processing_class, about=told).write(folder, plots=False)
+        start.to(trainer.args.device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
+        score(start, trainer.processing_class, about=facts).write(folder, plots=False)
     finally:
-        start.to(device)
+        start.to(device)  # type: ignore[arg-type]
     return Run.read(folder)
 
 
@@ -110,24 +121,24 @@ def _responses(pairs: Iterable[Mapping[str, Any]]) -> set[str]:
     texts = set()
     for row in pairs:
         if "response" not in row:
-            found = ", ".join(f"`{name}`" for name in row)
+            names = ", ".join(f"`{name}`" for name in row)
             raise ValueError(
-                f"Rows of `train_pairs` must have a `response`, found {found}. Give what `load_pairs` gave."
+                f"Rows of `train_pairs` must have a `response`, found {names}. Give a split of `load_pairs`."
             )
         texts.add(row["response"].strip().lower())
     return texts
 
 
-def _ways(run: Run) -> dict[str, Any]:
-    """How the answers were made and which scores they have, by the name of the decoding."""
+def _decoding_settings(run: Run) -> dict[str, Any]:
+    """Settings of the answers and signatures of their scores, by the name of the decoding."""
     return {
-        name: (one["generate"], {score: _settings(found["signature"]) for score, found in one["scores"].items()})
-        for name, one in run.decodings.items()
+        name: (entry["generate"], {key: _settings(score["signature"]) for key, score in entry["scores"].items()})
+        for name, entry in run.decodings.items()
     }
 
 
 def _settings(signature: str) -> str:
-    """A signature without the number of answers, of which some scores leave out empty ones."""
+    """A signature without the number of answers, for some scores leave out empty ones."""
     return "|".join(part for part in signature.split("|") if not part.startswith("N:"))
 
 

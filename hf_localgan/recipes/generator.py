@@ -1,8 +1,7 @@
-"""Training of a generator: data, tokenizer and generator made from the settings, the training, its end."""
+"""Training a generator: from the settings to pairs, tokenizer and generator, to the trained and scored model."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
@@ -14,28 +13,28 @@ from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.finish import finish_training
-from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 
 
 @dataclass(frozen=True)
 class TrainingSetup:
-    """What a recipe hands to its trainer, and to `finish_training`.
+    """Arguments for the trainer of a recipe and for `finish_training`.
 
     Attributes:
         model: the generator to train.
         tokenizer: its tokenizer.
         train, validation, test: encoded pairs.
-        checkpoint: to resume from, `None` for a new run.
-        metrics: `compute_metrics` of the trainer, `None` where only the likelihood is watched.
-        score: answers the test split and scores the answers; `None` but on the main process.
+        checkpoint: the checkpoint to resume from, `None` for a new run.
+        metrics: `compute_metrics` of the trainer, `None` where validation measures the likelihood alone.
+        score: answers the test split and scores the answers, on the main process; `None` on the others.
         about: model, data set, split and seed, for the files of the evaluation.
-        pairs: of all splits, as text.
+        pairs: the pairs of all splits, as text.
     """
 
     model: PreTrainedModel
@@ -49,11 +48,11 @@ class TrainingSetup:
     about: dict[str, Any]
     pairs: Pairs
 
-    def trainer(self, method: type[TokenLossTrainer], args) -> TokenLossTrainer:
+    def trainer(self, method: type[TokenLossTrainer], args: TokenLossConfig) -> TokenLossTrainer:
         """A trainer of the generator on the encoded pairs.
 
         Args:
-            method: such as `MleTrainer`.
+            method: class of the trainer, such as `MleTrainer`.
             args: its configuration.
         """
         collator = DataCollatorForSeq2Seq(self.tokenizer, model=self.model)
@@ -69,21 +68,22 @@ def train_generator(
     tokens: TokenizerArguments,
     generator: GeneratorArguments,
     evaluation: EvaluationArguments,
-    args,
+    args: TokenLossConfig,
     *,
     describe: Callable[[TokenLossTrainer, TrainingSetup], dict[str, Any]] | None = None,
 ):
-    """Trains a generator and leaves in `args.output_dir` what `finish_training` writes; to be called on every process.
+    """Trains a generator, and writes it and the files of `finish_training` to `args.output_dir`.
 
-    A training that has ended before takes no further step, see `CheckpointMixin`.
+    To be called on every process. A training that has ended before takes no further step, see `CheckpointMixin`.
 
     Args:
-        method: the trainer, such as `MleTrainer`.
-        args: its configuration.
-        describe: called before the training; what it returns names the run beside model, data and objective.
+        method: class of the trainer, such as `MleTrainer`.
+        data, tokens, generator, evaluation: settings.
+        args: configuration of the trainer.
+        describe: called before the training; returns further facts that identify the run.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     setup = set_up_training(data, tokens, generator, evaluation, args)
     trainer = setup.trainer(method, args)
@@ -100,38 +100,39 @@ def set_up_training(
     tokens: TokenizerArguments,
     generator: GeneratorArguments,
     evaluation: EvaluationArguments,
-    args,
+    args: TokenLossConfig,
 ) -> TrainingSetup:
     """Loads and encodes the pairs, and loads or makes the generator, on every process; prints what they are.
 
-    What only the end of the training needs is looked at now, so that what is missing shows before hours are spent.
+    Needs of the end of the training are checked now, before hours of training.
 
     Args:
-        args: of the trainer; decoding of the validation set is set in them (see `EvaluationArguments.metrics`).
+        data, tokens, generator, evaluation: settings.
+        args: configuration of the trainer; `EvaluationArguments.metrics` sets the decoding of validation in it.
 
     Raises:
-        ValueError, OSError, ImportError: for what is missing or does not fit together.
+        ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     require_matplotlib()
     set_seed(args.seed)
-    data.adopt_language(generator.generator and expand_path(generator.generator, "generator"), tokens.path())
-    if evaluation.scores == "dialogue":  # a translator has two languages, of which the data name none
+    data.adopt_language(generator.path(), tokens.path())
+    if evaluation.scores == "dialogue":  # a translator has two languages, and the settings name none
         name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)
     with PartialState().main_process_first():
         pairs = data.load(*splits)
-        model, tokenizer = generator.load_or_make(tokens, pairs, data.language)
+        model, tokenizer = generator.load_or_make(tokens, pairs, data.pair_language)
         if data.language_given:
-            keep_language(tokenizer, data.language)
+            keep_language(tokenizer, data.pair_language)
         train, validation, test = (data.encode(pairs[split], tokenizer) for split in splits)
     metrics, score = evaluation.metrics(args, pairs, data, tokenizer), None
     if PartialState().is_main_process:
         score = evaluation.scorer(pairs, data, args.seed)
         print(pairs.report)
         learned = model.num_parameters(only_trainable=True)
-        of_all = "" if learned == model.num_parameters() else f", {learned:,} of them trained"
-        print(f"{type(model).__name__}: {model.num_parameters():,} parameters{of_all}, {len(tokenizer):,} tokens")
+        share = "" if learned == model.num_parameters() else f", {learned:,} of them trained"
+        print(f"{type(model).__name__}: {model.num_parameters():,} parameters{share}, {len(tokenizer):,} tokens")
         print(report_unknown(tokenizer, dict(zip(splits, (train, validation, test), strict=True))))
-    about = {"model": Path(args.output_dir).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
+    about = {"model": output_folder(args).name, "dataset": data.dataset, "split": data.test_split, "seed": args.seed}
     return TrainingSetup(model, tokenizer, train, validation, test, checkpoint, metrics, score, about, pairs)

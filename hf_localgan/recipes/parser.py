@@ -1,4 +1,4 @@
-"""Settings of a recipe: a YAML file, and options of the command line that win over it."""
+"""Reading the settings of a recipe: a YAML file, and options of the command line that win over it."""
 
 import argparse
 import copy
@@ -10,40 +10,40 @@ from collections.abc import Callable, Sequence
 from dataclasses import fields
 from inspect import get_annotations
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, cast, get_args, get_origin, get_type_hints
 
 import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
 EPILOG = (
-    "Options may be written with hyphens, too: --max-steps. `--field none` takes back what the file says of an option\n"
+    "Options may be written with hyphens, too: --max-steps. `--field none` takes back the file's value of an option\n"
     "that has no value by default (None). `--switch` alone means `--switch true`."
 )
-LONGEST_CHOICES = 40  # characters of all choices together that are shown with the option
-KINDS = {"str": "TEXT", "int": "N", "float": "X", "dict": "JSON"}
+LONGEST_CHOICES = 40  # characters: longer lists of choices are not shown with the option
+METAVARS = {"str": "TEXT", "int": "N", "float": "X", "dict": "JSON"}
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """The description as it is written, and the default of every option, which is named in one spelling."""
+    """Keeps the lines of the description, shows the default of every option, and names options in one spelling."""
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         shown = copy.copy(action)
         shown.option_strings = action.option_strings[:1] if action.dest != "help" else action.option_strings
         return super()._format_action_invocation(shown)
 
-    def _get_help_string(self, action: argparse.Action) -> str:
+    def _get_help_string(self, action: argparse.Action) -> str | None:
         return action.help if action.nargs == 0 else super()._get_help_string(action)
 
 
-NOT_GIVEN = object()  # what an option holds while neither the file nor the command line has given a value
+UNSET = object()  # the value of an option that neither the file nor the command line gives
 
 
 class OrNone:
-    """The conversion of an option whose value may also be `none`.
+    """Conversion of an option's text, where `none` is `None`.
 
     Args:
-        convert: of any other text.
+        convert: conversion of every other text.
     """
 
     def __init__(self, convert: Callable[[str], Any]):
@@ -56,31 +56,31 @@ class OrNone:
 class RecipeParser(HfArgumentParser):
     """Reads `[CONFIG.yaml] [--field value ...]` into dataclasses.
 
-    A dataclass is made of those values alone that the file or the command line gives, so that it can tell them from its
+    A dataclass gets only the values that the file or the command line gives, so that it can tell them from its
     defaults: a value that a user gives wins over a preset even where it equals the default.
 
-    The file says what differs from the defaults of the fields, and options say what differs from the file. Unknown
-    names are errors that suggest the nearest known ones. Values of the file go through the same conversions as options;
-    `null` leaves the default. Where the type of a field includes `None`, `none` is that (not where the field has a
-    `none` of its own for default, as `report_to` does).
+    The file replaces defaults of the fields, and options replace values of the file. Unknown names are errors that
+    suggest the nearest known ones. Values of the file are converted as options are; `null` leaves the default. Where
+    the type of a field includes `None`, the text `none` is `None` (unless the field's default is the text `none`, as of
+    `report_to`).
 
     Args:
-        dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`. Those of a
-            trainer have a group for each class that declares some, the framework's last.
-            `_argument_alternatives` are tuples of names of which one is given: an option of the command line takes
-            back what the file says for the others. `_argument_former_names` maps names that options have had to those
-            that they have now, for the error.
-        default_config: the file read when none is named.
-        positional: what the words before the first option are, in order: `config` for the file, or names of fields.
+        dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`. A trainer's
+            options have a group for each class that declares some, the framework's last.
+            `_argument_alternatives` are tuples of names of which only one may have a value: an option of the command
+            line takes back the file's values of the others. `_argument_former_names` maps former names of options to
+            the present ones, for the error.
+        default_config: the file that is read when none is named.
+        positional: meaning of the words before the first option, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
 
     Attributes:
-        folder: of the file that was read, to which names of other files in it are relative.
+        folder: folder of the file that was read, to which names of other files in it are relative.
     """
 
     def __init__(
         self,
-        *dataclass_types,
+        *dataclass_types: type,
         default_config: str | os.PathLike | None = None,
         positional: Sequence[str] = ("config",),
         description: str = "",
@@ -88,30 +88,32 @@ class RecipeParser(HfArgumentParser):
         words = " ".join(f"[{name.upper()}]" for name in positional)
         usage = f"%(prog)s {words} [--field value ...]"
         super().__init__(
-            dataclass_types, usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
+            cast(Any, dataclass_types), usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
             formatter_class=HelpFormatter,
         )  # fmt: skip
         self.default_config, self.positional, self.folder = default_config, positional, Path()
-        self.known = [field.name for kind in dataclass_types for field in fields(kind) if field.init]
-        self.former = {}
-        for kind in dataclass_types:
-            self.former |= getattr(kind, "_argument_former_names", {})
+        self.names = [field.name for group in dataclass_types for field in fields(group) if field.init]
+        self.former_names: dict[str, str] = {}
+        for group in dataclass_types:
+            self.former_names |= getattr(group, "_argument_former_names", {})
         self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
-        hints = {name: hint for kind in dataclass_types for name, hint in get_type_hints(kind).items()}
+        hints = {name: hint for group in dataclass_types for name, hint in get_type_hints(group).items()}
         hints = {name: hint for name, hint in hints.items() if name in self.by_name}
-        self.one_or_several = {
-            name for name, hint in hints.items() if _one_or_several(hint) and self.by_name[name].nargs is None
+        self.text_or_list = {
+            name for name, hint in hints.items() if _is_text_or_list(hint) and self.by_name[name].nargs is None
         }
         self.switches = {name for name, action in self.by_name.items() if action.type is string_to_bool}
         for action in (self.by_name[name] for name, hint in hints.items() if type(None) in get_args(hint)):
             if action.default != "none":
-                action.type = OrNone(action.type)
+                action.type = OrNone(cast(Callable[[str], Any], action.type))
                 action.choices = action.choices and [*action.choices, None]
-        self.alternatives = [names for kind in dataclass_types for names in getattr(kind, "_argument_alternatives", ())]
+        self.alternatives = [
+            names for group in dataclass_types for names in getattr(group, "_argument_alternatives", ())
+        ]
         for action in self._actions:
             if action.nargs == "+":
                 action.nargs = "*"  # an empty list is a value, too
-            if action.dest in self.one_or_several:
+            if action.dest in self.text_or_list:
                 action.nargs = "+"
             _describe(action, self.switches)
             if action.help:  # argparse reads a lone percent sign as the start of a placeholder
@@ -120,26 +122,26 @@ class RecipeParser(HfArgumentParser):
     def _add_dataclass_arguments(self, dtype):
         if hasattr(dtype, "_argument_group_name") or not issubclass(dtype, TrainingArguments):
             return super()._add_dataclass_arguments(dtype)
-        hints, left = get_type_hints(dtype), {one.name: one for one in fields(dtype) if one.init}
-        for kind in dtype.__mro__:
-            own = [name for name in left if name in get_annotations(kind)]
-            if kind.__module__.startswith("transformers."):
+        hints, left = get_type_hints(dtype), {field.name: field for field in fields(dtype) if field.init}
+        for base in dtype.__mro__:
+            own = [name for name in left if name in get_annotations(base)]
+            if base.__module__.startswith("transformers."):
                 own = list(left)
             if own:
-                group = self.add_argument_group(_title(kind))
-            for one in map(left.pop, own):
-                one.type = hints[one.name]
-                self._parse_dataclass_field(group, one)
+                group = self.add_argument_group(_title(base))
+            for field in map(left.pop, own):
+                field.type = hints[field.name]
+                self._parse_dataclass_field(group, field)
 
     def read(self, arguments: Sequence[str] | None = None) -> tuple[Any, ...]:
         """The dataclasses, each made of the values that are given for its fields.
 
         Args:
-            arguments: of the command line; by default those of this process.
+            arguments: words of the command line; by default those of this process.
 
         Raises:
             SystemExit: with a message, for `--help` and for values that an option does not accept.
-            ValueError: for a missing or malformed file, unknown names, and what the dataclasses themselves refuse.
+            ValueError: for a missing or malformed file, unknown names, and values that the dataclasses refuse.
         """
         arguments = list(sys.argv[1:] if arguments is None else arguments)
         config, named = self.default_config, []
@@ -153,16 +155,16 @@ class RecipeParser(HfArgumentParser):
                 named.append(f"--{name}={word}")
         self.folder = Path() if config is None else Path(config).parent
         from_file = [] if config is None else self._as_options(read_config(config), config)
-        blank = argparse.Namespace(**dict.fromkeys(self.by_name, NOT_GIVEN))
+        blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
         parsed, unknown = self.parse_known_args(from_file + named + arguments, blank)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
-        values = {name: value for name, value in vars(parsed).items() if value is not NOT_GIVEN}
+        values = {name: value for name, value in vars(parsed).items() if value is not UNSET}
         for name, value in values.items():
-            if isinstance(value, list) and (name in self.one_or_several or None in value):
+            if isinstance(value, list) and (name in self.text_or_list or None in value):
                 if len(value) == 1:
                     (values[name],) = value
                 elif None in value:
@@ -170,12 +172,12 @@ class RecipeParser(HfArgumentParser):
         options = [word[2:] for word in named + arguments if word.startswith("--")]
         self._take_back(values, {option.split("=")[0].replace("-", "_") for option in options})
         return tuple(
-            kind(**{field.name: values[field.name] for field in fields(kind) if field.init and field.name in values})
-            for kind in self.dataclass_types
+            group(**{field.name: values[field.name] for field in fields(group) if field.init and field.name in values})
+            for group in self.dataclass_types
         )
 
     def _take_back(self, values: dict[str, Any], given: set[str]):
-        """Drops the alternatives to options that were given on the command line, a choice of `none` aside."""
+        """Drops the alternatives to options of the command line, except to those whose value is `none`."""
         for names in self.alternatives:
             if any(name in given and values[name] is not None for name in names):
                 for name in set(names) - given:
@@ -185,14 +187,14 @@ class RecipeParser(HfArgumentParser):
         # argparse would print the usage of some two hundred options first.
         self.exit(2, f"{self.prog}: {message}. `--help` lists every option.\n")
 
-    def _as_options(self, config: dict[str, Any], path) -> list[str]:
-        unknown = [name for name in config if name not in self.known]
+    def _as_options(self, config: dict[str, Any], path: str | os.PathLike) -> list[str]:
+        unknown = [name for name in config if name not in self.names]
         if unknown:
             raise ValueError(f'Unknown key{"s" if len(unknown) > 1 else ""} in "{path}": {self._suggest(unknown)}')
         return [word for name, value in config.items() if value is not None for word in self._option(name, value)]
 
-    def _option(self, name: str, value) -> list[str]:
-        several = self.by_name[name].nargs in ("*", "+")
+    def _option(self, name: str, value: Any) -> list[str]:
+        takes_list = self.by_name[name].nargs in ("*", "+")
         if isinstance(value, bool) and name not in self.switches:
             words = ("yes", "on") if value else ("no", "off")
             raise ValueError(
@@ -200,39 +202,39 @@ class RecipeParser(HfArgumentParser):
                 f'Put the word in quotes: `{name}: "{words[0]}"`.'
             )
         if isinstance(value, list):
-            if not several:
+            if not takes_list:
                 raise ValueError(f"`{name}` takes one value, got a list of {len(value)}: {value}.")
             return [f"--{name}", *(str(item) for item in value)]
         text = json.dumps(value) if isinstance(value, dict) else str(value)
-        return [f"--{name}", text] if several else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
+        return [f"--{name}", text] if takes_list else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
     def _suggest(self, names: Sequence[str]) -> str:
-        told = []
+        suggestions = []
         for name in names:
-            if name.replace("-", "_") in self.former:
-                told.append(f"`{name}` (it is called `{self.former[name.replace('-', '_')]}` now)")
+            if name.replace("-", "_") in self.former_names:
+                suggestions.append(f"`{name}` (it is called `{self.former_names[name.replace('-', '_')]}` now)")
                 continue
-            near = difflib.get_close_matches(name, self.known, n=2, cutoff=0.6)
-            told.append(f"`{name}`" + (f" (did you mean `{'` or `'.join(near)}`?)" if near else ""))
-        return ", ".join(told) + ". `--help` lists every option."
+            near = difflib.get_close_matches(name, self.names, n=2, cutoff=0.6)
+            suggestions.append(f"`{name}`" + (f" (did you mean `{'` or `'.join(near)}`?)" if near else ""))
+        return ", ".join(suggestions) + ". `--help` lists every option."
 
 
-def _title(kind: type) -> str:
+def _title(settings_class: type) -> str:
     """Heading of the options that a class of settings declares."""
-    if kind.__module__.startswith("transformers."):
-        return f"training, as everywhere in transformers ({kind.__name__})"
-    return f"training ({kind.__name__})"
+    if settings_class.__module__.startswith("transformers."):
+        return f"training, as everywhere in transformers ({settings_class.__name__})"
+    return f"training ({settings_class.__name__})"
 
 
 def _describe(action: argparse.Action, switches: set[str]):
-    """Makes `--help` name the kind of a value instead of repeating the option, and say what `--no_` options do."""
+    """Makes `--help` show the type of a value instead of the option's name again, and explain `--no_` options."""
     if action.dest in switches and action.nargs == 0:
         action.help = f"The same as `--{action.dest} false`."
     elif action.option_strings and action.nargs != 0:
         if action.dest in switches:
             action.metavar = "true|false"
         elif action.choices is None:
-            action.metavar = KINDS.get(getattr(action.type, "__name__", ""), "VALUE")
+            action.metavar = METAVARS.get(getattr(action.type, "__name__", ""), "VALUE")
         elif len(",".join(map(str, action.choices))) > LONGEST_CHOICES:
             action.metavar = "NAME"
 
@@ -241,7 +243,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """A YAML file of one mapping, as a dict.
 
     Raises:
-        ValueError: if the file is missing, is not YAML, holds something else than a mapping, or names a key twice.
+        ValueError: if the file is missing, is not YAML, holds no mapping, or has a key twice.
     """
     path = Path(path)
     if not path.is_file():
@@ -258,9 +260,9 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
 
 
 class _Loader(yaml.SafeLoader):
-    """Refuses a key that stands twice, of which YAML would silently take the last."""
+    """Refuses a repeated key; YAML would silently keep the last value."""
 
-    def construct_mapping(self, node, deep=False):
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
             if key.value in seen:
@@ -269,10 +271,10 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def _one_or_several(hint) -> bool:
+def _is_text_or_list(hint: Any) -> bool:
     """Whether a field takes one text or a list of them."""
-    kinds = get_args(hint)
-    return str in kinds and any(get_origin(kind) is list for kind in kinds)
+    types = get_args(hint)
+    return str in types and any(get_origin(member) is list for member in types)
 
 
 def expand_path(value: str, option: str) -> str:

@@ -1,10 +1,13 @@
-"""Energies and discriminators, loaded from folders or the Hub, or made."""
+"""Loading energies and discriminators from folders or the Hub, and making energies."""
+
+from collections.abc import Callable
 
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.token_vectors import TokenVectors
 from hf_localgan.hub.download import split_place
+from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 
@@ -16,13 +19,13 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
         path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/energy`.
 
     Raises:
-        OSError: if there is none.
-        ValueError: for another kind of model, or an energy over vectors alone.
+        OSError: if there is no model.
+        ValueError: for another type of model, and for an energy over vectors alone.
     """
     place, inside = split_place(path)
     model = AutoModel.from_pretrained(place, subfolder=inside)
     if not isinstance(model, DbmModel):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model.')
+        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model. Train one by `train_dbm.py`.')
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
     tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
@@ -37,27 +40,30 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/discriminator`.
 
     Raises:
-        OSError: if there is none.
-        ValueError: for another kind of model.
+        OSError: if there is no model.
+        ValueError: for another type of model.
     """
     place, inside = split_place(path)
     model = AutoModel.from_pretrained(place, subfolder=inside)
     if not isinstance(model, PairDiscriminator):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no discriminator.')
+        raise ValueError(
+            f'"{path}" holds a {type(model).__name__}, and no discriminator. Train one by `train_matching.py`.'
+        )
     tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
     check_tokenizer(tokenizer)
     return model, tokenizer
 
 
-def make_energy(table: TokenVectors, config) -> DbmModel:
-    """A new energy over utterances whose vectors are means of the table's.
+def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) -> DbmModel:
+    """A new energy over utterances, whose vectors are means of the table's.
 
     Args:
-        table: a vector for each token that counts.
-        config: `config(size, vocab_size)`, a `DbmConfig`.
+        table: a vector for each regular token.
+        config: called as `config(size, vocab_size)`; makes the energy's configuration.
     """
     vocab_size, size = table.vectors.shape
     model = DbmModel(config(size, vocab_size))
+    assert model.word_vectors is not None  # for a `vocab_size` is given
     model.word_vectors.load(table.vectors, table.tokens)
     return model
 

@@ -1,4 +1,4 @@
-"""Stages of a recipe: each is run once, goes on where it was interrupted, and is not run again."""
+"""Stages of a recipe: each runs once, resumes after an interruption, and does not run again once it is finished."""
 
 import hashlib
 import json
@@ -15,13 +15,13 @@ from hf_localgan.files import replacing
 
 SETTINGS, FINISHED = "settings.json", "finished.json"
 SHOWN = 5  # settings in an error
-# What changes nothing in the models that a stage makes: where it writes and runs, and what it shows.
+# Settings that change nothing in the models of a stage: where it writes and runs, and what it shows.
 HARMLESS = {
     "output_dir", "resume_from_checkpoint", "use_cpu", "disable_tqdm", "report_to", "run_name", "project",
     "save_total_limit", "sample_rows", "sample_max_new_tokens", "push_to_hub", "local_rank", "debug",
     "skip_memory_metrics", "answer_batch_size",
 }  # fmt: skip
-HARMLESS_BEGINNINGS = (
+HARMLESS_PREFIXES = (
     "log_",
     "logging_",
     "hub_",
@@ -34,11 +34,11 @@ HARMLESS_BEGINNINGS = (
 
 
 class Stage:
-    """One stage: what it was asked for, how far it is, and what it left.
+    """One stage: its settings, its progress and its output.
 
-    `settings.json` is written before it begins and `finished.json` after it has ended, both in `folder`, by the main
-    process; they appear whole or not at all. In between lie the checkpoints of its trainer. So a process that is killed
-    at any moment leaves a stage that has not begun, one that goes on from its last checkpoint, or a finished one.
+    The main process writes `settings.json` before the stage begins and `finished.json` after it has ended, both in
+    `folder`, whole or not at all. In between the trainer writes checkpoints. So a process that is killed at any moment
+    leaves a stage that has not begun, one that resumes from its last checkpoint, or a finished one.
 
     ```python
     stage = Stage("mle", "runs/my-run/stages/mle")
@@ -48,12 +48,12 @@ class Stage:
     ```
 
     Args:
-        name: what it is called in messages.
-        folder: of its two files.
-        output: where its trainer writes, `folder` by default.
+        name: for messages.
+        folder: folder of its two files.
+        output: output folder of its trainer, by default `folder`.
 
     Attributes:
-        checkpoint: to go on from; `None` where it starts anew.
+        checkpoint: the checkpoint to resume from; `None` for a new start.
     """
 
     def __init__(self, name: str, folder: str | Path, output: str | Path | None = None):
@@ -63,28 +63,27 @@ class Stage:
         self._settings: dict[str, Any] = {}
 
     def begin(self, settings: Mapping[str, Any]) -> bool:
-        """Whether there is anything to do. To be called on every process; the main one looks for all.
+        """Whether the stage has to run. To be called on every process; the main one reads the files for all.
 
         Args:
-            settings: by name, what decides on what the stage makes; JSON or what has a text.
+            settings: all settings that shape the stage's output, by name; values are compared as JSON or as text.
 
         Raises:
-            ValueError: if there is something left of it that was made with other settings, or the folder holds
-                checkpoints of something else.
+            ValueError: if the folder holds output of this stage with other settings, or other checkpoints.
         """
         self._settings = _as_json({**settings, "processes": PartialState().num_processes})
-        seen = [None, None, None]  # what is wrong, whether it is finished, the last checkpoint
+        state: list[Any] = [None, None, None]  # an error, whether it is finished, the last checkpoint
         if PartialState().is_main_process:
             try:
-                seen = [None, *self._look()]
+                state = [None, *self._look()]
             except ValueError as error:
-                seen = [str(error), None, None]
-        wrong, finished, self.checkpoint = broadcast_object_list(seen)
-        if wrong is not None:
-            raise ValueError(wrong)
+                state = [str(error), None, None]
+        problem, finished, self.checkpoint = broadcast_object_list(state)
+        if problem is not None:
+            raise ValueError(problem)
         if PartialState().is_main_process:
-            told = "finished before" if finished else "begins" if self.checkpoint is None else "goes on from "
-            print(f'stage {self.name} in "{self.output}": {told}{Path(self.checkpoint or "").name}', flush=True)
+            status = "finished before" if finished else "begins" if self.checkpoint is None else "resumes from "
+            print(f'stage {self.name} in "{self.output}": {status}{Path(self.checkpoint or "").name}', flush=True)
             if not finished:
                 _write(self.folder / SETTINGS, self._settings)
                 _remove_leftovers(self.folder)
@@ -92,7 +91,7 @@ class Stage:
         return not finished
 
     def finish(self):
-        """Marks the stage as finished. To be called on every process, when all of them have written what they leave."""
+        """Marks the stage as finished. To be called on every process, after all have written their output."""
         PartialState().wait_for_everyone()
         if PartialState().is_main_process:
             _remove_leftovers(self.output)
@@ -107,57 +106,57 @@ class Stage:
             self._compare(_read(finished)["settings"])
             return True, None
         if checkpoint is None:
-            return False, None  # whatever it was begun with, nothing of that is left
+            return False, None  # with whatever settings it began, no output is left
         if not (self.folder / SETTINGS).is_file():
             raise ValueError(
                 f'"{checkpoint}" is no checkpoint of the stage `{self.name}`, which was never begun there. Take '
-                "another `output_dir`, or remove what the folder holds."
+                "another `output_dir`, or empty the folder."
             )
         self._compare(_read(self.folder / SETTINGS))
         return False, checkpoint
 
-    def _compare(self, found: Mapping[str, Any]):
+    def _compare(self, stored: Mapping[str, Any]):
         # Another version of a library may have settings that this one does not have.
-        names = [name for name, value in self._settings.items() if name in found and found[name] != value]
+        names = [name for name, value in self._settings.items() if name in stored and stored[name] != value]
         if not names:
             return
-        told = [f"`{name}` was {json.dumps(found[name])}, now {json.dumps(self._settings[name])}" for name in names]
-        told[SHOWN:] = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
+        changes = [f"`{name}` was {json.dumps(stored[name])}, now {json.dumps(self._settings[name])}" for name in names]
+        changes[SHOWN:] = [f"and {len(names) - SHOWN} more"] if len(names) > SHOWN else []
         remove = f'"{self.folder}"'
         if self.output != self.folder:
             remove += f' and the checkpoints in "{self.output}"'
         raise ValueError(
-            f'The stage `{self.name}` in "{self.output}" was made with other settings than are asked for now: '
-            f"{'; '.join(told)}. To start anew take another `output_dir`, or remove {remove}; to keep it, ask for what "
-            "it was made with."
+            f'The stage `{self.name}` in "{self.output}" was made with other settings than those of this run: '
+            f"{'; '.join(changes)}. To start anew take another `output_dir`, or remove {remove}; to keep it, restore "
+            "its settings."
         )
 
 
-def settings_of(*groups, without: Sequence[str] = ()) -> dict[str, Any]:
-    """What dataclasses of settings say about what is made, by name; without what changes nothing in it.
+def settings_of(*groups: Any, without: Sequence[str] = ()) -> dict[str, Any]:
+    """The settings in dataclasses that shape the output of a stage, by name.
 
     Args:
-        groups: whose fields have different names.
+        groups: dataclasses whose fields have different names.
         without: further names that are left out.
     """
-    found = {}
+    settings: dict[str, Any] = {}
     for group in groups:
-        names = [one.name for one in fields(group) if one.init and not _is_harmless(one.name)]
-        found |= {name: getattr(group, name) for name in names if name not in without}
-    return found
+        names = [field.name for field in fields(group) if field.init and not _is_harmless(field.name)]
+        settings |= {name: getattr(group, name) for name in names if name not in without}
+    return settings
 
 
 def fingerprints(folder: str | Path) -> dict[str, str]:
-    """SHA-256 in hexadecimal digits of the weights right inside a folder, by file."""
-    found = {}
+    """SHA-256 of the weights directly in a folder, hexadecimal, by file."""
+    digests = {}
     for path in sorted(Path(folder).glob("*.safetensors")):
         with path.open("rb") as file:
-            found[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+            digests[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return digests
 
 
 def _is_harmless(name: str) -> bool:
-    return name in HARMLESS or name.startswith(HARMLESS_BEGINNINGS)
+    return name in HARMLESS or name.startswith(HARMLESS_PREFIXES)
 
 
 def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
@@ -165,7 +164,7 @@ def _as_json(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _remove_leftovers(folder: Path):
-    """Removes temporary files (see `replacing`) of processes that were killed while they wrote what is there now."""
+    """Removes temporary files (see `replacing`) of killed processes, whose final files exist by now."""
     for path in folder.rglob(".*-????????.*"):
         if path.is_file() and path.with_name(f"{path.stem[1:-9]}{path.suffix}").is_file():
             path.unlink(missing_ok=True)

@@ -264,8 +264,8 @@ def test_a_name_gives_the_decoding_back(decoding):
             "There is no decoding 'warm'. Name one such as `greedy`, `beam 5`, `temperature 0.7`, .*`without hello`",
         ),
         ("", "There is no decoding ''"),
-        ("beam", "'beam' has 0 values behind `beam`. Write it as in `beam 5`"),
-        ("greedy 1", "'greedy 1' has 1 value behind `greedy`"),
+        ("beam", "'beam' has 0 values after `beam`. Write it as in `beam 5`"),
+        ("greedy 1", "'greedy 1' has 1 value after `greedy`"),
         ("beam 2.5", "'2.5' must be a whole number"),
         ("beam 1", "at least 2 hypotheses, got 1"),
         ("temperature hot", "'hot' must be a number"),
@@ -282,7 +282,7 @@ def test_a_name_that_is_none_is_explained_wherever_it_is_given(name, message, ca
 
 def test_what_contradicts_a_name_is_refused(capsys):
     assert main(["chat", "m", "--decoding", "beam 5", "--num-beams", "5"]) == 2
-    assert "either --decoding, or what describes it" in capsys.readouterr().err
+    assert "either --decoding, or --num-beams" in capsys.readouterr().err
     with pytest.raises(ValueError, match="must be at most 5 with the decoding `beam 5`, got 6"):
         ChatSettings(decoding=Decoding.beam(5), num_return_sequences=6)
     with pytest.raises(ValueError, match="`decodings` names none"):

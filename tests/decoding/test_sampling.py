@@ -195,7 +195,7 @@ def test_token_lists_leave_out_padding_and_the_end_that_closes_a_row():
         ({"prefixes": torch.ones(4, 1)}, r"\(batch \* k, time\) for a batch of 3, got \(4, 1\)"),
         ({"prefixes": torch.ones(3)}, r"got \(3,\)"),
         ({"prefixes": padded([[4, -100, 5], [4], [4]])}, "behind their tokens only"),
-        ({"prefixes": padded([[4] * 6, [4], [4]])}, "A prefix has 6 tokens, and a response at most .* 5"),
+        ({"prefixes": padded([[4] * 6, [4], [4]])}, "A prefix has 6 tokens, more than .* `max_new_tokens` is 5"),
         ({"inputs": {"labels": torch.ones(3, 1)}}, "has no row for the encoder .found: nothing.*`input_ids`"),
     ],
 )

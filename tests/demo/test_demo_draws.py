@@ -7,9 +7,9 @@ from rapidfuzz.distance import Levenshtein
 from hf_localgan.data import regular_tokens
 from hf_localgan.demo import markup
 from hf_localgan.demo.draws import (
-    GONE,
     KEPT,
     NEW,
+    REMOVED,
     Piece,
     draw_keys,
     encode_reference,
@@ -67,7 +67,7 @@ def test_at_temperature_0_every_draw_is_the_reference(tiny_tokenizer):
     for payoff in (*HOT, "importance"):
         found = show_draws(tiny_tokenizer, REFERENCE, payoff, draws=3, temperature=0)
         assert {one.text for one in found.draws} == {REFERENCE} and found.edit_rate == 0
-        assert {piece.kind for one in found.draws for piece in one.pieces} == {KEPT}
+        assert {piece.status for one in found.draws for piece in one.pieces} == {KEPT}
 
 
 def test_an_edit_rate_is_reached(tiny_tokenizer):
@@ -119,14 +119,14 @@ def test_wrong_settings_of_draws_are_refused(tiny_tokenizer):
 def test_edits_are_marked(tiny_tokenizer):
     # how are you -> how i are: `i` is new, `you` is gone
     assert mark_edits(tiny_tokenizer, [5, 6, 7], [5, 8, 6]) == [
-        Piece(KEPT, "how"), Piece(NEW, " i"), Piece(KEPT, " are"), Piece(GONE, " you")
+        Piece(KEPT, "how"), Piece(NEW, " i"), Piece(KEPT, " are"), Piece(REMOVED, " you")
     ]  # fmt: skip
 
 
 def test_replacements_are_marked_place_by_place(tiny_tokenizer):
     # a shortest script of insertions and deletions would keep `are`; Hamming replaced all three
     assert mark_edits(tiny_tokenizer, [5, 6, 7], [6, 7, 5], aligned=True) == [
-        Piece(GONE, "how"), Piece(NEW, "are"), Piece(GONE, " are"), Piece(NEW, " you"), Piece(GONE, " you"),
+        Piece(REMOVED, "how"), Piece(NEW, "are"), Piece(REMOVED, " are"), Piece(NEW, " you"), Piece(REMOVED, " you"),
         Piece(NEW, " how"),
     ]  # fmt: skip
 
@@ -135,12 +135,12 @@ def test_marks_read_as_the_draw_and_number_its_edits(tiny_tokenizer):
     for seed in range(5):
         found = show_draws(tiny_tokenizer, REFERENCE, "exact_edit", temperature=1.2, seed=seed)
         for one in found.draws:
-            kept = "".join(piece.text for piece in one.pieces if piece.kind != GONE)
+            kept = "".join(piece.text for piece in one.pieces if piece.status != REMOVED)
             assert kept.strip() == one.text
             distance = Levenshtein.distance(REFERENCE.split(), one.text.split())
             assert one.edits == distance
-            changed = [piece.kind for piece in one.pieces if piece.kind != KEPT]
-            assert max(changed.count(NEW), changed.count(GONE)) <= distance <= len(changed)
+            changed = [piece.status for piece in one.pieces if piece.status != KEPT]
+            assert max(changed.count(NEW), changed.count(REMOVED)) <= distance <= len(changed)
 
 
 def test_pieces_of_words_stay_together():

@@ -177,7 +177,7 @@ def test_an_energy_is_looked_for_beside_a_model_on_the_hub(saved, monkeypatch):
 def test_a_taken_port_is_told_before_anything_is_loaded():
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(OSError, match=f"Nothing can be served at `127.0.0.1`, port {port}"):
+        with pytest.raises(OSError, match=f"No page can be served at `127.0.0.1`, port {port}"):
             launch(["no/such/folder/at/all"], port=port)
     with pytest.raises(OSError, match="port 99999"):
         check_address("127.0.0.1", 99_999)

@@ -166,6 +166,6 @@ def test_what_is_not_there_is_told(with_checkpoint, tmp_path):
         pull_checkpoint("somebody/none", "last-checkpoint", tmp_path / "out")
     write(tmp_path / "half", {"last-checkpoint/model.safetensors": b"7" * 100})
     push_folder(tmp_path / "half", REPO, message="half", whole=("last-checkpoint",))
-    with pytest.raises(ValueError, match="`last-checkpoint` .*is not whole: it has no trainer_state.json"):
+    with pytest.raises(ValueError, match="`last-checkpoint` .*is incomplete: it has no trainer_state.json"):
         pull_checkpoint(REPO, "last-checkpoint", tmp_path / "out")
     assert not [*(tmp_path / "out").iterdir()]

@@ -170,7 +170,7 @@ def mix_evaluations(folder):
         (lambda folder: (folder / "query_scores.parquet").unlink(), 'b" has no query_scores.parquet'),
         (spoil_json, 'The files in ".*b" are not what an evaluation writes'),
         (spoil_parquet, 'The files in ".*b" are not what an evaluation writes'),
-        (mix_evaluations, 'In ".*b" the `dist_2` of greedy is .*: the files are not of one evaluation'),
+        (mix_evaluations, 'In ".*b" the `dist_2` of greedy is .*: the files belong to different evaluations'),
         (
             lambda folder: write_run(folder, 1, dull=2, queries=QUERIES[:9], references=REFERENCES[:9]),
             'a" answered 12 queries and ".*b" 9',

@@ -208,7 +208,7 @@ def test_stages_that_were_killed_after_their_last_checkpoint_take_no_further_ste
         path.unlink()
     said = recipe("ended")
     ends = {"mle": 6, "energy": 6, "discriminator": 6, "adversarial": 8}
-    assert stages(said) == {name: f"goes on from checkpoint-{step}" for name, step in ends.items()}
+    assert stages(said) == {name: f"resumes from checkpoint-{step}" for name, step in ends.items()}
     assert {path: path.read_bytes() for path in made} == made
     assert scores(folder) == scores(trained[0])
     steps = {int(path.name.split("-")[1]) for path in folder.rglob("checkpoint-*")}
@@ -247,13 +247,13 @@ def test_a_run_that_is_only_on_the_hub_goes_on_from_there(recipe, trained, place
 
     said = recipe("found", *words, "--resume_from_checkpoint", "last-checkpoint")
     finished = dict.fromkeys(("mle", "energy", "discriminator"), "finished before")
-    assert stages(said) == {**finished, "adversarial": "goes on from checkpoint-4"}
+    assert stages(said) == {**finished, "adversarial": "resumes from checkpoint-4"}
     assert weights(place / "found") == weights(trained[0])
     assert scores(place / "found") == scores(trained[0])
     assert not (place / "found" / "checkpoint-4" / "stages").exists()
     with pytest.raises(SystemExit) as end:
         recipe("found", *words, "--resume_from_checkpoint", "checkpoint-4")
-    assert "goes on from the last checkpoint of `output_dir`" in end.value.code
+    assert "resumes from the last checkpoint of `output_dir`" in end.value.code
 
 
 @pytest.fixture
@@ -289,7 +289,7 @@ def message(place, recipe, trained):
         (["--discriminator_config", "none.yaml"], "Stage discriminator: There is no configuration file"),
         (["--generator", "./nowhere"], "There is no folder `./nowhere`"),
         (["--energy", "./nowhere"], "nowhere"),
-        (["--resume_from_checkpoint", "last"], "goes on by itself when it is started again"),
+        (["--resume_from_checkpoint", "last"], "resumes by itself when it is started again"),
         (["--monitor_queries", "0", "--metric_for_best_model", "eval_quality"], "`monitor_queries` is 0"),
     ],
     ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",

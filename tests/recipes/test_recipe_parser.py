@@ -205,7 +205,7 @@ def test_an_old_name_is_refused_with_the_new_one(kinds, old, new, tmp_path):
         RecipeParser(*kinds).read([f"--{old.replace('_', '-')}", "some"])
     with pytest.raises(ValueError, match=f"Unknown key in .*: {told}"):
         RecipeParser(*kinds).read([str(tmp_path / "config.yaml")])
-    assert new in RecipeParser(*kinds).known and old not in RecipeParser(*kinds).known
+    assert new in RecipeParser(*kinds).names and old not in RecipeParser(*kinds).names
 
 
 def test_a_switch_of_the_file_can_be_turned_off_on_the_command_line(read):

@@ -35,7 +35,7 @@ def test_a_stage_begins_goes_on_from_its_last_checkpoint_and_is_not_run_again(tm
     said = capsys.readouterr().out.splitlines()
     assert [line.split(": ")[-1] for line in said] == [
         *3 * ["begins"],
-        "goes on from checkpoint-10",
+        "resumes from checkpoint-10",
         "finished before",
     ]
 

@@ -1,1 +1,1 @@
-"""What adversarial training has changed."""
+"""Comparing an adversarially trained generator with its start."""

@@ -14,7 +14,8 @@ from hf_localgan.metrics import Interval, bootstrap_interval
 from hf_localgan.metrics.intervals import no_interval
 
 Point = tuple[float, float]  # diversity, relevance
-EQUAL = rounding_bound(3.0, roundings=64)  # of margins, means over queries of sums of three cosines: no difference
+# Margins up to this bound are rounding: they are means over queries of sums of three cosines.
+EQUAL = rounding_bound(3.0, roundings=64)
 
 
 class FrontPoint(NamedTuple):
@@ -24,8 +25,8 @@ class FrontPoint(NamedTuple):
         decoding: its name.
         diversity: Dist-2.
         relevance: Rel, mean over references.
-        margin: relevance less that of the rival's front at this diversity; NaN outside of the rival's range. Its
-            interval is over queries, both systems' answers drawn together, at these diversities.
+        margin: relevance less that of the rival's front at this diversity; NaN outside the rival's range. Its interval
+            is over queries, whose answers by both systems are resampled together at fixed diversities.
     """
 
     decoding: str
@@ -34,16 +35,16 @@ class FrontPoint(NamedTuple):
     margin: Interval
 
 
-def front_weights(diversities: Sequence[float], rival: Sequence[Point]) -> np.ndarray:
-    """How the rival's front at given diversities is mixed of the rival's points, shape `(diversities, points)`.
+def front_weights(diversities: Sequence[float] | np.ndarray, rival: Sequence[Point]) -> np.ndarray:
+    """Weights of the rival's points in the rival's front at given diversities, shape `(diversities, points)`.
 
     The front is the straight lines between those points that no other point dominates, that is, exceeds in one
     coordinate and reaches in the other. To the left of the most relevant point it goes on at that point's relevance,
     as far as the rival's least diverse point: who accepts less diversity need not lose relevance. Rows of diversities
-    outside of the rival's range are NaN; the others sum to 1.
+    outside the rival's range are NaN; the others sum to 1.
 
     Args:
-        diversities: where.
+        diversities: Dist-2 of the points that are compared, shape `(diversities,)`.
         rival: the rival's points, in any order.
 
     Raises:
@@ -74,16 +75,16 @@ def front_weights(diversities: Sequence[float], rival: Sequence[Point]) -> np.nd
 def front_margin(front: Sequence[Point], rival: Sequence[Point]) -> np.ndarray:
     """Relevance of each point less that of the rival's front at the same diversity, shape `(points,)`.
 
-    What the front is stands in `front_weights`. NaN for points that are less diverse than all of the rival's, or more:
-    nothing of the rival's is there to compare with. The system lies on or above the rival's front where no margin is
-    below 0 by more than `EQUAL`, which is rounding.
+    `front_weights` defines the front. NaN for points that are less diverse than all of the rival's, or more diverse:
+    there the rival has no front to compare with. The system lies on or above the rival's front where no margin is below
+    0 by more than `EQUAL`, the bound of rounding.
 
     Args:
         front: pairs of diversity (Dist-2) and relevance of the system, one for each decoding.
-        rival: the rival's, whose number may differ.
+        rival: those of the rival, whose number may differ.
 
     Raises:
-        ValueError: if either has no point, or the rival one that is not finite.
+        ValueError: if either has no point, or the rival has one that is not finite.
     """
     points = np.asarray(front, dtype=float).reshape(-1, 2)
     if not len(points):
@@ -105,20 +106,22 @@ def front_points(
 
     Args:
         diversity: Dist-2 by the name of the decoding.
-        relevance: of each query, shape `(queries,)`, NaN where it has none, by the same names.
+        relevance: relevance of each query's answer, shape `(queries,)`, NaN where it has none, by the same names.
         rival_diversity, rival_relevance: the rival's, for the same queries in the same order.
-        resamples: of the bootstrap.
+        resamples: number of bootstrap samples.
         seed: of the resampling.
+
+    Raises:
+        ValueError: if the rival has no decoding.
     """
-    rivals = list(rival_diversity)
-    of_rival = np.stack([rival_relevance[name] for name in rivals])
-    known = [float(np.nanmean(one)) for one in of_rival]
-    rival = list(zip((rival_diversity[name] for name in rivals), known, strict=True))
+    names = list(rival_diversity)
+    relevances = np.stack([rival_relevance[name] for name in names])  # (points, queries)
+    rival = [(rival_diversity[name], float(np.nanmean(row))) for name, row in zip(names, relevances, strict=True)]
     points = []
     for (name, across), weights in zip(diversity.items(), front_weights([*diversity.values()], rival), strict=True):
         if np.isnan(weights).any():
             margin = no_interval(np.nan)
         else:
-            margin = bootstrap_interval(relevance[name] - weights @ of_rival, resamples=resamples, seed=seed)
+            margin = bootstrap_interval(relevance[name] - weights @ relevances, resamples=resamples, seed=seed)
         points.append(FrontPoint(name, across, float(np.nanmean(relevance[name])), margin))
     return points

@@ -1,13 +1,17 @@
-"""Plots of adversarial training and of what it changed; they need matplotlib, of the `plots` extra."""
+"""Plots of adversarial training and of its results; they need matplotlib, from the `plots` extra."""
 
 from collections.abc import Mapping
 from itertools import cycle
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from hf_localgan.evaluation.plots import error_bars, new_figure, save_figure
 from hf_localgan.evaluation.runs import SEED_ENDING, Run
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
 
 PANELS = {"eval_ent_4": "Ent-4 (nats)", "eval_relevance": "Rel", "gan/phase2_fraction": "phase-2 share"}
 DIVERSITIES = {"dist_2": "Dist-2", "ent_4": "Ent-4 (nats)"}
@@ -15,14 +19,14 @@ COLORS = [f"C{number}" for number in range(10)]
 RELEVANCES = {"relevance_mean": "relevance (mean over references)", "bleu_2": "BLEU-2"}
 
 
-def plot_adversarial_training(history: list[dict], path: str | Path):
+def plot_adversarial_training(history: list[dict[str, Any]], path: str | Path):
     """Ent-4 and Rel of the validation answers over the steps, and beneath them the phase-2 share (LocalGAN, Fig. 2).
 
-    The three share the horizontal axis; what was not logged is left out.
+    The three share the horizontal axis; values that were not logged are left out.
 
     Args:
         history: `trainer.state.log_history`.
-        path: where the picture goes.
+        path: of the picture.
     """
     curves = {key: _curve(history, key) for key in PANELS}
     shown = [key for key in PANELS if curves[key]] or ["eval_ent_4"]
@@ -43,8 +47,8 @@ def plot_answer_radii(radii: Mapping[str, np.ndarray], path: str | Path):
     """Histograms of the radii `F(q, r) - F(q, rc)` of references and of systems' answers.
 
     Args:
-        radii: nats, by name; NaN is left out.
-        path: where the picture goes.
+        radii: nats, by name, shape `(responses,)`; NaN is left out.
+        path: of the picture.
     """
     figure, (axis,) = new_figure()
     known = {name: np.asarray(values)[np.isfinite(values)] for name, values in radii.items()}
@@ -72,11 +76,11 @@ def plot_fronts(systems: Mapping[str, Run], path: str | Path):
     A system is better than another where its curve is outside the other's. Without relevance, BLEU-2 stands for it.
 
     Args:
-        systems: by name, of the same queries.
-        path: where the picture goes.
+        systems: evaluations by name, on the same queries.
+        path: of the picture.
     """
-    scores = [one["scores"] for run in systems.values() for one in run.decodings.values()]
-    relevance = next(name for name in RELEVANCES if name == "bleu_2" or all(name in one for one in scores))
+    scores = [entry["scores"] for run in systems.values() for entry in run.decodings.values()]
+    relevance = next(name for name in RELEVANCES if name == "bleu_2" or all(name in table for table in scores))
     figure, axes = new_figure(columns=len(DIVERSITIES))
     for axis, diversity in zip(axes, DIVERSITIES, strict=True):
         for color, (system, run) in zip(cycle(COLORS), systems.items(), strict=False):
@@ -94,16 +98,16 @@ def plot_fronts(systems: Mapping[str, Run], path: str | Path):
     save_figure(figure, path)
 
 
-def plot_stability(histories: Mapping[str, list[dict]], path: str | Path):
+def plot_stability(histories: Mapping[str, list[dict[str, Any]]], path: str | Path):
     """Ent-4 of the validation answers over the steps of several runs (LocalGAN, Fig. 2).
 
     Args:
-        histories: `trainer.state.log_history` by the name of the run. Runs whose names differ in an ending such as
-            `-seed1` or `_s2` alone are seeds of one system, which have one colour.
-        path: where the picture goes.
+        histories: `trainer.state.log_history` by the name of the run. Runs whose names differ only in an ending such as
+            `-seed1` or `_s2` are of one system and have one colour.
+        path: of the picture.
 
     Raises:
-        ValueError: where no run logged `eval_ent_4`.
+        ValueError: if no run logged `eval_ent_4`.
     """
     curves = {name: _curve(history, "eval_ent_4") for name, history in histories.items()}
     curves = {name: curve for name, curve in curves.items() if curve}
@@ -124,26 +128,27 @@ def plot_stability(histories: Mapping[str, list[dict]], path: str | Path):
     save_figure(figure, path)
 
 
-def _curve(history: list[dict], key: str) -> list[tuple[int, float]]:
+def _curve(history: list[dict[str, Any]], key: str) -> list[tuple[int, float]]:
     return [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
 
 
-def _draw_front(axis, run: Run, diversity: str, relevance: str, system: str, color: str):
+def _draw_front(axis: "Axes", run: Run, diversity: str, relevance: str, system: str, color: str):
     """The sweep of temperatures as a line, searches as marks of the same colour."""
-    temperatures = {name: run.temperature(name) for name in run.decodings}
-    sampled = {name: value for name, value in temperatures.items() if value is not None}
-    sweep = sorted(sampled, key=sampled.get)
-    searches = [name for name in temperatures if name not in sampled]
+    temperatures = {name: value for name in run.decodings if (value := run.temperature(name)) is not None}
+    sweep = sorted(temperatures, key=lambda name: temperatures[name])
+    searches = [name for name in run.decodings if name not in temperatures]
     lines = [(sweep, "o", f"{system}, by temperature")]
     lines += [([name], marker, f"{system}, {name}") for marker, name in zip(cycle("s^Dv*"), searches, strict=False)]
     for names, marker, label in lines:
         if names:
-            across, up = ([run.interval(name, score) for name in names] for score in (diversity, relevance))
+            intervals = [[run.interval(name, score) for name in names] for score in (diversity, relevance)]
+            across, up = ([interval.value for interval in column] for column in intervals)
+            bars = [error_bars(column) for column in intervals]
             axis.errorbar(
-                [one.value for one in across], [one.value for one in up], xerr=error_bars(across), yerr=error_bars(up),
-                marker=marker, color=color, capsize=2, label=label, markersize=4 if marker == "o" else 8, linewidth=1,
+                across, up, xerr=bars[0], yerr=bars[1], marker=marker, color=color, capsize=2, label=label,
+                markersize=4 if marker == "o" else 8, linewidth=1,
             )  # fmt: skip
     for name in sweep:
-        place = run.value(name, diversity), run.value(name, relevance)
-        text = f"{sampled[name]:g}"
-        axis.annotate(text, place, textcoords="offset points", xytext=(4, 4), fontsize=7, color=color)
+        point = run.interval(name, diversity).value, run.interval(name, relevance).value
+        text = f"{temperatures[name]:g}"
+        axis.annotate(text, point, textcoords="offset points", xytext=(4, 4), fontsize=7, color=color)

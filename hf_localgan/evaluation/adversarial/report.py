@@ -1,7 +1,7 @@
-"""What adversarial training changed: the trained generator against the one it started from, on the test split."""
+"""The adversarially trained generator compared with the one it started from, on the test split."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,6 +20,7 @@ from hf_localgan.evaluation.tables import cell, number, summary
 from hf_localgan.evaluation.writing import plain, write_report
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import Comparison, Stability, stability
+from hf_localgan.models.dbm import DbmModel
 
 FILES = ("adversarial.json", "adversarial.md")
 PLOTS = ("adversarial_training.png", "front.png", "radii.png")
@@ -29,8 +30,8 @@ class Phase2(NamedTuple):
     """Share of generations nearer the centre than their reference (`delta_alpha > 0`), as the training logged it.
 
     Attributes:
-        first, last: of the first and the last log line of the generator's training.
-        mean: over all of them.
+        first, last: the share in the first and in the last log line of the generator's training.
+        mean: mean share over all log lines.
     """
 
     first: float
@@ -40,19 +41,21 @@ class Phase2(NamedTuple):
 
 @dataclass
 class AdversarialReport:
-    """The trained generator against its start. Differences are the trained one's score less the start's.
+    """The trained generator compared with its start. Differences are the trained one's score less the start's.
 
     Attributes:
-        about: what names the run, ready for JSON.
+        about: model, data set, split, seed: what identifies the run, ready for JSON.
         objective: such as "LocalGAN"; the trained generator's name in tables.
-        trained, start: both evaluations, of the same queries.
+        trained, start: both evaluations, on the same queries.
         tests: paired permutation tests by the name of the decoding.
         front: each decoding of the trained generator against the start's front; `None` without relevance.
-        stability: of Ent-4 over the evaluations of the training; `None` for less than two.
-        phase2: `None` where none was logged.
-        radii: nats, of references, start's and trained one's greedy answers by name; `None` without an energy.
-        spread: standard deviation of the training references' radii, nats, as the energy holds it.
-        copied: share of answers that are a training response word for word, by name; `None` where not looked for.
+        stability: stability of Ent-4 over the evaluations of the training; `None` for less than two evaluations.
+        phase2: share of the second phase; `None` where none was logged.
+        radii: radii of the references and of both generators' greedy answers by name, nats, shape `(responses,)`;
+            `None` without an energy.
+        spread: standard deviation of the training references' radii, nats, from the energy's configuration.
+        copied: share of answers that are a training response word for word, by name; `None` without
+            `training_responses`.
     """
 
     about: dict[str, Any]
@@ -76,7 +79,7 @@ class AdversarialReport:
         *,
         about: Mapping[str, Any] | None = None,
         objective: str = "LocalGAN",
-        energy=None,
+        energy: DbmModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
         training_responses: set[str] | None = None,
         permutations: int = 1000,
@@ -87,19 +90,20 @@ class AdversarialReport:
         Args:
             trained, start: as `Run.read` reads them.
             history: `trainer.state.log_history` of the training.
-            about, objective: as above; by default what the trained one's evaluation says about itself.
-            energy (`DbmModel`), tokenizer: for the radii.
+            about, objective: as above; `about` is by default that of the trained one's evaluation.
+            energy, tokenizer: measure the radii; give both or neither.
             training_responses: lower-case texts without spaces at the ends, to find copies.
-            permutations: of each test.
-            resamples: of the margins' intervals.
+            permutations: number of permutations of each test.
+            resamples: number of bootstrap samples of the margins' intervals.
 
         Raises:
-            ValueError: for evaluations of something else than dialogue, or of different queries.
+            ValueError: for evaluations that are not of dialogue, and for different queries.
         """
         check_comparable([trained, start])
         if trained.kind != "dialogue":
             raise ValueError(
-                f"Adversarial training is measured on dialogue, and these evaluations are of {trained.kind}."
+                f"The report on adversarial training needs evaluations of dialogue, got evaluations of {trained.kind}. "
+                "Score both generators with `scores: dialogue`."
             )
         shared = [name for name in trained.decodings if name in start.decodings]
         entropies = [entry["eval_ent_4"] for entry in history if entry.get("eval_ent_4") is not None]
@@ -113,7 +117,7 @@ class AdversarialReport:
             front=_front(trained, start, resamples),
             stability=stability(entropies) if len(entropies) > 1 else None,
             phase2=Phase2(shares[0], shares[-1], float(np.mean(shares))) if shares else None,
-            radii=None if energy is None else _radii(energy, tokenizer, trained, start, objective),
+            radii=None if energy is None or tokenizer is None else _radii(energy, tokenizer, trained, start, objective),
             spread=None if energy is None else getattr(energy.config, "radius_spread", None),
             copied=None if training_responses is None else _copied(training_responses, trained, start, objective),
         )
@@ -125,7 +129,7 @@ class AdversarialReport:
 
     @property
     def on_or_above(self) -> bool | None:
-        """Whether no margin is negative by more than rounding, of those that there are; `None` where there is none."""
+        """Whether no known margin is negative by more than rounding; `None` where none is known."""
         margins = [point.margin.value for point in self.front or () if not math.isnan(point.margin.value)]
         return all(margin >= -EQUAL for margin in margins) if margins else None
 
@@ -135,8 +139,8 @@ class AdversarialReport:
         if self.front is not None:
             front = {"on_or_above": self.on_or_above, "points": self.front}
         systems = {
-            name: {"about": run.about, "decodings": {one: found["scores"] for one, found in run.decodings.items()}}
-            for name, run in self.systems.items()
+            system: {"about": run.about, "decodings": {name: entry["scores"] for name, entry in run.decodings.items()}}
+            for system, run in self.systems.items()
         }
         radii = None
         if self.radii is not None:
@@ -157,16 +161,16 @@ class AdversarialReport:
         )
 
     def summary(self) -> str:
-        """The searches' scores, and what was found besides, as Markdown without a title."""
+        """The searches' scores, front, radii and facts about the training, as Markdown without a title."""
         searches = [name for name in self.tests if self.trained.temperature(name) is None]
         parts = [*(self._scores(name) for name in searches), self._front(), self._radii(), self._facts()]
         return "\n".join(line for part in parts for line in part)
 
     def to_markdown(self, rows: int = 12) -> str:
-        """All of it: `summary`, the scores under the other decodings, a table of samples."""
-        sampled = [name for name in self.tests if self.trained.temperature(name) is not None]
+        """The whole report: `summary`, the scores under the other decodings, a table of samples."""
+        samplings = [name for name in self.tests if self.trained.temperature(name) is not None]
         lines = [f"# {self.objective} against its start", "", self.summary()]
-        lines += [line for name in sampled for line in self._scores(name)]
+        lines += [line for name in samplings for line in self._scores(name)]
         samples = self.samples(rows)
         lines += ["## Sample responses, greedy", ""]
         lines += markdown_table(samples[0], [list(row.values()) for row in samples])
@@ -188,24 +192,24 @@ class AdversarialReport:
         """The summary on the console."""
         (console or Console()).print(Markdown(f"# {self.objective} against its start\n\n{self.summary()}"))
 
-    def write(self, folder: str | Path, history: list[dict] | None = None, plots: bool = True) -> list[Path]:
+    def write(self, folder: str | Path, history: list[dict[str, Any]] | None = None, plots: bool = True) -> list[Path]:
         """Writes `adversarial.json`, `adversarial.md` and pictures, as far as there is something to plot.
 
         Args:
             folder: made where it is missing; files of an earlier report are replaced.
             history: `trainer.state.log_history`, for `adversarial_training.png`.
-            plots: needs matplotlib, of the `plots` extra.
+            plots: draw them, too; needs matplotlib, from the `plots` extra.
 
         Returns:
-            The files.
+            The paths of the files.
         """
         folder = Path(folder)
         files = write_report(folder, FILES, self.to_dict(), self.to_markdown())
         if plots:
-            drawn = [(plot_adversarial_training, history), (plot_fronts, self.systems), (plot_answer_radii, self.radii)]
-            for (draw, data), name in zip(drawn, PLOTS, strict=True):
-                if data is not None:
-                    draw(data, folder / name)
+            functions: tuple[Callable, ...] = (plot_adversarial_training, plot_fronts, plot_answer_radii)
+            for plot, content, name in zip(functions, (history, self.systems, self.radii), PLOTS, strict=True):
+                if content is not None:
+                    plot(content, folder / name)
                     files.append(folder / name)
         return files
 
@@ -231,16 +235,18 @@ class AdversarialReport:
         columns = (f"{self.objective}, decoding", "Dist-2", "Rel", "Rel less the start's at this Dist-2")
         rows = []
         for point in self.front:
-            margin = "outside of its range" if math.isnan(point.margin.value) else cell(point.margin)
-            rows.append((point.decoding, number(point.diversity), number(point.relevance), margin))
+            text = "outside of its range" if math.isnan(point.margin.value) else cell(point.margin)
+            rows.append((point.decoding, number(point.diversity), number(point.relevance), text))
         margins = [point.margin for point in self.front if not math.isnan(point.margin.value)]
-        above, below = sum(one.low > EQUAL for one in margins), sum(one.high < -EQUAL for one in margins)
-        said = {True: "on or above", False: "not everywhere on or above", None: "nowhere comparable with"}
+        above = sum(margin.low > EQUAL for margin in margins)
+        below = sum(margin.high < -EQUAL for margin in margins)
+        upheld = sum(margin.value >= -EQUAL for margin in margins)
+        verdict = {True: "on or above", False: "not everywhere on or above", None: "nowhere comparable with"}
         return [
             "## Front of diversity and relevance", "", *markdown_table(columns, rows, "<>"), "",
-            f"The front lies {said[self.on_or_above]} the start's: of {len(margins)} decodings inside its range "
-            f"{sum(one.value >= -EQUAL for one in margins)} have no negative margin. By the whole 95 % interval over "
-            f"queries {above} {'lies' if above == 1 else 'lie'} above it and {below} below.", "",
+            f"The front lies {verdict[self.on_or_above]} the start's: of {len(margins)} decodings inside its range "
+            f"{upheld} have no negative margin. By the whole 95 % interval over queries "
+            f"{above} {'lies' if above == 1 else 'lie'} above it and {below} below.", "",
         ]  # fmt: skip
 
     def _radii(self) -> list[str]:
@@ -250,8 +256,8 @@ class AdversarialReport:
         keys = ("mean", "std", "quantile_05", "median", "quantile_95")
         rows = []
         for name, values in self.radii.items():
-            found = summary(values)
-            rows.append((name, f"{found['count']:,}", *(number(float(found.get(key, math.nan))) for key in keys)))
+            figures = summary(values)
+            rows.append((name, f"{figures['count']:,}", *(number(float(figures.get(key, math.nan))) for key in keys)))
         lines = ["## Radii: F(q, r) - F(q, rc), nats", "", *markdown_table(columns, rows, "<>")]
         if self.spread is not None:
             lines += ["", f"The unit of the radial term, the training references' deviation: {self.spread:.4g} nats."]
@@ -277,35 +283,38 @@ class AdversarialReport:
 
 
 def _greedy(run: Run) -> str:
-    """The name of greedy decoding, or of the first one where it is not there."""
+    """The name of greedy decoding, or of the first decoding where there is no greedy one."""
     return "greedy" if "greedy" in run.decodings else next(iter(run.decodings))
 
 
 def _front(trained: Run, start: Run, resamples: int) -> list[FrontPoint] | None:
-    sides = []
-    for run in (trained, start):
-        if any("relevance_mean" not in one["scores"] for one in run.decodings.values()):
-            return None
-        sides.append({name: run.value(name, "dist_2") for name in run.decodings})
-        sides.append({name: _of_queries(run, name, "relevance_mean") for name in run.decodings})
-    return front_points(*sides, resamples=resamples)
+    runs = (trained, start)
+    if any("relevance_mean" not in entry["scores"] for run in runs for entry in run.decodings.values()):
+        return None
+    diversity, rival_diversity = ({name: run.interval(name, "dist_2").value for name in run.decodings} for run in runs)
+    relevance, rival_relevance = (
+        {name: _query_scores(run, name, "relevance_mean") for name in run.decodings} for run in runs
+    )
+    return front_points(diversity, relevance, rival_diversity, rival_relevance, resamples=resamples)
 
 
-def _of_queries(run: Run, decoding: str, metric: str) -> np.ndarray:
+def _query_scores(run: Run, decoding: str, metric: str) -> np.ndarray:
     rows = sorted((row for row in run.query_scores if row["decoding"] == decoding), key=lambda row: row["query"])
     return np.array([np.nan if row[metric] is None else row[metric] for row in rows], dtype=float)
 
 
-def _radii(energy, tokenizer, trained: Run, start: Run, objective: str) -> dict[str, np.ndarray]:
+def _radii(
+    energy: DbmModel, tokenizer: PreTrainedTokenizerBase, trained: Run, start: Run, objective: str
+) -> dict[str, np.ndarray]:
     queries, references = (trained.answers[name] for name in ("query", "references"))
-    pairs = [(query, one) for query, some in zip(queries, references, strict=True) for one in some]
-    texts = {"references": tuple(zip(*pairs, strict=True))}
+    pairs = [(query, text) for query, group in zip(queries, references, strict=True) for text in group]
+    texts = {"references": ([query for query, _ in pairs], [text for _, text in pairs])}
     texts |= {name: (queries, run.answers[_greedy(run)]) for name, run in (("start", start), (objective, trained))}
     return {name: answer_radii(energy, tokenizer, *sides).numpy() for name, sides in texts.items()}
 
 
 def _copied(training_responses: set[str], trained: Run, start: Run, objective: str) -> dict[str, float]:
-    texts = {"references": [one for some in trained.answers["references"] for one in some]}
+    texts = {"references": [text for group in trained.answers["references"] for text in group]}
     texts |= {name: run.answers[_greedy(run)] for name, run in (("start", start), (objective, trained))}
-    found = {name: [one.strip().lower() in training_responses for one in some] for name, some in texts.items()}
-    return {name: float(np.mean(some)) for name, some in found.items()}
+    copies = {name: [text.strip().lower() in training_responses for text in group] for name, group in texts.items()}
+    return {name: float(np.mean(flags)) for name, flags in copies.items()}

@@ -1,1 +1,1 @@
-"""What an energy has learned."""
+"""Measuring a trained energy on held-out pairs."""

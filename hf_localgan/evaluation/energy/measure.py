@@ -1,13 +1,15 @@
-"""What a trained energy model knows of held-out pairs, measured."""
+"""Measurements of a trained energy model on held-out pairs."""
 
 import copy
 import warnings
-from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import torch
+from datasets import Dataset, IterableDataset
 from torch import Tensor
+from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.evaluation.energy.features import PairFeatures, pair_features
 from hf_localgan.evaluation.energy.report import (
@@ -35,26 +37,35 @@ from hf_localgan.metrics.energy_gap import (
 )
 from hf_localgan.metrics.gaussian import GaussianPairs
 from hf_localgan.metrics.intervals import bootstrap_interval
-from hf_localgan.models.dbm import DbmModel, Weights
+from hf_localgan.models.dbm import DbmConfig, DbmModel, Weights
 
-EXACT_UP_TO = 16  # hidden units, whose states are enumerated
+LARGEST_ENUMERATION = 16  # hidden units: the states of so many are enumerated
 GRID = 33  # points on a side of a cluster's plane
+
+PairRows: TypeAlias = Dataset | IterableDataset | Iterable[Mapping]  # what `pair_features` reads
 
 
 class _System(NamedTuple):
-    """Anything with an energy of pairs: functions of vectors on the CPU that return arrays."""
+    """A model of pairs: functions of standardised vectors on the CPU that return arrays.
+
+    Attributes:
+        energy: energies in nats, shape `(pairs,)`, of queries and responses, shapes `(pairs, query_size)` and
+            `(pairs, response_size)`.
+        center: centres, shape `(queries, response_size)`, of queries, shape `(queries, query_size)`.
+        neutral: the query that carries no information, `bq`, shape `(query_size,)`.
+    """
 
     energy: Callable[[Tensor, Tensor], np.ndarray]
     center: Callable[[Tensor], np.ndarray]
-    neutral: Tensor  # the query that says nothing
+    neutral: Tensor
 
 
 def evaluate_energy(
     model: DbmModel,
-    train,
-    test,
+    train: PairRows,
+    test: PairRows,
     *,
-    tokenizer=None,
+    tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Mapping[str, DbmModel] | None = None,
     others: int = 9,
     max_train_pairs: int = 100_000,
@@ -70,8 +81,8 @@ def evaluate_energy(
 ) -> EnergyReport:
     """Measures an energy model on held-out pairs: matching, centres, Theorem 1, likelihood, reconstruction.
 
-    What each number is stands in `docs/dbm.md`; the functions are in `metrics.energy` and `metrics.energy_gap`.
-    Intervals are over queries.
+    `docs/dbm.md` explains each number; the functions are in `metrics.energy` and `metrics.energy_gap`. Intervals are
+    over queries.
 
     Args:
         model: trained, with fitted scalers.
@@ -79,31 +90,32 @@ def evaluate_energy(
         test: held-out pairs. Theorem 1 is measured on queries with several responses, where there are any.
         tokenizer: writes the queries above the plots of clusters.
         rivals: further energy models over the same vectors, such as an RBM, by name.
-        others: responses of other queries that each true response is held against.
-        max_train_pairs, max_test_pairs: from the start of either.
-        curvature_queries: random queries whose curvature at the centre is measured, in double precision.
-        clusters: queries whose surroundings are computed for the plots.
-        ais_chains, ais_temperatures: of the annealed importance sampling of `ln Z`.
-        resamples: of the bootstrap.
+        others: number of responses to other queries that each true response is compared with.
+        max_train_pairs, max_test_pairs: largest number of pairs, from the start of either.
+        curvature_queries: number of random queries whose curvature at the centre is measured, in double precision.
+        clusters: number of queries whose surroundings are computed for the plots.
+        ais_chains, ais_temperatures: size of the annealed importance sampling that estimates `ln Z`.
+        resamples: number of bootstrap samples.
         batch_size: pairs at a time.
-        about: kept in the report.
+        about: what identifies the run; kept in the report.
         seed: of everything that is drawn.
 
     Raises:
-        ValueError: for less than two test queries, with the energy as printed, for rivals over other vectors, and
-            where energies are not finite.
+        ValueError: for less than two test queries, for the energy as printed, for rivals over other vectors, and for
+            energies that are not finite.
     """
     data = pair_features(model, test, max_pairs=max_test_pairs, batch_size=batch_size)
     seen = pair_features(model, train, max_pairs=max_train_pairs, batch_size=batch_size)
-    rng, boot = np.random.default_rng(seed), {"resamples": resamples, "seed": seed}
+    rng = np.random.default_rng(seed)
+    boot: dict[str, Any] = {"resamples": resamples, "seed": seed}
     rivals = dict(rivals or {})
     for name, rival in rivals.items():
         _require_equal_vectors(name, rival, test, data)
 
     gaussians = _gaussians(seen)
     models = {_name(model): model, **rivals}
-    systems = {name: _of_model(one, batch_size) for name, one in models.items()}
-    systems |= {name: _of_gaussian(one) for name, one in gaussians.items()}
+    systems = {name: _model_system(energy, batch_size) for name, energy in models.items()}
+    systems |= {name: _gaussian_system(gaussian) for name, gaussian in gaussians.items()}
     own = next(iter(systems.values()))
 
     drawn = np.stack([other_query_responses(data.groups, rng) for _ in range(others)])
@@ -137,35 +149,39 @@ def evaluate_energy(
 
 def _gaussians(seen: PairFeatures) -> dict[str, GaussianPairs]:
     """Normal distributions over the training pairs, as far as these have a covariance that is not singular."""
-    found = {}
+    gaussians = {}
     for name, shrinkage in (("Gaussian", "none"), ("Gaussian, Ledoit-Wolf", "ledoit_wolf")):
         try:
-            found[name] = GaussianPairs.fit(seen.query, seen.response, shrinkage=shrinkage)
+            gaussians[name] = GaussianPairs.fit(seen.query.numpy(), seen.response.numpy(), shrinkage=shrinkage)
         except ValueError as error:  # a report without one is better than none after hours of training
             warnings.warn(f"{name} is left out of the report. {error}", stacklevel=3)
-    return found
+    return gaussians
 
 
-def _of_model(model: DbmModel, batch_size: int) -> _System:
+def _model_system(model: DbmModel, batch_size: int) -> _System:
     def energy(query: Tensor, response: Tensor) -> np.ndarray:
         parts = zip(query.split(batch_size), response.split(batch_size), strict=True)
         with torch.no_grad():
-            found = [model.free_energy(q.to(model.device), r.to(model.device)).double().cpu() for q, r in parts]
-        return torch.cat(found).numpy()
+            energies = [model.free_energy(q.to(model.device), r.to(model.device)).double().cpu() for q, r in parts]
+        return torch.cat(energies).numpy()
 
     weights = Weights(model)
     silent = (weights.couplings.new_zeros(1, size) for size in (model.config.hidden_size, model.config.top_size))
-    bias = weights.visible_mean(*silent)[0].detach().cpu()  # of a pair of RBMs the mean of both
+    bias = weights.visible_mean(*silent)[0].detach().cpu()  # for a pair of RBMs the mean of both
     return _System(energy, lambda query: _centers(model, query), bias[: model.config.query_size])
 
 
-def _of_gaussian(gaussian: GaussianPairs) -> _System:
+def _gaussian_system(gaussian: GaussianPairs) -> _System:
     neutral = torch.from_numpy(gaussian.mean[: gaussian.query_size])
-    return _System(lambda query, response: -gaussian.log_likelihood(query, response), gaussian.center, neutral)
+    return _System(
+        lambda query, response: -gaussian.log_likelihood(query.numpy(), response.numpy()),
+        lambda query: gaussian.center(query.numpy()),
+        neutral,
+    )
 
 
 def _centers(model: DbmModel, query: Tensor, method: str = "mean_field", batch_size: int = 4096) -> np.ndarray:
-    parts = [model.center(some.to(model.device), method).cpu() for some in query.split(batch_size)]
+    parts = [model.center(part.to(model.device), method).cpu() for part in query.split(batch_size)]
     return torch.cat(parts).double().numpy()
 
 
@@ -175,10 +191,10 @@ def _name(model: DbmModel) -> str:
     return "DBM" if model.config.top_size else "RBM"
 
 
-def _require_equal_vectors(name: str, rival: DbmModel, test, data: PairFeatures):
-    some = pair_features(rival, test, max_pairs=min(100, len(data.groups)))
+def _require_equal_vectors(name: str, rival: DbmModel, test: PairRows, data: PairFeatures):
+    first = pair_features(rival, test, max_pairs=min(100, len(data.groups)))
     for side in ("query", "response"):
-        own, other = getattr(data, side)[: len(some.groups)], getattr(some, side)
+        own, other = getattr(data, side)[: len(first.groups)], getattr(first, side)
         if own.shape != other.shape or not torch.allclose(own, other.to(own), atol=1e-4):
             raise ValueError(
                 f"The rival {name!r} sees other vectors of the same pairs: its word vectors or its scalers are not "
@@ -202,15 +218,25 @@ def _matching(system: _System, data: PairFeatures, drawn: np.ndarray, boot: dict
     )
 
 
-def _radii(system: _System, data: PairFeatures, center_energies, drawn, rng: np.random.Generator) -> Radii:
-    """Radii of true responses, of those of other queries, and of vectors that are no responses."""
+def _radii(
+    system: _System, data: PairFeatures, center_energies: np.ndarray, drawn: np.ndarray, rng: np.random.Generator
+) -> Radii:
+    """Radii of true responses, of responses to other queries, and of vectors that are no responses."""
     shuffled = torch.from_numpy(rng.permuted(data.response.numpy(), axis=0))
     noise = torch.from_numpy(rng.standard_normal(data.response.shape)).to(data.response)
     others = (data.response, data.response[drawn], shuffled, noise)
-    return Radii(*(system.energy(data.query, some) - center_energies[data.groups] for some in others))
+    return Radii(*(system.energy(data.query, vectors) - center_energies[data.groups] for vectors in others))
 
 
-def _gap(model, system: _System, data: PairFeatures, center_energies, curvature_queries: int, rng, boot) -> Gap:
+def _gap(
+    model: DbmModel,
+    system: _System,
+    data: PairFeatures,
+    center_energies: np.ndarray,
+    curvature_queries: int,
+    rng: np.random.Generator,
+    boot: Mapping[str, Any],
+) -> Gap:
     energies, spreads = system.energy(data.query, data.response), cluster_spread(data.response.numpy(), data.groups)
     signed = group_means(energies, data.groups) - center_energies
     several = np.flatnonzero(~np.isnan(spreads))
@@ -233,72 +259,80 @@ def _gap(model, system: _System, data: PairFeatures, center_energies, curvature_
 
 def _second_order(model: DbmModel, data: PairFeatures, chosen: np.ndarray) -> SecondOrderGap:
     """The second-order gap of some queries, on a copy of the model in double precision."""
-    device = torch.device("cpu") if model.device.type == "mps" else model.device  # which has no float64
+    device = torch.device("cpu") if model.device.type == "mps" else model.device  # MPS has no float64
     config = copy.deepcopy(model.config)
+    assert isinstance(config, DbmConfig)
     config.vocab_size = None
     with torch.device("meta"):  # nothing is drawn
         exact = type(model)(config).eval()
     kept = {name: values for name, values in model.state_dict().items() if not name.startswith("word_vectors.")}
     exact.load_state_dict({name: values.to(device, copy=True) for name, values in kept.items()}, assign=True)
     exact.double().requires_grad_(False)
-    limits = {"steps": 10 * model.config.mean_field_steps, "tolerance": 1e-10}
+    steps, tolerance = 10 * config.mean_field_steps, 1e-10
 
     def free_energy(query: Tensor, response: Tensor) -> Tensor:
-        return exact.free_energy(query, response, exact.mean_field(query, response, **limits))
+        return exact.free_energy(query, response, exact.mean_field(query, response, steps=steps, tolerance=tolerance))
 
     rows = np.flatnonzero(np.isin(data.groups, chosen))
     queries = data.query[data.first[chosen]].to(device, torch.float64)
     responses = data.response[rows].to(device, torch.float64)
-    return second_order_gap(
-        free_energy, queries, exact.center(queries, **limits), responses, np.searchsorted(chosen, data.groups[rows])
-    )
+    centers = exact.center(queries, steps=steps, tolerance=tolerance)
+    return second_order_gap(free_energy, queries, centers, responses, np.searchsorted(chosen, data.groups[rows]))
 
 
-def _likelihoods(models, gaussians, data, seen, annealing, batch_size, boot) -> dict[str, Likelihood]:
-    """Log-likelihoods of all systems, and how much more than the better Gaussian's each of the models' is."""
-    values, result = {}, {}
-    few = slice(len(data.groups))  # as many training pairs as test pairs
+def _likelihoods(
+    models: Mapping[str, DbmModel],
+    gaussians: Mapping[str, GaussianPairs],
+    data: PairFeatures,
+    seen: PairFeatures,
+    annealing: Mapping[str, Any],
+    batch_size: int,
+    boot: Mapping[str, Any],
+) -> dict[str, Likelihood]:
+    """Log-likelihoods of all systems, and each model's advantage over the better normal distribution."""
+    values: dict[str, np.ndarray] = {}
+    normal: dict[str, Likelihood] = {}
+    first = slice(len(data.groups))  # as many training pairs as test pairs
     for name, gaussian in gaussians.items():
-        values[name] = gaussian.log_likelihood(data.query, data.response)
-        result[name] = Likelihood(
+        values[name] = gaussian.log_likelihood(data.query.numpy(), data.response.numpy())
+        normal[name] = Likelihood(
             test=grouped_mean(values[name], data.groups, **boot),
-            train=float(gaussian.log_likelihood(seen.query[few], seen.response[few]).mean()),
+            train=float(gaussian.log_likelihood(seen.query[first].numpy(), seen.response[first].numpy()).mean()),
             dimensions=data.query.shape[1] + data.response.shape[1],
         )
-    best = max(gaussians, key=lambda name: result[name].test.value, default=None)
-    found = {}
+    best = max(gaussians, key=lambda name: normal[name].test.value, default=None)
+    likelihoods = {}
     for name, model in models.items():
         generator = torch.Generator(model.device).manual_seed(boot["seed"])
-        exact = model.config.hidden_size <= EXACT_UP_TO and model.config.energy != "rbm_pair"
+        exact = model.config.hidden_size <= LARGEST_ENUMERATION and model.config.energy != "rbm_pair"
         partition = None if exact else model.log_partition(**annealing, generator=generator)
-        log_z = model.exact_log_partition().item() if exact else partition.value
+        log_z = model.exact_log_partition().item() if partition is None else partition.value
 
-        def energies(some: PairFeatures, rows: slice, way: str, model=model, generator=generator) -> np.ndarray:
-            settings = {"generator": generator} if way == "sampled_free_energy" else {}
-            parts = zip(some.query[rows].split(batch_size), some.response[rows].split(batch_size), strict=True)
+        def energies(pairs: PairFeatures, rows: slice, method: str, model=model, generator=generator) -> np.ndarray:
+            settings = {"generator": generator} if method == "sampled_free_energy" else {}
+            parts = zip(pairs.query[rows].split(batch_size), pairs.response[rows].split(batch_size), strict=True)
             with torch.no_grad():
-                of_parts = [getattr(model, way)(q.to(model.device), r.to(model.device), **settings) for q, r in parts]
-            return torch.cat(of_parts).double().cpu().numpy()
+                batches = [getattr(model, method)(q.to(model.device), r.to(model.device), **settings) for q, r in parts]
+            return torch.cat(batches).double().cpu().numpy()
 
-        way = "exact_free_energy" if exact else "sampled_free_energy"
-        every = slice(None)
-        values[name] = -energies(data, every, way) - log_z
-        found[name] = Likelihood(
+        method = "exact_free_energy" if exact else "sampled_free_energy"
+        values[name] = -energies(data, slice(None), method) - log_z
+        likelihoods[name] = Likelihood(
             test=grouped_mean(values[name], data.groups, **boot),
-            train=float(-energies(seen, few, way).mean() - log_z),
+            train=float(-energies(seen, first, method).mean() - log_z),
             dimensions=data.query.shape[1] + data.response.shape[1],
-            bound=float(-energies(data, every, "free_energy").mean() - log_z),
+            bound=float(-energies(data, slice(None), "free_energy").mean() - log_z),
             log_partition=log_z,
-            log_partition_error=0.0 if exact else partition.standard_error,
-            effective_sample_size=None if exact else partition.effective_sample_size,
+            log_partition_error=0.0 if partition is None else partition.standard_error,
+            effective_sample_size=None if partition is None else partition.effective_sample_size,
             chains=None if exact else annealing["chains"],
             advantage=None if best is None else grouped_mean(values[name] - values[best], data.groups, **boot),
         )
-    return found | result
+    return likelihoods | normal
 
 
 def _reconstruction(model: DbmModel, data: PairFeatures, centers: Tensor, batch_size: int) -> dict[str, float]:
-    """Mean squares of what is left, per dimension; standardised vectors have about 1 before anything is known."""
+    """Mean squared errors per dimension; that of the mean vector is about 1, for vectors are standardised."""
     weights, errors = Weights(model), []
     steps, residuals = [], []
     for query, response in zip(data.query.split(batch_size), data.response.split(batch_size), strict=True):
@@ -324,13 +358,22 @@ def _reconstruction(model: DbmModel, data: PairFeatures, centers: Tensor, batch_
 # ---- pictures of clusters ----
 
 
-def _clusters(system, data: PairFeatures, centers, center_energies, number: int, titles, rng) -> list[ClusterPlane]:
-    """Surroundings of some queries' responses, evenly spaced over the queries with the most of them to choose from."""
+def _clusters(
+    system: _System,
+    data: PairFeatures,
+    centers: Tensor,
+    center_energies: np.ndarray,
+    number: int,
+    titles: Sequence[str] | None,
+    rng: np.random.Generator,
+) -> list[ClusterPlane]:
+    """Surroundings of the responses to queries that are evenly spaced over those with at least three, if there are."""
     counts = np.bincount(data.groups)
-    wanted = np.flatnonzero(counts >= min(3, counts.max()))
+    candidates = np.flatnonzero(counts >= min(3, counts.max()))
     if counts.max() < 2 or data.response.shape[1] < 2:
         return []
-    chosen = wanted[np.arange(min(number, len(wanted))) * len(wanted) // min(number, len(wanted))]
+    number = min(number, len(candidates))
+    chosen = candidates[np.arange(number) * len(candidates) // number]
     background = rng.permutation(len(data.groups))[:200]
     planes = []
     for index in chosen:
@@ -358,11 +401,11 @@ def _clusters(system, data: PairFeatures, centers, center_energies, number: int,
     return planes
 
 
-def _titles(test, data: PairFeatures, tokenizer) -> list[str] | None:
-    if tokenizer is None or not hasattr(test, "__getitem__"):
+def _titles(test: PairRows, data: PairFeatures, tokenizer: PreTrainedTokenizerBase | None) -> list[str] | None:
+    if tokenizer is None or not hasattr(test, "__getitem__"):  # the rows of a stream are gone
         return None
     rows = [test[int(row)] for row in data.first]
-    return [tokenizer.decode(row["input_ids"], skip_special_tokens=True).strip() for row in rows]
+    return [str(tokenizer.decode(row["input_ids"], skip_special_tokens=True)).strip() for row in rows]
 
 
 def _facts(model: DbmModel, data: PairFeatures, seen: PairFeatures) -> dict[str, Any]:

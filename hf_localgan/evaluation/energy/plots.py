@@ -1,7 +1,8 @@
-"""Plots of a report on an energy model and of its training; they need matplotlib, of the `plots` extra."""
+"""Plots of a report on an energy model and of its training; they need matplotlib, from the `plots` extra."""
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -14,23 +15,23 @@ PANELS = (
 )
 
 
-def plot_radii(report, path: str | Path):
+def plot_radii(report: Any, path: str | Path):
     """Histograms of the radii `F(q, r) - F(q, rc)` of true, other and random responses.
 
     Args:
-        report: an `EnergyReport`.
-        path: where the picture goes.
+        report (`EnergyReport`): the measurements of an energy.
+        path: of the picture.
     """
     figure, (axis,) = new_figure()
     labels = {
         "true": "true responses",
-        "other": "responses of other queries",
+        "other": "responses to other queries",
         "shuffled": "dimensions of different responses",
         "noise": "normal noise",
     }
     radii = report.radii._asdict()
-    every = np.concatenate(list(radii.values()))
-    bins = np.linspace(*np.quantile(every, [0.001, 0.999]), 80)
+    low, high = np.quantile(np.concatenate(list(radii.values())), [0.001, 0.999])
+    bins = np.linspace(low, high, 80)
     for name, values in radii.items():
         axis.hist(values, bins=bins, density=True, histtype="step", linewidth=1.5, label=labels[name])
     axis.axvline(0, color="grey", linestyle="--", label="the centre")
@@ -41,12 +42,12 @@ def plot_radii(report, path: str | Path):
     save_figure(figure, path)
 
 
-def plot_gap(report, path: str | Path):
+def plot_gap(report: Any, path: str | Path):
     """The gap against the number of responses, and against their spread.
 
     Args:
-        report: an `EnergyReport`.
-        path: where the picture goes.
+        report (`EnergyReport`): the measurements of an energy.
+        path: of the picture.
     """
     gap = report.gap
     figure, axes = new_figure(columns=1 if gap.by_spread is None else 2)
@@ -77,12 +78,12 @@ def plot_gap(report, path: str | Path):
     save_figure(figure, path)
 
 
-def plot_clusters(report, path: str | Path, columns: int = 3):
+def plot_clusters(report: Any, path: str | Path, columns: int = 3):
     """Clusters of responses in the plane of their principal axes about the centre, over lines of equal radius.
 
     Args:
-        report: an `EnergyReport` with clusters.
-        path: where the picture goes.
+        report (`EnergyReport`): with clusters.
+        path: of the picture.
         columns: panels side by side.
     """
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -95,7 +96,7 @@ def plot_clusters(report, path: str | Path, columns: int = 3):
     for number, (axis, plane) in enumerate(zip(axes, report.clusters, strict=False), start=1):
         lines = axis.contour(plane.ticks, plane.ticks, plane.radii, levels=8, cmap="viridis", linewidths=0.8)
         axis.clabel(lines, fontsize=6)
-        axis.plot(*plane.others.T, ".", color="grey", alpha=0.4, markersize=3, label="responses of other queries")
+        axis.plot(*plane.others.T, ".", color="grey", alpha=0.4, markersize=3, label="responses to other queries")
         axis.plot(*plane.responses.T, "o", color="tab:blue", markersize=5, label="responses")
         axis.plot(0, 0, "*", color="tab:red", markersize=12, label="centre rc(q)")
         limits = plane.ticks[0], plane.ticks[-1]
@@ -110,14 +111,14 @@ def plot_clusters(report, path: str | Path, columns: int = 3):
     save_figure(figure, path)
 
 
-def plot_energy_training(history: list[dict], path: str | Path):
+def plot_energy_training(history: list[dict[str, Any]], path: str | Path):
     """Matching, reconstruction and the free-energy gap over the optimizer steps, as far as they were logged.
 
     Args:
         history: `trainer.state.log_history`.
-        path: where the picture goes.
+        path: of the picture.
     """
-    panels = [(unit, lines) for unit, lines in PANELS if any(key in one for one in history for key, _ in lines)]
+    panels = [(unit, lines) for unit, lines in PANELS if any(key in entry for entry in history for key, _ in lines)]
     figure, axes = new_figure(columns=max(1, len(panels)))
     for axis, (unit, lines) in zip(axes, panels, strict=False):
         for key, label in lines:
@@ -131,12 +132,12 @@ def plot_energy_training(history: list[dict], path: str | Path):
     save_figure(figure, path)
 
 
-def _title(report, what: str) -> str:
-    return f"{report.about.get('model', 'energy')}: {what}"
+def _title(report: Any, subject: str) -> str:
+    return f"{report.about.get('model', 'energy')}: {subject}"
 
 
 def _legible(text: str, number: int) -> str:
-    """A title that fits, or a number where matplotlib's font lacks the script."""
+    """The text, shortened to fit, or a number where matplotlib's font lacks its script."""
     if any(ord(sign) > 0x2E7F for sign in text):
         return f"query {number}"
     return text if len(text) <= 50 else text[:49] + "…"

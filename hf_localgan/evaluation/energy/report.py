@@ -23,13 +23,13 @@ PLOTS = ("energy_histograms.png", "energy_gap.png", "energy_clusters.png")
 
 
 class Matching(NamedTuple):
-    """How well true responses are told from those of other queries.
+    """How well true responses are told from those to other queries.
 
     Attributes:
         difference: share of comparisons that the true response wins by `F(q, r) - F(bq, r)`; chance is 0.5.
-        energy: the same by `F(q, r)` alone, to which short and common responses are near for every query.
-        recall_at_1: how often it is the first of `candidates` by the difference.
-        candidates: the true one included.
+        energy: the same by `F(q, r)` alone, which is low for short and common responses to any query.
+        recall_at_1: share of pairs whose true response is the first of `candidates` by the difference.
+        candidates: number of responses that are compared, the true one included.
     """
 
     difference: Interval
@@ -46,8 +46,9 @@ class Gap(NamedTuple):
         by_spread: the same against the trace of their covariance; `None` where no query has two responses.
         signed: mean of `F(q, R_q) - F(q, rc)` over all queries.
         measured: the same over the queries of `second_order`.
-        second_order: what curvature says, of some queries with several responses.
-        gaps, spreads, predicted: of each query, NaN where there is none.
+        second_order: the gap that curvature predicts, for some queries with several responses.
+        gaps, spreads, predicted: gap, spread and predicted gap of each query, shape `(queries,)`; NaN where a query has
+            none.
     """
 
     by_size: GapBySize
@@ -66,12 +67,13 @@ class Likelihood(NamedTuple):
     Attributes:
         test: mean over the test pairs.
         train: mean over as many training pairs.
-        dimensions: of a pair, for nats per dimension.
-        bound: `-F~ - ln Z` on the test pairs, where `test` uses a better estimate of `F`; `None` for a normal
-            distribution, as all that follows.
+        dimensions: number of dimensions of a pair, for nats per dimension.
+        bound: `-F~ - ln Z` on the test pairs, where `test` uses a better estimate of `F`. This and all that follows is
+            `None` for a normal distribution.
         log_partition, log_partition_error: `ln Z` and its standard error, which every value above shares.
-        effective_sample_size, chains: of the annealed importance sampling; `None` where all states were enumerated.
-        advantage: mean of `test` less that of the better normal distribution, pair by pair; `None` without one.
+        effective_sample_size, chains: sizes of the annealed importance sampling; `None` where all states were
+            enumerated.
+        advantage: mean difference to the better normal distribution over the test pairs; `None` without one.
     """
 
     test: Interval
@@ -89,10 +91,10 @@ class Radii(NamedTuple):
     """`F(q, r) - F(q, rc)` of each test pair, nats, shape `(pairs,)`.
 
     Attributes:
-        true: of the responses themselves.
-        other: of responses of other queries.
-        shuffled: of vectors whose dimensions are from different responses.
-        noise: of standard normal vectors.
+        true: radii of the true responses.
+        other: radii of responses to other queries.
+        shuffled: radii of vectors whose dimensions are from different responses.
+        noise: radii of standard normal vectors.
     """
 
     true: np.ndarray
@@ -108,8 +110,8 @@ class ClusterPlane(NamedTuple):
         title: the query.
         responses, others: projections of its own and of other queries' responses, shapes `(responses, 2)`.
         ticks: coordinates of the grid, shape `(grid,)`.
-        radii: `F(q, r) - F(q, rc)` in the plane, nats, shape `(grid, grid)`, first the second axis.
-        share: of the responses' squared distance from the centre that lies in the plane.
+        radii: `F(q, r) - F(q, rc)` in the plane, nats, shape `(grid, grid)`; rows follow the second axis.
+        share: share of the responses' squared distance from the centre that lies in the plane.
     """
 
     title: str
@@ -122,19 +124,19 @@ class ClusterPlane(NamedTuple):
 
 @dataclass
 class EnergyReport:
-    """What `evaluate_energy` found. Intervals are of 95 % over queries; energies are in nats.
+    """The measurements of `evaluate_energy`. Intervals are 95 % intervals over queries; energies are in nats.
 
     Attributes:
-        about: model, data, sizes: whatever names this report, ready for JSON.
+        about: model, data, sizes: what identifies this report, ready for JSON.
         matching: by name of the system: the model, its rivals, normal distributions.
         center: cosine of the centre with the mean of the true responses and its shuffled control, by name.
         positive_center: share of queries with `F(q, rc) > 0`.
         center_energy: `F(q, rc)` of each query, shape `(queries,)`.
-        gap: Theorem 1.
-        likelihood: by name.
-        reconstruction: mean squares per dimension, and what the mean field needed.
-        radii: of true and other responses.
-        clusters: for the plots.
+        gap: Theorem 1, measured.
+        likelihood: by name of the system.
+        reconstruction: mean squared errors per dimension; steps and residual of the mean field.
+        radii: radii of true and other responses.
+        clusters: surroundings of some queries' responses, for the plots.
     """
 
     about: dict[str, Any]
@@ -149,16 +151,16 @@ class EnergyReport:
     clusters: list[ClusterPlane] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON: all numbers but those of single pairs and queries, of which means and quantiles are told."""
-        gap = self.gap._asdict()
+        """For JSON: all numbers, but means and quantiles in place of those of single pairs and queries."""
+        gap: dict[str, Any] = self.gap._asdict()
         for name in ("gaps", "spreads", "predicted"):
             gap[name] = summary(gap[name])
         if self.gap.second_order is not None:
             parts = {**self.gap.second_order._asdict(), "total": self.gap.second_order.total}
             gap["second_order"] = {name: summary(values) for name, values in parts.items()}
         likelihood = {
-            name: {**one._asdict(), "test_per_dimension": one.test.value / one.dimensions}
-            for name, one in self.likelihood.items()
+            name: {**values._asdict(), "test_per_dimension": values.test.value / values.dimensions}
+            for name, values in self.likelihood.items()
         }
         return plain(
             {
@@ -190,10 +192,10 @@ class EnergyReport:
 
         Args:
             folder: made where it is missing; files of an earlier report are replaced.
-            plots: needs matplotlib, of the `plots` extra.
+            plots: draw them, too; needs matplotlib, from the `plots` extra.
 
         Returns:
-            The files.
+            The paths of the files.
         """
         folder = Path(folder)
         files = write_report(folder, FILES, self.to_dict(), self.to_markdown())
@@ -212,13 +214,16 @@ class EnergyReport:
     def _matching(self, show: Show) -> list[str]:
         candidates = next(iter(self.matching.values())).candidates
         columns = ("by", "F(q, r) - F(bq, r)", "F(q, r)", f"first of {candidates}")
-        rows = [(name, *map(show, one[:3])) for name, one in self.matching.items()]
+        rows = [
+            (name, *map(show, (scores.difference, scores.energy, scores.recall_at_1)))
+            for name, scores in self.matching.items()
+        ]
         rows.append(("chance", "0.5", "0.5", f"{1 / candidates:.3g}"))
         return ["## Matching", "", *markdown_table(columns, rows, "<>"), ""]
 
     def _centers(self, show: Show) -> list[str]:
         columns = ("centre", "cosine with the true responses' mean", "shuffled")
-        rows = [(name, show(one.true), show(one.shuffled)) for name, one in self.center.items()]
+        rows = [(name, show(cosine.true), show(cosine.shuffled)) for name, cosine in self.center.items()]
         low, middle, high = np.quantile(self.center_energy, [0, 0.5, 1])
         return [
             "## Centres",
@@ -233,18 +238,19 @@ class EnergyReport:
     def _gap(self, show: Show) -> list[str]:
         gap, size = self.gap, self.gap.by_size
         lines = ["## Theorem 1: the gap between a cluster's energy and its centre's, nats", ""]
-        rows = zip(size.sizes, size.queries, map(show, size.gap), map(show, size.change), strict=True)
-        lines += markdown_table(("responses", "queries", "gap", "change from one response"), rows, "<>")
+        by_size = zip(size.sizes, size.queries, map(show, size.gap), map(show, size.change), strict=True)
+        lines += markdown_table(("responses", "queries", "gap", "change from one response"), by_size, "<>")
         lines += ["", f"With its sign, over all queries: {show(gap.signed)}.", ""]
         if gap.by_spread is not None:
             spread = gap.by_spread
-            rows = [
+            by_spread = [
                 (f"{row[0]:.4g}", row[1], show(row[2]), number(row[3]))
                 for row in zip(spread.spread, spread.queries, spread.gap, spread.predicted, strict=True)
             ]
-            lines += markdown_table(("spread", "queries", "gap", "by curvature and spread"), rows, "<>")
+            lines += markdown_table(("spread", "queries", "gap", "by curvature and spread"), by_spread, "<>")
             lines += ["", f"Spearman's correlation of gap and spread: {number(spread.rank_correlation)}.", ""]
         if gap.second_order is not None:
+            assert gap.measured is not None  # over the same queries
             means = {name: float(values.mean()) for name, values in gap.second_order._asdict().items()}
             lines += [
                 f"On {len(gap.second_order.spread)} queries the gap with its sign is {show(gap.measured)}. To second "
@@ -267,21 +273,23 @@ class EnergyReport:
             "chains that count",
         )
         rows = []
-        for name, one in self.likelihood.items():
-            cells = [show(one.test), f"{one.test.value / one.dimensions:.4f}", f"{one.train:.4g}"]
-            if one.bound is None:
+        for name, values in self.likelihood.items():
+            cells = [show(values.test), f"{values.test.value / values.dimensions:.4f}", f"{values.train:.4g}"]
+            if values.bound is None:
                 cells += [""] * 4
             else:
-                counted = one.effective_sample_size
-                cells += ["" if one.advantage is None else show(one.advantage), f"{one.bound:.5g}"]
-                cells.append(f"{one.log_partition:.5g} ± {one.log_partition_error:.2g}")
-                cells.append("exact" if counted is None else f"{counted:.3g} of {one.chains}")
+                size = values.effective_sample_size
+                cells += ["" if values.advantage is None else show(values.advantage), f"{values.bound:.5g}"]
+                cells.append(f"{values.log_partition:.5g} ± {values.log_partition_error:.2g}")
+                cells.append("exact" if size is None else f"{size:.3g} of {values.chains}")
             rows.append((name, *cells))
         return ["## Log-likelihood", "", *markdown_table(columns, rows, "<>"), ""]
 
     def _rest(self) -> list[str]:
-        radii = {name: (one.mean(), np.median(one), one.std()) for name, one in self.radii._asdict().items()}
-        rows = [(name, *(f"{value:.4g}" for value in found)) for name, found in radii.items()]
+        rows = [
+            (name, *(f"{value:.4g}" for value in (values.mean(), np.median(values), values.std())))
+            for name, values in self.radii._asdict().items()
+        ]
         columns = ("response", "mean radius", "median", "deviation")
         lines = ["## Radii and reconstruction", "", *markdown_table(columns, rows, "<>")]
         lines += ["", *(f"* {name.replace('_', ' ')}: {value:.4g}" for name, value in self.reconstruction.items())]

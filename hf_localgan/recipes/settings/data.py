@@ -1,11 +1,11 @@
-"""Settings of the data: where the pairs come from and which of them are used."""
+"""Settings of the data: the source of the pairs, how it is read, and the pairs that are used."""
 
 import json
 import warnings
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import encode_pairs
@@ -15,12 +15,13 @@ from hf_localgan.data.table_rows import QUOTING
 from hf_localgan.data.tokenization import LANGUAGES, kept_language
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
+from hf_localgan.trainers.base.settings import SharedSettings
 
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
 
-def option(default, help: str):
-    """A dataclass field with its description."""
+def option(default: Any, help: str) -> Any:
+    """A dataclass field with a default and a description."""
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
@@ -28,7 +29,7 @@ def option(default, help: str):
 
 @dataclass
 class DataArguments:
-    """Where the pairs come from and which of them are used."""
+    """The source of the pairs, how it is read, and the pairs that are used."""
 
     _argument_group_name: ClassVar[str] = "data"
 
@@ -87,11 +88,17 @@ class DataArguments:
         self._columns()
         self._reader_options()
 
+    @property
+    def pair_language(self) -> str:
+        """`language` as it was given, adopted or set by default."""
+        assert self.language is not None  # since `__post_init__`
+        return self.language
+
     def adopt_language(self, *models: str | None):
-        """Takes the language that is kept with the first of some models that keeps one, unless another was given.
+        """Takes the language of the first model that has one stored with its tokenizer, unless `language` was given.
 
         Args:
-            models: folders or Hub ids of what has a tokenizer; `None` is passed over.
+            models: folders or Hub ids of models with a tokenizer; `None` is skipped.
         """
         for model in filter(None, models):
             kept = None if self.language_given else kept_language(model)
@@ -103,15 +110,19 @@ class DataArguments:
         """The pairs of all splits.
 
         Args:
-            needed: splits that must be there.
+            needed: splits that must exist.
+
+        Raises:
+            ValueError: for a missing split, and as `load_pairs`.
+            OSError: if the data set cannot be read or downloaded.
         """
         pairs = load_pairs(
             expand_path(self.dataset, "dataset"),
             self.dataset_config,
             columns=self._columns(),
             limits=self.limits(),
-            on_bad=self.on_bad,
-            on_shared=self.on_shared,
+            on_bad=cast(Any, self.on_bad),  # `load_pairs` checks both
+            on_shared=cast(Any, self.on_shared),
             streaming=self.streaming,
             revision=self.dataset_revision,
             **self._reader_options(),
@@ -120,23 +131,23 @@ class DataArguments:
         if missing:
             raise ValueError(
                 f"The data set has no split {', '.join(missing)} (found: {', '.join(pairs)}). "
-                "Needed are `train` for training and what `eval_split` and `test_split` name."
+                "A training needs `train` and the splits that `eval_split` and `test_split` name."
             )
         if not self.streaming:
             self._warn_of_script(pairs)
             return pairs
-        watched = {self.eval_split, self.test_split}  # answered and scored as a whole
-        splits = {name: Dataset.from_list(list(some)) if name in watched else some for name, some in pairs.items()}
+        evaluated = {self.eval_split, self.test_split}  # answered and scored as a whole
+        splits = {name: Dataset.from_list(list(rows)) if name in evaluated else rows for name, rows in pairs.items()}
         pairs = Pairs(splits, pairs.report)
         self._warn_of_script(pairs)
         return pairs
 
     def _warn_of_script(self, pairs: Pairs):
         """Warns where lengths and scores would count clauses as words."""
-        held = next((data for data in pairs.values() if isinstance(data, Dataset)), None)
-        if held is None or self.language != "en":
+        split = next((rows for rows in pairs.values() if isinstance(rows, Dataset)), None)
+        if split is None or self.language != "en":
             return
-        rows = held.select(range(min(len(held), SAMPLED_TEXTS)))
+        rows = split.select(range(min(len(split), SAMPLED_TEXTS)))
         share = script_shares([*rows["query"], *rows["response"]], 2 * SAMPLED_TEXTS).unsegmented
         if share > UNSPACED_SHARE:
             warnings.warn(
@@ -147,13 +158,17 @@ class DataArguments:
             )
 
     def _reader_options(self) -> dict[str, Any]:
-        """What `load_pairs` takes of how files are read."""
+        """Arguments of `load_pairs` for reading files.
+
+        Raises:
+            ValueError: for an unknown `quoting`.
+        """
         quoting = None
         if self.quoting is not None:
-            quoting = QUOTING.get(self.quoting, self.quoting)
-            if str(quoting) not in {str(int(number)) for number in QUOTING.values()}:
+            code = str(int(QUOTING[self.quoting])) if self.quoting in QUOTING else self.quoting
+            if code not in {str(int(number)) for number in QUOTING.values()}:
                 raise ValueError(f"`quoting` must be `minimal` (0) or `literal` (3), got {self.quoting!r}.")
-            quoting = int(quoting)
+            quoting = int(code)
         options = {
             "encoding": self.encoding, "quoting": quoting, "sep": self.separator, "names": self.column_names,
             "field": self.json_field,
@@ -161,7 +176,7 @@ class DataArguments:
         return {name: value for name, value in options.items() if value is not None}
 
     def limits(self) -> LengthLimits | None:
-        """The lengths outside of which a pair is left out, where there are any."""
+        """The length limits of the pairs, `None` without any."""
         bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
         if all(bound is None for bound in bounds.values()):
             return None
@@ -173,21 +188,23 @@ class DataArguments:
         except json.JSONDecodeError as error:
             raise ValueError(f"`columns` must be JSON, {_COLUMNS_EXAMPLE}, got {self.columns!r}: {error}.") from error
         if columns is not None and not isinstance(columns, dict):
-            raise ValueError(f"`columns` must map our names to yours, {_COLUMNS_EXAMPLE}, got {self.columns!r}.")
+            raise ValueError(
+                f"`columns` must map `query` and `response` to your columns, {_COLUMNS_EXAMPLE}, got {self.columns!r}."
+            )
         return columns
 
-    def encode(self, pairs, tokenizer: PreTrainedTokenizerBase):
-        """Tokenized pairs for a trainer."""
+    def encode(self, pairs: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Dataset | IterableDataset:
+        """Tokenized pairs for a trainer, see `encode_pairs`."""
         return encode_pairs(
             pairs,
             tokenizer,
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
-            on_long=self.on_long,
+            on_long=cast(Any, self.on_long),  # `encode_pairs` checks it
         )
 
 
-def name_language(args, data: DataArguments):
-    """Lets the model card name the language of the data, unless `card_language` names another."""
+def name_language(args: SharedSettings, data: DataArguments):
+    """Sets the language of the model card to that of the data, unless `card_language` is given."""
     if args.card_language is None:
-        args.card_language = data.language.removesuffix("-words")
+        args.card_language = data.pair_language.removesuffix("-words")

@@ -1,10 +1,10 @@
-"""Settings of the discriminator: what it is made of, and the pairs it is trained on."""
+"""Settings of the discriminator: its architecture, and the pairs that it is trained on."""
 
 from dataclasses import asdict, dataclass, fields
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from datasets import DatasetDict, concatenate_datasets
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.pairs import Pairs, load_pairs
@@ -21,7 +21,7 @@ from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 @dataclass
 class DiscriminatorArguments:
-    """What a discriminator is made of."""
+    """Architecture of a discriminator."""
 
     _argument_group_name: ClassVar[str] = "discriminator"
     _argument_alternatives: ClassVar[list[tuple[str, ...]]] = [("discriminator", "energy", "generator", "word_vectors")]
@@ -70,7 +70,10 @@ class DiscriminatorArguments:
     def __post_init__(self):
         given = [name for name in self._argument_alternatives[0] if getattr(self, name) is not None]
         if len(given) > 1:
-            raise ValueError(f"Only one of {' and '.join(f'`{name}`' for name in given)} can say what it is made of.")
+            raise ValueError(
+                f"Only one of {' and '.join(f'`{name}`' for name in given)} can be the start of the discriminator. "
+                "Leave out the others."
+            )
         if self.tune_vectors and not (self.generator or self.word_vectors or self.vector_size):
             raise ValueError("`tune_vectors` needs `word_vectors`, a `generator` or a `vector_size`.")
         if self.vector_size < 0:
@@ -78,15 +81,21 @@ class DiscriminatorArguments:
         if not given or given[0] not in ("discriminator", "energy"):
             self.config(9 if given else self.vector_size)  # refuses what cannot be built before anything is loaded
 
-    def config(self, vector_size: int, **tokens) -> PairDiscriminatorConfig:
-        """The shape of a new discriminator with convolutions, where the word vectors have so many dimensions.
+    def paths(self) -> list[str]:
+        """Folders or Hub ids of the models that the discriminator starts from."""
+        named = {"discriminator": self.discriminator, "energy": self.energy, "generator": self.generator}
+        return [expand_path(path, name) for name, path in named.items() if path is not None]
+
+    def config(self, vector_size: int, **tokens: Any) -> PairDiscriminatorConfig:
+        """The configuration of a new discriminator with convolutions.
 
         Args:
+            vector_size: dimensions of the word vectors, 0 for none.
             tokens: `vocab_size` and ids of special tokens.
         """
         names = {item.name for item in fields(PairDiscriminatorConfig)} - {"vector_size", "embedding_size", "energy"}
         shape = {name: value for name, value in asdict(self).items() if name in names}
-        sizes = {"embedding_size": self.embedding_size, "vector_size": vector_size}
+        sizes: dict[str, Any] = {"embedding_size": self.embedding_size, "vector_size": vector_size}
         if self.tune_vectors:
             sizes = {"embedding_size": vector_size, "vector_size": 0}
         return PairDiscriminatorConfig(**sizes, **shape, **tokens)
@@ -103,7 +112,9 @@ class DiscriminatorArguments:
             return PairDiscriminator.from_energy(energy, **settings), tokenizer
         if self.generator is not None:
             generator, tokenizer = load_generator(expand_path(self.generator, "generator"))
-            table = embedding_vectors(tokenizer, generator.get_input_embeddings())
+            table: TokenVectors | None = embedding_vectors(
+                tokenizer, cast(nn.Embedding, generator.get_input_embeddings())
+            )
         else:
             tokenizer = tokens.make(pairs, language)
             table = self._vectors(tokenizer, pairs)
@@ -130,9 +141,12 @@ class DiscriminatorArguments:
             ) from error
 
     def add_pairs(self, pairs: Pairs, data: DataArguments) -> Pairs:
-        """`pairs`, its training split followed by those of `extra_datasets`.
+        """`pairs`, with the training pairs of `extra_datasets` behind their own.
 
-        Queries of the watched splits are taken out of the training pairs.
+        Training pairs with queries of the evaluated splits are left out.
+
+        Raises:
+            ValueError: with a streamed training split.
         """
         if not self.extra_datasets:
             return pairs
@@ -142,11 +156,11 @@ class DiscriminatorArguments:
         limits = data.limits()
         parts = [pairs["train"], *(load_pairs(path, splits=["train"], limits=limits)["train"] for path in paths)]
         joined = concatenate_datasets([part.select_columns(["query", "response"]) for part in parts])
-        watched = {split: pairs[split] for split in dict.fromkeys((data.eval_split, data.test_split))}
-        return load_pairs(DatasetDict({"train": joined, **watched}), on_shared="drop", on_bad=data.on_bad)
+        evaluated = {split: pairs[split] for split in dict.fromkeys((data.eval_split, data.test_split))}
+        return load_pairs(DatasetDict({"train": joined, **evaluated}), on_shared="drop", on_bad=cast(Any, data.on_bad))
 
 
 def _scaled(vectors: Tensor, size: float) -> Tensor:
-    """The vectors with a root mean square of `size`, which learned embeddings begin with; rows of zeros stay."""
-    found = vectors[(vectors != 0).any(dim=1)]
-    return vectors * (size / found.square().mean().sqrt())
+    """The vectors scaled to a root mean square of `size`, that of new embeddings; rows of zeros do not count."""
+    rows = vectors[(vectors != 0).any(dim=1)]
+    return vectors * (size / rows.square().mean().sqrt())

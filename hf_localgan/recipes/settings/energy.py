@@ -1,12 +1,13 @@
-"""Settings of the energy: its word vectors and shape, and what the report at the end measures."""
+"""Settings of the energy: its word vectors and shape, and the measurements of the report at the end."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 from datasets import Dataset, IterableDataset
+from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.pairs import Pairs
@@ -64,7 +65,8 @@ class EnergyArguments:
         given = [name for name in self._argument_alternatives[0] if getattr(self, name) is not None]
         if len(given) > 1:
             raise ValueError(
-                f"Only one of {' and '.join(f'`{name}`' for name in given)} can say where vectors are from."
+                f"Only one of {' and '.join(f'`{name}`' for name in given)} can give the word vectors. Leave out the "
+                "others."
             )
         if self.energy in ENERGIES and not Path(self.energy).exists():
             raise ValueError(
@@ -79,8 +81,13 @@ class EnergyArguments:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         self.config(self.vector_size, None)  # refuses what cannot be built, before anything is loaded
 
+    def paths(self) -> list[str]:
+        """Folders or Hub ids of the models that the energy starts from."""
+        named = {"energy": self.energy, "generator": self.generator}
+        return [expand_path(path, name) for name, path in named.items() if path is not None]
+
     def config(self, size: int, vocab_size: int | None) -> DbmConfig:
-        """The shape of a new energy over vectors of `size` dimensions."""
+        """The configuration of a new energy over vectors of `size` dimensions."""
         names = {item.name for item in fields(DbmConfig)} - {"energy"}
         shape = {name: value for name, value in asdict(self).items() if name in names}
         shape["energy"] = self.energy_type
@@ -94,7 +101,7 @@ class EnergyArguments:
             return load_energy(expand_path(self.energy, "energy"))
         if self.generator is not None:
             generator, tokenizer = load_generator(expand_path(self.generator, "generator"))
-            table = embedding_vectors(tokenizer, generator.get_input_embeddings())
+            table = embedding_vectors(tokenizer, cast(nn.Embedding, generator.get_input_embeddings()))
         else:
             tokenizer = tokens.make(pairs, language)
             table = self._vectors(tokenizer, pairs)
@@ -115,7 +122,7 @@ class EnergyArguments:
 
 @dataclass
 class EnergyReportArguments:
-    """What the report at the end measures."""
+    """Measurements of the report at the end."""
 
     _argument_group_name: ClassVar[str] = "report"
 
@@ -141,7 +148,7 @@ class EnergyReportArguments:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}.")
 
     def settings(self) -> dict[str, Any]:
-        """Arguments of `evaluate_energy`; loads the rivals."""
+        """Arguments of `evaluate_energy`, with the rivals loaded."""
         settings = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rivals"}
         paths = [expand_path(path, "rivals") for path in self.rivals or ()]
         return {**settings, "rivals": {Path(path).resolve().name: load_energy(path)[0] for path in paths}}

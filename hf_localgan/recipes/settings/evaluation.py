@@ -1,26 +1,29 @@
-"""Settings of the evaluation: how the generator answers the test split and what scores it."""
+"""Settings of the evaluation: the decodings that answer the test split, and the scores of the answers."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
+
+from transformers import EvalPrediction, PreTrainedTokenizerBase
 
 from hf_localgan.data.pairs import Pairs
-from hf_localgan.data.word_vectors import load_word_vectors, train_word_vectors
+from hf_localgan.data.word_vectors import WordVectors, load_word_vectors, train_word_vectors
 from hf_localgan.decoding.answers import Decoding
-from hf_localgan.evaluation.dialogue import evaluate_generator
+from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
 from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.trainers.base.settings import TokenLossConfig
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
 
 
 @dataclass
 class EvaluationArguments:
-    """How the generator answers the test split and what scores it."""
+    """How the generator answers the test split, and how the answers are scored."""
 
     _argument_group_name: ClassVar[str] = "evaluation"
 
@@ -29,8 +32,8 @@ class EvaluationArguments:
     )
     decodings: list[str] | None = option(
         None,
-        "Ways of decoding by name, such as `greedy`, `beam 5`, `temperature 0.7`. `beams` and `temperatures`, where "
-        "they are given, add to them. By default greedy, the beams and the temperatures.",
+        "Decodings by name, such as `greedy`, `beam 5`, `temperature 0.7`. `beams` and `temperatures`, if given, add "
+        "to them. By default greedy, the beams and the temperatures.",
     )
     beams: list[int] | None = option(
         None, "Widths of the beam searches that answer beside greedy decoding. By default 5, and 8 for translation."
@@ -62,7 +65,7 @@ class EvaluationArguments:
     def __post_init__(self):
         if self.scores not in ("dialogue", "translation"):
             raise ValueError(f"`scores` must be `dialogue` or `translation`, got {self.scores!r}.")
-        self.chosen_decodings()  # refuses what cannot be decoded now, not after the training
+        self.chosen_decodings()  # refuses wrong names now, not after the training
         if self.metric_tokenization not in (None, "words", "characters", "jieba", "whitespace"):
             raise ValueError(
                 "`metric_tokenization` must be one of words, characters, jieba, whitespace, got "
@@ -75,22 +78,34 @@ class EvaluationArguments:
             raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
 
     def chosen_decodings(self) -> list[Decoding]:
-        """Those that are named, or greedy; the beams; the temperatures. Each once."""
-        by_default = self.decodings is None
-        beams, temperatures = ([8], ()) if self.scores == "translation" else ([5], TEMPERATURES)
-        beams = (beams if by_default else ()) if self.beams is None else self.beams
-        temperatures = (temperatures if by_default else ()) if self.temperatures is None else self.temperatures
-        named = [Decoding.greedy()] if by_default else [Decoding.parse(name) for name in self.decodings]
-        every = [*named, *map(Decoding.beam, beams), *map(Decoding.sampling, temperatures)]
-        if not every:
+        """The named decodings, or greedy; then the beams and the temperatures. Each once.
+
+        Raises:
+            ValueError: for a name or a value that is not accepted, and for no decoding.
+        """
+        beams, temperatures = self.beams, self.temperatures
+        if self.decodings is None:
+            is_translation = self.scores == "translation"
+            beams = ([8] if is_translation else [5]) if beams is None else beams
+            temperatures = ([] if is_translation else [*TEMPERATURES]) if temperatures is None else temperatures
+            named = [Decoding.greedy()]
+        else:
+            named = [Decoding.parse(name) for name in self.decodings]
+        decodings = [*named, *map(Decoding.beam, beams or ()), *map(Decoding.sampling, temperatures or ())]
+        if not decodings:
             raise ValueError("`decodings` names none. Name at least one, such as `greedy`, or leave it out.")
-        return list({decoding.name: decoding for decoding in every}.values())
+        return list({decoding.name: decoding for decoding in decodings}.values())
 
     def tokenization(self, language: str) -> str:
+        """The tokenization of the metrics for pairs of a language."""
         return self.metric_tokenization or ("words" if language == "en" else "characters")
 
-    def vectors(self, pairs: Pairs, data: DataArguments):
-        """The vectors of the embedding scores, the same for every model that is scored on the same data."""
+    def vectors(self, pairs: Pairs, data: DataArguments) -> WordVectors:
+        """The word vectors of the embedding scores, the same for every model that is scored on the same data.
+
+        Raises:
+            ValueError: if they cannot be made of the training split, and for a file that is missing or damaged.
+        """
         if self.metric_vectors is not None:
             return load_word_vectors(expand_path(self.metric_vectors, "metric_vectors"))
         if "train" not in pairs:
@@ -98,7 +113,7 @@ class EvaluationArguments:
                 f"Word vectors for the embedding scores are made from the training split, and there is none (found: "
                 f"{', '.join(pairs)}). Name a file of vectors by `metric_vectors`."
             )
-        unit = self.tokenization(data.language)
+        unit = self.tokenization(data.pair_language)
         texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
         tokens = (metric_tokens(text, unit, self.metric_lowercase) for text in texts)
         try:
@@ -111,14 +126,23 @@ class EvaluationArguments:
         vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
         return vectors
 
-    def scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable:
-        """`scorer(...)(model, tokenizer, about=...)` answers the test split and scores the answers."""
+    def scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable[..., Evaluation]:
+        """A function `score(model, tokenizer, about=...)` that evaluates a generator on the test split.
+
+        Args:
+            pairs: of all splits; the training split makes word vectors.
+            data: settings of the pairs.
+            seed: of sampling and resampling.
+
+        Raises:
+            ValueError: as `vectors`.
+        """
         test, rows = pairs.grouped[data.test_split], slice(self.max_test_queries)
-        settings = {
+        settings: dict[str, Any] = {
             "queries": test["query"][rows],
             "references": test["responses"][rows],
             "decodings": self.chosen_decodings(),
-            "tokenization": self.tokenization(data.language),
+            "tokenization": self.tokenization(data.pair_language),
             "resamples": self.resamples,
             "seed": seed,
             "max_new_tokens": self.max_new_tokens,
@@ -127,20 +151,30 @@ class EvaluationArguments:
         }
         if self.scores == "translation":
             return partial(evaluate_translations, bleu_tokenize=_bleu_tokenize(data), **settings)
-        of_dialogue = {"lowercase": self.metric_lowercase, "num_samples": self.answers_per_query}
-        return partial(evaluate_generator, vectors=self.vectors(pairs, data), **of_dialogue, **settings)
+        return partial(
+            evaluate_generator, vectors=self.vectors(pairs, data), lowercase=self.metric_lowercase,
+            num_samples=self.answers_per_query, **settings,
+        )  # fmt: skip
 
-    def metrics(self, args, pairs: Pairs, data: DataArguments, tokenizer) -> Callable | None:
-        """`compute_metrics` for a trainer: BLEU of the validation split where its translations are generated.
+    def metrics(
+        self, args: TokenLossConfig, pairs: Pairs, data: DataArguments, tokenizer: PreTrainedTokenizerBase
+    ) -> Callable[[EvalPrediction], dict[str, float]] | None:
+        """`compute_metrics` for a trainer: BLEU of the validation split if its translations are generated.
 
-        Sets in `args` what makes the trainer decode as the evaluation does: greedily unless `generation_num_beams` says
-        otherwise, and up to `max_new_tokens` unless `generation_max_length` does.
+        Changes `args` so that the trainer decodes as the evaluation does: greedily unless `generation_num_beams` is
+        set, and up to `max_new_tokens` unless `generation_max_length` is set.
 
         Args:
-            args: of the trainer, before it is made.
+            args: configuration of the trainer, before the trainer is made.
+            pairs: of all splits.
+            data: settings of the pairs.
+            tokenizer: the generator's.
+
+        Returns:
+            `None` where validation measures the likelihood alone.
 
         Raises:
-            ValueError: if BLEU is to choose the best model, and nothing computes it.
+            ValueError: if BLEU is to choose the best model, and is not computed.
         """
         if not (self.scores == "translation" and args.predict_with_generate):
             if (args.metric_for_best_model or "").removeprefix("eval_") == "bleu":

@@ -36,18 +36,29 @@ class ModelArguments:
         "they name.",
     )
 
+    def path(self) -> str | None:
+        """Folder or Hub id of a generator that exists."""
+        return None if self.generator is None else expand_path(self.generator, "generator")
+
     def load(self) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-        """The generator that `generator` names, adapters merged into it, and its tokenizer."""
-        base = None if self.base_model is None else expand_path(self.base_model, "base_model")
+        """The generator that `generator` names, adapters merged into it, and its tokenizer.
+
+        Raises:
+            ValueError: without a `generator`.
+            OSError, ValueError: as `load_generator`.
+        """
+        path, base = self.path(), None if self.base_model is None else expand_path(self.base_model, "base_model")
+        if path is None:
+            raise ValueError("There is no generator to load. Name one by `generator`.")
         return load_generator(
-            expand_path(self.generator, "generator"), revision=self.generator_revision,
+            path, revision=self.generator_revision,
             trust_remote_code=self.trust_remote_code, base_model=base,
         )  # fmt: skip
 
 
 @dataclass
 class GeneratorArguments(LoraArguments, ModelArguments):
-    """A generator that exists, as it is or with new adapters; or the shape of a recurrent one to train from scratch."""
+    """A generator that exists, with new adapters or without; or the shape of a recurrent one to train from scratch."""
 
     word_vectors: str | None = option(
         None,

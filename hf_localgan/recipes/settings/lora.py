@@ -1,6 +1,7 @@
-"""Settings of LoRA: small matrices beside the layers of a generator that exists are trained instead of its weights."""
+"""Settings of LoRA, which trains small matrices beside the layers of a generator instead of its weights."""
 
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from transformers import PreTrainedModel
@@ -11,7 +12,7 @@ ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output l
 
 @dataclass
 class LoraArguments:
-    """Whether a generator is trained by adapters (LoRA), and which."""
+    """Adapters (LoRA) that are trained instead of a generator's weights."""
 
     lora_rank: int | None = field(
         default=None,
@@ -53,26 +54,29 @@ class LoraArguments:
             raise ValueError("`lora_targets` is empty. Name layers, or leave it out for the usual ones.")
 
     def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
-        """The model, with adapters around it where `lora_rank` is set; only they are trained then.
+        """The model; where `lora_rank` is set, with adapters, which alone are trained then.
 
         Raises:
-            ValueError: for layers that are not there, or that cannot have adapters, such as recurrent ones.
+            ValueError: for layers that do not exist or cannot have adapters, such as recurrent ones.
         """
         if self.lora_rank is None:
             return model
         from peft import LoraConfig, get_peft_model
         from peft.utils.constants import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING as USUAL
 
-        targets = self.lora_targets
+        targets: str | list[str] | None = self.lora_targets
         if targets is None and model.config.model_type not in USUAL:
             targets = ALL_LINEAR
         config = LoraConfig(
-            task_type="SEQ_2_SEQ_LM", r=self.lora_rank, lora_alpha=self.lora_alpha or self.lora_rank,
+            task_type="SEQ_2_SEQ_LM", r=self.lora_rank,
+            lora_alpha=cast(int, self.lora_alpha or self.lora_rank),  # PEFT divides it, a fraction too
             lora_dropout=self.lora_dropout, target_modules=ALL_LINEAR if targets == [ALL_LINEAR] else targets,
         )  # fmt: skip
-        linear = {name.rsplit(".", 1)[-1] for name, one in model.named_modules() if isinstance(one, torch.nn.Linear)}
+        linear = {
+            name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)
+        }
         try:
-            return get_peft_model(model, config)
+            return cast(PreTrainedModel, get_peft_model(model, config))
         except ValueError as error:
             names = ", ".join([*sorted(linear)[:SHOWN], *(["..."] if len(linear) > SHOWN else [])])
             raise ValueError(

@@ -12,8 +12,8 @@ from hf_localgan.recipes.settings.lora import LoraArguments
 class StageArguments(LoraArguments):
     """Where generator, energy and discriminator of an adversarial training come from.
 
-    Each is given, or is trained first, as the file of its own recipe says. The pairs, `seed`, `use_cpu` and
-    `disable_tqdm` of the file of the whole win over those of these files. All have one tokenizer, the generator's.
+    Each is given, or is trained first by the settings file of its own recipe. The pairs, `seed`, `use_cpu` and
+    `disable_tqdm` of the adversarial training win over those of these files. All models have the generator's tokenizer.
 
     `lora_rank` belongs to the adversarial stage: it trains adapters of the generator that the stage begins with.
     """

@@ -1,7 +1,7 @@
 """Settings of the tokenizer: one that exists, or how to train one."""
 
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar, cast
 
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
@@ -31,16 +31,20 @@ class TokenizerArguments:
         return None if self.tokenizer is None else expand_path(self.tokenizer, "tokenizer")
 
     def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
-        """Loads the tokenizer, or trains it on the training split."""
+        """Loads the tokenizer, or trains it on the training split.
+
+        Raises:
+            ValueError, OSError: for a tokenizer that is missing or unsuitable, and for settings that are not accepted.
+        """
         if self.tokenizer is not None:
             tokenizer = AutoTokenizer.from_pretrained(expand_path(self.tokenizer, "tokenizer"))
             check_tokenizer(tokenizer)
             return tokenizer
         return train_tokenizer(
             pairs["train"],
-            kind=self.tokenizer_kind,
+            kind=cast(Any, self.tokenizer_kind),  # `train_tokenizer` checks it
             vocab_size=self.vocab_size,
-            language=language,
+            language=cast(Any, language),
             lowercase=self.lowercase,
             min_frequency=self.min_frequency,
         )

@@ -53,7 +53,7 @@ def test_no_normal_distribution_beats_the_model_that_drew_the_data(known, report
 
 
 def test_annealed_sampling_agrees_with_enumeration(known, report, monkeypatch):
-    monkeypatch.setattr("hf_localgan.evaluation.energy.measure.EXACT_UP_TO", 0)
+    monkeypatch.setattr("hf_localgan.evaluation.energy.measure.LARGEST_ENUMERATION", 0)
     model, train, test = known
     settings = {**QUICK, "ais_chains": 400, "ais_temperatures": 1000}
     found = evaluate_energy(model, train, test, **settings).likelihood["DBM"]

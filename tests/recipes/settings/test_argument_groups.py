@@ -75,7 +75,7 @@ def test_columns_are_mapped_by_json(tmp_path):
     ("settings", "told"),
     [
         ({"columns": "query=post"}, "`columns` must be JSON, such as .*'query=post'"),
-        ({"columns": '["post"]'}, "`columns` must map our names to yours"),
+        ({"columns": '["post"]'}, "`columns` must map `query` and `response` to your columns"),
         ({"language": "en-GB"}, "`language` must be one of en, zh, zh-words, got 'en-GB'"),
     ],
 )
