@@ -28,7 +28,7 @@ class Method(Protocol):
         part_roles: the models that stand beside the trained one, by the name of their folder, and the role of each.
     """
 
-    objective: ClassVar[Objective]
+    objective: Objective  # the Trainer has an attribute of this name, too, and not of the class
     part_roles: ClassVar[Mapping[str, str]]
 
 

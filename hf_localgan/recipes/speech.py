@@ -12,7 +12,7 @@ from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
 from hf_localgan.evaluation.speech_plots import plot_speech_training
-from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, whose
+from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, weights_about
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.speech import (
     RecogniserArguments,
@@ -137,7 +137,7 @@ def finish_speech(
         facts = {
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
-            **likelihood_about(likelihood), **whose(folder),
+            **likelihood_about(likelihood), **weights_about(folder),
         }  # fmt: skip
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,

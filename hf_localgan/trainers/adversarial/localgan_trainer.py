@@ -144,6 +144,7 @@ class LocalGanTrainer(SoftRolloutTrainer):
         """
         energy, scale = self.energy, self.args.radial_scale
         query = energy.query_features(inputs["input_ids"], inputs.get("attention_mask"))
+        assert energy.config.vocab_size is not None  # an energy over vectors alone was refused
         weights, ids = within_vocabulary(rollout, energy.config.vocab_size)
         generation = energy.free_energy(query, energy.soft_response_features(weights, places, ids))
         with torch.no_grad():

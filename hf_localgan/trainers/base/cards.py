@@ -141,7 +141,8 @@ def card_of_folder(
     if config.get("model_type") == "rnn_speech":
         return write_speech_card(
             folder, repo_id=repo_id or folder.resolve().name, settings=dict(settings), steps=progress.get("steps"),
-            base_model=base_model, **facts,
+            base_model=base_model, license=license or _saved_text(saved.get("card_license")),
+            language=_listed(facts["language"]), datasets=_listed(facts["datasets"]),
         )  # fmt: skip
     example = _former_example(folder / "README.md")
     return _write(folder, trainer, settings, progress, example, repo_id=repo_id, base_model=base_model, **facts)
@@ -257,6 +258,10 @@ def _read_if_there(path: Path) -> dict[str, Any]:
 
 def _saved_text(value: str | None) -> str | None:
     return None if value == "None" else value
+
+
+def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:
+    return value if value is None or isinstance(value, str) else list(value)
 
 
 def _saved_list(value: str | None) -> str | list[str] | None:
