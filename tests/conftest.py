@@ -31,6 +31,17 @@ def one_torch_thread():
 
 
 @pytest.fixture(autouse=True)
+def bars_and_messages_as_before():
+    """Commands that a test runs in this process turn both off for the whole of it."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    yield
+    logging.enable_progress_bar()
+    logging.set_verbosity(level)
+
+
+@pytest.fixture(autouse=True)
 def private_cache(tmp_path, monkeypatch):
     """Files that a test loads are cached in its own folder, and no bars are drawn."""
     monkeypatch.setattr(datasets.config, "HF_DATASETS_CACHE", tmp_path / "cache")

@@ -83,6 +83,9 @@ class GeneratorArguments(LoraArguments, ModelArguments):
     dropout: float = option(0.0, "Dropout between recurrent layers.")
     embedding_dropout: float = option(0.0, "Dropout on word embeddings.")
     output_dropout: float = option(0.0, "Dropout before the output layer.")
+    noise_size: int = option(
+        0, "Dimensions of the noise vector that starts the decoder beside the encoder's states, for AIM. 0: no noise."
+    )
     initializer_range: float = option(0.1, "Standard deviation of the embeddings at the start of training.")
 
     def __post_init__(self):
