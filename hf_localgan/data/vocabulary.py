@@ -17,7 +17,8 @@ def check_same_vocabulary(name: str, config, generator_size: int, tokenizer: Pre
 
     Args:
         name: of the part, for errors.
-        config: its configuration, with `vocab_size` and `vocabulary` (see `vocabulary_fingerprint`).
+        config: its configuration, with `vocab_size` and, where it is known, `vocabulary` (see
+            `vocabulary_fingerprint`).
         generator_size: rows of the generator's embeddings; there may be more than the tokenizer has tokens.
         tokenizer: the generator's.
 
@@ -35,11 +36,12 @@ def check_same_vocabulary(name: str, config, generator_size: int, tokenizer: Pre
             f"The {name} knows {config.vocab_size:,} tokens, the generator's tokenizer has {needed:,}. Train the "
             f"{name} with the generator's tokenizer."
         )
-    if tokenizer is None or config.vocabulary is None:
+    known = getattr(config, "vocabulary", None)  # a generator keeps none
+    if tokenizer is None or known is None:
         return
     found = vocabulary_fingerprint(tokenizer)
-    if config.vocabulary != found:
+    if known != found:
         raise ValueError(
             f"The {name} was made with another tokenizer than the generator's: as many tokens, but not the same "
-            f"(fingerprints {config.vocabulary} and {found}). Train the {name} with the generator's tokenizer."
+            f"(fingerprints {known} and {found}). Train the {name} with the generator's tokenizer."
         )
