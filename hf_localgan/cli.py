@@ -22,6 +22,9 @@ COMMANDS = {
         "train-localgan": "a generator by LocalGAN; what it needs is trained first",
         "train-speech": "a recogniser of speech, by maximum likelihood or RAML",
         "train-gan-ael": "a generator by GAN-AEL, the nearest rival",
+        "train-adver-regs": "a generator by Adver-REGS, policy gradient on a discriminator",
+        "train-aim": "a generator by AIM, whose responses keep what the query was",
+        "train-daim": "two generators by DAIM, each the other's reader",
     },
     "using": {
         "chat": "ask a generator, in a terminal or from a pipe",

@@ -1,4 +1,4 @@
-"""Energies and discriminators, loaded from folders or the Hub, or made."""
+"""Parts beside a generator, loaded from folders or the Hub, or made."""
 
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -7,6 +7,7 @@ from hf_localgan.data.token_vectors import TokenVectors
 from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
+from hf_localgan.models.loading import load_generator
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -62,4 +63,9 @@ def make_energy(table: TokenVectors, config) -> DbmModel:
     return model
 
 
-LOADERS = {"energy": load_energy, "discriminator": load_discriminator}  # by the name of the part in a trainer
+LOADERS = {  # by the name of the part in a trainer
+    "energy": load_energy,
+    "discriminator": load_discriminator,
+    "backward": load_generator,
+    "backward_discriminator": load_discriminator,
+}
