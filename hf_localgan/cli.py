@@ -25,6 +25,7 @@ COMMANDS = {
         "train-adver-regs": "a generator by Adver-REGS, policy gradient on a discriminator",
         "train-aim": "a generator by AIM, whose responses keep what the query was",
         "train-daim": "two generators by DAIM, each the other's reader",
+        "reproduce": "all systems of the paper from one start per seed, side by side",
     },
     "using": {
         "chat": "ask a generator, in a terminal or from a pipe",
