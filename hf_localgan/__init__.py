@@ -56,6 +56,12 @@ if TYPE_CHECKING:
     from hf_localgan.pipelines import SpeechRecognitionPipeline, Text2TextGenerationPipeline
     from hf_localgan.recipes import load_discriminator, load_energy
     from hf_localgan.trainers import (
+        AdverRegsConfig,
+        AdverRegsTrainer,
+        AimConfig,
+        AimTrainer,
+        DaimConfig,
+        DaimTrainer,
         DbmTrainer,
         DbmTrainingConfig,
         DivergenceError,
@@ -86,6 +92,12 @@ if TYPE_CHECKING:
     )
 
 _LATER = {
+    "AdverRegsConfig": "trainers",
+    "AdverRegsTrainer": "trainers",
+    "AimConfig": "trainers",
+    "AimTrainer": "trainers",
+    "DaimConfig": "trainers",
+    "DaimTrainer": "trainers",
     "DbmConfig": "models",
     "DbmModel": "models",
     "DbmTrainer": "trainers",
@@ -165,6 +177,12 @@ _LATER = {
 }
 
 __all__ = [
+    "AdverRegsConfig",
+    "AdverRegsTrainer",
+    "AimConfig",
+    "AimTrainer",
+    "DaimConfig",
+    "DaimTrainer",
     "DbmConfig",
     "DbmModel",
     "DbmTrainer",

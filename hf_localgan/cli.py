@@ -22,6 +22,10 @@ COMMANDS = {
         "train-localgan": "a generator by LocalGAN, after the models that it needs",
         "train-speech": "a recogniser of speech, by maximum likelihood or RAML",
         "train-gan-ael": "a generator by GAN-AEL, the nearest rival",
+        "train-adver-regs": "a generator by Adver-REGS, policy gradient on a discriminator",
+        "train-aim": "a generator by AIM, whose responses keep what the query was",
+        "train-daim": "two generators by DAIM, each the other's reader",
+        "reproduce": "all systems of the paper from one start per seed, side by side",
     },
     "using": {
         "chat": "ask a generator, in a terminal or from a pipe",

@@ -27,7 +27,7 @@ def check_same_vocabulary(
 
     Args:
         name: name of the part, for errors.
-        config: configuration of the part; `vocabulary` is a `vocabulary_fingerprint`.
+        config: configuration of the part; `vocabulary`, where it is known, is a `vocabulary_fingerprint`.
         generator_size: rows of the generator's embeddings; there may be more than the tokenizer has tokens.
         tokenizer: tokenizer of the generator.
 
@@ -45,11 +45,12 @@ def check_same_vocabulary(
             f"The {name} knows {config.vocab_size:,} tokens, the generator's tokenizer has {needed:,}. Train the "
             f"{name} with the generator's tokenizer."
         )
-    if tokenizer is None or config.vocabulary is None:
+    known = getattr(config, "vocabulary", None)  # a generator keeps none
+    if tokenizer is None or known is None:
         return
     fingerprint = vocabulary_fingerprint(tokenizer)
-    if config.vocabulary != fingerprint:
+    if known != fingerprint:
         raise ValueError(
             f"The {name} was made with another tokenizer than the generator's: as many tokens, but not the same "
-            f"(fingerprints {config.vocabulary} and {fingerprint}). Train the {name} with the generator's tokenizer."
+            f"(fingerprints {known} and {fingerprint}). Train the {name} with the generator's tokenizer."
         )

@@ -12,7 +12,7 @@ class DiscriminatorLoss(NamedTuple):
 
     Attributes:
         total: the sum of the others, each with its weight.
-        real: `-ln D(q, r)` of pairs from the data.
+        real: `-ln D(q, r)` of pairs from the data, smoothed where that is asked for.
         fake: `-ln (1 - D(q, r^))` of generations.
         mismatched: `-ln (1 - D(q, r'))` of responses to other queries, 0 without any.
     """
@@ -29,6 +29,7 @@ def discriminator_loss(
     mismatched_logits: Tensor | None = None,
     *,
     mismatched_weight: float = 1.0,
+    real_smoothing: float = 0.0,
 ) -> DiscriminatorLoss:
     """Cross-entropy of telling pairs from the data from generations (Goodfellow et al. 2014, Eq. 1).
 
@@ -37,8 +38,11 @@ def discriminator_loss(
         mismatched_logits: of real responses to other queries, so that the discriminator has to read the query (Reed et
             al. 2016). They are negatives, too.
         mismatched_weight: weight of their term.
+        real_smoothing: probability with which a pair of the data is labelled as a generation, 0 to 1 (one-sided label
+            smoothing, Salimans et al. 2016). Then the loss of a sure discriminator grows again.
     """
-    real, fake = F.softplus(-real_logits).mean(), F.softplus(fake_logits).mean()
+    real = (F.softplus(-real_logits) + real_smoothing * real_logits).mean()
+    fake = F.softplus(fake_logits).mean()
     mismatched = torch.zeros_like(real) if mismatched_logits is None else F.softplus(mismatched_logits).mean()
     return DiscriminatorLoss(real + fake + mismatched_weight * mismatched, real, fake, mismatched)
 

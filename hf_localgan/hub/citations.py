@@ -52,3 +52,16 @@ SEQ2SEQ = """@inproceedings{sutskever2014seq2seq,
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2014}
 }"""
+ADVER_REGS = """@inproceedings{li2017adversarial,
+  title = {Adversarial Learning for Neural Dialogue Generation},
+  author = {Li, Jiwei and Monroe, Will and Shi, Tianlin and Jean, S{\\'e}bastien and Ritter, Alan and Jurafsky, Dan},
+  booktitle = {Empirical Methods in Natural Language Processing},
+  year = {2017}
+}"""
+AIM = """@inproceedings{zhang2018aim,
+  title = {Generating Informative and Diverse Conversational Responses via Adversarial Information Maximization},
+  author = {Zhang, Yizhe and Galley, Michel and Gao, Jianfeng and Gan, Zhe and Li, Xiujun and Brockett, Chris and
+            Dolan, Bill},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year = {2018}
+}"""

@@ -45,7 +45,8 @@ class EarlierStages:
         stages: the settings files of the stages, and models that are given instead.
         args: configuration of the adversarial trainer.
         folder: the folder to which the names of the files are relative.
-        part_names: parts beside the generator, of "energy" and "discriminator".
+        part_names: parts beside the generator, of "energy", "discriminator", and, trained on pairs that are turned
+            round, "backward" (a generator) and "backward_discriminator".
 
     Attributes:
         given: the folder or Hub id that is given instead of each stage, `None` for a stage that runs.
@@ -58,6 +59,8 @@ class EarlierStages:
         "mle": (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, MleConfig),
         "energy": (DataArguments, TokenizerArguments, EnergyArguments, EnergyReportArguments, DbmTrainingConfig),
         "discriminator": (DataArguments, TokenizerArguments, DiscriminatorArguments, MatchingConfig),
+        "backward": (DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, MleConfig),
+        "backward_discriminator": (DataArguments, TokenizerArguments, DiscriminatorArguments, MatchingConfig),
     }
 
     def __init__(
@@ -90,13 +93,13 @@ class EarlierStages:
         Raises:
             ValueError: for settings that are not accepted; names the stage.
         """
-        config = Path(expand_path(getattr(self.stages, f"{name}_config"), f"{name}_config"))
+        config = Path(expand_path(self.stages.file_of(name), f"the file of the stage {name}"))
         path = self.folder / config
         if not path.is_file() and config.is_file():  # on a command line names are relative to the working folder
             path = config
         shared = {field: getattr(self.args, field) for field in ("seed", "use_cpu", "disable_tqdm")}
         shared |= {"output_dir": self.folder_of(name)} | ({"resume_from_checkpoint": checkpoint} if checkpoint else {})
-        words = [word for text in getattr(self.stages, f"{name}_options") or () for word in _words(text, name)]
+        words = [word for text in self.stages.options_of(name) for word in _words(text, name)]
         words += [f"--{field}={value}" for field, value in shared.items()]
         parser = RecipeParser(*self.SETTINGS[name])
         parser.prog += f": stage {name}"
@@ -130,9 +133,11 @@ class EarlierStages:
         for name, path in given.items():
             loaders[name](path)
         settings = {name: self.read(name) for name in self.given if name not in given}
-        if "energy" not in self.part_names and "discriminator" in settings and settings["discriminator"][1].energy:
+        judges = [name for name in ("discriminator", "backward_discriminator") if name in settings]
+        copies = [name for name in judges if settings[name][1].energy]
+        if copies and ("energy" not in self.part_names or copies[-1] != "discriminator"):
             raise ValueError(
-                "Stage discriminator: its file or options name an `energy`, but this objective has no energy. Leave it "
+                f"Stage {copies[-1]}: its file or options name an `energy`, but this objective has no energy. Leave it "
                 "out, so that the discriminator has convolutions."
             )
         if "energy" in settings and settings["energy"][1].energy_type == "printed":
@@ -197,6 +202,12 @@ class EarlierStages:
             made["energy"] = self.given["energy"] or self._train_energy(made)
         if "discriminator" in self.part_names:
             made["discriminator"] = self.given["discriminator"] or self._train_discriminator(made)
+        if "backward" in self.part_names:
+            made["backward"] = self.given["backward"] or self._train_backward(made)
+        if "backward_discriminator" in self.part_names:
+            made["backward_discriminator"] = self.given["backward_discriminator"] or self._train_discriminator(
+                made, "backward_discriminator", self.swapped_data()
+            )
         self.check_tokenizers(made)
         return made
 
@@ -217,17 +228,40 @@ class EarlierStages:
         train = partial(train_energy, self.data, TokenizerArguments(tokenizer=made["generator"]), energy, report)
         return self._run("energy", settings | made_from(source), train)
 
-    def _train_discriminator(self, made: Mapping[str, str]) -> str:
-        _, discriminator, args = self.read("discriminator")
+    def _train_backward(self, made: Mapping[str, str]) -> str:
+        """A generator of queries from responses, by maximum likelihood."""
+        _, generator, evaluation, args = self.read("backward")
+        data, source = self.swapped_data(), {"tokenizer": made["generator"]}
+        settings = settings_of(data, generator, evaluation, args) | made_from(source)
+        tokens = TokenizerArguments(tokenizer=made["generator"])
+        train = partial(train_generator, MleTrainer, data, tokens, generator, evaluation)
+        return self._run("backward", settings, train)
+
+    def swapped_data(self) -> DataArguments:
+        """The pairs turned round; the limits on queries are then those on responses."""
+        data = self.data
+        turned = replace(
+            data, swap_sides=not data.swap_sides, min_query=data.min_response, max_query=data.max_response,
+            min_response=data.min_query, max_response=data.max_query, max_source_length=data.max_target_length,
+            max_target_length=data.max_source_length, language=data.language if data.language_given else None,
+        )  # fmt: skip
+        turned.language = data.language  # a given one, or what was kept with a model
+        return turned
+
+    def _train_discriminator(
+        self, made: Mapping[str, str], name: str = "discriminator", data: DataArguments | None = None
+    ) -> str:
+        data = self.data if data is None else data
+        _, discriminator, args = self.read(name)
         source = {"tokenizer": made["generator"]}
-        for name in ("generator", "energy"):
-            if getattr(discriminator, name) is not None:
-                discriminator, source = replace(discriminator, **{name: made[name]}), {name: made[name]}
+        for part in ("generator", "energy"):
+            if getattr(discriminator, part) is not None:
+                discriminator, source = replace(discriminator, **{part: made[part]}), {part: made[part]}
         if discriminator.discriminator is not None:
             source = {"discriminator": expand_path(discriminator.discriminator, "discriminator")}
-        settings = settings_of(self.data, discriminator, args, without=("generator", "energy", "discriminator"))
-        train = partial(train_discriminator, self.data, TokenizerArguments(tokenizer=made["generator"]), discriminator)
-        return self._run("discriminator", settings | made_from(source), train)
+        settings = settings_of(data, discriminator, args, without=("generator", "energy", "discriminator"))
+        train = partial(train_discriminator, data, TokenizerArguments(tokenizer=made["generator"]), discriminator)
+        return self._run(name, settings | made_from(source), train)
 
     def _run(self, name: str, settings: Mapping[str, Any], train: Callable[[Any], Any]) -> str:
         """Runs a stage unless it is finished; returns its folder."""

@@ -1,4 +1,4 @@
-"""Loading energies and discriminators from folders or the Hub, and making energies."""
+"""Loading the parts beside a generator from folders or the Hub, and making energies."""
 
 from collections.abc import Callable
 
@@ -10,6 +10,7 @@ from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
+from hf_localgan.models.loading import load_generator
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -68,4 +69,9 @@ def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) ->
     return model
 
 
-LOADERS = {"energy": load_energy, "discriminator": load_discriminator}  # by the name of the part in a trainer
+LOADERS = {  # by the name of the part in a trainer
+    "energy": load_energy,
+    "discriminator": load_discriminator,
+    "backward": load_generator,
+    "backward_discriminator": load_discriminator,
+}

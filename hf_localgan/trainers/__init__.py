@@ -1,5 +1,9 @@
 """Trainers and their configurations."""
 
+from hf_localgan.trainers.adversarial.adver_regs_config import AdverRegsConfig
+from hf_localgan.trainers.adversarial.adver_regs_trainer import AdverRegsTrainer
+from hf_localgan.trainers.adversarial.aim_config import AimConfig, DaimConfig
+from hf_localgan.trainers.adversarial.aim_trainer import AimTrainer, DaimTrainer
 from hf_localgan.trainers.adversarial.config import SoftRolloutConfig, TwoPlayerConfig
 from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
 from hf_localgan.trainers.adversarial.gan_ael_trainer import GanAelTrainer
@@ -30,6 +34,12 @@ from hf_localgan.trainers.raml.trainer import RamlTrainer
 from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechMleTrainer, SpeechRamlTrainer
 
 __all__ = [
+    "AdverRegsConfig",
+    "AdverRegsTrainer",
+    "AimConfig",
+    "AimTrainer",
+    "DaimConfig",
+    "DaimTrainer",
     "DbmTrainer",
     "DbmTrainingConfig",
     "DivergenceError",

@@ -46,7 +46,6 @@ sample_rows: 2
 GENERATOR = "embedding_size: 8\nhidden_size: 8\nlearning_rate: 0.05\n"
 PLAYERS = """
 discriminator_warmup_steps: 2
-max_soft_length: 5
 monitor_queries: 5
 monitor_max_new_tokens: 5
 collapse_share: 1.0
@@ -54,14 +53,22 @@ collapse_length: 100
 mle_config: train_mle.yaml
 discriminator_config: train_matching.yaml
 """
+SOFT = "max_soft_length: 5\n"
 RECIPES = {
     "train_mle": STEPS + SCORES + GENERATOR,
     "train_raml": STEPS + SCORES + GENERATOR + "payoff: edit\nedit_rate: 0.1\n",
     "train_dbm": STEPS + "vector_size: 6\nhidden_size: 8\ntop_size: 5\nbottom_share: 0.33\ntop_share: 0.33\n"
     "chains: 8\ncurvature_queries: 3\nclusters: 2\nresamples: 5\nais_chains: 10\nais_temperatures: 20\n",
     "train_matching": STEPS + "vector_size: 6\nembedding_size: 4\nfilters: 3\nwidths: [1, 2]\n",
-    "train_localgan": STEPS + SCORES + PLAYERS + "energy_config: train_dbm.yaml\n",
-    "train_gan_ael": STEPS + SCORES + PLAYERS,
+    "train_localgan": STEPS + SCORES + PLAYERS + SOFT + "energy_config: train_dbm.yaml\n",
+    "train_gan_ael": STEPS + SCORES + PLAYERS + SOFT,
+    "train_adver_regs": STEPS + SCORES + PLAYERS + "step_reward: rollout\npolicy_max_new_tokens: 4\n",
+    "train_aim": STEPS + SCORES + PLAYERS + SOFT + "backward_config: train_mle.yaml\n",
+    "train_daim": STEPS.replace("max_steps: 4", "max_steps: 8")
+    + SCORES
+    + PLAYERS
+    + SOFT
+    + "backward_config: train_mle.yaml\n",
 }
 
 
@@ -185,7 +192,7 @@ def test_every_recipe_trains_on_two_processes_of_accelerate_launch(recipe, launc
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("recipe", ["train_mle", "train_raml", "train_localgan", "train_gan_ael"])
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name not in ("train_dbm", "train_matching")])
 def test_what_two_processes_leave_is_a_whole_generator(recipe, launched, place):
     model = load_generator(place / recipe)[0]
     assert all(parameter.isfinite().all() for parameter in model.parameters())

@@ -16,6 +16,7 @@ from .configuration_discriminator import PairDiscriminatorConfig
 COUPLINGS_STD = 0.01  # of an untrained Boltzmann machine
 UNUSED_STATE = ("visible_bias", "top_visible_bias", "query_count", "response_count")  # of an energy, for its means
 INITIAL_OVERLAP = 0.1  # weight of `q' r` in the logit of a bilinear head at the start
+SMALLEST_NORM = 0.1  # of an embedding whose cosine is taken; the gradient at one of zeros would be infinite
 
 
 @dataclass
@@ -171,10 +172,12 @@ class PairDiscriminator(PreTrainedModel):
     def score(self, query: Tensor, response: Tensor) -> Tensor:
         """Logits of pairs of features, shape `(pairs,)`, from `query_features` and `response_features`.
 
-        With the head "cosine" they are the cosines `D(r, q)` of both sides' embeddings, in [-1, 1].
+        With the head "cosine" they are the cosines `D(r, q)` of both sides' embeddings, in [-1, 1]. An embedding of a
+        norm below 0.1, such as that of an empty response at the start, counts as one of 0.1: smaller, not infinitely
+        steep.
         """
         if self.config.head == "cosine":
-            return F.cosine_similarity(*self.embed(query, response), dim=1)
+            return F.cosine_similarity(*self.embed(query, response), dim=1, eps=SMALLEST_NORM)
         if self.config.head == "bilinear":
             linear = self.head(torch.cat([query, response], dim=1)).squeeze(1)
             return linear + (self.bilinear(query) * response).sum(dim=1)

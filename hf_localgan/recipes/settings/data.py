@@ -2,7 +2,7 @@
 
 import json
 import warnings
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, cast
 
 from datasets import Dataset, IterableDataset
@@ -58,6 +58,11 @@ class DataArguments:
         None,
         "Language of the pairs: `en` (words between spaces), `zh` (every character is a word) or `zh-words` (words "
         "that jieba finds). By default the one that is kept with a model that exists, or `en`.",
+    )
+    swap_sides: bool = option(
+        False,
+        "Turn the pairs round, so that queries are generated from responses. AIM, DAIM and re-ranking by mutual "
+        "information need such a generator. Limits of queries are then those of what was the response.",
     )
     streaming: bool = option(False, "Stream the training split instead of loading it.")
     eval_split: str = option("validation", "Split that the training is evaluated on while it runs.")
@@ -120,7 +125,7 @@ class DataArguments:
             expand_path(self.dataset, "dataset"),
             self.dataset_config,
             columns=self._columns(),
-            limits=self.limits(),
+            limits=self.limits_as_read(),
             on_bad=cast(Any, self.on_bad),  # `load_pairs` checks both
             on_shared=cast(Any, self.on_shared),
             streaming=self.streaming,
@@ -133,6 +138,7 @@ class DataArguments:
                 f"The data set has no split {', '.join(missing)} (found: {', '.join(pairs)}). "
                 "A training needs `train` and the splits that `eval_split` and `test_split` name."
             )
+        pairs = self.in_direction(pairs)
         if not self.streaming:
             self._warn_of_script(pairs)
             return pairs
@@ -182,6 +188,22 @@ class DataArguments:
             return None
         return LengthLimits(**bounds, unit="words" if self.language == "en" else "characters")
 
+    def limits_as_read(self) -> LengthLimits | None:
+        """The same for the pairs as they are read, before they are turned round."""
+        limits = self.limits()
+        if limits is None or not self.swap_sides:
+            return limits
+        return replace(
+            limits, min_query=limits.min_response, max_query=limits.max_response, min_response=limits.min_query,
+            max_response=limits.max_query,
+        )  # fmt: skip
+
+    def in_direction(self, pairs: Pairs) -> Pairs:
+        """The pairs as they are, or turned round where `swap_sides` says so."""
+        if not self.swap_sides:
+            return pairs
+        return Pairs({name: swapped_sides(split) for name, split in pairs.items()}, pairs.report)
+
     def _columns(self) -> dict[str, str] | None:
         try:
             columns = None if self.columns is None else json.loads(self.columns)
@@ -202,6 +224,13 @@ class DataArguments:
             max_target_length=self.max_target_length,
             on_long=cast(Any, self.on_long),  # `encode_pairs` checks it
         )
+
+
+def swapped_sides(pairs: Dataset | IterableDataset) -> Dataset | IterableDataset:
+    """Rows whose queries were the responses and the other way round; other columns stay."""
+    for old, new in (("query", "side"), ("response", "query"), ("side", "response")):
+        pairs = pairs.rename_column(old, new)
+    return pairs
 
 
 def name_language(args: SharedSettings, data: DataArguments):

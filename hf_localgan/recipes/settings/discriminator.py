@@ -54,12 +54,14 @@ class DiscriminatorArguments:
     filters: int = option(128, "Number of filters of each convolution.")
     share_filters: bool = option(False, "Read queries and responses by the same convolutions.")
     head: str = option(
-        "bilinear", "What joins query and response: `bilinear` or `mlp`. A copy of an energy always has `mlp`."
+        "bilinear",
+        "What joins query and response: `bilinear`, `mlp`, or `cosine`, which AIM compares responses by. A copy of an "
+        "energy always has `mlp`.",
     )
     interaction: str = option(
         "both", "What the MLP sees beside query and response: their `product`, their `difference`, `both` or `none`."
     )
-    head_size: int = option(128, "Number of hidden units of the MLP.")
+    head_size: int = option(128, "Number of hidden units of the MLP, or dimensions of what the cosine is taken of.")
     mean_field_steps: int = option(5, "Number of mean-field steps of a copy of an energy.")
     dropout: float = option(0.2, "Dropout on the features and on the MLP's hidden units.")
     embedding_dropout: float = option(0.2, "Dropout on word embeddings.")
@@ -153,8 +155,9 @@ class DiscriminatorArguments:
         if data.streaming:
             raise ValueError("`extra_datasets` are joined with a training split that is loaded. Leave out `streaming`.")
         paths = [expand_path(path, "extra_datasets") for path in self.extra_datasets]
-        limits = data.limits()
-        parts = [pairs["train"], *(load_pairs(path, splits=["train"], limits=limits)["train"] for path in paths)]
+        limits = data.limits_as_read()
+        extra = [data.in_direction(load_pairs(path, splits=["train"], limits=limits)) for path in paths]
+        parts = [pairs["train"], *(more["train"] for more in extra)]
         joined = concatenate_datasets([part.select_columns(["query", "response"]) for part in parts])
         evaluated = {split: pairs[split] for split in dict.fromkeys((data.eval_split, data.test_split))}
         return load_pairs(DatasetDict({"train": joined, **evaluated}), on_shared="drop", on_bad=cast(Any, data.on_bad))

@@ -1,4 +1,4 @@
-"""Settings of adversarial training: where generator, energy and discriminator come from."""
+"""Settings of adversarial training: where the generator and what stands beside it come from."""
 
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,7 +10,7 @@ from hf_localgan.recipes.settings.lora import LoraArguments
 
 @dataclass
 class StageArguments(LoraArguments):
-    """Where generator, energy and discriminator of an adversarial training come from.
+    """Where the generator of an adversarial training and what stands beside it come from.
 
     Each is given, or is trained first by the settings file of its own recipe. The pairs, `seed`, `use_cpu` and
     `disable_tqdm` of the adversarial training win over those of these files. All models have the generator's tokenizer.
@@ -23,6 +23,7 @@ class StageArguments(LoraArguments):
         ("generator", "mle_config"),
         ("energy", "energy_config"),
         ("discriminator", "discriminator_config"),
+        ("backward", "backward_config"),
     ]
     _argument_former_names: ClassVar[dict[str, str]] = {
         "model": "generator", "energy_model": "energy", "discriminator_model": "discriminator"
@@ -43,6 +44,11 @@ class StageArguments(LoraArguments):
         "File for `train_matching.py` that says how the discriminator is trained first. If it names a `generator` or "
         "an `energy`, those of this run are taken.",
     )
+    backward_config: str = option(
+        "mle.yaml",
+        "File for `train_mle.py` that says how the generator of queries from responses is trained first, for AIM and "
+        "DAIM. Its pairs are turned round, and its tokenizer is the generator's.",
+    )
     mle_options: list[str] | None = option(
         None,
         "Settings that replace those of `mle_config`, such as `num_train_epochs=1` or `temperatures=[0.5,1.0]`.",
@@ -52,6 +58,12 @@ class StageArguments(LoraArguments):
         None,
         "Settings that replace those of `discriminator_config`. `energy=ours` makes the discriminator of a copy of the "
         "energy.",
+    )
+    backward_options: list[str] | None = option(None, "Settings that replace those of `backward_config`.")
+    backward_discriminator_options: list[str] | None = option(
+        None,
+        "Settings that replace those of `discriminator_config` for the discriminator of queries, for DAIM. By default "
+        "`discriminator_options`.",
     )
     generator: str | None = option(
         None,
@@ -67,6 +79,24 @@ class StageArguments(LoraArguments):
         "Folder or Hub id of a trained discriminator with the generator's tokenizer. A generator that is trained here "
         "takes the discriminator's tokenizer.",
     )
+    backward: str | None = option(
+        None, "Folder or Hub id of a generator of queries from responses with the generator's tokenizer."
+    )
+    backward_discriminator: str | None = option(
+        None,
+        "Folder or Hub id of a discriminator of queries, trained on swapped pairs, with the generator's tokenizer.",
+    )
+
+    def file_of(self, stage: str) -> str:
+        """The file that says how a stage is run."""
+        return self.discriminator_config if stage == "backward_discriminator" else getattr(self, f"{stage}_config")
+
+    def options_of(self, stage: str) -> list[str]:
+        """Settings that replace those of the file of a stage."""
+        options = getattr(self, f"{stage}_options")
+        if options is None and stage == "backward_discriminator":
+            options = self.discriminator_options
+        return options or []
 
     def given(self, name: str) -> str | None:
         """The path or id that a field names, with environment variables replaced."""

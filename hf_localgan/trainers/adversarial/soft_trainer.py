@@ -184,19 +184,23 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
 
     # ---- generations ----
 
-    def roll_out(self, inputs: dict[str, Any], encoder_outputs: Any = None) -> SoftRollout:
+    def roll_out(
+        self, inputs: dict[str, Any], encoder_outputs: Any = None, model: nn.Module | None = None, purpose: int = 0
+    ) -> SoftRollout:
         """Generations to the queries of a batch, drawn with the relaxation of the configuration.
 
         Args:
             inputs: the batch.
             encoder_outputs: the encoder's outputs for it; by default they are computed.
+            model: another generator than the trained one.
+            purpose: purpose of the random numbers, see `UpdateRandomness`.
         """
         args = self.args
         return soft_rollout(
-            self.model, inputs["input_ids"], inputs.get("attention_mask"), max_length=args.max_soft_length,
-            relaxation=args.relaxation, temperature=args.relaxation_temperature, noise_scale=args.noise_scale,
-            top_k=args.relaxation_top_k, encoder_outputs=encoder_outputs,
-            generator=self.draws.generator(inputs["input_ids"].device, 0),
+            self.model if model is None else model, inputs["input_ids"], inputs.get("attention_mask"),
+            max_length=args.max_soft_length, relaxation=args.relaxation, temperature=args.relaxation_temperature,
+            noise_scale=args.noise_scale, top_k=args.relaxation_top_k, encoder_outputs=encoder_outputs,
+            generator=self.draws.generator(inputs["input_ids"].device, purpose),
             end_probabilities=args.soft_length == "survival",
         )  # fmt: skip
 
@@ -222,20 +226,24 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
             special_ids += ids if isinstance(ids, list) else [] if ids is None else [ids]
         return (~torch.isin(labels, torch.tensor(special_ids, device=labels.device))).sum(dim=1)
 
-    def generation_features(self, rollout: SoftRollout, places: Tensor) -> Tensor:
+    def generation_features(
+        self, rollout: SoftRollout, places: Tensor, discriminator: PairDiscriminator | None = None
+    ) -> Tensor:
         """The discriminator's features of generations, shape `(batch, size)`, with their gradient.
 
         Args:
             rollout: the generations.
             places: weight of each token, shape `(batch, time)`.
+            discriminator: another discriminator than the generator's.
         """
-        size = self.discriminator.config.vocab_size
+        discriminator = self.discriminator if discriminator is None else discriminator
+        size = discriminator.config.vocab_size
         if self.args.relaxation == "straight_through" and not rollout.weights.requires_grad:
             # One token has all the weight at each step: its id gives the same features and costs less.
             ignored = (places == 0) | (rollout.best >= size)
-            return self.discriminator.response_features(rollout.best.masked_fill(ignored, PADDING), places)
+            return discriminator.response_features(rollout.best.masked_fill(ignored, PADDING), places)
         weights, ids = within_vocabulary(rollout, size)
-        return self.discriminator.response_features(mask=places, probabilities=weights, ids=ids)
+        return discriminator.response_features(mask=places, probabilities=weights, ids=ids)
 
     def generation_logits(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
         """The discriminator's logits of generations, shape `(batch,)`, with the generations' gradient.

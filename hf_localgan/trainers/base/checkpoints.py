@@ -218,10 +218,12 @@ class CheckpointMixin(PublishingMixin, Trainer):
         with damage_explained(str(folder)):
             saved = load_file(folder / "model.safetensors")
         current = part.state_dict()
+        # A file holds a tensor once, under one of the names that its model ties to it.
+        tensors = {current[name].data_ptr() for name in current.keys() & saved.keys()}
         reshaped = {name for name in current.keys() & saved.keys() if current[name].shape != saved[name].shape}
         differences = {
-            "missing": current.keys() - saved.keys(), "unknown": saved.keys() - current.keys(),
-            "of another shape": reshaped,
+            "missing": {name for name in current.keys() - saved.keys() if current[name].data_ptr() not in tensors},
+            "unknown": saved.keys() - current.keys(), "of another shape": reshaped,
         }  # fmt: skip
         if any(differences.values()):
             listed = ", ".join(f"{label} {sorted(names)}" for label, names in differences.items() if names)
@@ -229,7 +231,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
                 f'"{folder}" does not fit this {type(part).__name__}: {listed}. Resume with the {folder.name} that the '
                 "checkpoint was made with."
             )
-        part.load_state_dict(saved)
+        part.load_state_dict(saved, strict=False)  # the names were compared above
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         with damage_explained(checkpoint):

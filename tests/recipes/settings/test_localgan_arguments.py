@@ -19,13 +19,19 @@ from hf_localgan.recipes import (
     check_same_tokens,
     make_monitor,
 )
-from hf_localgan.trainers import GanAelConfig, LocalGanConfig
+from hf_localgan.trainers import AdverRegsConfig, AimConfig, DaimConfig, GanAelConfig, LocalGanConfig
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-CONFIGS = {"train_localgan": LocalGanConfig, "train_gan_ael": GanAelConfig}
-PARTS = {LocalGanConfig: ("discriminator", "energy"), GanAelConfig: ("discriminator",)}
+CONFIGS = {
+    "train_localgan": LocalGanConfig, "train_gan_ael": GanAelConfig, "train_adver_regs": AdverRegsConfig,
+    "train_aim": AimConfig, "train_daim": DaimConfig,
+}  # fmt: skip
+PARTS = {
+    LocalGanConfig: ("discriminator", "energy"), GanAelConfig: ("discriminator",), AdverRegsConfig: ("discriminator",),
+    AimConfig: ("discriminator", "backward"), DaimConfig: ("discriminator", "backward", "backward_discriminator"),
+}  # fmt: skip
 FILES = sorted(
-    path for path in RECIPES.glob("*/*.yaml") if re.search("recipes/train_(localgan|gan_ael).py", path.read_text())
+    path for path in RECIPES.glob("*/*.yaml") if re.search(f"recipes/({'|'.join(CONFIGS)}).py", path.read_text())
 )
 
 
@@ -44,6 +50,8 @@ def test_there_is_a_file_for_every_corpus_that_the_recipe_is_meant_for():
     found = {f"{path.parent.name}/{path.stem}" for path in FILES}
     corpora = ("smalltalk", "dailydialog_pp", "dailydialog", "subtitles_en", "weibo_lccc")
     assert {f"{corpus}/localgan" for corpus in corpora} <= found
+    for corpus in ("smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu"):
+        assert {f"{corpus}/{system}" for system in ("localgan", "gan_ael", "adver_regs", "aim", "daim")} <= found
     assert {"papers/localgan_opensubtitles", "papers/localgan_weibo", "smalltalk/gan_ael"} <= found
 
 
@@ -62,14 +70,12 @@ def test_a_file_and_those_of_its_stages_are_read_and_go_together(path, tmp_path,
     assert 0 < args.discriminator_warmup_steps < args.max_steps and evaluation.scores == "dialogue"
     assert args.eval_steps == args.save_steps and args.max_steps % args.eval_steps == 0
     given = yaml.safe_load(path.read_text())
-    for name in ("mle", "energy", "discriminator"):
-        if name not in earlier.given:
-            continue
+    for name in earlier.given:
         found = earlier.read(name)[-1]
         assert Path(found.output_dir) == Path(args.output_dir) / "stages" / name
         assert (found.seed, found.use_cpu) == (args.seed, True)
         # the pairs of a stage by itself are the same, but for the split that it is scored on
-        stage = yaml.safe_load((path.parent / getattr(stages, f"{name}_config")).read_text())
+        stage = yaml.safe_load((path.parent / stages.file_of(name)).read_text())
         assert stage["dataset"] == given["dataset"]
         assert {"language", "on_shared"} & set(stage) == {"language", "on_shared"} & set(given)
         assert stage.get("language", "en") == data.language
@@ -122,8 +128,24 @@ def test_stages_are_those_of_the_parts_that_are_asked_for(tmp_path, monkeypatch)
     assert asked("discriminator", "energy") == ["mle", "energy", "discriminator"]  # in the order of the stages
     assert asked("discriminator") == ["mle", "discriminator"] and asked("energy") == ["mle", "energy"]
     assert asked() == ["mle"]
-    with pytest.raises(ValueError, match="No stage makes the part `radar`. There are stages for energy, discriminator"):
+    with pytest.raises(
+        ValueError, match="No stage makes the part `radar`. There are stages for energy, discriminator, backward"
+    ):
         asked("discriminator", "radar")
+
+
+def test_the_way_back_has_the_same_pairs_turned_round_and_its_own_options(tmp_path, monkeypatch):
+    words = ["--min_query", "2", "--max_response", "9", "--backward_options", "num_train_epochs=3"]
+    words += ["--discriminator_options", "head=cosine", "--max_target_length", "20"]
+    *_, earlier = read(RECIPES / "smalltalk" / "daim.yaml", tmp_path, monkeypatch, *words)
+    assert list(earlier.given) == ["mle", "discriminator", "backward", "backward_discriminator"]
+    assert (earlier.read("mle")[-1].num_train_epochs, earlier.read("backward")[-1].num_train_epochs) == (12, 3)
+    assert [earlier.read(name)[1].head for name in ("discriminator", "backward_discriminator")] == ["cosine", "cosine"]
+    back = earlier.swapped_data()
+    assert back.swap_sides and (back.min_response, back.max_query, back.max_source_length) == (2, 9, 20)
+    assert back.limits_as_read() == earlier.data.limits_as_read()
+    there, turned = earlier.data.load("test")["test"], back.load("test")["test"]
+    assert there["query"][:] == turned["response"][:] and there["response"][:] == turned["query"][:]
 
 
 # ---- the monitor ----

@@ -1,0 +1,74 @@
+"""Trains all systems of the LocalGAN paper from the same start per seed, and puts them side by side.
+
+`reproduce table1` runs DAIM, AIM, LocalGAN, GAN-AEL, Adver-REGS, maximum likelihood at both widths and for as many more
+updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves `table1.md` and `.json`
+(Dist-1, Dist-2, Ent-4, Rel with their spread over seeds, samples), `front.png` and `entropy.png` in OUTPUT.
+"""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from hf_localgan.commands.exits import ending
+from hf_localgan.commands.recipe import default_file
+
+FORM = argparse.RawDescriptionHelpFormatter
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser.add_argument("table", choices=["table1"], help="what to reproduce: Table 1 and Figure 2")
+    parser.add_argument(
+        "--dataset", default="smalltalk", metavar="DATA",
+        help="a folder with the YAML files of a corpus, or the name of one in `recipes/` (default: smalltalk)",
+    )  # fmt: skip
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds (default: 0)")
+    parser.add_argument("--output", metavar="FOLDER", help="folder of all runs (default: runs/table1-DATA)")
+    parser.add_argument(
+        "--options", nargs="+", default=[], metavar="NAME=VALUE",
+        help="settings that replace those of every system's file, such as use_cpu=true",
+    )  # fmt: skip
+    parser.add_argument(
+        "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
+    )
+    return ending(parser.prog, lambda: (parser.parse_args(argv),), _work)
+
+
+def corpus_files(dataset: str) -> Path:
+    """The folder of a corpus's YAML files.
+
+    Args:
+        dataset: a folder, or the name of one beside the shipped corpus's.
+    """
+    if Path(dataset).is_dir():
+        return Path(dataset)
+    return default_file("mle").parent.parent / dataset
+
+
+def _work(args: argparse.Namespace):
+    from hf_localgan.evaluation.plots import require_matplotlib
+    from hf_localgan.evaluation.runs import Run
+    from hf_localgan.evaluation.systems import write_systems
+    from hf_localgan.recipes.reproduction import SYSTEMS, begin, run_tasks, seed_tasks
+
+    require_matplotlib()
+    files = corpus_files(args.dataset)
+    output, seeds = Path(args.output or f"runs/table1-{files.name}"), list(dict.fromkeys(args.seeds))
+    tasks = [
+        (seed, task)
+        for seed in seeds
+        for task in seed_tasks(files, output, seed, smoke=args.smoke, options=args.options)
+    ]
+    plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "seeds": seeds}
+    begin(output, plan)
+    run_tasks(tasks, lambda line: print(line, flush=True))
+
+    def runs(name: str) -> list[Run]:
+        return [Run.read(output / f"seed{seed}" / name) for seed in seeds]
+
+    systems = {
+        "Seq2Seq": runs("daim/start"), "Seq2Seq, 512 units": runs("mle_512"), "Seq2Seq, longer": runs("mle_longer"),
+        "Seq2Seq-MMI": runs("mmi"), **{SYSTEMS[name]: runs(name) for name in reversed(SYSTEMS)},
+    }  # fmt: skip
+    title = f"Table 1 on {files.name}, seeds {', '.join(map(str, seeds))}{' (first steps only)' if args.smoke else ''}"
+    print("written:", ", ".join(map(str, write_systems(output, systems, title=title, about=plan))))

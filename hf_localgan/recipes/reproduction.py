@@ -1,0 +1,232 @@
+"""Runs of all systems from the same start per seed: what each needs, in which order, each once."""
+
+import json
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+import yaml
+from transformers.trainer_utils import get_last_checkpoint
+
+from hf_localgan.files import replacing
+from hf_localgan.recipes.settings.data import DataArguments
+from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+
+PLAN = "plan.json"
+COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
+DECODINGS = ("--decodings", "greedy", "--beams", "5", "--temperatures", "0.5", "0.7", "1.0")
+SYSTEMS = {"daim": "DAIM", "aim": "AIM", "localgan": "LocalGAN", "gan_ael": "GAN-AEL", "adver_regs": "Adver-REGS"}
+FILES = ("mle", "matching", "dbm", *SYSTEMS)
+# First steps of everything, to see that the whole goes through.
+SMOKE = {
+    "system": [
+        "max_steps=20", "discriminator_warmup_steps=4", "eval_steps=8", "save_steps=8", "monitor_queries=20",
+        "per_device_train_batch_size=16",
+    ],
+    "stage": [
+        "max_steps=20", "per_device_train_batch_size=16", "eval_strategy=steps", "eval_steps=20", "save_strategy=steps",
+        "save_steps=20",
+    ],
+    "scores": ["max_test_queries=40", "resamples=10", "metric_vector_size=20", "temperatures=[0.5, 1.0]"],
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Task:
+    """One run.
+
+    Attributes:
+        name: of its folder and of its file of printed lines.
+        words: of the command `hf-localgan`.
+        output: the folder that it writes to.
+        finished: the file that is there when it has ended.
+    """
+
+    name: str
+    words: tuple[str, ...]
+    output: Path
+    finished: Path
+
+
+def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Sequence[str] = ()) -> list[Task]:
+    """The runs of one seed, in the order in which each finds what it needs.
+
+    DAIM is the first, for its stages make both generators and what compares; every other system starts from its
+    generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take. Then come MMI, which
+    is a way of decoding, maximum likelihood with 512 units, and maximum likelihood for as many more updates.
+
+    Args:
+        files: folder of the YAML files of a corpus, one for each of `FILES`.
+        output: of all seeds.
+        seed: of this one.
+        smoke: first steps only.
+        options: `name=value`, which replace settings of every system's file.
+
+    Raises:
+        ValueError: for a file that is not there.
+    """
+    missing = [name for name in FILES if not (files / f"{name}.yaml").is_file()]
+    if missing:
+        raise ValueError(
+            f'"{files}" has no {", ".join(f"{name}.yaml" for name in missing)}. Name a folder with a file for each of '
+            f"{', '.join(FILES)}."
+        )
+    place, tasks = output / f"seed{seed}", []
+    shared = ["--seed", str(seed), "--disable_tqdm", "true"]
+    scores = [word for option in SMOKE["scores"] for word in _words(option)] if smoke else []
+    stages = place / "daim" / "stages"
+    given = {
+        "daim": (),
+        "aim": ("generator", "discriminator", "backward"),
+        "localgan": ("generator",),
+        "gan_ael": ("generator", "discriminator"),
+        "adver_regs": ("generator", "discriminator"),
+    }
+    folders = {"generator": stages / "mle", "backward": stages / "backward", "discriminator": stages / "discriminator"}
+    for name in SYSTEMS:
+        words = [f"train-{name.replace('_', '-')}", str(files / f"{name}.yaml"), "--output_dir", str(place / name)]
+        words += shared + list(DECODINGS) + scores
+        # A collapse is a row, and the curve goes on: nothing stops it.
+        words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
+        if smoke:
+            words += [word for option in SMOKE["system"] for word in _words(option)]
+            for stage in ("mle", "energy", "discriminator", "backward"):
+                stage_options = [*SMOKE["stage"], *(SMOKE["scores"] if stage in ("mle", "backward") else ())]
+                if stage == "energy":
+                    stage_options += ["ais_temperatures=10", "ais_chains=5", "resamples=5"]
+                words += [f"--{stage}_options", *stage_options] if _has(name, stage) else []
+        for option in options:
+            words += _words(option)
+        for part in given[name]:
+            own = part == "discriminator" and name in ("gan_ael", "adver_regs")  # no cosines, so not those of DAIM
+            words += [f"--{part}", str(place / "localgan" / "stages" / part if own else folders[part])]
+        finished = place / name / "stages" / "adversarial" / "finished.json"
+        tasks.append(Task(name, tuple(words), place / name, finished))
+
+    system = yaml.safe_load((files / "localgan.yaml").read_text(encoding="utf-8"))
+    known = {field.name for kind in (DataArguments, EvaluationArguments) for field in fields(kind)}
+    data = [word for name, value in system.items() if name in known for word in _words(f"{name}={json.dumps(value)}")]
+    mmi = ["evaluate", str(stages / "mle"), *data, "--output_dir", str(place / "mmi"), "--seed", str(seed)]
+    mmi += [*scores, "--temperatures", "none", "--beams", "none"]
+    mmi += ["--decodings", "antilm 0.5 3", f"bidi 0.5 {stages / 'backward'}"]
+    tasks.append(Task("mmi", tuple(mmi), place / "mmi", place / "mmi" / "evaluation.json"))
+
+    smoke_steps = [word for option in SMOKE["stage"] for word in _words(option)] if smoke else []
+    for name, own in (
+        ("mle_512", ["--tokenizer", str(stages / "mle"), "--hidden_size", "512"]),
+        ("mle_longer", ["--generator", str(stages / "mle"), "--num_train_epochs", "1"]),
+    ):
+        words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / name), *shared, *DECODINGS, *scores]
+        words += [*smoke_steps, *own]
+        tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
+    return tasks
+
+
+def _has(system: str, stage: str) -> bool:
+    return {"mle": system == "daim", "energy": system == "localgan", "backward": system == "daim"}.get(
+        stage, system in ("daim", "localgan")
+    )
+
+
+def _words(option: str) -> list[str]:
+    """`name=value` as words of a command line."""
+    name, mark, value = option.partition("=")
+    if not mark or not name:
+        raise ValueError(f"Options are written `name=value`, got {option!r}.")
+    found = yaml.safe_load(value)
+    if isinstance(found, list):
+        return [f"--{name}", *map(str, found)]
+    return [f"--{name}", value.strip('"')]
+
+
+def generator_updates(run: Path) -> int:
+    """How many updates the generator of a finished adversarial training had.
+
+    Raises:
+        ValueError: where its record says nothing of them.
+    """
+    history = json.loads((run / "trainer_state.json").read_text(encoding="utf-8"))["log_history"]
+    counts = [row["gan/generator_updates"] for row in history if "gan/generator_updates" in row]
+    if not counts:
+        raise ValueError(f'"{run}" has no record of the updates of its generator.')
+    return int(counts[-1])
+
+
+def begin(output: Path, plan: dict):
+    """Writes down what is to be run, or compares it with what was begun before.
+
+    Raises:
+        ValueError: if the folder holds another plan; more seeds than before are no other plan.
+    """
+    path = output / PLAN
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        different = [name for name in plan if name != "seeds" and before.get(name) != plan[name]]
+        if different:
+            told = "; ".join(f"`{name}` was {before.get(name)!r}, now {plan[name]!r}" for name in different)
+            raise ValueError(f'"{output}" was begun with another plan: {told}. Take another `--output`.')
+        plan = {**plan, "seeds": sorted({*before["seeds"], *plan["seeds"]})}
+    output.mkdir(parents=True, exist_ok=True)
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(plan, indent=2) + "\n", encoding="utf-8")
+
+
+def run_tasks(tasks: Sequence[tuple[int, Task]], tell: Callable[[str], None] = print):
+    """Runs what is not finished, each in a process of its own, with a line before and after it.
+
+    A run that was interrupted goes on from its last checkpoint. What it prints stands in `NAME.log` beside its folder.
+
+    Args:
+        tasks: each with its seed.
+        tell: gets the lines.
+
+    Raises:
+        OSError: for a run that fails, with its last line and the name of its log.
+    """
+    waiting = sum(not task.finished.is_file() for _, task in tasks)
+    spent: list[float] = []
+    for number, (seed, task) in enumerate(tasks, 1):
+        head = f"[{number} of {len(tasks)}] seed {seed}, {task.name}:"
+        if task.finished.is_file():
+            tell(f"{head} finished before")
+            continue
+        left = f", about {_duration(waiting * sum(spent) / len(spent))} left" if spent else ""
+        tell(f"{head} {'goes on' if task.output.is_dir() else 'begins'}; {waiting} runs to do{left}")
+        started = time.monotonic()
+        code = run_task(task)
+        spent.append(time.monotonic() - started)
+        waiting -= 1
+        told = "collapsed; its last model is the row" if code == COLLAPSED else "done"
+        tell(f"{head} {told} in {_duration(spent[-1])}")
+
+
+def run_task(task: Task) -> int:
+    """Runs one command to its end; returns 0, or `COLLAPSED`."""
+    words = list(task.words)
+    if task.name == "mle_longer":
+        updates = generator_updates(task.output.parent / "localgan")
+        words += ["--max_steps", str(updates), "--eval_strategy", "no", "--save_strategy", "no"]
+        words += ["--load_best_model_at_end", "false", "--early_stopping_patience", "0"]
+    if task.words[0] == "train-mle" and task.output.is_dir() and get_last_checkpoint(task.output) is not None:
+        words += ["--resume_from_checkpoint", "last"]
+    log = task.output.with_name(f"{task.name}.log")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as file:
+        file.write(f"$ hf-localgan {shlex.join(words)}\n")
+        file.flush()
+        command = [sys.executable, "-m", "hf_localgan.cli", *words]
+        code = subprocess.run(command, stdout=file, stderr=subprocess.STDOUT, check=False).returncode
+    if code not in (0, COLLAPSED) or not task.finished.is_file():
+        lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+        raise OSError(f"{task.name} ended with code {code}: {lines[-1]} (all of it in {log})")
+    return code
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s" if minutes else f"{rest} s"

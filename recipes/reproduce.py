@@ -1,0 +1,13 @@
+"""Trains all systems of the LocalGAN paper from the same start per seed, and puts them side by side.
+
+    python recipes/reproduce.py table1 [--dataset DATA] [--seeds N ...] [--output FOLDER] [--smoke]
+
+The work is `hf_localgan/recipes/reproduction.py`, the command `hf-localgan reproduce`.
+"""
+
+import sys
+
+from hf_localgan.commands.reproduce import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,117 @@
+"""All systems side by side: which runs there are and what each begins with, and the whole on a tiny corpus."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from hf_localgan.commands.reproduce import corpus_files
+from hf_localgan.recipes.reproduction import FILES, Task, begin, generator_updates, run_tasks, seed_tasks
+
+RECIPES = Path(__file__).parents[2] / "recipes"
+STEPS = """
+max_steps: 2
+per_device_train_batch_size: 8
+eval_strategy: "no"
+save_strategy: "no"
+logging_steps: 1
+use_cpu: true
+output_dir: nowhere
+dataset: $HF_LOCALGAN_DATA/corpus
+"""
+SYSTEM = (
+    STEPS.replace("max_steps: 2", "max_steps: 4").replace('eval_strategy: "no"', "eval_strategy: steps\neval_steps: 2")
+    + "discriminator_warmup_steps: 1\nmonitor_queries: 4\nmonitor_max_new_tokens: 5\nmax_new_tokens: 5\n"
+    "metric_vector_size: 6\nresamples: 5\nsample_rows: 0\n"
+)
+TINY = {
+    "mle": STEPS + "embedding_size: 8\nhidden_size: 8\nmax_new_tokens: 5\nmetric_vector_size: 6\nresamples: 5\n",
+    "matching": STEPS + "embedding_size: 4\nfilters: 3\nwidths: [1, 2]\n",
+    "dbm": STEPS + "vector_size: 6\nhidden_size: 8\ntop_size: 5\nchains: 8\ncurvature_queries: 3\nclusters: 2\n"
+    "resamples: 5\nais_chains: 10\nais_temperatures: 20\n",
+    "localgan": SYSTEM + "max_soft_length: 4\n",
+    "gan_ael": SYSTEM + "max_soft_length: 4\ndiscriminator_steps: 1\n",
+    "adver_regs": SYSTEM + "policy_max_new_tokens: 4\n",
+    "aim": SYSTEM + "max_soft_length: 4\n",
+    "daim": SYSTEM.replace("max_steps: 4", "max_steps: 8") + "max_soft_length: 4\n",
+}  # fmt: skip
+
+
+def option(task: Task, name: str) -> str:
+    return task.words[task.words.index(f"--{name}") + 1]
+
+
+@pytest.mark.parametrize("corpus", ["smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu"])
+def test_every_system_starts_from_one_generator_of_the_seed(corpus, tmp_path):
+    tasks = {task.name: task for task in seed_tasks(corpus_files(corpus), tmp_path, 3, smoke=False)}
+    mle = str(tmp_path / "seed3" / "daim" / "stages" / "mle")
+    assert list(tasks)[0] == "daim" and "--generator" not in tasks["daim"].words
+    for name in ("aim", "localgan", "gan_ael", "adver_regs", "mle_longer"):
+        assert option(tasks[name], "generator") == mle
+    assert option(tasks["aim"], "discriminator").endswith("daim/stages/discriminator")  # it compares
+    for name in ("gan_ael", "adver_regs"):
+        assert option(tasks[name], "discriminator").endswith("localgan/stages/discriminator")
+        assert list(tasks).index("localgan") < list(tasks).index(name)
+    assert all(option(task, "seed") == "3" for task in tasks.values())
+    assert option(tasks["mle_512"], "hidden_size") == "512"
+    assert tasks["mmi"].words[1] == mle and any(word.startswith("bidi 0.5 ") for word in tasks["mmi"].words)
+
+
+def test_a_folder_without_all_files_is_refused(tmp_path):
+    (tmp_path / "mle.yaml").write_text("output_dir: a\n")
+    with pytest.raises(ValueError, match=r"has no matching.yaml, dbm.yaml, daim.yaml, .*Name a folder with a file"):
+        seed_tasks(tmp_path, tmp_path, 0, smoke=False)
+    assert set(FILES) == set(TINY)
+
+
+def test_another_plan_in_the_same_folder_is_refused_and_more_seeds_are_not(tmp_path):
+    plan = {"dataset": "smalltalk", "smoke": False, "options": [], "seeds": [0]}
+    begin(tmp_path / "out", plan)
+    begin(tmp_path / "out", {**plan, "seeds": [1]})
+    assert json.loads((tmp_path / "out" / "plan.json").read_text())["seeds"] == [0, 1]
+    with pytest.raises(ValueError, match="`smoke` was False, now True. Take another `--output`"):
+        begin(tmp_path / "out", {**plan, "smoke": True})
+
+
+def test_the_updates_of_a_generator_are_read_from_its_record(tmp_path):
+    rows = [{"loss": 1.0, "gan/generator_updates": 3}, {"eval_loss": 2.0}, {"loss": 1.0, "gan/generator_updates": 7}]
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": rows}))
+    assert generator_updates(tmp_path) == 7
+    (tmp_path / "trainer_state.json").write_text(json.dumps({"log_history": []}))
+    with pytest.raises(ValueError, match="has no record of the updates"):
+        generator_updates(tmp_path)
+
+
+def test_what_is_finished_is_skipped_and_what_fails_says_where(tmp_path):
+    done = tmp_path / "done.json"
+    done.touch()
+    lines = []
+    failing = Task("broken", ("train-mle", str(tmp_path / "missing.yaml")), tmp_path / "broken", tmp_path / "never")
+    with pytest.raises(OSError, match=r"broken ended with code 2: .*missing.yaml.*broken.log"):
+        run_tasks([(0, Task("one", (), tmp_path, done)), (0, failing)], lines.append)
+    assert lines == ["[1 of 2] seed 0, one: finished before", "[2 of 2] seed 0, broken: begins; 1 runs to do"]
+
+
+@pytest.mark.slow
+def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
+    write_dialogue(tmp_path / "corpus", adjectives=True)
+    (tmp_path / "tiny").mkdir()
+    for name, text in TINY.items():
+        (tmp_path / "tiny" / f"{name}.yaml").write_text(text)
+    words = ["table1", "--dataset", "tiny", "--seeds", "0", "--output", "out"]
+    said = run_here(tmp_path, "reproduce", *words)
+    assert "[8 of 8] seed 0, mle_longer: done in" in said and re.search(r"1 runs to do, about .* left", said)
+    found = json.loads((tmp_path / "out" / "table1.json").read_text())
+    systems = {row["system"] for row in found["rows"]}
+    assert systems == {
+        "Seq2Seq", "Seq2Seq, 512 units", "Seq2Seq, longer", "Seq2Seq-MMI", "Adver-REGS", "GAN-AEL", "LocalGAN", "AIM",
+        "DAIM",
+    }  # fmt: skip
+    assert all(value is not None for row in found["rows"] for value in row["dist_2"])
+    text = (tmp_path / "out" / "table1.md").read_text()
+    assert "## bidi 0.5\n" in text and "## greedy\n" in text and "## As printed, Weibo" in text
+    for picture in ("front.png", "entropy.png"):
+        assert (tmp_path / "out" / picture).stat().st_size > 1000
+    again = run_here(tmp_path, "reproduce", *words)
+    assert again.count("finished before") == 8
