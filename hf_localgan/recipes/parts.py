@@ -1,6 +1,7 @@
 """Loading the parts beside a generator from folders or the Hub, and making energies."""
 
 from collections.abc import Callable
+from typing import Any
 
 from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
 
@@ -69,7 +70,7 @@ def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) ->
     return model
 
 
-LOADERS = {  # by the name of the part in a trainer
+LOADERS: dict[str, Callable[[str], tuple[Any, PreTrainedTokenizerBase]]] = {  # by the name of the part in a trainer
     "energy": load_energy,
     "discriminator": load_discriminator,
     "backward": load_generator,

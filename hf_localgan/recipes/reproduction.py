@@ -116,12 +116,12 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     tasks.append(Task("mmi", tuple(mmi), place / "mmi", place / "mmi" / "evaluation.json"))
 
     smoke_steps = [word for option in SMOKE["stage"] for word in _words(option)] if smoke else []
-    for name, own in (
+    for name, settings in (
         ("mle_512", ["--tokenizer", str(stages / "mle"), "--hidden_size", "512"]),
         ("mle_longer", ["--generator", str(stages / "mle"), "--num_train_epochs", "1"]),
     ):
         words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / name), *shared, *DECODINGS, *scores]
-        words += [*smoke_steps, *own]
+        words += [*smoke_steps, *settings]
         tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
     return tasks
 

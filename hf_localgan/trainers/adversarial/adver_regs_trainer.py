@@ -89,6 +89,8 @@ class AdverRegsTrainer(TwoPlayerTrainer):
     config_class = AdverRegsConfig
     part_roles = MappingProxyType({"discriminator": "it rewards samples"})
 
+    args: AdverRegsConfig
+
     def __init__(
         self,
         model: PreTrainedModel | nn.Module | None = None,
@@ -107,7 +109,7 @@ class AdverRegsTrainer(TwoPlayerTrainer):
         monitor: ResponseMonitor | None = None,
     ):
         self.check_args(args)
-        check_discriminator(discriminator)
+        discriminator = check_discriminator(discriminator)
         if discriminator.config.head == "cosine":
             raise ValueError(
                 '`AdverRegsTrainer` pays probabilities, and the scores of `head="cosine"` are no logits. Take a '
@@ -121,6 +123,13 @@ class AdverRegsTrainer(TwoPlayerTrainer):
         )  # fmt: skip
         check_vocabularies(self.parts, decoder_embeddings(self.base_model).weight.shape[0], self.processing_class)
 
+    @property
+    def discriminator(self) -> PairDiscriminator:
+        """The rewarder, and the generator's opponent."""
+        discriminator = self.parts["discriminator"]
+        assert isinstance(discriminator, PairDiscriminator)
+        return discriminator
+
     # ---- the players' losses ----
 
     def prepare_turn(self, player: str, inputs: dict[str, Any]) -> Responses | PolicyBatch:
@@ -130,9 +139,7 @@ class AdverRegsTrainer(TwoPlayerTrainer):
         self._head_is_separable(self._without_labels(inputs))  # tried once, outside of the model's own call
         return self.policy_batch(inputs, responses)
 
-    def player_loss(
-        self, player: str, inputs: dict[str, Any], prepared: Responses | PolicyBatch, num_items_in_batch=None
-    ) -> Tensor:
+    def player_loss(self, player: str, inputs: dict[str, Any], prepared: Any, num_items_in_batch=None) -> Tensor:
         if player == GENERATOR:
             return self.generator_loss(inputs, prepared, num_items_in_batch)
         return self.discriminator_loss(inputs, prepared)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.soft_rollout import SoftRollout
@@ -27,14 +27,14 @@ class Direction(NamedTuple):
         name: what logged names begin with behind `loss/` and `gan/`.
     """
 
-    generator: nn.Module
+    generator: Any
     discriminator: PairDiscriminator
-    reader: nn.Module
+    reader: Any
     purpose: int = 0
     name: str = ""
 
 
-def base_of(model: nn.Module) -> nn.Module:
+def base_of(model: Any) -> Any:
     """A generator without its adapters' wrapper."""
     return model.get_base_model() if hasattr(model, "get_base_model") else model
 
@@ -57,7 +57,7 @@ def turned(inputs: dict[str, Any], pad_token_id: int) -> dict[str, Tensor]:
 
 
 def reading_nll(
-    reader: nn.Module, rollout: SoftRollout, counted: Tensor, labels: Tensor, begin: Sequence[int] = ()
+    reader: Any, rollout: SoftRollout, counted: Tensor, labels: Tensor, begin: Sequence[int] = ()
 ) -> Tensor:
     """`-log phi(q | r~) / |q|` of a generator that reads soft generations; with a gradient for both.
 
@@ -129,12 +129,15 @@ def tokens_before_text(tokenizer: PreTrainedTokenizerBase | None) -> list[int]:
     return source[: next(starts, 0)]
 
 
-def check_backward(backward: Any, model: nn.Module | None):
+def check_backward(backward: Any, model: nn.Module | None) -> PreTrainedModel:
     """Refuses what cannot read a query back from a generation.
 
     Args:
         backward: a generator of queries from responses.
         model: the generator of responses.
+
+    Returns:
+        `backward`.
 
     Raises:
         ValueError: saying what is needed.
@@ -154,6 +157,7 @@ def check_backward(backward: Any, model: nn.Module | None):
             f"The configuration of {type(backward).__name__} has no `vocab_size`, so that nobody knows which tokens it "
             "reads. Take an `rnn_seq2seq`, T5 or BART."
         )
+    return backward
 
 
 def check_cosine(name: str, discriminator: Any):
@@ -169,7 +173,7 @@ def check_cosine(name: str, discriminator: Any):
         )
 
 
-def make_room_for_noise(model: nn.Module | None, size: int, scale: float | None):
+def make_room_for_noise(model: Any, size: int, scale: float | None):
     """Gives a recurrent generator without a place for latent noise one, which changes nothing until it has learned.
 
     A PEFT model is left as it is, for what its checkpoints hold is adapters.

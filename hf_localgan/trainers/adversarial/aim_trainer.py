@@ -77,6 +77,7 @@ class AimTrainer(SoftRolloutTrainer):
         "can read the query back from the response (adversarial information maximisation).", (AIM,),
     )  # fmt: skip
     config_class = AimConfig
+    args: AimConfig
     part_roles = MappingProxyType(
         {"discriminator": "it compares two responses to one query", "backward": "it reads queries back from responses"}
     )
@@ -100,10 +101,10 @@ class AimTrainer(SoftRolloutTrainer):
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
-        check_discriminator(discriminator)
+        args = self.check_args(args)
+        discriminator = check_discriminator(discriminator)
         check_cosine("discriminator", discriminator)
-        check_backward(backward, model)
+        backward = check_backward(backward, model)
         make_room_for_noise(model, args.latent_noise_size, args.latent_noise_scale)
         self._before_text = tokens_before_text(processing_class)
         super().__init__(
@@ -145,7 +146,7 @@ class AimTrainer(SoftRolloutTrainer):
             return self.silent_rollout(self.direction, inputs)
         return None
 
-    def player_loss(self, player: str, inputs: dict[str, Any], prepared: SoftRollout | None, num_items_in_batch=None):
+    def player_loss(self, player: str, inputs: dict[str, Any], prepared: Any, num_items_in_batch=None):
         if player == GENERATOR:
             return self.generator_loss(inputs, num_items_in_batch)
         if player == DISCRIMINATOR:
@@ -275,7 +276,7 @@ class AimTrainer(SoftRolloutTrainer):
         )  # fmt: skip
         if self._query_tokens is None:
             return nll / (labels != PADDING).sum().clamp(min=1) / self.current_gradient_accumulation_steps
-        loss = nll / self._query_tokens.clamp(min=1)
+        loss = nll / torch.as_tensor(self._query_tokens).clamp(min=1)
         # Data parallelism averages gradients; the divisor is that of all processes.
         return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
 
@@ -307,6 +308,7 @@ class DaimTrainer(AimTrainer):
         "generates (dual adversarial information maximisation).", (AIM,),
     )  # fmt: skip
     config_class = DaimConfig
+    args: DaimConfig
     part_roles = MappingProxyType(
         {**AimTrainer.part_roles, "backward_discriminator": "it compares two queries to one response"}
     )
@@ -330,10 +332,10 @@ class DaimTrainer(AimTrainer):
         backward_discriminator: PairDiscriminator | None = None,
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
-        check_discriminator(backward_discriminator)
+        args = self.check_args(args)
+        backward_discriminator = check_discriminator(backward_discriminator)
         check_cosine("backward_discriminator", backward_discriminator)
-        check_backward(backward, model)
+        backward = check_backward(backward, model)
         check_rollout(base_of(backward))
         make_room_for_noise(backward, args.latent_noise_size, args.latent_noise_scale)
         super().__init__(
@@ -352,10 +354,9 @@ class DaimTrainer(AimTrainer):
     @property
     def way_back(self) -> Direction:
         """From responses to queries."""
-        parts = self.parts
-        return Direction(
-            parts[BACKWARD], parts[BACKWARD_DISCRIMINATOR], self.model, BACKWARD_ROLLOUTS, "backward_"
-        )  # fmt: skip
+        discriminator = self.parts[BACKWARD_DISCRIMINATOR]
+        assert isinstance(discriminator, PairDiscriminator)
+        return Direction(self.parts[BACKWARD], discriminator, self.model, BACKWARD_ROLLOUTS, "backward_")
 
     def turned(self, inputs: dict) -> dict[str, Tensor]:
         """The batch of the way back."""
@@ -373,7 +374,7 @@ class DaimTrainer(AimTrainer):
     def _read_back(self) -> bool:
         return bool(self.args.backward_weight and self.args.information_weight)
 
-    def player_loss(self, player: str, inputs: dict[str, Any], prepared: SoftRollout | None, num_items_in_batch=None):
+    def player_loss(self, player: str, inputs: dict[str, Any], prepared: Any, num_items_in_batch=None):
         if player == BACKWARD_DISCRIMINATOR:
             return self.comparison_loss(self.way_back, self.turned(inputs), prepared)
         loss = super().player_loss(player, inputs, prepared, num_items_in_batch)
