@@ -94,9 +94,9 @@ def test_a_raml_file_describes_a_payoff_and_differs_from_its_baseline_in_nothing
 
 
 @pytest.mark.parametrize("path", RAML_FILES, ids=lambda path: f"{path.parent.name}/{path.stem}")
-def test_the_readmes_options_win_over_any_raml_file(path, tmp_path, monkeypatch, tiny_tokenizer):
-    readme = (RECIPES.parent / "README.md").read_text()
-    words = re.search(r"recipes/train_raml.py my.yaml (.*?) +#", readme)[1].split()
+def test_the_options_of_the_page_on_raml_win_over_any_raml_file(path, tmp_path, monkeypatch, tiny_tokenizer):
+    page = (RECIPES.parent / "docs" / "raml.md").read_text()
+    words = re.search(r"train-raml my.yaml (.*?) +#", page)[1].split()
     assert "--edit_rate" in words
     *_, args = read(path, tmp_path, monkeypatch, *words)
     payoff = make_payoff(args, tiny_tokenizer)
