@@ -1,5 +1,6 @@
 import socket
 import sys
+from pathlib import Path
 
 import evaluate
 import numpy as np
@@ -31,7 +32,8 @@ def load(monkeypatch, tmp_path):
         monkeypatch.setattr(socket, name, refuse)
     monkeypatch.setattr(socket.socket, "connect", refuse)
     monkeypatch.setattr(evaluate.config, "HF_MODULES_CACHE", tmp_path / "modules")
-    monkeypatch.setattr(sys, "path", list(sys.path))  # `evaluate` adds its cache, and finds modules through it
+    # `evaluate` adds its cache, and finds modules through it; one of an earlier load would come first.
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if not (Path(place) / "evaluate_modules").is_dir()])
     forget_cached_modules()
     yield lambda name: metrics.load(name, cache_dir=str(tmp_path / "cache"))
     forget_cached_modules()

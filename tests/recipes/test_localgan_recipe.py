@@ -277,7 +277,7 @@ def message(place, recipe, trained):
 @pytest.mark.parametrize(
     ("words", "told"),
     [
-        (["--mle_options", "hiden_size=9"], "Stage mle: Unknown option: `hiden_size` (did you mean `hidden_size`?)"),
+        (["--mle_options", "hiden_size=9"], "Stage mle: Unknown option: `hiden_size` (did you mean `hidden_size`"),
         (["--energy_options", "energy_type=printed"], "Stage energy: Eq. 8 as printed cannot be trained"),
         (["--energy_options", "top_size=-1"], "Stage energy: `top_size` must"),
         (
