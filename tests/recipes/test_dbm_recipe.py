@@ -29,7 +29,7 @@ LEFT = {
     "training.png",
     "training_args.json",
 }
-# two stages of layers and the joint one, two steps each
+# two periods of layers and the joint one, two steps each
 TINY = """
 dataset: $HF_LOCALGAN_DATA/corpus
 vector_size: 6
@@ -93,12 +93,12 @@ def test_the_report_is_of_the_test_split(trained):
     assert (about["steps"], about["last_evaluated_step"]) == (6, 6)
     assert found["gap"]["by_size"]["sizes"] == [1, 2, 3] and found["gap"]["by_spread"]["queries"] == [2] * 5
     assert {"DBM", "Gaussian, Ledoit-Wolf"} <= set(found["likelihood"])
-    stages = [
-        entry["dbm/stage"]
+    periods = [
+        entry["dbm/period"]
         for entry in json.loads((trained[0] / "trainer_state.json").read_text())["log_history"]
-        if "dbm/stage" in entry
+        if "dbm/period" in entry
     ]
-    assert stages == [0, 0, 1, 1, 2, 2]
+    assert periods == [0, 0, 1, 1, 2, 2]
 
 
 def test_the_trained_energy_reloads_and_ranks(trained, place, monkeypatch):

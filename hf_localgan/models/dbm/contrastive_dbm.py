@@ -1,6 +1,6 @@
-"""How a deep Boltzmann machine learns (Salakhutdinov & Hinton 2009): the three stages, as plain functions.
+"""How a deep Boltzmann machine learns (Salakhutdinov & Hinton 2009): the three periods, as plain functions.
 
-Each stage first computes two phases without gradient, one at the data and one at the model's own samples, and
+Each period first computes two phases without gradient, one at the data and one at the model's own samples, and
 then the difference of their mean energies. The energy is linear in a few statistics of a phase, such as the mean of
 `hq v'`, so that the loss is computed from the difference of these: one matrix product for each coupling and phase, and
 autograd, which sees elementwise products of the parameters' own size, returns the learning rule itself.
@@ -25,12 +25,12 @@ _JITTER = 1e-10  # share of the mean variance, so that a covariance without full
 
 
 class Phase(NamedTuple):
-    """States, or means given some of the others, of the units that a stage trains.
+    """States, or means given some of the others, of the units that a period trains.
 
     Attributes:
-        visible: shape `(batch, query_size + response_size)`; `None` in the top stage.
+        visible: shape `(batch, query_size + response_size)`; `None` in the top period.
         hidden: shape `(batch, hidden_size)`.
-        top: shape `(batch, top_size)`; `None` in the bottom stage.
+        top: shape `(batch, top_size)`; `None` in the bottom period.
         visible_variance: variance of each visible unit around `visible` where that is a mean, shape
             `(query_size + response_size,)`; `None` stands for 0.
     """

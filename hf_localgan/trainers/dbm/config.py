@@ -14,7 +14,7 @@ _UNSUPPORTED = {
     "bf16_full_eval": "energies are evaluated in the precision of the parameters",
     "gradient_checkpointing": "no activations are kept that it could save",
     "activation_checkpointing": "no activations are kept that it could save",
-    "torch_compile": "each stage computes another loss",
+    "torch_compile": "each period computes another loss",
     "label_smoothing_factor": "it belongs to losses over tokens",
     "auto_find_batch_size": "an update that runs out of memory has moved the chains",
 }
@@ -33,20 +33,20 @@ class DbmTrainingConfig(SharedSettings):
     constant_buffers: ClassVar[bool] = True
     unsupported: ClassVar[Mapping[str, str]] = _UNSUPPORTED
 
-    # Stages
+    # Periods
     bottom_share: float = field(
         default=0.2,
         metadata={
-            "help": "Share of all steps for stage one, the Gaussian-Bernoulli RBM of both vectors. 0 leaves it out."
+            "help": "Share of all steps for period one, the Gaussian-Bernoulli RBM of both vectors. 0 leaves it out."
         },
     )
     top_share: float = field(
         default=0.1,
-        metadata={"help": "Share of all steps for stage two, the RBM on top of it. 0 leaves it out."},
+        metadata={"help": "Share of all steps for period two, the RBM on top of it. 0 leaves it out."},
     )
     contrastive_steps: int = field(
         default=1,
-        metadata={"help": "Steps of contrastive divergence in these two stages; for a pair of RBMs in every update."},
+        metadata={"help": "Steps of contrastive divergence in these two periods; for a pair of RBMs in every update."},
     )
 
     # Joint training
@@ -99,7 +99,7 @@ class DbmTrainingConfig(SharedSettings):
         default=3.0,
         metadata={
             "help": "Training ends when the reconstruction error of at least 256 pairs exceeds this factor times the "
-            "best of the stage. 0: off."
+            "best of the period. 0: off."
         },
     )
     min_chain_spread: float = field(
@@ -131,7 +131,7 @@ class DbmTrainingConfig(SharedSettings):
                 raise ValueError(f"`{name}` must be at least 2, got {getattr(self, name)}: one chain has no spread.")
         for name in ("bottom_share", "top_share"):
             if not 0 <= getattr(self, name) < 1:
-                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}. 0 leaves the stage out.")
+                raise ValueError(f"`{name}` must be in [0, 1), got {getattr(self, name)}. 0 leaves the period out.")
         if self.bottom_share + self.top_share >= 1:
             raise ValueError(
                 f"`bottom_share` {self.bottom_share} and `top_share` {self.top_share} leave no steps for joint "
@@ -161,5 +161,5 @@ class DbmTrainingConfig(SharedSettings):
                 raise ValueError(f"`{name}` is not supported: {reason}. Leave it out.")
         if self.ddp_find_unused_parameters is False:
             raise ValueError(
-                "`ddp_find_unused_parameters` must not be False: a stage trains some parameters only. Leave it out."
+                "`ddp_find_unused_parameters` must not be False: a period trains some parameters only. Leave it out."
             )

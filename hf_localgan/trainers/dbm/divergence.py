@@ -8,9 +8,9 @@ import torch
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 
-_SLOWER = "Lower `learning_rate`, give the bottom stage more steps, or set `weight_decay`"
+_SLOWER = "Lower `learning_rate`, give the bottom period more steps, or set `weight_decay`"
 _WINDOW = 256  # pairs
-_MIN_ERROR = 0.01  # smaller reconstruction errors count as this one: the top stage can start from almost 0
+_MIN_ERROR = 0.01  # smaller reconstruction errors count as this one: the top period can start from almost 0
 _ADVICE = {
     "numbers": f"{_SLOWER}; look for vectors that are not finite and, with learned standard deviations, for dimensions "
     "that hardly vary.",
@@ -79,7 +79,7 @@ class Watch:
             step: number of updates so far.
             measured: numbers by name.
             pairs: number of pairs that were measured.
-            errors: running reconstruction error of the stage.
+            errors: running reconstruction error of the period.
 
         Returns:
             The running error with this one.

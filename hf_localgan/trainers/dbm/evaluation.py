@@ -18,7 +18,7 @@ from hf_localgan.models.dbm.contrastive_dbm import bottom_means
 from hf_localgan.trainers.base.randomness import keyed_seed
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.data import standardised
-from hf_localgan.trainers.dbm.stages import STAGES, StageProgress
+from hf_localgan.trainers.dbm.periods import PERIODS, PeriodProgress
 
 Spread = Callable[[Callable[[int, int], Tensor], int], Tensor]
 
@@ -246,7 +246,7 @@ def _numpy(values: Tensor) -> np.ndarray:
 def measure_training(
     model: DbmModel,
     batch: tuple[Tensor, Tensor],
-    progress: StageProgress,
+    progress: PeriodProgress,
     mean_field_steps: int,
     model_pairs: tuple[Tensor, Tensor] | None,
 ) -> dict[str, Tensor]:
@@ -255,22 +255,22 @@ def measure_training(
     Args:
         model: the energy.
         batch: standardised vectors, `(batch, query_size)` and `(batch, response_size)`.
-        progress: the stage and its chains.
+        progress: the period and its chains.
         mean_field_steps: steps of the mean field in training.
         model_pairs: queries and responses of the chains, or the reconstructions of a pair of RBMs; for joint training.
     """
-    weights, stage = Weights(model), progress.stage
+    weights, period = Weights(model), progress.period
     visible = weights.visible(*batch)
     top_couplings = weights.top if weights.second is None else weights.second.couplings
-    assert stage is not None
+    assert period is not None
     measured = {
-        "stage": visible.new_tensor(STAGES.index(stage)), "weight_norm_visible": weights.couplings.norm(),
+        "period": visible.new_tensor(PERIODS.index(period)), "weight_norm_visible": weights.couplings.norm(),
         "weight_norm_top": top_couplings.norm(),
     }  # fmt: skip
-    if stage == "bottom":
+    if period == "bottom":
         error = weights.visible_mean(bottom_means(model, visible), None) - visible
         return {**measured, "reconstruction": error.square().mean()}
-    if stage == "top":
+    if period == "top":
         hidden = bottom_means(model, visible, progress.bottom_bias)
         top = torch.sigmoid(weights.top_input(None, hidden))
         error = torch.sigmoid(2 * weights.from_top(top) + weights.hidden_bias) - hidden

@@ -39,7 +39,7 @@ from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.data import COLUMNS, check_dataset, collate_pairs, fit_scalers, standardised
 from hf_localgan.trainers.dbm.divergence import RunningError, Watch
 from hf_localgan.trainers.dbm.evaluation import DbmEvaluationMixin, measure_training
-from hf_localgan.trainers.dbm.stages import StageProgress, plan_stages
+from hf_localgan.trainers.dbm.periods import PeriodProgress, plan_periods
 
 logger = logging.getLogger(__name__)
 
@@ -47,16 +47,16 @@ logger = logging.getLogger(__name__)
 class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     """Trains a `DbmModel`: layer by layer, then all layers together (Salakhutdinov & Hinton 2009).
 
-    The stages follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and
+    The periods follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and
     `hq`), "top" (the same for the RBM of the means of `hq` and `h`), "joint" (mean field at the data, persistent Gibbs
-    chains for the model). Without a top layer there is no top stage; a pair of RBMs follows one rule, its own, from
-    start to end. The rules are in `models/dbm/contrastive_dbm.py`. An optimizer begins each stage without moments.
+    chains for the model). Without a top layer there is no top period; a pair of RBMs follows one rule, its own, from
+    start to end. The rules are in `models/dbm/contrastive_dbm.py`. An optimizer begins each period without moments.
 
     Scalers that are not fitted yet are fitted at the start, by one pass over the training data. Logged beside the loss
     (the difference of mean energies that is descended, nats), for the last batch and the chains:
 
-    * `dbm/stage`: 0 bottom, 1 top, 2 joint;
-    * `dbm/reconstruction`: squared error per dimension of a reconstruction by means; in the top stage of `hq`;
+    * `dbm/period`: 0 bottom, 1 top, 2 joint;
+    * `dbm/reconstruction`: squared error per dimension of a reconstruction by means; in the top period of `hq`;
     * `dbm/weight_norm_visible`, `dbm/weight_norm_top`: Frobenius norms of both couplings;
     * `dbm/swap_loss` with a `swap_weight`: see `models/dbm/swap_dbm.py`, nats;
     * in joint training `dbm/free_energy_gap` (mean `F~` of the chains less that of the data, nats), `dbm/residual`
@@ -118,7 +118,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             model.config.vocabulary = vocabulary_fingerprint(processing_class)
         self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
         self._watch = Watch(args, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
-        self._progress: StageProgress | None = None
+        self._progress: PeriodProgress | None = None
         self._last_batch: tuple[Tensor, Tensor] | None = None
         self._reconstructed: tuple[Tensor, Tensor] | None = None
         self._swapped: Tensor | None = None
@@ -135,12 +135,12 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
             )
 
     @property
-    def stage(self) -> str | None:
-        """Stage of the last update, "bottom", "top" or "joint"; `None` before the first update."""
-        return None if self._progress is None else self._progress.stage
+    def period(self) -> str | None:
+        """Period of the last update, "bottom", "top" or "joint"; `None` before the first update."""
+        return None if self._progress is None else self._progress.period
 
     @property
-    def _stages(self) -> StageProgress:
+    def _periods(self) -> PeriodProgress:
         assert self._progress is not None, "training has not begun"
         return self._progress
 
@@ -191,8 +191,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         scalers = self.model.query_scaler, self.model.response_scaler
         if resume_from_checkpoint is None and not all(scaler.is_fitted for scaler in scalers):
             self.fit_scalers()
-        plan = plan_stages(self.model.config, max_steps, self.args.bottom_share, self.args.top_share)
-        self._progress = StageProgress(plan)
+        plan = plan_periods(self.model.config, max_steps, self.args.bottom_share, self.args.top_share)
+        self._progress = PeriodProgress(plan)
         self._last_batch = self._reconstructed = self._swapped = None
         self._draws.restart()
         self._diagnosed = -1, {}
@@ -212,10 +212,10 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         return number
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):
-        """Difference of mean energies that the stage descends, nats; accumulated batches count by their pairs."""
+        """Difference of mean energies that the period descends, nats; accumulated batches count by their pairs."""
         query, response = self._last_batch = standardised(self.model, inputs)
-        self._enter_stage(query, response)
-        loss = self._stage_loss(model, query, response)
+        self._enter_period(query, response)
+        loss = self._period_loss(model, query, response)
         if query.device.type == "cpu" and self.args.world_size == 1:
             self._watch.check_energy(self.state.global_step, "the loss", loss.item())
         if num_items_in_batch is None:
@@ -223,19 +223,19 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         loss = loss * (len(query) / num_items_in_batch)
         return loss * self.accelerator.num_processes if self.args.average_tokens_across_devices else loss
 
-    def _stage_loss(self, model, query: Tensor, response: Tensor) -> Tensor:
-        args, progress, energy, generator = self.args, self._stages, self.model, self._generator(query.device)
+    def _period_loss(self, model, query: Tensor, response: Tensor) -> Tensor:
+        args, progress, energy, generator = self.args, self._periods, self.model, self._generator(query.device)
         steps = args.contrastive_steps
         if energy.config.energy == "rbm_pair":
             first, second = pair_phases(energy, query, response, steps=steps, generator=generator)
             visible = torch.cat([cast(Tensor, negative.visible) for _, negative in (first, second)])
             self._reconstructed = visible[:, : query.shape[1]], visible[:, query.shape[1] :]
             return self._inside(model, lambda: pair_loss(energy, first, second) + self._swap_loss(query, response))
-        if progress.stage == "bottom":
+        if progress.period == "bottom":
             data = torch.cat([query, response], dim=1)
             positive, negative = bottom_phases(energy, data, steps=steps, generator=generator)
             return self._inside(model, lambda: bottom_loss(energy, positive, negative))
-        if progress.stage == "top":
+        if progress.period == "top":
             hidden = bottom_means(energy, torch.cat([query, response], dim=1), progress.bottom_bias)
             positive, negative = top_phases(energy, hidden, steps=steps, generator=generator)
             return self._inside(model, lambda: top_loss(energy, positive, negative))
@@ -263,29 +263,29 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         self._draws.next_batch()
         return self._draws.generator(device)
 
-    # ---- stages ----
+    # ---- periods ----
 
     @torch.no_grad()
-    def _enter_stage(self, query: Tensor, response: Tensor):
-        """Makes the first state of a stage at its first batch."""
-        progress, model = self._stages, self.model
-        stage = progress.plan.stage(self.state.global_step)
-        if stage == progress.stage:
+    def _enter_period(self, query: Tensor, response: Tensor):
+        """Makes the first state of a period at its first batch."""
+        progress, model = self._periods, self.model
+        period = progress.plan.period(self.state.global_step)
+        if period == progress.period:
             return
-        if progress.stage is not None:
+        if progress.period is not None:
             assert self.optimizer is not None
-            self.optimizer.state.clear()  # moments of another stage's gradients
-        if progress.stage == "top":
+            self.optimizer.state.clear()  # moments of another period's gradients
+        if progress.period == "top":
             progress.average_biases(model)
-        if stage == "top":
+        if period == "top":
             progress.bottom_bias = model.hidden_bias.detach().clone()
             means = bottom_means(model, torch.cat([query, response], dim=1)).mean(dim=0)
             # Biases that give `hq` its means without couplings; clamped, for a batch is a small part of the data.
             means = self.accelerator.reduce(means, "mean").clamp(0.01, 0.99)
             model.hidden_bias.copy_(torch.logit(means))
-        if stage == "joint" and model.config.energy != "rbm_pair":
+        if period == "joint" and model.config.energy != "rbm_pair":
             progress.chains = self._first_chains(query, response)
-        progress.stage, progress.errors = stage, RunningError()
+        progress.period, progress.errors = period, RunningError()
 
     def _first_chains(self, query: Tensor, response: Tensor) -> Chains:
         """Chains that start at the pairs of this batch, which are repeated if there are more chains than pairs."""
@@ -313,7 +313,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         step = self.state.global_step
         if self._last_batch is None or self._diagnosed[0] == step:
             return self._diagnosed[1]
-        progress = self._stages
+        progress = self._periods
         states = self._reconstructed
         if progress.chains is not None:
             seed = keyed_seed(self.args.seed, step, self.args.process_index)
@@ -337,13 +337,13 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     # ---- checkpoints ----
 
     def _as_joint(self) -> AbstractContextManager[None]:
-        """Inside the context, the model is as joint training would begin with it, whatever the stage."""
-        progress = self._progress or StageProgress(plan_stages(self.model.config, 0, 0, 0))
+        """Inside the context, the model is as joint training would begin with it, whatever the period."""
+        progress = self._progress or PeriodProgress(plan_periods(self.model.config, 0, 0, 0))
         return progress.averaged(self.model)
 
     def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
         with self._as_joint():
-            super()._save(output_dir, state_dict if self.stage != "top" else None)
+            super()._save(output_dir, state_dict if self.period != "top" else None)
 
     def _save_checkpoint(self, model, trial):
         self._watch.check_parameters(self.state.global_step, self.model)
@@ -354,20 +354,20 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     def _save_rng_state(self, output_dir: str):
         super()._save_rng_state(output_dir)
-        self._stages.save(Path(output_dir), self.args.process_index, self.args.world_size)
+        self._periods.save(Path(output_dir), self.args.process_index, self.args.world_size)
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         super()._load_optimizer_and_scheduler(checkpoint)
         if checkpoint is None:
             return
-        planned = self._stages.plan
+        planned = self._periods.plan
         with damage_explained(checkpoint):
-            self._progress = StageProgress.load(
+            self._progress = PeriodProgress.load(
                 Path(checkpoint), self.model, self.args.process_index, self.args.world_size, self.args.chains
             )
         if self._progress.plan != planned:
             logger.warning(
-                "The stages keep the lengths they had when the run began: bottom %d updates, top %d updates.",
+                "The periods keep the lengths they had when the run began: bottom %d updates, top %d updates.",
                 *self._progress.plan,
             )
 

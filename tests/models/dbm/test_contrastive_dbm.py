@@ -1,4 +1,4 @@
-"""The learning rules of the three stages: by hand on one or two units, and against exact gradients by enumeration."""
+"""The learning rules of the three periods: by hand on one or two units, and against exact gradients by enumeration."""
 
 import numpy as np
 import pytest
@@ -234,7 +234,7 @@ def set_parameters(model, **values):
 
 
 @pytest.mark.parametrize("top_size", [0, 1])
-def test_the_bottom_stage_by_hand_on_one_hidden_unit(tiny_dbm, top_size):
+def test_the_bottom_period_by_hand_on_one_hidden_unit(tiny_dbm, top_size):
     model = tiny_dbm(query_size=1, response_size=1, hidden_size=1, top_size=top_size, visible_std="learned")
     set_parameters(
         model, visible_to_hidden=[[0.6, -1.0]], hidden_bias=[0.2], visible_bias=[0.1, -0.3],
@@ -273,7 +273,7 @@ def test_the_bottom_stage_by_hand_on_one_hidden_unit(tiny_dbm, top_size):
     assert rule["hidden_to_top"].eq(0).all() and rule["top_bias"].eq(0).all()
 
 
-def test_the_top_stage_by_hand_on_two_hidden_units_and_one_above(tiny_dbm):
+def test_the_top_period_by_hand_on_two_hidden_units_and_one_above(tiny_dbm):
     model = tiny_dbm(hidden_size=2, top_size=1)
     set_parameters(model, hidden_to_top=[[0.8, -1.5]], hidden_bias=[0.3, -0.1], top_bias=[0.4])
     data = torch.tensor([[0.9, 0.2], [0.1, 0.6], [0.5, 0.5]]).double()

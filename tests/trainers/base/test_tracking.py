@@ -218,7 +218,7 @@ def test_terms_of_an_energy_are_shown(energy_trainer, tiny_energy, vectors, tmp_
         report_to="tensorboard",
     ).train()  # fmt: skip
     tags = board(tmp_path / "run").Tags()["scalars"]
-    assert {"train/dbm/stage", "train/dbm/reconstruction", "eval/matching"} <= set(tags)
+    assert {"train/dbm/period", "train/dbm/reconstruction", "eval/matching"} <= set(tags)
 
 
 def test_terms_and_predictions_of_a_discriminator_are_shown(collate, tmp_path):

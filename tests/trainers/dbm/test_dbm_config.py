@@ -35,7 +35,7 @@ def config(tmp_path):
         ({"momentum": 1.0, "optim": "sgd"}, r"`momentum` must be in \[0, 1\), got 1.0"),
         ({"momentum": 0.9}, "`momentum` 0.9 needs `optim: sgd`, got `optim: adamw_torch"),
         ({"gradient_checkpointing": True}, "`gradient_checkpointing` is not supported|`activation_checkpointing`"),
-        ({"torch_compile": True}, "`torch_compile` is not supported: each stage computes another loss"),
+        ({"torch_compile": True}, "`torch_compile` is not supported: each period computes another loss"),
         ({"label_smoothing_factor": 0.1}, "`label_smoothing_factor` is not supported"),
         ({"bf16_full_eval": True}, "`bf16_full_eval` is not supported"),
         ({"auto_find_batch_size": True}, "`auto_find_batch_size` is not supported"),

@@ -77,20 +77,20 @@ def test_too_high_a_learning_rate_is_noticed_without_help(vectors, tiny_energy, 
     assert error.step < 300 and error.checkpoint is None and "There is no checkpoint yet" in str(error)
 
 
-@pytest.mark.parametrize("stage", ["bottom", "top", "joint"])
-def test_a_rising_reconstruction_error(stage, vectors, tiny_energy, energy_trainer, losses):
-    shares = {"bottom": (0.9, 0.0), "top": (0.05, 0.9), "joint": (0.0, 0.0)}[stage]
+@pytest.mark.parametrize("period", ["bottom", "top", "joint"])
+def test_a_rising_reconstruction_error(period, vectors, tiny_energy, energy_trainer, losses):
+    shares = {"bottom": (0.9, 0.0), "top": (0.05, 0.9), "joint": (0.0, 0.0)}[period]
 
     def spoil(model):
-        (model.hidden_to_top if stage == "top" else model.visible_bias).fill_(6.0)
+        (model.hidden_to_top if period == "top" else model.visible_bias).fill_(6.0)
 
     run = energy_trainer(
         tiny_energy(), vectors(500), callbacks=[Spoiler(8, spoil)], max_steps=20, bottom_share=shares[0],
         top_share=shares[1], reconstruction_factor=2.0, per_device_train_batch_size=50,
     )  # fmt: skip
     error = diverge(run)
-    assert run.stage == stage and error.step == 8 and error.quantity == "the reconstruction error"
-    measured = losses(run, "dbm/reconstruction")[int(stage == "top") :]  # whose first update is of the bottom stage
+    assert run.period == period and error.step == 8 and error.quantity == "the reconstruction error"
+    measured = losses(run, "dbm/reconstruction")[int(period == "top") :]  # whose first update is of the bottom period
     means = [sum(measured[:6]) / 6]  # of 300 pairs, the first 256 or more
     for one in measured[6:]:
         means.append((256 * means[-1] + 50 * one) / 306)
@@ -112,8 +112,8 @@ def test_an_error_is_one_of_many_pairs_before_it_counts():
     assert errors.mean == pytest.approx((256 * 3 + 64 * 9) / 320) and errors.best == pytest.approx(3.0)
 
 
-def test_the_best_reconstruction_of_one_stage_does_not_bind_the_next(vectors, tiny_energy, energy_trainer, losses):
-    # The top stage measures errors of probabilities, which are far smaller than those of vectors.
+def test_the_best_reconstruction_of_one_period_does_not_bind_the_next(vectors, tiny_energy, energy_trainer, losses):
+    # The top period measures errors of probabilities, which are far smaller than those of vectors.
     run = energy_trainer(
         tiny_energy(), vectors(300), max_steps=10, bottom_share=0.3, top_share=0.3, per_device_train_batch_size=300
     )

@@ -1,4 +1,4 @@
-"""A run that is stopped and resumed goes on as one that was not: to the last bit, in every stage, chains included."""
+"""A run that is stopped and resumed goes on as one that was not: to the last bit, in every period, chains included."""
 
 import shutil
 from pathlib import Path
@@ -9,9 +9,9 @@ from datasets import Dataset
 from safetensors.torch import load_file
 from transformers import AutoModel, TrainerCallback
 
-from hf_localgan.trainers.dbm.stages import StageProgress
+from hf_localgan.trainers.dbm.periods import PeriodProgress
 
-STAGES = {"bottom_share": 0.3, "top_share": 0.3, "max_steps": 20}  # 6 updates, 6 updates, 8 updates
+PERIODS = {"bottom_share": 0.3, "top_share": 0.3, "max_steps": 20}  # 6 updates, 6 updates, 8 updates
 TIMES = ("runtime", "per_second", "total_flos")
 
 
@@ -34,7 +34,7 @@ def twice(energy_trainer, tmp_path):
         arguments = {
             "per_device_train_batch_size": 3, "gradient_accumulation_steps": 2, "save_strategy": "steps",
             "weight_decay": 0.01, "lr_scheduler_type": "linear", "learning_rate": 0.02, "gibbs_steps": 2,
-            **STAGES, **arguments,
+            **PERIODS, **arguments,
         }  # fmt: skip
         runs = []
         for name, callbacks in (("whole", None), ("parts", [StopAfter(stop)])):
@@ -66,7 +66,7 @@ def assert_equal(whole, resumed, assert_equal_runs):
 
 
 @pytest.mark.parametrize("save", [4, 6, 9, 12, 15], ids=["bottom", "to-top", "top", "to-joint", "joint"])
-def test_in_every_stage_and_between_them(save, vectors, tiny_energy, twice, assert_equal_runs):
+def test_in_every_period_and_between_them(save, vectors, tiny_energy, twice, assert_equal_runs):
     # 31 rows in batches of 3, two of them accumulated: 6 updates an epoch, the last one of one batch of one pair.
     whole, resumed = twice(tiny_energy, vectors(31), vectors(9, seed=1), save + 2, save_steps=save)
     assert_equal(whole, resumed, assert_equal_runs)
@@ -100,7 +100,7 @@ def test_a_stream(vectors, tiny_energy, twice, assert_equal_runs):
 
 
 def test_what_the_checkpoint_holds(vectors, tiny_energy, energy_trainer, tmp_path):
-    run = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=1, **STAGES)
+    run = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=1, **PERIODS)
     run.train()
     held = {step: load_file(tmp_path / f"run/checkpoint-{step}/dbm_chains.safetensors") for step in (6, 7, 13, 20)}
     assert {step: set(tensors) for step, tensors in held.items()} == {
@@ -115,23 +115,23 @@ def test_what_the_checkpoint_holds(vectors, tiny_energy, energy_trainer, tmp_pat
     assert torch.equal(saved, (held[7]["bottom_bias"] + held[7]["top_bias"]) / 2)
 
 
-def test_a_longer_run_keeps_the_stages_it_began_with(vectors, tiny_energy, energy_trainer, tmp_path, caplog, losses):
-    first = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **STAGES)
+def test_a_longer_run_keeps_the_periods_it_began_with(vectors, tiny_energy, energy_trainer, tmp_path, caplog, losses):
+    first = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **PERIODS)
     first.train()
-    longer = energy_trainer(tiny_energy(), vectors(40), **{**STAGES, "max_steps": 60})
+    longer = energy_trainer(tiny_energy(), vectors(40), **{**PERIODS, "max_steps": 60})
     longer.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-15"))
-    assert losses(longer, "dbm/stage") == [0] * 6 + [1] * 6 + [2] * 48
+    assert losses(longer, "dbm/period") == [0] * 6 + [1] * 6 + [2] * 48
     assert "bottom 6 updates, top 6 updates" in caplog.text
 
 
 def test_other_chains_than_the_checkpoints_and_missing_or_damaged_files_are_refused(
     vectors, tiny_energy, energy_trainer, tmp_path
 ):
-    energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **STAGES).train()
+    energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **PERIODS).train()
     checkpoint = tmp_path / "run" / "checkpoint-15"
 
     def resume(message: str, **arguments):
-        run = energy_trainer(tiny_energy(), vectors(40), **STAGES, **arguments)
+        run = energy_trainer(tiny_energy(), vectors(40), **PERIODS, **arguments)
         with pytest.raises(ValueError, match=message):
             run.train(resume_from_checkpoint=str(checkpoint))
 
@@ -146,7 +146,7 @@ def test_other_chains_than_the_checkpoints_and_missing_or_damaged_files_are_refu
 def test_the_files_of_several_processes_are_dealt_out_to_others_and_all_are_needed(
     vectors, tiny_energy, energy_trainer, tmp_path
 ):
-    run = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **STAGES)
+    run = energy_trainer(tiny_energy(), vectors(40), save_strategy="steps", save_steps=15, **PERIODS)
     run.train()
     checkpoint = tmp_path / "run" / "checkpoint-15"
     whole = load_file(checkpoint / "dbm_chains.safetensors")
@@ -157,13 +157,13 @@ def test_the_files_of_several_processes_are_dealt_out_to_others_and_all_are_need
         progress.chains = type(progress.chains)(hidden, top)
         progress.save(Path(checkpoint), rank, 2)
     shutil.copytree(checkpoint, tmp_path / "copy")
-    dealt = [StageProgress.load(Path(checkpoint), tiny_energy(), rank, 5, 10).chains for rank in range(5)]
+    dealt = [PeriodProgress.load(Path(checkpoint), tiny_energy(), rank, 5, 10).chains for rank in range(5)]
     assert [len(chains.hidden) for chains in dealt] == [2] * 5
     assert torch.equal(torch.cat([chains.hidden for chains in dealt]), whole["chains.hidden"])
     assert torch.equal(torch.cat([chains.top for chains in dealt]), whole["chains.top"])
-    again = energy_trainer(tiny_energy(), vectors(40), **STAGES)
+    again = energy_trainer(tiny_energy(), vectors(40), **PERIODS)
     again.train(resume_from_checkpoint=str(checkpoint))
-    reference = energy_trainer(tiny_energy(), vectors(40), **STAGES)
+    reference = energy_trainer(tiny_energy(), vectors(40), **PERIODS)
     reference.train()
     for name, tensor in reference.model.state_dict().items():
         assert torch.equal(tensor, again.model.state_dict()[name]), name
@@ -171,4 +171,4 @@ def test_the_files_of_several_processes_are_dealt_out_to_others_and_all_are_need
     with pytest.raises(
         ValueError, match="written by 2 processes, and dbm_chains_1.safetensors of their chains are missing"
     ):
-        energy_trainer(tiny_energy(), vectors(40), **STAGES).train(resume_from_checkpoint=str(tmp_path / "copy"))
+        energy_trainer(tiny_energy(), vectors(40), **PERIODS).train(resume_from_checkpoint=str(tmp_path / "copy"))

@@ -1,4 +1,4 @@
-"""Stages, scalers and data of `DbmTrainer`, its optimizer and what it logs and saves."""
+"""Periods, scalers and data of `DbmTrainer`, its optimizer and what it logs and saves."""
 
 import math
 from pathlib import Path
@@ -14,9 +14,9 @@ from hf_localgan.models.dbm.contrastive_dbm import bottom_means
 from hf_localgan.models.dbm.swap_dbm import swap_loss
 from hf_localgan.trainers import DbmTrainer
 from hf_localgan.trainers.dbm.data import collate_pairs
-from hf_localgan.trainers.dbm.stages import plan_stages
+from hf_localgan.trainers.dbm.periods import plan_periods
 
-STAGES = {"bottom_share": 0.3, "top_share": 0.3, "max_steps": 10}  # 3, 3 and 4 updates
+PERIODS = {"bottom_share": 0.3, "top_share": 0.3, "max_steps": 10}  # 3, 3 and 4 updates
 
 
 class Watcher(TrainerCallback):
@@ -37,13 +37,13 @@ def changed(before: dict, after: dict) -> set[str]:
     return {name for name in before if not torch.equal(before[name], after[name])}
 
 
-# ---- stages ----
+# ---- periods ----
 
 
-def test_each_stage_trains_its_own_parameters(vectors, tiny_energy, energy_trainer):
+def test_each_period_trains_its_own_parameters(vectors, tiny_energy, energy_trainer):
     watcher, model = Watcher(), tiny_energy()
     watcher.after.append({name: one.detach().clone() for name, one in model.named_parameters()})
-    energy_trainer(model, vectors(40), callbacks=[watcher], weight_decay=0.1, **STAGES).train()
+    energy_trainer(model, vectors(40), callbacks=[watcher], weight_decay=0.1, **PERIODS).train()
     bottom = {"visible_to_hidden", "hidden_bias", "visible_bias", "visible_log_std"}
     top = {"hidden_to_top", "top_bias", "hidden_bias"}
     found = [changed(*watcher.after[i : i + 2]) for i in range(10)]
@@ -53,24 +53,24 @@ def test_each_stage_trains_its_own_parameters(vectors, tiny_energy, energy_train
 @pytest.mark.parametrize(
     ("fields", "expected"), [({"top_size": 0}, [0] * 3 + [2] * 7), ({"energy": "rbm_pair"}, [2] * 10)]
 )
-def test_without_a_top_layer_and_for_a_pair_stages_are_left_out(
+def test_without_a_top_layer_and_for_a_pair_periods_are_left_out(
     fields, expected, vectors, tiny_energy, energy_trainer, losses
 ):
     model = tiny_energy(**{"visible_std": "unit", **fields})
     before = {name: one.detach().clone() for name, one in model.named_parameters()}
-    run = energy_trainer(model, vectors(40), **STAGES)
+    run = energy_trainer(model, vectors(40), **PERIODS)
     run.train()
-    assert losses(run, "dbm/stage") == expected
+    assert losses(run, "dbm/period") == expected
     after = dict(model.named_parameters())
     assert changed(before, after) == {name for name, one in before.items() if one.numel()}
 
 
-def test_updates_of_the_stages_are_rounded_shares(tiny_energy):
+def test_updates_of_the_periods_are_rounded_shares(tiny_energy):
     config = tiny_energy().config
-    assert plan_stages(config, 101, 0.2, 0.1) == (20, 10)
-    assert plan_stages(config, 7, 0.0, 0.5) == (0, 4)
-    plan = plan_stages(config, 10, 0.2, 0.1)
-    assert [plan.stage(step) for step in (0, 1, 2, 3, 9)] == ["bottom", "bottom", "top", "joint", "joint"]
+    assert plan_periods(config, 101, 0.2, 0.1) == (20, 10)
+    assert plan_periods(config, 7, 0.0, 0.5) == (0, 4)
+    plan = plan_periods(config, 10, 0.2, 0.1)
+    assert [plan.period(step) for step in (0, 1, 2, 3, 9)] == ["bottom", "bottom", "top", "joint", "joint"]
 
 
 def test_joint_training_starts_from_the_average_of_both_hidden_biases_and_from_fresh_moments(
@@ -79,13 +79,13 @@ def test_joint_training_starts_from_the_average_of_both_hidden_biases_and_from_f
     seen = []
 
     class Watched(DbmTrainer):
-        def _stage_loss(self, *args):
-            seen.append((self.stage, len(self.optimizer.state), self.model.hidden_bias.detach().clone()))
-            return super()._stage_loss(*args)
+        def _period_loss(self, *args):
+            seen.append((self.period, len(self.optimizer.state), self.model.hidden_bias.detach().clone()))
+            return super()._period_loss(*args)
 
-    energy_trainer(tiny_energy(), vectors(40), cls=Watched, callbacks=[watcher := Watcher()], **STAGES).train()
-    stages, moments, biases = zip(*seen, strict=True)
-    assert stages == ("bottom",) * 3 + ("top",) * 3 + ("joint",) * 4
+    energy_trainer(tiny_energy(), vectors(40), cls=Watched, callbacks=[watcher := Watcher()], **PERIODS).train()
+    periods, moments, biases = zip(*seen, strict=True)
+    assert periods == ("bottom",) * 3 + ("top",) * 3 + ("joint",) * 4
     assert moments == (0, 4, 4, 0, 3, 3, 0, 6, 6, 6)
     bottom, top = watcher.after[2]["hidden_bias"], watcher.after[5]["hidden_bias"]
     assert torch.equal(biases[6], (bottom + top) / 2) and not torch.equal(bottom, top)
@@ -93,23 +93,23 @@ def test_joint_training_starts_from_the_average_of_both_hidden_biases_and_from_f
 
 def test_the_top_rbm_begins_with_the_log_odds_of_the_means_of_its_first_batch(vectors, tiny_energy, energy_trainer):
     class Watched(DbmTrainer):
-        def _enter_stage(self, query, response):
-            before = self.stage
-            super()._enter_stage(query, response)
-            if before == "bottom" and self.stage == "top":
+        def _enter_period(self, query, response):
+            before = self.period
+            super()._enter_period(query, response)
+            if before == "bottom" and self.period == "top":
                 means = bottom_means(self.model, torch.cat([query, response], dim=1), self._progress.bottom_bias)
                 self.expected, self.found = torch.logit(means.mean(dim=0)), self.model.hidden_bias.detach().clone()
 
-    run = energy_trainer(tiny_energy(), vectors(40), cls=Watched, **STAGES)
+    run = energy_trainer(tiny_energy(), vectors(40), cls=Watched, **PERIODS)
     run.train()
     torch.testing.assert_close(run.found, run.expected)
 
 
 def test_shares_of_nothing_train_all_layers_from_the_first_update(vectors, tiny_energy, energy_trainer, losses):
     run = energy_trainer(tiny_energy(), vectors(40), bottom_share=0.0, top_share=0.0, max_steps=3)
-    assert run.stage is None
+    assert run.period is None
     run.train()
-    assert losses(run, "dbm/stage") == [2] * 3 and run.stage == "joint"
+    assert losses(run, "dbm/period") == [2] * 3 and run.period == "joint"
 
 
 # ---- the loss over a batch ----
@@ -118,7 +118,7 @@ def test_shares_of_nothing_train_all_layers_from_the_first_update(vectors, tiny_
 def test_accumulated_batches_count_by_their_pairs(vectors, tiny_energy, energy_trainer, losses):
     # 11 rows in batches of 4, two of them accumulated: 8 pairs, then 3.
     class Simple(DbmTrainer):
-        def _stage_loss(self, model, query, response):
+        def _period_loss(self, model, query, response):
             return query.mean() + 0 * self.model.visible_bias.sum()
 
     rows = vectors(11)
@@ -142,7 +142,7 @@ def test_every_batch_of_every_update_draws_anew_and_by_the_seed(vectors, tiny_en
     drawn = []
     for seed in (1, 1, 2):
         run = energy_trainer(
-            tiny_energy(), vectors(40), cls=Watched, seed=seed, gradient_accumulation_steps=2, **STAGES
+            tiny_energy(), vectors(40), cls=Watched, seed=seed, gradient_accumulation_steps=2, **PERIODS
         )
         run.seeds = []
         run.train()
@@ -157,7 +157,7 @@ def test_the_swap_loss_is_added_in_joint_training(fields, vectors, tiny_energy, 
         def compute_loss(self, *args, **kwargs):
             loss = super().compute_loss(*args, **kwargs)
             wanted = [one.detach().clone() for one in self.model.parameters()]
-            self.seen.append((self.stage, *self._last_batch, wanted))
+            self.seen.append((self.period, *self._last_batch, wanted))
             return loss
 
     found = []
@@ -170,8 +170,8 @@ def test_the_swap_loss_is_added_in_joint_training(fields, vectors, tiny_energy, 
         run.train()
         found.append(run)
     joint = 0 if fields else 2  # the first update of joint training, up to which both runs are the same
-    (stage, query, response, before), (_, *_, same) = (run.seen[joint] for run in found)
-    assert stage == "joint" and all(torch.equal(*pair) for pair in zip(before, same, strict=True))
+    (period, query, response, before), (_, *_, same) = (run.seen[joint] for run in found)
+    assert period == "joint" and all(torch.equal(*pair) for pair in zip(before, same, strict=True))
     model = tiny_energy(**fields)
     with torch.no_grad():
         for parameter, value in zip(model.parameters(), before, strict=True):
@@ -190,7 +190,7 @@ def test_the_swap_loss_is_added_in_joint_training(fields, vectors, tiny_energy, 
 def test_autocast_changes_nothing(vectors, tiny_energy, energy_trainer):
     finals = []
     for bf16 in (False, True):
-        run = energy_trainer(tiny_energy(), vectors(40), bf16=bf16, **STAGES)
+        run = energy_trainer(tiny_energy(), vectors(40), bf16=bf16, **PERIODS)
         run.train()
         finals.append(torch.cat([one.flatten() for one in run.model.parameters()]))
     assert torch.equal(*finals)
@@ -275,7 +275,7 @@ def spoken(pairs, tiny_energy):
 def test_tokens_give_the_run_of_their_vectors(padded_by, spoken, energy_trainer, tiny_energy, tiny_tokenizer, losses):
     rows, vectors, model = spoken
     collator = collate_pairs if padded_by is collate_pairs else DataCollatorForSeq2Seq(tiny_tokenizer)
-    of_tokens = energy_trainer(model(), rows, data_collator=collator, **STAGES)
+    of_tokens = energy_trainer(model(), rows, data_collator=collator, **PERIODS)
     of_tokens.train()
     for name, scaler in (("query", of_tokens.model.query_scaler), ("response", of_tokens.model.response_scaler)):
         values = np.array([one[name] for one in vectors if one[name] is not None])
@@ -291,7 +291,7 @@ def test_tokens_give_the_run_of_their_vectors(padded_by, spoken, energy_trainer,
     plain = tiny_energy(query_size=4)
     for name in ("query_scaler", "response_scaler"):
         getattr(plain, name).load_state_dict(getattr(of_tokens.model, name).state_dict())
-    of_vectors = energy_trainer(plain, said, **STAGES)
+    of_vectors = energy_trainer(plain, said, **PERIODS)
     of_vectors.train()
     assert losses(of_vectors) == pytest.approx(losses(of_tokens), abs=1e-4)
     for name, one in of_vectors.model.named_parameters():
@@ -318,9 +318,9 @@ def test_masked_tokens_and_other_columns_do_not_count(spoken, energy_trainer, lo
 def test_a_stream_is_trained_on_and_evaluated(shards, vectors, tiny_energy, energy_trainer, losses):
     stream = Dataset.from_list(vectors(40)).to_iterable_dataset(num_shards=shards)
     held_out = Dataset.from_list(vectors(21, seed=1)).to_iterable_dataset()
-    run = energy_trainer(tiny_energy(), stream, held_out, per_device_eval_batch_size=4, **STAGES)
+    run = energy_trainer(tiny_energy(), stream, held_out, per_device_eval_batch_size=4, **PERIODS)
     run.train()
-    assert len(losses(run)) == 10 and run.stage == "joint"
+    assert len(losses(run)) == 10 and run.period == "joint"
     assert run.evaluate()["eval_free_energy"] == pytest.approx(
         energy_trainer(run.model, evaluate=vectors(21, seed=1)).evaluate()["eval_free_energy"], abs=1e-5
     )
@@ -329,15 +329,15 @@ def test_a_stream_is_trained_on_and_evaluated(shards, vectors, tiny_energy, ener
 # ---- what is logged and saved ----
 
 
-def test_what_is_logged_in_each_stage(vectors, tiny_energy, energy_trainer):
-    run = energy_trainer(tiny_energy(), vectors(40), **STAGES)
+def test_what_is_logged_in_each_period(vectors, tiny_energy, energy_trainer):
+    run = energy_trainer(tiny_energy(), vectors(40), **PERIODS)
     run.train()
     lines = [row for row in run.state.log_history if "loss" in row]
-    always = {"dbm/stage", "dbm/reconstruction", "dbm/weight_norm_visible", "dbm/weight_norm_top"}
+    always = {"dbm/period", "dbm/reconstruction", "dbm/weight_norm_visible", "dbm/weight_norm_top"}
     joint = {"dbm/free_energy_gap", "dbm/residual", "dbm/mean_field_steps", "dbm/chain_spread"}
     found = [{name for name in line if name.startswith("dbm/")} for line in lines]
     assert found == [always] * 6 + [always | joint] * 4
-    assert [line["dbm/stage"] for line in lines] == [0] * 3 + [1] * 3 + [2] * 4
+    assert [line["dbm/period"] for line in lines] == [0] * 3 + [1] * 3 + [2] * 4
     last = lines[-1]
     assert last["dbm/weight_norm_visible"] == pytest.approx(run.model.visible_to_hidden.norm().item())
     assert last["dbm/weight_norm_top"] == pytest.approx(run.model.hidden_to_top.norm().item())
@@ -356,7 +356,7 @@ def test_what_is_logged_in_each_stage(vectors, tiny_energy, energy_trainer):
 
 
 def test_a_trained_model_is_read_back_by_auto_model_and_scores_the_same(vectors, tiny_energy, energy_trainer, tmp_path):
-    run = energy_trainer(tiny_energy(), vectors(40), vectors(16, seed=1), **STAGES)
+    run = energy_trainer(tiny_energy(), vectors(40), vectors(16, seed=1), **PERIODS)
     run.train()
     run.save_model(str(tmp_path / "saved"))
     model = AutoModel.from_pretrained(tmp_path / "saved")
@@ -366,13 +366,13 @@ def test_a_trained_model_is_read_back_by_auto_model_and_scores_the_same(vectors,
     assert metrics["eval_matching"] == run.evaluate()["eval_matching"]
 
 
-def test_a_model_saved_in_the_top_stage_is_the_one_that_joint_training_would_begin_with(
+def test_a_model_saved_in_the_top_period_is_the_one_that_joint_training_would_begin_with(
     vectors, tiny_energy, energy_trainer, tmp_path
 ):
     watcher = Watcher()
     run = energy_trainer(
         tiny_energy(), vectors(40), vectors(16, seed=1), callbacks=[watcher], save_strategy="steps", save_steps=5,
-        eval_strategy="steps", eval_steps=5, **STAGES,
+        eval_strategy="steps", eval_steps=5, **PERIODS,
     )  # fmt: skip
     run.train()
     saved = AutoModel.from_pretrained(tmp_path / "run" / "checkpoint-5")
@@ -387,7 +387,7 @@ def test_a_model_saved_in_the_top_stage_is_the_one_that_joint_training_would_beg
 def test_the_model_that_matched_best_is_the_one_that_is_left(vectors, tiny_energy, energy_trainer, losses, tmp_path):
     run = energy_trainer(
         tiny_energy(), vectors(40), vectors(30, seed=1), load_best_model_at_end=True, eval_strategy="steps",
-        save_strategy="steps", eval_steps=2, save_steps=2, learning_rate=0.1, **STAGES,
+        save_strategy="steps", eval_steps=2, save_steps=2, learning_rate=0.1, **PERIODS,
     )  # fmt: skip
     run.train()
     matching = losses(run, "eval_matching")
@@ -401,7 +401,7 @@ def test_the_model_that_matched_best_is_the_one_that_is_left(vectors, tiny_energ
 def test_the_log_likelihood_is_logged_at_the_end(vectors, tiny_energy, energy_trainer, losses):
     run = energy_trainer(
         tiny_energy(), vectors(40), vectors(16, seed=1), final_log_likelihood=True, ais_temperatures=50, ais_chains=20,
-        **STAGES,
+        **PERIODS,
     )  # fmt: skip
     run.train()
     (value,), (per_dimension,) = losses(run, "eval_log_likelihood"), losses(run, "eval_log_likelihood_per_dimension")

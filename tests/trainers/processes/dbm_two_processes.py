@@ -10,7 +10,7 @@ from transformers import TrainerCallback
 from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig, DivergenceError
 
-STAGES = {"bottom_share": 0.25, "top_share": 0.25, "max_steps": 12}  # 3, 3 and 6 updates
+PERIODS = {"bottom_share": 0.25, "top_share": 0.25, "max_steps": 12}  # 3, 3 and 6 updates
 MODELS = {
     "dbm": {"top_size": 3, "visible_std": "learned"},
     "rbm": {"top_size": 0, "visible_std": "learned"},
@@ -73,7 +73,7 @@ def build(name: str, processes: int, folder: Path, callbacks=None, **others) -> 
     arguments = {
         "use_cpu": True, "disable_tqdm": True, "seed": 5, "logging_steps": 1, "learning_rate": 0.02, "chains": 10,
         "gradient_accumulation_steps": 2, "per_device_train_batch_size": 4 // processes, "save_strategy": "steps",
-        "save_steps": 8, "per_device_eval_batch_size": 3, "final_log_likelihood": False, **STAGES, **others,
+        "save_steps": 8, "per_device_eval_batch_size": 3, "final_log_likelihood": False, **PERIODS, **others,
     }  # fmt: skip
     args = DbmTrainingConfig(str(folder / name), **arguments)
     run = Watched(model, args, train_dataset=data, eval_dataset=rows(22, seed=2), callbacks=callbacks)

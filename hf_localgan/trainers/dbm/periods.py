@@ -1,5 +1,7 @@
-"""The three stages of a deep Boltzmann machine's training over the steps of a run, and the state that they keep between
-updates: the chains, and the two estimates of the hidden biases before joint training."""
+"""The three periods of a deep Boltzmann machine's training over the steps of a run, and their state between updates.
+
+That state is the chains, and the two estimates of the hidden biases before joint training.
+"""
 
 import json
 from collections.abc import Iterator
@@ -18,28 +20,28 @@ from hf_localgan.models.dbm import DbmConfig, DbmModel
 from hf_localgan.models.dbm.contrastive_dbm import Chains
 from hf_localgan.trainers.dbm.divergence import RunningError
 
-STAGES = ("bottom", "top", "joint")
+PERIODS = ("bottom", "top", "joint")
 FILE_STEM = "dbm_chains"
 
 
-class StagePlan(NamedTuple):
-    """The stage of each update.
+class PeriodPlan(NamedTuple):
+    """The period of each update.
 
     Attributes:
-        bottom: updates of the bottom stage.
-        top: updates of the top stage, which follow.
+        bottom: updates of the bottom period.
+        top: updates of the top period, which follow.
     """
 
     bottom: int
     top: int
 
-    def stage(self, step: int) -> str:
-        """Stage of the update that follows `step` updates."""
-        return STAGES[(step >= self.bottom) + (step >= self.bottom + self.top)]
+    def period(self, step: int) -> str:
+        """Period of the update that follows `step` updates."""
+        return PERIODS[(step >= self.bottom) + (step >= self.bottom + self.top)]
 
 
-def plan_stages(config: DbmConfig, max_steps: int, bottom_share: float, top_share: float) -> StagePlan:
-    """Updates of each stage, rounded. Without a top layer there is no top stage; a pair of RBMs has a joint stage only.
+def plan_periods(config: DbmConfig, max_steps: int, bottom_share: float, top_share: float) -> PeriodPlan:
+    """Updates of each period, rounded. Without a top layer there is no top period; a pair of RBMs has the joint one only.
 
     Args:
         config: the model's.
@@ -47,28 +49,28 @@ def plan_stages(config: DbmConfig, max_steps: int, bottom_share: float, top_shar
         bottom_share, top_share: shares of the updates.
     """
     if config.energy == "rbm_pair":
-        return StagePlan(0, 0)
+        return PeriodPlan(0, 0)
     bottom = round(bottom_share * max_steps)
-    return StagePlan(bottom, round((bottom_share + top_share) * max_steps) - bottom if config.top_size else 0)
+    return PeriodPlan(bottom, round((bottom_share + top_share) * max_steps) - bottom if config.top_size else 0)
 
 
 @dataclass
-class StageProgress:
-    """The state that the stages keep between updates, and its file in a checkpoint.
+class PeriodProgress:
+    """The state that the periods keep between updates, and its file in a checkpoint.
 
-    While the top stage trains, the model's `hidden_bias` is the estimate of the top RBM; that of the bottom RBM is
+    While the top period trains, the model's `hidden_bias` is the estimate of the top RBM; that of the bottom RBM is
     `bottom_bias`.
 
     Attributes:
-        plan: updates of each stage.
-        stage: stage of the last update; `None` before the first update.
+        plan: updates of each period.
+        period: period of the last update; `None` before the first update.
         bottom_bias: hidden biases of the bottom RBM, shape `(hidden_size,)`.
         chains: chains of this process; `None` before joint training.
-        errors: running reconstruction error of the stage.
+        errors: running reconstruction error of the period.
     """
 
-    plan: StagePlan
-    stage: str | None = None
+    plan: PeriodPlan
+    period: str | None = None
     bottom_bias: Tensor | None = None
     chains: Chains | None = None
     errors: RunningError = RunningError()
@@ -76,7 +78,7 @@ class StageProgress:
 
     @torch.no_grad()
     def average_biases(self, model: DbmModel):
-        """Ends the top stage: the hidden biases become the average of both estimates."""
+        """Ends the top period: the hidden biases become the average of both estimates."""
         assert self.bottom_bias is not None
         model.hidden_bias.copy_((model.hidden_bias + self.bottom_bias) / 2)
         self.bottom_bias = None
@@ -84,7 +86,7 @@ class StageProgress:
     @contextmanager
     def averaged(self, model: DbmModel) -> Iterator[None]:
         """Inside the context, the model is as joint training would begin with it."""
-        if self.stage != "top" or self._estimates:  # it is so already
+        if self.period != "top" or self._estimates:  # it is so already
             yield
             return
         assert self.bottom_bias is not None
@@ -109,13 +111,13 @@ class StageProgress:
         if self.chains is not None:
             tensors |= {f"chains.{name}": value for name, value in self.chains._asdict().items()}
         tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-        facts = {"plan": list(self.plan), "stage": self.stage, "errors": self.errors, "processes": processes}
+        facts = {"plan": list(self.plan), "period": self.period, "errors": self.errors, "processes": processes}
         with replacing(folder / _file_name(rank, processes)) as temporary:
             save_file(tensors, temporary, metadata={"progress": json.dumps(facts)})
 
     @classmethod
-    def load(cls, folder: Path, model: DbmModel, rank: int, processes: int, chains: int) -> "StageProgress":
-        """Reads the files that `save` wrote, and puts the estimate of the top stage back into the model.
+    def load(cls, folder: Path, model: DbmModel, rank: int, processes: int, chains: int) -> "PeriodProgress":
+        """Reads the files that `save` wrote, and puts the estimate of the top period back into the model.
 
         On another number of processes than wrote them, the chains are distributed anew.
 
@@ -150,7 +152,13 @@ class StageProgress:
                 model.hidden_bias.copy_(tensors["top_bias"])
         bias = tensors.get("bottom_bias")
         bias = bias if bias is None else bias.to(model.hidden_bias.device)
-        return cls(StagePlan(*facts["plan"]), facts["stage"], bias, state, RunningError(*facts["errors"]))
+        return cls(
+            PeriodPlan(*facts["plan"]),
+            facts.get("period", facts.get("stage")),
+            bias,
+            state,
+            RunningError(*facts["errors"]),
+        )
 
 
 def _files(folder: Path, rank: int, processes: int) -> list[Path]:
