@@ -41,7 +41,7 @@ class PeriodPlan(NamedTuple):
 
 
 def plan_periods(config: DbmConfig, max_steps: int, bottom_share: float, top_share: float) -> PeriodPlan:
-    """Updates of each period, rounded. Without a top layer there is no top period; a pair of RBMs has the joint one only.
+    """Updates of each period, rounded. Without a top layer there is no top period; a pair of RBMs has one period.
 
     Args:
         config: the model's.
