@@ -138,12 +138,6 @@ def card_of_folder(
     if base_model is None:
         base = _read_if_there(folder / "adapter_config.json").get("base_model_name_or_path")
         base_model = base if base and HUB_ID.fullmatch(base) and not Path(base).exists() else None
-    if config.get("model_type") == "rnn_speech":
-        return write_speech_card(
-            folder, repo_id=repo_id or folder.resolve().name, settings=dict(settings), steps=progress.get("steps"),
-            base_model=base_model, license=license or _saved_text(saved.get("card_license")),
-            language=_listed(facts["language"]), datasets=_listed(facts["datasets"]),
-        )  # fmt: skip
     example = _former_example(folder / "README.md")
     return _write(folder, trainer, settings, progress, example, repo_id=repo_id, base_model=base_model, **facts)
 
@@ -172,6 +166,9 @@ def _write(
     folder: Path, trainer: type[MethodMixin], settings: Sequence[tuple[str, str]], progress: Mapping[str, Any],
     example: Sequence[str] | None, **facts: Any,
 ) -> Path:  # fmt: skip
+    if trainer.role == "recogniser":
+        facts["repo_id"] = facts.get("repo_id") or folder.resolve().name
+        return write_speech_card(folder, settings=dict(settings), steps=progress.get("steps"), **facts)
     report = read_report(folder)
     current = report if report is not None and report.is_current else None
     facts |= {"settings": settings, "progress": progress, "stale": report is not None and current is None}
@@ -258,10 +255,6 @@ def _read_if_there(path: Path) -> dict[str, Any]:
 
 def _saved_text(value: str | None) -> str | None:
     return None if value == "None" else value
-
-
-def _listed(value: str | Sequence[str] | None) -> str | list[str] | None:
-    return value if value is None or isinstance(value, str) else list(value)
 
 
 def _saved_list(value: str | None) -> str | list[str] | None:

@@ -18,7 +18,7 @@ class MethodMixin(Trainer):
     Attributes:
         objective: the objective's name and description, and its papers. One per class.
         config_class: class of the arguments.
-        role: role of the trained model: "generator", "energy" or "discriminator".
+        role: role of the trained model: "generator", "energy", "discriminator" or "recogniser".
         part_roles: role of each model that stands beside the trained one and is saved in a folder of its name, such as
             `{"discriminator": "its opponent in training"}`.
         parts: these models, by name.

@@ -13,8 +13,6 @@ from transformers import DataCollator, EvalPrediction, PreTrainedModel, Processo
 
 from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
-from hf_localgan.hub.settings import changed_settings
-from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
 from hf_localgan.trainers.base.settings import TokenLossConfig
@@ -47,6 +45,7 @@ class SpeechMixin(TokenLossTrainer):
     """
 
     processor: ProcessorMixin
+    role = "recogniser"
     forward_reach = 8
 
     def __init__(
@@ -133,21 +132,9 @@ class SpeechMixin(TokenLossTrainer):
             return torch.full(attention.shape[:1], attention.shape[2], device=attention.device)
         return encoder_lengths(inputs["attention_mask"], self.model.config.reduction)
 
-    def _write_card(self, folder: Path, **facts: Any) -> Path:
-        args = self.args
-        defaults = {
-            "language": args.card_language, "license": args.card_license, "datasets": args.card_datasets,
-            "base_model": self._base_model_id(), "repo_id": self._card_name(None),
-        }  # fmt: skip
-        facts = {**defaults, **{name: value for name, value in facts.items() if value is not None}}
-        return write_speech_card(
-            folder, settings=dict(changed_settings(args)), steps=self.state.global_step or None, **facts
-        )
-
-    def _save(self, output_dir: str | None = None, state_dict: dict | None = None):
-        super()._save(output_dir, state_dict=state_dict)
-        if self.args.should_save:
-            self.processor.save_pretrained(output_dir or self.args.output_dir)
+    def _save_extra(self, folder: Path):
+        super()._save_extra(folder)
+        self.processor.save_pretrained(folder)
 
 
 def _weights_by_example(weights: Tensor, labels: Tensor) -> Tensor:
