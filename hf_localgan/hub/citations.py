@@ -65,3 +65,9 @@ AIM = """@inproceedings{zhang2018aim,
   booktitle = {Advances in Neural Information Processing Systems},
   year = {2018}
 }"""
+LISTEN_ATTEND_AND_SPELL = """@inproceedings{chan2016las,
+  title = {Listen, Attend and Spell: A Neural Network for Large Vocabulary Conversational Speech Recognition},
+  author = {Chan, William and Jaitly, Navdeep and Le, Quoc V. and Vinyals, Oriol},
+  booktitle = {International Conference on Acoustics, Speech and Signal Processing},
+  year = {2016}
+}"""

@@ -1,13 +1,14 @@
-"""The model card of a trained generator: metadata for the Hub, and what a stranger needs to use and judge it."""
+"""Model cards of generators and recognisers: metadata for the Hub, and what a stranger needs to use and judge them."""
 
 import math
 from collections.abc import Mapping, Sequence
 from itertools import dropwhile, takewhile
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from hf_localgan.hub.citations import LISTEN_ATTEND_AND_SPELL
 from hf_localgan.hub.objective import Method, check_method
 from hf_localgan.hub.rendering import (
     data_names,
@@ -23,6 +24,20 @@ from hf_localgan.hub.settings import changed_settings
 from hf_localgan.markdown import markdown_table
 
 EXAMPLE = ("How are you?", "Fine, thanks.")
+
+
+class _Role(NamedTuple):
+    """What cards say of all models of a role: the task on the Hub, the template, and the architecture's papers."""
+
+    task: str
+    template: str
+    citations: tuple[str, ...] = ()
+
+
+ROLES = {
+    "generator": _Role("text2text-generation", "model_card.md.jinja"),
+    "recogniser": _Role("automatic-speech-recognition", "recogniser_card.md.jinja", (LISTEN_ATTEND_AND_SPELL,)),
+}
 
 
 def write_model_card(
@@ -44,30 +59,31 @@ def write_model_card(
     tags: Sequence[str] = (),
     stale: bool = False,
 ) -> Path:
-    """Writes `README.md` into the folder of a trained generator.
+    """Writes `README.md` into the folder of a trained generator or recogniser.
 
     Missing parts are left out: scores without an evaluation, settings without arguments, pictures that the folder does
     not hold. Intervals stand in the table of the text and, as the metadata have no field for them, among the arguments
     of each metric of the `model-index`.
 
     Args:
-        folder: the generator's, as `trainer.save_model()` and the end of a training left it. It may hold the adapters
-            of a PEFT model instead.
-        trainer: class of the trainer, such as `RamlTrainer`, whose `objective` and `part_roles` the card states.
+        folder: the model's, as `trainer.save_model()` and the end of a training left it. It may hold the adapters of a
+            PEFT model instead.
+        trainer: class of the trainer, such as `RamlTrainer`, whose `objective` and `part_roles` the card states, and
+            whose `role` says which card it is.
         evaluation (`Evaluation`): scores on the test split; its `about` names the data.
         args: the trainer's configuration; the card lists settings that differ from their defaults.
         settings: names and values to list instead, see `changed_settings`.
         progress: facts of the training by name, such as steps and validation scores.
         example: a query and a response for the example code; by default the evaluation's first ones.
         samples: rows of the sample table, all with the same columns; by default queries, references and greedy answers
-            of the evaluation.
+            or transcripts of the evaluation.
         sections: further Markdown by title, below the scores; its own headings are set one level lower.
-        repo_id: `owner/name` on the Hub, by which the example code loads the generator; by default `args.hub_model_id`,
+        repo_id: `owner/name` on the Hub, by which the example code loads the model; by default `args.hub_model_id`,
             or the folder's name.
         license: the Hub's identifier of the weights' licence. Only who knows the data's licence can say it.
         language: `en`, `zh`, or the package's `zh-words`; several for a translator.
         datasets: ids on the Hub; by default the evaluation's data set, where that is such an id.
-        base_model: id on the Hub of the model that the generator was fine-tuned from.
+        base_model: id on the Hub of the model that this one was fine-tuned from.
         tags: further tags on the Hub.
         stale: scores and pictures in the folder belong to other weights, and are not shown.
 
@@ -75,23 +91,27 @@ def write_model_card(
         The path of the card.
 
     Raises:
-        ValueError: for a class without an objective, and a folder that does not exist.
+        ValueError: for a class without an objective or of another role, and a folder that does not exist.
     """
-    objective, folder = check_method(trainer), existing_folder(folder, "generator")
+    objective = check_method(trainer)
+    if trainer.role not in ROLES:
+        raise ValueError(f"`{trainer.__name__}` trains no generator or recogniser; its role is `{trainer.role}`.")
+    role, folder = ROLES[trainer.role], existing_folder(folder, trainer.role)
+    objective = objective._replace(citations=objective.citations + role.citations)
     name = repo_id or getattr(args, "hub_model_id", None) or folder.resolve().name
     about = {} if evaluation is None else dict(evaluation.about)
     data_set, hub_ids = data_names(about.get("dataset"), datasets)
     query, response = _example(evaluation, example)
-    results = _results(evaluation, data_set)
+    results = _results(evaluation, data_set, role.task)
     adapter = (folder / "adapter_config.json").is_file() and not (folder / "config.json").is_file()
     tags = ["hf-localgan", objective.tag, *(["lora"] if adapter else []), *tags]
     data = ModelCardData(
-        library_name="peft" if adapter else "transformers", pipeline_tag="text2text-generation",
+        library_name="peft" if adapter else "transformers", pipeline_tag=role.task,
         tags=list(dict.fromkeys(tags)), language=languages(language), license=license, datasets=hub_ids or None,
         base_model=base_model, model_name=name.split("/")[-1] if results else None, eval_results=results or None,
     )  # fmt: skip
     return render_card(
-        folder, "model_card.md.jinja", data, with_pictures=not stale,
+        folder, role.template, data, with_pictures=not stale,
         name=name, title=name.split("/")[-1], objective=objective, trainer=trainer.__name__,
         data_set=data_set, hub_ids=hub_ids,
         about=evaluation_facts(about, progress), query=query, response=response,
@@ -112,12 +132,12 @@ def _parts(folder: Path, trainer: type[Method], stale: bool) -> dict[str, str]:
     return {name: role for name, role in roles.items() if (folder / name).is_dir()}
 
 
-def _results(evaluation: Any, data_set: str | None) -> list[EvalResult]:
+def _results(evaluation: Any, data_set: str | None, task: str) -> list[EvalResult]:
     """The searches' scores for the `model-index`; sampling depends on a seed and stays in the text."""
     if evaluation is None:
         return []
     place = {
-        "task_type": "text2text-generation",
+        "task_type": task,
         "dataset_type": data_set or "data",
         "dataset_name": data_set or "data",
         "dataset_split": evaluation.about.get("split"),

@@ -25,10 +25,12 @@ class Method(Protocol):
 
     Attributes:
         objective: of the training.
+        role: role of the trained model, such as "generator".
         part_roles: the models that stand beside the trained one, by the name of their folder, and the role of each.
     """
 
     objective: Objective  # the Trainer has an attribute of this name, too, and not of the class
+    role: ClassVar[str]
     part_roles: ClassVar[Mapping[str, str]]
 
 

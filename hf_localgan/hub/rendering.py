@@ -21,6 +21,7 @@ LIBRARIES = ("hf-localgan", "transformers", "torch", "datasets", "tokenizers", "
 # Pictures that trainings and evaluations write, with their captions.
 PICTURES = {
     "training.png": "The course of the training.",
+    "attention.png": "The decoder's attention for each token of some references.",
     "adversarial_training.png": "Diversity and relevance of the validation answers over the training.",
     "front.png": "Diversity against relevance, this generator and the one it started from.",
     "diversity_relevance.png": "Diversity against relevance over the sampling temperatures.",

@@ -11,7 +11,6 @@ from hf_localgan.data.speech import phone_tokenizer
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.evaluation.recognition import evaluate_recognition, recognition_metrics, score_transcripts
 from hf_localgan.evaluation.stored import stored_evaluation
-from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.models import (
     LogMelFeatureExtractor,
     RnnSpeechConfig,
@@ -81,16 +80,6 @@ def test_an_evaluation_is_written_and_read_back(evaluation, tmp_path):
     again = stored_evaluation(tmp_path)
     assert type(again) is type(result) and again.answers == result.answers
     assert again.reports["beam 2"]["per"].value == result.reports["beam 2"]["per"].value
-
-
-def test_the_card_shows_the_scores_and_how_to_hear(evaluation, tmp_path):
-    result, *_ = evaluation
-    result.write(tmp_path)
-    write_speech_card(tmp_path, repo_id="owner/mine", settings={"seed": 3}, steps=1200, license="cc0-1.0")
-    card = (tmp_path / "README.md").read_text()
-    assert "pipeline_tag: automatic-speech-recognition" in card and "1,200 updates" in card and "attention.png" in card
-    assert f"{result.reports['greedy']['per'].value:.2f}" in card and "type: per" in card
-    assert 'pipeline("automatic-speech-recognition", model="owner/mine")' in card
 
 
 def test_an_empty_split_is_refused(evaluation):

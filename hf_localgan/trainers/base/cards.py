@@ -16,7 +16,6 @@ from hf_localgan.hub.model_card import write_model_card
 from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
 from hf_localgan.hub.rendering import HUB_ID, weights_digest
 from hf_localgan.hub.settings import changed_settings, stored_settings
-from hf_localgan.hub.speech_card import write_speech_card
 from hf_localgan.trainers.base.method import MethodMixin, known_trainers, trainer_named
 
 # Role of a model by the `model_type` in its `config.json`; all other architectures are generators.
@@ -106,8 +105,8 @@ def card_of_folder(
     """Writes the card of a finished training anew, from the files in its output folder.
 
     Args:
-        folder: output folder of a generator, an energy or a discriminator. `training_args.json`, scores and pictures
-            are used if they are there.
+        folder: output folder of a generator, a recogniser, an energy or a discriminator. `training_args.json`, scores
+            and pictures are used if they are there.
         repo_id: `owner/name` on the Hub; by default the run's `hub_model_id`, or the folder's name.
         license, language, datasets: by default the run's `card_license`, `card_language` and `card_datasets`.
         base_model: Hub id of the model that the generator was fine-tuned from.
@@ -166,14 +165,11 @@ def _write(
     folder: Path, trainer: type[MethodMixin], settings: Sequence[tuple[str, str]], progress: Mapping[str, Any],
     example: Sequence[str] | None, **facts: Any,
 ) -> Path:  # fmt: skip
-    if trainer.role == "recogniser":
-        facts["repo_id"] = facts.get("repo_id") or folder.resolve().name
-        return write_speech_card(folder, settings=dict(settings), steps=progress.get("steps"), **facts)
     report = read_report(folder)
     current = report if report is not None and report.is_current else None
     facts |= {"settings": settings, "progress": progress, "stale": report is not None and current is None}
     facts["tags"] = facts.get("tags") or ()
-    if trainer.role != "generator":
+    if trainer.role in SCORER_ROLES.values():
         name = "energy" if trainer.role == "energy" else "matching"
         if current is not None:
             facts |= {"report": current.scores, "text": (folder / f"{name}.md").read_text(encoding="utf-8")}
