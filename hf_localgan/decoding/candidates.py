@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PreTrainedModel
 
-from hf_localgan.decoding.likelihood import PADDING
+from hf_localgan.data.padding import PADDING, pad_ids
 from hf_localgan.decoding.special_tokens import end_tokens
 
 SEARCH_ARGUMENTS = (
@@ -79,7 +79,7 @@ def draw_candidates(
             **batch, **search, max_new_tokens=max_new_tokens, **shared
         )  # (queries * returned, time)
         drawn.append(ids.view(queries, search["num_return_sequences"], -1))
-    rows: list[Tensor] = []
+    rows: list[tuple[int, ...]] = []
     groups, finished = [], []
     for query in range(queries):
         seen = set()
@@ -89,9 +89,10 @@ def draw_candidates(
                 tokens = tuple(row if end is None else row[: end + 1])
                 if tokens not in seen:
                     seen.add(tokens)
-                    rows.append(torch.tensor(tokens, dtype=torch.long))
+                    rows.append(tokens)
                     groups.append(query)
                     finished.append(end is not None)
     device = batch["input_ids"].device
-    labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(device)
-    return Candidates(labels, torch.tensor(groups, device=device), torch.tensor(finished, device=device))
+    return Candidates(
+        pad_ids(rows).to(device), torch.tensor(groups, device=device), torch.tensor(finished, device=device)
+    )

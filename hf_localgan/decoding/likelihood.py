@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.special_tokens import single_token, special_token, unadapted
 
-PADDING = -100
 LOGITS = 2**25  # largest number of logits at a time: 128 MiB of float32
 
 LanguageModel = Callable[[Tensor], Tensor]
@@ -215,11 +215,3 @@ def contents(
         [token for token, is_kept in zip(row, flags, strict=True) if is_kept and token not in around]
         for row, flags in zip(ids.tolist(), kept.tolist(), strict=True)
     ]
-
-
-def padded(rows: Sequence[Sequence[int]], value: int, device: torch.device) -> Tensor:
-    """Lists of ids as a tensor, `value` behind them, shape `(rows, time)` with at least one column."""
-    width = max([1, *map(len, rows)])
-    return torch.tensor([[*row, *[value] * (width - len(row))] for row in rows], dtype=torch.long, device=device).view(
-        len(rows), width
-    )

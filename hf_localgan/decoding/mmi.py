@@ -17,20 +17,21 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from hf_localgan.data.padding import PADDING, pad_ids
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.decoding.answers import Decoding, count_in_name, number_in_name, register_decoding
 from hf_localgan.decoding.candidates import Candidates
 from hf_localgan.decoding.likelihood import (
-    PADDING,
+    DecoderOnly,
+    EmptySource,
     LanguageModel,
     contents,
     frame_of,
     language_model_log_probs,
     language_model_of,
-    padded,
     response_log_probs,
 )
-from hf_localgan.decoding.reranking import Reranker, moved_to
+from hf_localgan.decoding.reranking import Reranker, forward_parts, moved_to
 from hf_localgan.decoding.special_tokens import end_tokens, single_token
 from hf_localgan.functional.mutual_information import (
     NORMALISATIONS,
@@ -38,6 +39,7 @@ from hf_localgan.functional.mutual_information import (
     anti_lm_step,
     bidirectional_scores,
     check_mmi,
+    check_weight,
 )
 from hf_localgan.models.loading import load_generator
 
@@ -148,13 +150,11 @@ class AntiLm(Decoding):
         max_new_tokens: int,
         **arguments: Any,
     ) -> Tensor:
-        own = self.language_model
         prompt = arguments.get("decoder_input_ids")
         ends = end_tokens(model)
         processor = AntiLmProcessor(
-            language_model_of(model if own is None else moved_to(own, model.device)), self.penalty, self.steps,
-            self.length_reward, prompt_length=1 if prompt is None else prompt.shape[1], last_step=max_new_tokens,
-            end_tokens=ends,
+            _language_model(self.language_model, model), self.penalty, self.steps, self.length_reward,
+            prompt_length=1 if prompt is None else prompt.shape[1], last_step=max_new_tokens, end_tokens=ends,
         )  # fmt: skip
         processors = LogitsProcessorList([*(arguments.pop("logits_processor", None) or []), processor])
         # All hypotheses are returned, so that finished ones can replace cut ones. BART's own settings force an end at
@@ -164,6 +164,11 @@ class AntiLm(Decoding):
             **batch, **search, max_new_tokens=max_new_tokens, logits_processor=processors
         )
         return _ended_first(ids.view(len(batch["input_ids"]), self.beams, -1), ends, num_return_sequences, model)
+
+
+def _language_model(given: PreTrainedModel | None, generator: PreTrainedModel) -> EmptySource | DecoderOnly:
+    """The given model as a language model; by default the generator's own decoder."""
+    return language_model_of(generator if given is None else moved_to(given, generator.device))
 
 
 def _default(decoding: Decoding, name: str) -> Any:
@@ -225,11 +230,10 @@ class AntiLmReranker(Reranker):
         tokenizer: PreTrainedTokenizerBase,
         candidates: Candidates,
     ) -> dict[str, Tensor]:
-        own = self.language_model
-        other = language_model_of(model if own is None else moved_to(own, model.device))
+        language_model = _language_model(self.language_model, model)
         return {
             "log_probs": response_log_probs(model, batch, candidates.labels, candidates.groups),
-            "language_model": language_model_log_probs(model, other, candidates.labels),
+            "language_model": language_model_log_probs(model, language_model, candidates.labels),
             "length": candidates.lengths,
         }
 
@@ -268,10 +272,7 @@ class MutualInformationReranker(Reranker):
     title: ClassVar[str] = "bidi"
 
     def __post_init__(self):
-        if not 0 <= self.weight <= 1:
-            raise ValueError(
-                f"`weight` must be from 0 (the generator alone) to 1 (the backward one), got {self.weight}."
-            )
+        check_weight(self.weight)
         if self.normalise not in NORMALISATIONS:
             raise ValueError(f'`normalise` must be "sum" or "token", got "{self.normalise}".')
         check_mmi(0.0, None, self.length_reward)
@@ -295,15 +296,13 @@ class MutualInformationReranker(Reranker):
         pad = single_token(backward, "pad_token_id")
         rows = [source.around(response) for response in responses]
         sources = {
-            "input_ids": padded(rows, 0 if pad is None else pad, device),
-            "attention_mask": (padded(rows, PADDING, device) != PADDING).long(),
+            "input_ids": pad_ids(rows, 0 if pad is None else pad).to(device),
+            "attention_mask": (pad_ids(rows) != PADDING).long().to(device),
         }
-        labels = padded([target.around(query) for query in queries], PADDING, device)[candidates.groups]
-        forward = response_log_probs(model, batch, candidates.labels, candidates.groups).sum(dim=1)
+        labels = pad_ids([target.around(query) for query in queries]).to(device)[candidates.groups]
         return {
-            "forward": forward,
+            **forward_parts(model, batch, candidates),
             "backward": response_log_probs(backward, sources, labels).sum(dim=1),
-            "length": candidates.lengths,
             "query_length": (labels != PADDING).sum(dim=1),
         }
 

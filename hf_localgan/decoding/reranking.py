@@ -14,12 +14,13 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from hf_localgan.data.padding import PADDING, pad_ids
 from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.answers import Decoding, number_in_name, register_decoding
 from hf_localgan.decoding.candidates import Candidates, draw_candidates
-from hf_localgan.decoding.likelihood import PADDING, response_log_probs
+from hf_localgan.decoding.likelihood import response_log_probs
 from hf_localgan.decoding.special_tokens import end_tokens, single_token
-from hf_localgan.functional.mutual_information import best_rows
+from hf_localgan.functional.mutual_information import best_rows, check_weight
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 
@@ -155,6 +156,27 @@ class Reranker(Decoding):
             given = self._loaded[key]
         return moved_to(given, model.device)
 
+    def reader_of_tokens(
+        self, given: Any, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, name: str, cls: Any
+    ) -> Any:
+        """The energy or discriminator beside the generator; it reads the generator's own token ids.
+
+        Args:
+            given, model: see `companion`.
+            tokenizer: the generator's.
+            name: of its folder in the generator's folder.
+            cls: its class.
+
+        Raises:
+            ValueError: if there is none, and if it was made with another tokenizer.
+        """
+        reader = self.companion(
+            given, model, name, lambda place: cls.from_pretrained(place, subfolder=name, use_safetensors=True)
+        )
+        rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
+        check_same_vocabulary(name, reader.config, rows, tokenizer)
+        return reader
+
 
 SHARED_FIELDS = {entry.name for entry in fields(Decoding)} | {"_loaded"}
 
@@ -171,18 +193,15 @@ def _as_generated(model: nn.Module, labels: Tensor) -> Tensor:
     return nn.functional.pad(labels.masked_fill(labels == PADDING, fill), (1, 0), value=start)
 
 
+def forward_parts(model: PreTrainedModel, batch: Mapping[str, Tensor], candidates: Candidates) -> dict[str, Tensor]:
+    """`forward`, log p(y | q) of each candidate in nats, and `length`, its tokens; shape `(candidates,)` of each."""
+    log_probs = response_log_probs(model, batch, candidates.labels, candidates.groups)
+    return {"forward": log_probs.sum(dim=1), "length": candidates.lengths}
+
+
 def _mixed(forward: Tensor, lengths: Tensor, companion: Tensor, weight: float) -> Tensor:
     """`(1 - weight) log p(y | q) / |y| + weight * companion`."""
     return companion if weight == 1 else (1 - weight) * forward / lengths.clamp(min=1) + weight * companion
-
-
-def _check_weight(weight: float):
-    if not 0 <= weight <= 1:
-        raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the other model alone), got {weight}.")
-
-
-def _vocabulary_rows(model: PreTrainedModel) -> int:
-    return cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
 
 
 def _within(labels: Tensor, vocab_size: int) -> Tensor:
@@ -226,7 +245,7 @@ class EnergyReranker(Reranker):
             raise ValueError(f"`by` must be one of {', '.join(ENERGY_SCORES)}, got {self.by!r}.")
         if self.target is not None and self.by != "radius":
             raise ValueError(f'`target` is a radius: it needs `by="radius"`, got `by="{self.by}"`.')
-        _check_weight(self.weight)
+        check_weight(self.weight)
         super().__post_init__()
 
     def short_name(self) -> tuple[str, set[str]]:
@@ -244,11 +263,7 @@ class EnergyReranker(Reranker):
         tokenizer: PreTrainedTokenizerBase,
         candidates: Candidates,
     ) -> dict[str, Tensor]:
-        energy = self.companion(
-            self.energy, model, "energy",
-            lambda place: DbmModel.from_pretrained(place, subfolder="energy", use_safetensors=True),
-        )  # fmt: skip
-        check_same_vocabulary("energy", energy.config, _vocabulary_rows(model), tokenizer)
+        energy = self.reader_of_tokens(self.energy, model, tokenizer, "energy", DbmModel)
         labels, groups = _within(candidates.labels, energy.config.vocab_size), candidates.groups
         with torch.no_grad():
             query = energy.query_features(batch["input_ids"], batch.get("attention_mask"))
@@ -261,8 +276,7 @@ class EnergyReranker(Reranker):
             name: value.masked_fill(~known, float("nan"))
             for name, value in (("free_energy", free), ("difference", free - alone), ("radius", free - center))
         }
-        forward = response_log_probs(model, batch, candidates.labels, groups).sum(dim=1)
-        return {"forward": forward, "length": candidates.lengths, **scores}
+        return {**forward_parts(model, batch, candidates), **scores}
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         value = parts[self.by]
@@ -298,10 +312,9 @@ def reference_radius(
     for start in range(0, len(queries), batch_size):
         part = slice(start, start + batch_size)
         ids = tokenizer(list(queries[part]), padding=True, return_tensors="pt", verbose=False).to(energy.device)
-        rows = [torch.tensor(row) for row in tokenizer(text_target=list(references[part]), verbose=False).input_ids]
-        labels = nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=PADDING).to(energy.device)
+        labels = pad_ids(tokenizer(text_target=list(references[part]), verbose=False).input_ids).to(energy.device)
         query = energy.query_features(ids["input_ids"], ids["attention_mask"])
-        total += energy.radius(query, energy.response_features(labels.long())).double().sum().item()
+        total += energy.radius(query, energy.response_features(labels)).double().sum().item()
     return total / len(queries)
 
 
@@ -326,7 +339,7 @@ class DiscriminatorReranker(Reranker):
     title: ClassVar[str] = "rerank discriminator"
 
     def __post_init__(self):
-        _check_weight(self.weight)
+        check_weight(self.weight)
         super().__post_init__()
 
     def short_name(self) -> tuple[str, set[str]]:
@@ -339,17 +352,12 @@ class DiscriminatorReranker(Reranker):
         tokenizer: PreTrainedTokenizerBase,
         candidates: Candidates,
     ) -> dict[str, Tensor]:
-        discriminator = self.companion(
-            self.discriminator, model, "discriminator",
-            lambda place: PairDiscriminator.from_pretrained(place, subfolder="discriminator", use_safetensors=True),
-        )  # fmt: skip
-        check_same_vocabulary("discriminator", discriminator.config, _vocabulary_rows(model), tokenizer)
+        discriminator = self.reader_of_tokens(self.discriminator, model, tokenizer, "discriminator", PairDiscriminator)
         labels = _within(candidates.labels, discriminator.config.vocab_size)
         with torch.no_grad():
             query = discriminator.query_features(batch["input_ids"], batch.get("attention_mask"))
             logits = discriminator.score(query[candidates.groups], discriminator.response_features(labels))
-        forward = response_log_probs(model, batch, candidates.labels, candidates.groups).sum(dim=1)
-        return {"forward": forward, "length": candidates.lengths, "logit": logits.float()}
+        return {**forward_parts(model, batch, candidates), "logit": logits.float()}
 
     def combine(self, parts: Mapping[str, Tensor]) -> Tensor:
         return _mixed(parts["forward"], parts["length"], parts["logit"].to(parts["forward"]), self.weight)

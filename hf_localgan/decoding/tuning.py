@@ -13,9 +13,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
+from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.answers import evaluation_mode
 from hf_localgan.decoding.candidates import draw_candidates
-from hf_localgan.decoding.likelihood import PADDING
 from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
 from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores

@@ -29,6 +29,16 @@ def check_mmi(penalty: float, steps: int | None, length_reward: float):
         raise ValueError(f"`length_reward` must be finite, got {length_reward}. 0 rewards no length.")
 
 
+def check_weight(weight: float):
+    """Refuses a share that is no share.
+
+    Raises:
+        ValueError: for a weight outside of 0 to 1, and NaN.
+    """
+    if not 0 <= weight <= 1:
+        raise ValueError(f"`weight` must be from 0 (the generator alone) to 1 (the other model alone), got {weight}.")
+
+
 def anti_lm_step(
     scores: Tensor, language_model_scores: Tensor | None, penalty: float, length_reward: float = 0.0
 ) -> Tensor:
@@ -128,10 +138,7 @@ def bidirectional_scores(
         ValueError: for shapes that differ, a weight outside of 0 to 1, another `normalise`.
     """
     _check_shapes(forward=forward, backward=backward, lengths=lengths, query_lengths=query_lengths)
-    if not 0 <= weight <= 1:
-        raise ValueError(
-            f"`weight` must be from 0 (the generator alone) to 1 (the backward model alone), got {weight}."
-        )
+    check_weight(weight)
     if normalise not in NORMALISATIONS:
         raise ValueError(f'`normalise` must be "sum" or "token", got "{normalise}".')
     reward = length_reward * lengths.to(forward.dtype)

@@ -6,7 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from hf_localgan.models.rnn_seq2seq.stacks_rnn_seq2seq import RnnSeq2SeqAttention
+from hf_localgan.models.rnn_seq2seq.attention_rnn_seq2seq import RnnSeq2SeqAttention
 
 SOURCE = torch.tensor([[5, 9, 4, 17, 2], [8, 3, 2, 0, 0]])
 MASK = (SOURCE != 0).long()

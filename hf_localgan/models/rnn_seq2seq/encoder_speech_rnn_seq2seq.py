@@ -8,11 +8,13 @@ from typing import cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
+from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_sequence
 from transformers.utils import can_return_tuple
 
+from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
 from .configuration_speech_rnn_seq2seq import RnnSpeechConfig
-from .stacks_rnn_seq2seq import RnnSeq2SeqEncoderOutput, RnnSeq2SeqPreTrainedModel
+from .encoder_rnn_seq2seq import RnnSeq2SeqEncoderOutput, final_state, order_in_front
+from .precision_rnn_seq2seq import run_recurrent
 
 
 class RnnSpeechPreTrainedModel(RnnSeq2SeqPreTrainedModel):
@@ -89,17 +91,17 @@ class RnnSpeechEncoder(RnnSpeechPreTrainedModel):
             if number:
                 hidden = self.dropout(hidden)
             hidden, final = _run(cast(nn.RNNBase, layer), hidden, lengths)
-            final_states.append(_batch_first(final))
+            final_states.append(final_state(final))
             if keep_all:
                 hidden_states.append(hidden)
-        final_state = torch.stack(final_states, dim=1)
+        states = torch.stack(final_states, dim=1)
         if self.projection is not None and self.state_projection is not None:
             exists = torch.arange(hidden.shape[1], device=hidden.device) < lengths[:, None]
             hidden = self.projection(hidden) * exists[..., None].to(hidden.dtype)
-            final_state = self.state_projection(final_state)
+            states = self.state_projection(states)
         return RnnSeq2SeqEncoderOutput(
             last_hidden_state=hidden,
-            final_state=final_state,
+            final_state=states,
             hidden_states=tuple(hidden_states) if keep_all else None,
         )
 
@@ -130,8 +132,8 @@ def frames_in_front(features: Tensor, attention_mask: Tensor | None) -> tuple[Te
     mask = attention_mask.bool()
     lengths = mask.sum(dim=1)
     features = features.masked_fill(~mask[..., None], 0.0)
-    if not bool((mask[:, :-1] >= mask[:, 1:]).all()):
-        order = (~mask).long().argsort(dim=1, stable=True)
+    order = order_in_front(mask)
+    if order is not None:
         features = features.gather(1, order[..., None].expand_as(features))
     return features, lengths.clamp(min=1)
 
@@ -191,20 +193,15 @@ def _bands(widest: Tensor, lengths: Tensor, size: int, number: int) -> Tensor:
     return ((place >= start[..., None]) & (place < (start + width)[..., None])).any(dim=1)
 
 
-def _run(layer: nn.RNNBase, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, Tensor]]:
+def _run(layer: nn.RNNBase, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
     """One layer over utterances of different lengths; its outputs, zero after the end, and its last states."""
     total = hidden.shape[1]
-    if bool((lengths == total).all()):
-        return layer(hidden)
-    packed = pack_padded_sequence(hidden, lengths.cpu(), batch_first=True, enforce_sorted=False)
-    output, final = layer(packed)
-    return pad_packed_sequence(output, batch_first=True, total_length=total)[0], final
-
-
-def _batch_first(final: Tensor | tuple[Tensor, Tensor]) -> Tensor:
-    """From torch's `(directions, batch, size)`, one tensor or two, to `(batch, state_tensors, hidden)`."""
-    tensors = final if isinstance(final, tuple) else (final,)
-    return torch.stack([tensor.transpose(0, 1).flatten(1) for tensor in tensors], dim=1)
+    whole = bool((lengths == total).all())
+    inputs = hidden if whole else pack_padded_sequence(hidden, lengths.cpu(), batch_first=True, enforce_sorted=False)
+    output, final = run_recurrent(layer, inputs)
+    if isinstance(output, PackedSequence):
+        output, _ = pad_packed_sequence(output, batch_first=True, total_length=total)
+    return output, final
 
 
 __all__ = ["RnnSpeechEncoder", "RnnSpeechPreTrainedModel", "encoder_lengths", "mask_features"]

@@ -1,29 +1,27 @@
 """A recurrent encoder-decoder with attention: LSTM or GRU, for training from scratch.
 
-After Sutskever et al. 2014, Bahdanau et al. 2015 and Luong et al. 2015. Shapes as in `stacks_rnn_seq2seq.py`.
+After Sutskever et al. 2014, Bahdanau et al. 2015 and Luong et al. 2015. Shapes as in `encoder_rnn_seq2seq.py`.
 """
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationMixin, PreTrainedModel
+from transformers import PreTrainedModel
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.utils import can_return_tuple
 
+from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
 from .cache_rnn_seq2seq import RecurrentCache
 from .configuration_rnn_seq2seq import RnnSeq2SeqConfig
-from .stacks_rnn_seq2seq import (
-    RnnSeq2SeqDecoder,
-    RnnSeq2SeqEncoder,
-    RnnSeq2SeqEncoderOutput,
-    RnnSeq2SeqPreTrainedModel,
-)
+from .decoder_rnn_seq2seq import RnnSeq2SeqDecoder
+from .encoder_rnn_seq2seq import RnnSeq2SeqEncoder, RnnSeq2SeqEncoderOutput
+from .generation_rnn_seq2seq import RnnConditionalGeneration, RnnEncoderDecoder, label_number, summed_cross_entropy
 
 
-class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
+class RnnSeq2SeqModel(RnnEncoderDecoder):
     """Encoder and decoder without the output layer."""
 
     _tied_weights_keys = {"encoder.embed_tokens.weight": "decoder.embed_tokens.weight"}
+
+    encoder: RnnSeq2SeqEncoder
 
     def __init__(self, config: RnnSeq2SeqConfig):
         super().__init__(config)
@@ -74,73 +72,38 @@ class RnnSeq2SeqModel(RnnSeq2SeqPreTrainedModel):
         Raises:
             ValueError: for `encoder_outputs` without the encoder's `final_state`.
         """
-        if encoder_outputs is None:
-            encoded: RnnSeq2SeqEncoderOutput = self.encoder(
-                input_ids=input_ids,
-                attention_mask=attention_mask,
-                inputs_embeds=inputs_embeds,
-                output_hidden_states=output_hidden_states,
-                noise=noise,
-                return_dict=True,
-            )
-        elif isinstance(encoder_outputs, tuple):
-            encoded = RnnSeq2SeqEncoderOutput(*encoder_outputs)
-        else:
-            encoded = encoder_outputs
-        if getattr(encoded, "final_state", None) is None:
-            raise ValueError(
-                "`encoder_outputs` must hold the encoder's `final_state`, which starts the decoder. Take them from "
-                "`model.get_encoder()(...)`."
-            )
-        decoded = self.decoder(
+        encoded = self._encoded(
+            encoder_outputs,
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            inputs_embeds=inputs_embeds,
+            output_hidden_states=output_hidden_states,
+            noise=noise,
+        )
+        return self._decoded(
+            encoded,
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=attention_mask,
-            encoder_final_state=encoded.final_state,
             encoder_noise=encoded.noise if noise is None else noise,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
-            decoder_hidden_states=decoded.hidden_states,
-            cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoded.last_hidden_state,
-            encoder_hidden_states=encoded.hidden_states,
         )
 
 
-class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
+class RnnSeq2SeqForConditionalGeneration(RnnConditionalGeneration):
     """The recurrent generator: encoder, decoder and output layer."""
 
-    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
+    model: RnnSeq2SeqModel
 
     def __init__(self, config: RnnSeq2SeqConfig):
         super().__init__(config)
         self.model = RnnSeq2SeqModel(config)
         self.lm_head = nn.Linear(self.model.decoder.readout_size, config.vocab_size, bias=False)
         self.post_init()
-
-    def _ties_its_weights(self) -> bool:
-        return self.config.tie_word_embeddings
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Linear):
-        self.lm_head = value
 
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
         """Resizes both tables and the output; a `ValueError` where source and target have separate vocabularies."""
@@ -166,14 +129,6 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         self.config.noise_size = decoder.config.noise_size = noise_size
         bridge = decoder.new_noise_bridge(noise_size)
         decoder.noise_bridge = None if bridge is None else bridge.to(self.lm_head.weight)
-
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Labels, shape `(batch, time)`, shifted right after the start token; `-100` becomes padding."""
-        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
-        assert start is not None and padding is not None
-        inputs = labels.new_full(labels.shape, start)
-        inputs[:, 1:] = labels[:, :-1]
-        return inputs.masked_fill(inputs == -100, padding)
 
     @can_return_tuple
     def forward(
@@ -205,11 +160,8 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
         Returns:
             `loss` in nats per token, `logits` of shape `(batch, time, vocab_size)`.
         """
-        if labels is not None:
-            use_cache = False if use_cache is None else use_cache
-            if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        outputs = self.model(
+        fields = self._predict(
+            labels,
             input_ids=input_ids,
             attention_mask=attention_mask,
             decoder_input_ids=decoder_input_ids,
@@ -220,26 +172,12 @@ class RnnSeq2SeqForConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMi
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             noise=noise,
-            return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)
         loss = None
         if labels is not None:
-            labels = labels.to(logits.device)
-            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # float64 stays
-            total = F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
-            items = (labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            loss = total / items
-        return Seq2SeqLMOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-        )
+            loss = summed_cross_entropy(fields["logits"], labels) / label_number(labels, num_items_in_batch)
+        return Seq2SeqLMOutput(loss=loss, **fields)
 
 
 def _refuse_two_vocabularies(config: RnnSeq2SeqConfig):

@@ -8,15 +8,16 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationMixin
 from transformers.modeling_outputs import Seq2SeqLMOutput, Seq2SeqModelOutput
 from transformers.models.auto.modeling_auto import MODEL_FOR_SPEECH_SEQ_2_SEQ_MAPPING_NAMES
 from transformers.utils import can_return_tuple
 
 from .cache_rnn_seq2seq import RecurrentCache
 from .configuration_speech_rnn_seq2seq import RnnSpeechConfig
+from .decoder_rnn_seq2seq import RnnSeq2SeqDecoder
+from .encoder_rnn_seq2seq import RnnSeq2SeqEncoderOutput
 from .encoder_speech_rnn_seq2seq import RnnSpeechEncoder, RnnSpeechPreTrainedModel, encoder_lengths
-from .stacks_rnn_seq2seq import RnnSeq2SeqDecoder, RnnSeq2SeqEncoderOutput
+from .generation_rnn_seq2seq import RnnConditionalGeneration, RnnEncoderDecoder, label_number, summed_cross_entropy
 
 
 @dataclass
@@ -31,7 +32,7 @@ class RnnSpeechOutput(Seq2SeqLMOutput):
     ctc_nll: Tensor | None = None
 
 
-class RnnSpeechModel(RnnSpeechPreTrainedModel):
+class RnnSpeechModel(RnnSpeechPreTrainedModel, RnnEncoderDecoder):
     """Encoder and decoder without the output layer."""
 
     def __init__(self, config: RnnSpeechConfig):
@@ -39,12 +40,6 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
         self.encoder = RnnSpeechEncoder(config)
         self.decoder = RnnSeq2SeqDecoder(config)
         self.post_init()
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.decoder.embed_tokens
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.decoder.set_input_embeddings(value)
 
     @can_return_tuple
     def forward(
@@ -68,42 +63,23 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
 
         Other arguments as in encoder and decoder.
         """
-        if encoder_outputs is None:
-            encoded: RnnSeq2SeqEncoderOutput = self.encoder(
-                input_features=input_features,
-                attention_mask=attention_mask,
-                output_hidden_states=output_hidden_states,
-                return_dict=True,
-            )
-        elif isinstance(encoder_outputs, tuple):
-            encoded = RnnSeq2SeqEncoderOutput(*encoder_outputs)
-        else:
-            encoded = encoder_outputs
-        if encoded.last_hidden_state is None or getattr(encoded, "final_state", None) is None:
-            raise ValueError(
-                "`encoder_outputs` must hold the encoder's `final_state`, which starts the decoder. Take them from "
-                "`model.get_encoder()(...)`."
-            )
-        decoded = self.decoder(
+        encoded = self._encoded(
+            encoder_outputs,
+            input_features=input_features,
+            attention_mask=attention_mask,
+            output_hidden_states=output_hidden_states,
+        )
+        assert encoded.last_hidden_state is not None
+        return self._decoded(
+            encoded,
             input_ids=decoder_input_ids,
             attention_mask=decoder_attention_mask,
-            encoder_hidden_states=encoded.last_hidden_state,
             encoder_attention_mask=self._step_mask(attention_mask, encoded.last_hidden_state.shape[1]),
-            encoder_final_state=encoded.final_state,
             past_key_values=past_key_values,
             inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
             output_attentions=output_attentions,
             output_hidden_states=output_hidden_states,
-            return_dict=True,
-        )
-        return Seq2SeqModelOutput(
-            last_hidden_state=decoded.last_hidden_state,
-            past_key_values=decoded.past_key_values,
-            decoder_hidden_states=decoded.hidden_states,
-            cross_attentions=decoded.cross_attentions,
-            encoder_last_hidden_state=encoded.last_hidden_state,
-            encoder_hidden_states=encoded.hidden_states,
         )
 
     def _step_mask(self, attention_mask: Tensor | None, steps: int) -> Tensor | None:
@@ -114,10 +90,8 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel):
         return torch.arange(steps, device=attention_mask.device) < lengths[:, None]
 
 
-class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixin):
+class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, RnnConditionalGeneration):
     """The recurrent recogniser: encoder, decoder, output layer, and a layer for CTC with a `ctc_weight`."""
-
-    _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
 
     def __init__(self, config: RnnSpeechConfig):
         super().__init__(config)
@@ -128,21 +102,6 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
         self.ctc_head = nn.Linear(config.hidden_size, config.vocab_size + 1) if config.ctc_weight else None
         self.post_init()
 
-    def _ties_its_weights(self) -> bool:
-        return self.config.tie_word_embeddings
-
-    def get_input_embeddings(self) -> nn.Embedding:
-        return self.model.get_input_embeddings()
-
-    def set_input_embeddings(self, value: nn.Module):
-        self.model.set_input_embeddings(value)
-
-    def get_output_embeddings(self) -> nn.Linear:
-        return self.lm_head
-
-    def set_output_embeddings(self, value: nn.Linear):
-        self.lm_head = value
-
     def resize_token_embeddings(self, new_num_tokens: int | None = None, *args, **kwargs) -> nn.Embedding:
         """Resizes embeddings and output; a `ValueError` with CTC, whose blank is the class after the last token."""
         if self.ctc_head is not None and new_num_tokens not in (None, self.config.vocab_size):
@@ -151,14 +110,6 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
                 "Make it with the tokenizer's size, or with `ctc_weight=0`."
             )
         return super().resize_token_embeddings(new_num_tokens, *args, **kwargs)
-
-    def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
-        """Labels, shape `(batch, time)`, shifted right after the start token; `-100` becomes padding."""
-        start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
-        assert start is not None and padding is not None
-        inputs = labels.new_full(labels.shape, start)
-        inputs[:, 1:] = labels[:, :-1]
-        return inputs.masked_fill(inputs == -100, padding)
 
     @can_return_tuple
     def forward(
@@ -191,12 +142,8 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
             `loss` in nats per label, cross-entropy plus `ctc_weight` times CTC; `logits` of shape
             `(batch, time, vocab_size)`; `ctc_nll` of shape `(batch,)`.
         """
-        if labels is not None:
-            use_cache = False if use_cache is None else use_cache
-            ctc_labels = labels if ctc_labels is None else ctc_labels
-            if decoder_input_ids is None and decoder_inputs_embeds is None:
-                decoder_input_ids = self.prepare_decoder_input_ids_from_labels(labels)
-        outputs = self.model(
+        fields = self._predict(
+            labels,
             input_features=input_features,
             attention_mask=attention_mask,
             decoder_input_ids=decoder_input_ids,
@@ -205,32 +152,18 @@ class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, GenerationMixi
             past_key_values=past_key_values,
             decoder_inputs_embeds=decoder_inputs_embeds,
             use_cache=use_cache,
-            return_dict=True,
             **kwargs,
         )
-        logits = self.lm_head(outputs.last_hidden_state)
-        ctc_nll = None
+        ctc_nll = loss = None
+        ctc_labels = labels if ctc_labels is None else ctc_labels
         if self.ctc_head is not None and ctc_labels is not None:
-            ctc_nll = self._ctc_nll(outputs.encoder_last_hidden_state, attention_mask, ctc_labels)
-        loss = None
+            ctc_nll = self._ctc_nll(fields["encoder_last_hidden_state"], attention_mask, ctc_labels)
         if labels is not None:
-            labels = labels.to(logits.device)
-            wide = logits.to(torch.promote_types(logits.dtype, torch.float32))  # float64 stays
-            total = F.cross_entropy(wide.flatten(0, 1), labels.flatten(), ignore_index=-100, reduction="sum")
+            total = summed_cross_entropy(fields["logits"], labels)
             if ctc_nll is not None:
                 total = total + self.config.ctc_weight * ctc_nll.sum()
-            items = (labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
-            loss = total / items
-        return RnnSpeechOutput(
-            loss=loss,
-            logits=logits,
-            past_key_values=outputs.past_key_values,
-            decoder_hidden_states=outputs.decoder_hidden_states,
-            cross_attentions=outputs.cross_attentions,
-            encoder_last_hidden_state=outputs.encoder_last_hidden_state,
-            encoder_hidden_states=outputs.encoder_hidden_states,
-            ctc_nll=ctc_nll,
-        )
+            loss = total / label_number(labels, num_items_in_batch)
+        return RnnSpeechOutput(loss=loss, ctc_nll=ctc_nll, **fields)
 
     def _ctc_nll(self, hidden: Tensor, attention_mask: Tensor | None, labels: Tensor) -> Tensor:
         """Nats of all alignments of the labels to the encoder's steps (Graves et al. 2006, Eq. 8), shape `(batch,)`."""
