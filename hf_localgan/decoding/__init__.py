@@ -14,7 +14,7 @@ from hf_localgan.decoding.reranking import DiscriminatorReranker, EnergyReranker
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
 from hf_localgan.decoding.transcripts import attention_maps, transcribe
-from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_reranker
+from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_decodings, tune_reranker
 
 __all__ = [
     "AntiLm",
@@ -43,5 +43,6 @@ __all__ = [
     "soft_rollout",
     "tabulate_candidates",
     "transcribe",
+    "tune_decodings",
     "tune_reranker",
 ]

@@ -107,6 +107,14 @@ class Decoding:
         """How many different answers a query can have; `None` where there is no limit."""
         return None if self.arguments.get("do_sample", False) else self.arguments.get("num_beams", 1)
 
+    def reranker(self) -> Any:
+        """The re-ranker whose numbers, once tuned, are this decoding's; `None` for a decoding without such numbers."""
+        return None
+
+    def with_numbers_of(self, reranker: Any) -> "Decoding":
+        """This decoding with the numbers of a tuned `reranker()`."""
+        return reranker
+
     def settings(self) -> dict[str, Any]:
         """What distinguishes this decoding from another of the same name, for the JSON files of evaluations.
 

@@ -4,7 +4,7 @@ The equations are in `functional/mutual_information.py`. Both need no training o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar
 
 import torch
@@ -110,7 +110,8 @@ class AntiLm(Decoding):
         steps: gamma, in tokens; `None` for all.
         length_reward: mu, nats per token.
         beams: number of hypotheses; 1 is greedy.
-        language_model: a model over the generator's ids; by default the generator's own decoder on an empty source.
+        language_model: a model over the generator's ids, or the folder or Hub id of an encoder-decoder with the same
+            tokenizer, which reads an empty source; by default the generator itself.
 
     Raises:
         ValueError: for numbers that are not accepted.
@@ -122,7 +123,8 @@ class AntiLm(Decoding):
     steps: int | None = 3
     length_reward: float = 0.0
     beams: int = 5
-    language_model: PreTrainedModel | None = field(default=None, compare=False)
+    language_model: PreTrainedModel | str | None = field(default=None, compare=False)
+    _loaded: dict[str, PreTrainedModel] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     def __post_init__(self):
         check_mmi(self.penalty, self.steps, self.length_reward)
@@ -132,11 +134,23 @@ class AntiLm(Decoding):
         object.__setattr__(self, "arguments", {"do_sample": False, "num_beams": self.beams, **search})
         if not self.name:
             steps = "all" if self.steps is None else self.steps
-            beams = "" if self.beams == _default(self, "beams") else f" {self.beams}"
-            object.__setattr__(self, "name", f"antilm {self.penalty:g} {steps} {self.length_reward:g}{beams}")
+            place = f" {self.language_model}" if isinstance(self.language_model, str) else ""
+            beams = f" {self.beams}" if place or self.beams != _default(self, "beams") else ""
+            object.__setattr__(self, "name", f"antilm {self.penalty:g} {steps} {self.length_reward:g}{beams}{place}")
+
+    def reranker(self) -> "AntiLmReranker":
+        return AntiLmReranker(
+            penalty=self.penalty, steps=self.steps, length_reward=self.length_reward,
+            language_model=self.language_model,
+        )  # fmt: skip
+
+    def with_numbers_of(self, reranker: "AntiLmReranker") -> "AntiLm":
+        return replace(
+            self, name="", penalty=reranker.penalty, steps=reranker.steps, length_reward=reranker.length_reward
+        )
 
     def settings(self) -> dict[str, Any]:
-        other = None if self.language_model is None else self.language_model.name_or_path
+        other = getattr(self.language_model, "name_or_path", self.language_model)
         own = {"penalty": self.penalty, "steps": self.steps, "length_reward": self.length_reward}
         return {**self.arguments, "decoding": "antilm", **own, "language_model": other}
 
@@ -153,8 +167,9 @@ class AntiLm(Decoding):
         prompt = arguments.get("decoder_input_ids")
         ends = end_tokens(model)
         processor = AntiLmProcessor(
-            _language_model(self.language_model, model), self.penalty, self.steps, self.length_reward,
-            prompt_length=1 if prompt is None else prompt.shape[1], last_step=max_new_tokens, end_tokens=ends,
+            _language_model(self.language_model, model, tokenizer, self._loaded), self.penalty, self.steps,
+            self.length_reward, prompt_length=1 if prompt is None else prompt.shape[1], last_step=max_new_tokens,
+            end_tokens=ends,
         )  # fmt: skip
         processors = LogitsProcessorList([*(arguments.pop("logits_processor", None) or []), processor])
         # All hypotheses are returned, so that finished ones can replace cut ones. BART's own settings force an end at
@@ -166,9 +181,40 @@ class AntiLm(Decoding):
         return _ended_first(ids.view(len(batch["input_ids"]), self.beams, -1), ends, num_return_sequences, model)
 
 
-def _language_model(given: PreTrainedModel | None, generator: PreTrainedModel) -> EmptySource | DecoderOnly:
-    """The given model as a language model; by default the generator's own decoder."""
-    return language_model_of(generator if given is None else moved_to(given, generator.device))
+def _language_model(
+    given: PreTrainedModel | str | None,
+    generator: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    loaded: dict,
+) -> EmptySource | DecoderOnly:
+    """The given model as a language model; by default the generator's own decoder. A folder is loaded once."""
+    if given is None:
+        return language_model_of(generator)
+    if isinstance(given, str) and given not in loaded:
+        loaded[given] = load_with_tokenizer(given, tokenizer, "language model", "on the same responses")
+    model = loaded[given] if isinstance(given, str) else given
+    return language_model_of(moved_to(model, generator.device))
+
+
+def load_with_tokenizer(place: str, tokenizer: PreTrainedTokenizerBase, role: str, data: str) -> PreTrainedModel:
+    """An encoder-decoder that reads the generator's own token ids.
+
+    Args:
+        place: folder or Hub id.
+        tokenizer: the generator's.
+        role: of the model, for the error.
+        data: what it is to be trained on, for the error.
+
+    Raises:
+        ValueError: if it was made with another tokenizer.
+    """
+    model, own = load_generator(place)
+    if vocabulary_fingerprint(own) != vocabulary_fingerprint(tokenizer):
+        raise ValueError(
+            f"The {role} `{place}` has another tokenizer than the generator. Train it with the same tokenizer "
+            f"(`--tokenizer`, or `--generator` to go on from the generator itself), {data}."
+        )
+    return model
 
 
 def _default(decoding: Decoding, name: str) -> Any:
@@ -208,9 +254,13 @@ class AntiLmReranker(Reranker):
     penalty: float = 0.5
     steps: int | None = 3
     length_reward: float = 0.0
-    language_model: PreTrainedModel | None = field(default=None, compare=False)
+    language_model: PreTrainedModel | str | None = field(default=None, compare=False)
 
     title: ClassVar[str] = "rerank antilm"
+    grid: ClassVar[Mapping[str, tuple]] = {
+        "penalty": (0.0, 0.1, 0.2, 0.3, 0.5, 0.7), "steps": (1, 2, 3, 5, None),
+        "length_reward": (0.0, 0.25, 0.5, 1.0),
+    }  # fmt: skip
 
     def __post_init__(self):
         check_mmi(self.penalty, self.steps, self.length_reward)
@@ -230,7 +280,7 @@ class AntiLmReranker(Reranker):
         tokenizer: PreTrainedTokenizerBase,
         candidates: Candidates,
     ) -> dict[str, Tensor]:
-        language_model = _language_model(self.language_model, model)
+        language_model = _language_model(self.language_model, model, tokenizer, self._loaded)
         return {
             "log_probs": response_log_probs(model, batch, candidates.labels, candidates.groups),
             "language_model": language_model_log_probs(model, language_model, candidates.labels),
@@ -270,6 +320,10 @@ class MutualInformationReranker(Reranker):
     normalise: str = "token"
 
     title: ClassVar[str] = "bidi"
+    grid: ClassVar[Mapping[str, tuple]] = {
+        "weight": (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), "length_reward": (0.0, 0.05, 0.1, 0.25, 0.5),
+        "normalise": NORMALISATIONS,
+    }  # fmt: skip
 
     def __post_init__(self):
         check_weight(self.weight)
@@ -316,19 +370,15 @@ class MutualInformationReranker(Reranker):
     def _load(self, place: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         if self.backward is None:
             return AutoModelForSeq2SeqLM.from_pretrained(place, subfolder="backward", use_safetensors=True)
-        model, own = load_generator(place)
-        if vocabulary_fingerprint(own) != vocabulary_fingerprint(tokenizer):
-            raise ValueError(
-                f"The backward generator `{place}` has another tokenizer than the generator. Train it with the same "
-                "tokenizer, on pairs whose sides are swapped."
-            )
-        return model
+        return load_with_tokenizer(place, tokenizer, "backward generator", "on pairs whose sides are swapped")
 
 
-def _anti_lm(penalty: str, steps: str = "3", length_reward: str = "0", beams: str = "5") -> AntiLm:
+def _anti_lm(
+    penalty: str, steps: str = "3", length_reward: str = "0", beams: str = "5", language_model: str | None = None
+) -> AntiLm:
     return AntiLm(
         penalty=number_in_name(penalty), steps=None if steps == "all" else count_in_name(steps),
-        length_reward=number_in_name(length_reward), beams=count_in_name(beams),
+        length_reward=number_in_name(length_reward), beams=count_in_name(beams), language_model=language_model,
     )  # fmt: skip
 
 

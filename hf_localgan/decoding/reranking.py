@@ -24,6 +24,7 @@ from hf_localgan.functional.mutual_information import best_rows, check_weight
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 
+SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 HALF = 0.5  # the other half is the generator's own score, for the other models accept broken sentences
 ENERGY_SCORES = ("difference", "radius", "free_energy")
 
@@ -53,6 +54,8 @@ class Reranker(Decoding):
     _loaded: dict[tuple, nn.Module] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     title: ClassVar[str] = "rerank"
+    # Values of each setting that `tune_decodings` tries.
+    grid: ClassVar[Mapping[str, tuple]] = {}
 
     def __post_init__(self):
         if min(self.beams, self.samples) < 0 or self.beams + self.samples < 1:
@@ -83,6 +86,9 @@ class Reranker(Decoding):
     @property
     def most_answers(self) -> int | None:
         return self.beams + self.samples
+
+    def reranker(self) -> "Reranker | None":
+        return self if self.grid else None
 
     def settings(self) -> dict[str, Any]:
         """All settings; models by the folder or Hub id that they were loaded from."""
@@ -239,6 +245,7 @@ class EnergyReranker(Reranker):
     weight: float = HALF
 
     title: ClassVar[str] = "rerank energy"
+    grid: ClassVar[Mapping[str, tuple]] = {"weight": SHARES}
 
     def __post_init__(self):
         if self.by not in ENERGY_SCORES:
@@ -337,6 +344,7 @@ class DiscriminatorReranker(Reranker):
     weight: float = HALF
 
     title: ClassVar[str] = "rerank discriminator"
+    grid: ClassVar[Mapping[str, tuple]] = {"weight": SHARES}
 
     def __post_init__(self):
         check_weight(self.weight)

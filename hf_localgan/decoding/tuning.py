@@ -4,7 +4,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyarrow
 import pyarrow.parquet
@@ -14,11 +14,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
 from hf_localgan.data.padding import PADDING
-from hf_localgan.decoding.answers import evaluation_mode
+from hf_localgan.decoding.answers import Decoding, evaluation_mode
 from hf_localgan.decoding.candidates import draw_candidates
 from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
-from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores
+from hf_localgan.functional.mutual_information import Tuned, best_rows, settings_grid, tune_scores
 
 
 @dataclass(frozen=True)
@@ -195,3 +195,59 @@ def tune_reranker(
         score, table.groups, lambda rows: quality([table.texts[row] for row in rows.tolist()]), points, table.finished
     )
     return replace(reranker, name="", **tuned.settings), tuned
+
+
+class TunedDecodings(NamedTuple):
+    """Decodings whose numbers the validation split chose.
+
+    Attributes:
+        decodings: in their order; those without numbers are the given ones.
+        about: for each tuned decoding, by its new name, what was chosen from what, ready for JSON.
+    """
+
+    decodings: list[Decoding]
+    about: dict[str, dict[str, Any]]
+
+
+def tune_decodings(
+    decodings: Sequence[Decoding],
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    quality: Callable[[list[str]], float],
+    *,
+    max_new_tokens: int = 40,
+    max_source_length: int | None = None,
+    seed: int = 0,
+) -> TunedDecodings:
+    """Chooses the numbers of MMI and of re-rankers on the validation split, each from one table of candidates.
+
+    A beam search by antiLM is tuned by ranking candidates, as Li et al. 2016 do; the search itself runs with what was
+    chosen.
+
+    Args:
+        decodings: see `Decoding.reranker`; the values that are tried are the `grid` of the re-ranker.
+        model, tokenizer: the generator.
+        queries: of the validation split, never of the test split.
+        quality: quality of one answer to each query, in their order; larger is better.
+        max_new_tokens, max_source_length, seed: as in `answer_queries`.
+
+    Raises:
+        ValueError: as `tabulate_candidates` and `tune_reranker`.
+    """
+    chosen, about = [], {}
+    for decoding in decodings:
+        reranker = decoding.reranker()
+        if reranker is not None:
+            table = tabulate_candidates(
+                model, tokenizer, queries, reranker, max_new_tokens=max_new_tokens,
+                max_source_length=max_source_length, seed=seed,
+            )  # fmt: skip
+            reranker, tuned = tune_reranker(reranker, table, quality, settings_grid(**reranker.grid))
+            decoding = decoding.with_numbers_of(reranker)
+            about[decoding.name] = {
+                "settings": tuned.settings, "quality": tuned.quality, "queries": len(queries),
+                "candidates": table.variety(), "tried": [[point, value] for point, value in tuned.tried],
+            }  # fmt: skip
+        chosen.append(decoding)
+    return TunedDecodings(chosen, about)

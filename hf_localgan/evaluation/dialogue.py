@@ -50,6 +50,7 @@ class Evaluation:
         answers: texts by the name of the decoding, the first answer to each query.
         decodings: in the order of the tables.
         seconds: time that the generation took, by the name of the decoding.
+        tuning: what `tune_decodings` chose from what, by the name of the decoding.
 
     Subclasses score something else than responses of dialogue: `kind` names it, and `shown` maps the scores in tables
     to their headings.
@@ -68,6 +69,7 @@ class Evaluation:
     answers: dict[str, list[str]] = field(repr=False)
     decodings: list[Decoding] = field(repr=False)
     seconds: dict[str, float] = field(default_factory=dict)
+    tuning: dict[str, dict[str, Any]] = field(default_factory=dict, kw_only=True)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: `kind`, `about`, the references' scores; and each decoding's settings, seconds and scores."""
@@ -75,6 +77,7 @@ class Evaluation:
             decoding.name: {
                 **_decoding_settings(decoding),
                 "seconds": round(self.seconds.get(decoding.name, 0.0), 2),
+                **({"tuned": self.tuning[decoding.name]} if decoding.name in self.tuning else {}),
                 **self.reports[decoding.name].to_dict(),
             }
             for decoding in self.decodings

@@ -34,7 +34,8 @@ class Row(NamedTuple):
 
     Attributes:
         system: its name.
-        decoding: the name of the decoding, without the folders that it reads.
+        decoding: the name of the decoding, without the folders that it reads, and without numbers that the validation
+            split chose, for they differ between seeds.
         runs: one for each seed.
         place: of the decoding among those of each run.
     """
@@ -65,14 +66,15 @@ def write_systems(
     """
     check_comparable([run for runs in systems.values() for run in runs])
     rows = [
-        Row(name, " ".join(word for word in decoding.split() if "/" not in word), runs, place)
+        Row(name, _label(runs[0], decoding), runs, place)
         for name, runs in systems.items()
         for place, decoding in enumerate(runs[0].decodings)
     ]
     fronts = {name: runs[0] for name, runs in systems.items()}
     plot_fronts(fronts, folder / "front.png")
     drawn = plot_entropies({name: [run.history for run in runs] for name, runs in systems.items()}, folder)
-    lines = [f"# {title}", "", *_scores(rows), *_collapses(systems), "## Samples", "", *_samples(systems), ""]
+    lines = [f"# {title}", "", *_scores(rows), *_tuned(rows), *_collapses(systems)]
+    lines += ["## Samples", "", *_samples(systems), ""]
     lines += ["![Diversity against relevance](front.png)", ""]
     if drawn is not None:
         lines += ["![Ent-4 of the validation answers over the updates of the generator](entropy.png)", ""]
@@ -107,6 +109,28 @@ def _scores(rows: Sequence[Row]) -> list[str]:
         printed = [(name, *(f"{value:.4g}" for value in both[number])) for name, both in PRINTED.items()]
         lines += [f"## As printed, {corpus}", "", *markdown_table(["system", *METRICS.values()], printed, "<>"), ""]
     return [*lines, "Other data and other vectors: the order of the systems can be compared, their values cannot.", ""]
+
+
+def _label(run: Run, decoding: str) -> str:
+    word, *rest = decoding.split()
+    if "tuned" in run.decodings[decoding]:
+        return f"{word}, tuned"
+    return " ".join([word, *(part for part in rest if "/" not in part)])
+
+
+def _tuned(rows: Sequence[Row]) -> list[str]:
+    """What the validation split chose, a row for each seed."""
+    chosen = []
+    for row in rows:
+        for run in row.runs:
+            entry = list(run.decodings.values())[row.place].get("tuned")
+            if entry is not None:
+                numbers = ", ".join(f"{name} {value}" for name, value in entry["settings"].items())
+                chosen.append((row.system, row.decoding, run.about.get("seed"), numbers, entry["queries"]))
+    if not chosen:
+        return []
+    columns = ["system", "decoding", "seed", "numbers", "validation queries"]
+    return ["## Numbers that the validation split chose", "", *markdown_table(columns, chosen), ""]
 
 
 def _stopped(systems: Mapping[str, Sequence[Run]]) -> dict[str, list[str]]:

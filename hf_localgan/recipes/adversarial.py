@@ -123,12 +123,7 @@ def make_monitor(
     """
     if not args.monitor_queries:
         return None
-    grouped = setup.pairs.grouped[data.eval_split]
-    number = min(args.monitor_queries, len(grouped))
-    rows = grouped.select([row * len(grouped) // number for row in range(number)])
-    return ResponseMonitor(
-        rows["query"][:], rows["responses"][:], setup.tokenizer, evaluation.vectors(setup.pairs, data),
-        tokenization=evaluation.tokenization(data.pair_language), lowercase=evaluation.metric_lowercase,
-        max_new_tokens=args.monitor_max_new_tokens, max_source_length=data.max_source_length,
-        batch_size=evaluation.answer_batch_size,
+    return evaluation.monitor(
+        setup.pairs, data, setup.tokenizer, args.monitor_queries, evaluation.vectors(setup.pairs, data),
+        max_new_tokens=args.monitor_max_new_tokens,
     )  # fmt: skip

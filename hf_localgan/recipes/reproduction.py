@@ -19,6 +19,7 @@ from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 PLAN = "plan.json"
 COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
 DECODINGS = ("--decodings", "greedy", "--beams", "5", "--temperatures", "0.5", "0.7", "1.0")
+TUNE_QUERIES = 300  # validation queries on which the numbers of MMI are chosen
 SYSTEMS = {"daim": "DAIM", "aim": "AIM", "localgan": "LocalGAN", "gan_ael": "GAN-AEL", "adver_regs": "Adver-REGS"}
 FILES = ("mle", "matching", "dbm", *SYSTEMS)
 # First steps of everything, to see that the whole goes through.
@@ -32,6 +33,7 @@ SMOKE = {
         "save_steps=20",
     ],
     "scores": ["max_test_queries=40", "resamples=10", "metric_vector_size=20", "temperatures=[0.5, 1.0]"],
+    "tuning": ["tune_queries=8"],
 }  # fmt: skip
 
 
@@ -56,8 +58,10 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     """The runs of one seed, in the order in which each finds what it needs.
 
     DAIM is the first, for its stages make both generators and what compares; every other system starts from its
-    generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take. Then come MMI, which
-    is a way of decoding, maximum likelihood with 512 units, and maximum likelihood for as many more updates.
+    generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take. Then come a language
+    model of the responses, which the generator becomes by an epoch without queries, MMI, which is a way of decoding
+    with numbers chosen on the validation split, maximum likelihood with 512 units, and maximum likelihood for as many
+    more updates.
 
     Args:
         files: folder of the YAML files of a corpus, one for each of `FILES`.
@@ -110,12 +114,17 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     system = yaml.safe_load((files / "localgan.yaml").read_text(encoding="utf-8"))
     known = {field.name for kind in (DataArguments, EvaluationArguments) for field in fields(kind)}
     data = [word for name, value in system.items() if name in known for word in _words(f"{name}={json.dumps(value)}")]
+    smoke_steps = [word for option in SMOKE["stage"] for word in _words(option)] if smoke else []
+    language = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / "language"), *shared, *scores]
+    language += ["--generator", str(stages / "mle"), "--source_dropout", "1", "--num_train_epochs", "1"]
+    language += ["--decodings", "greedy", "--temperatures", "none", "--beams", "none", *smoke_steps]
+    tasks.append(Task("language", tuple(language), place / "language", place / "language" / "evaluation.json"))
     mmi = ["evaluate", str(stages / "mle"), *data, "--output_dir", str(place / "mmi"), "--seed", str(seed)]
-    mmi += [*scores, "--temperatures", "none", "--beams", "none"]
-    mmi += ["--decodings", "antilm 0.5 3", f"bidi 0.5 {stages / 'backward'}"]
+    mmi += ["--tune_queries", str(TUNE_QUERIES), *scores, "--temperatures", "none", "--beams", "none"]
+    mmi += ["--decodings", f"antilm 0.5 3 0 5 {place / 'language'}", f"bidi 0.5 {stages / 'backward'}"]
+    mmi += [word for option in SMOKE["tuning"] for word in _words(option)] if smoke else []
     tasks.append(Task("mmi", tuple(mmi), place / "mmi", place / "mmi" / "evaluation.json"))
 
-    smoke_steps = [word for option in SMOKE["stage"] for word in _words(option)] if smoke else []
     for name, settings in (
         ("mle_512", ["--tokenizer", str(stages / "mle"), "--hidden_size", "512"]),
         ("mle_longer", ["--generator", str(stages / "mle"), "--num_train_epochs", "1"]),

@@ -1,5 +1,6 @@
 """Answers by the energy and the discriminator, given or from a checkpoint, and tables of candidates for tuning."""
 
+import copy
 import json
 
 import pytest
@@ -8,6 +9,8 @@ import torch
 from hf_localgan import Text2TextGenerationPipeline
 from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.decoding import (
+    AntiLm,
+    AntiLmReranker,
     CandidateTable,
     Decoding,
     DiscriminatorReranker,
@@ -17,6 +20,7 @@ from hf_localgan.decoding import (
     answer_queries,
     reference_radius,
     tabulate_candidates,
+    tune_decodings,
     tune_reranker,
 )
 from hf_localgan.evaluation import evaluate_generator, rank_responses
@@ -236,3 +240,54 @@ def test_what_is_refused():
         EnergyReranker(by="energy")
     with pytest.raises(ValueError, match=r"`weight` must be from 0 .* got -1"):
         DiscriminatorReranker(weight=-1)
+
+
+def test_all_decodings_with_numbers_are_tuned_and_the_others_stay(tiny_generator, tiny_tokenizer, monkeypatch):
+    monkeypatch.setattr(
+        AntiLmReranker, "grid", {"penalty": (0.0, 0.9), "steps": (1, None), "length_reward": (-5.0, 5.0)}
+    )
+    model = tiny_generator()
+    given = [Decoding.greedy(), AntiLm(penalty=0.3, beams=3), DiscriminatorReranker(weight=0.5)]
+    monkeypatch.setattr(DiscriminatorReranker, "grid", {})  # nothing to choose from
+    lengths = []
+
+    def words(answers):
+        lengths.append(sum(len(answer.split()) for answer in answers))
+        return lengths[-1]
+
+    tuned = tune_decodings(given, model, tiny_tokenizer, QUERIES, words, max_new_tokens=6)
+    greedy, search, unchanged = tuned.decodings
+    assert greedy is given[0] and unchanged is given[2]
+    assert isinstance(search, AntiLm) and search.beams == 3 and search.length_reward == 5.0
+    assert search.name in tuned.about and tuned.about[search.name]["quality"] == max(lengths)
+    entry = tuned.about[search.name]
+    assert entry["settings"] == {name: getattr(search, name) for name in ("penalty", "steps", "length_reward")}
+    assert len(entry["tried"]) == 8 == len(lengths) and entry["queries"] == len(QUERIES)
+    assert json.loads(json.dumps(entry)) == entry
+
+
+def test_every_grid_has_the_settings_of_its_reranker():
+    for reranker in (AntiLmReranker, MutualInformationReranker, EnergyReranker, DiscriminatorReranker):
+        for point in settings_grid(**reranker.grid):
+            reranker(**point)  # refuses values that it does not take
+
+
+def test_a_language_model_is_loaded_by_its_folder_and_must_share_the_tokenizer(
+    tiny_generator, tiny_tokenizer, tmp_path
+):
+    model, other, folder = tiny_generator(), tiny_generator(seed=4), tmp_path / "language"
+    other.save_pretrained(folder)
+    tiny_tokenizer.save_pretrained(folder)
+    decoding = Decoding.parse(f"antilm 0.9 all 0 3 {folder}")
+    assert decoding.name == f"antilm 0.9 all 0 3 {folder}" and decoding.settings()["language_model"] == str(folder)
+    given = AntiLm(penalty=0.9, steps=None, beams=3, language_model=other)
+    assert [
+        answer_queries(model, tiny_tokenizer, QUERIES, one, max_new_tokens=6) for one in (decoding, given)
+    ] == [answer_queries(model, tiny_tokenizer, QUERIES, given, max_new_tokens=6)] * 2  # fmt: skip
+    assert answer_queries(model, tiny_tokenizer, QUERIES, decoding, max_new_tokens=6) != answer_queries(
+        model, tiny_tokenizer, QUERIES, AntiLm(penalty=0.9, steps=None, beams=3), max_new_tokens=6
+    )
+    tokens = copy.deepcopy(tiny_tokenizer)
+    tokens.add_tokens(["new"])
+    with pytest.raises(ValueError, match="language model `.*language` has another tokenizer than the generator"):
+        answer_queries(model, tokens, QUERIES, Decoding.parse(f"antilm 0.9 2 0 3 {folder}"), max_new_tokens=6)

@@ -55,7 +55,11 @@ def test_every_system_starts_from_one_generator_of_the_seed(corpus, tmp_path):
         assert list(tasks).index("localgan") < list(tasks).index(name)
     assert all(option(task, "seed") == "3" for task in tasks.values())
     assert option(tasks["mle_512"], "hidden_size") == "512"
-    assert tasks["mmi"].words[1] == mle and any(word.startswith("bidi 0.5 ") for word in tasks["mmi"].words)
+    assert option(tasks["language"], "generator") == mle and option(tasks["language"], "source_dropout") == "1"
+    words = tasks["mmi"].words
+    assert words[1] == mle and f"bidi 0.5 {tmp_path / 'seed3' / 'daim' / 'stages' / 'backward'}" in words
+    assert f"antilm 0.5 3 0 5 {tasks['language'].output}" in words and int(option(tasks["mmi"], "tune_queries")) > 100
+    assert list(tasks).index("language") < list(tasks).index("mmi")
 
 
 def test_a_folder_without_all_files_is_refused(tmp_path):
@@ -101,7 +105,7 @@ def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
         (tmp_path / "tiny" / f"{name}.yaml").write_text(text)
     words = ["table1", "--dataset", "tiny", "--seeds", "0", "--output", "out"]
     said = run_here(tmp_path, "reproduce", *words)
-    assert "[8 of 8] seed 0, mle_longer: done in" in said and re.search(r"1 runs to do, about .* left", said)
+    assert "[9 of 9] seed 0, mle_longer: done in" in said and re.search(r"1 runs to do, about .* left", said)
     found = json.loads((tmp_path / "out" / "table1.json").read_text())
     systems = {row["system"] for row in found["rows"]}
     assert systems == {
@@ -110,8 +114,13 @@ def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
     }  # fmt: skip
     assert all(value is not None for row in found["rows"] for value in row["dist_2"])
     text = (tmp_path / "out" / "table1.md").read_text()
-    assert "## bidi 0.5\n" in text and "## greedy\n" in text and "## As printed, Weibo" in text
+    assert (
+        "## bidi, tuned\n" in text
+        and "| antilm, tuned | 0 | penalty " in text
+        and "## greedy\n" in text
+        and "## As printed, Weibo" in text
+    )
     for picture in ("front.png", "entropy.png"):
         assert (tmp_path / "out" / picture).stat().st_size > 1000
     again = run_here(tmp_path, "reproduce", *words)
-    assert again.count("finished before") == 8
+    assert again.count("finished before") == 9

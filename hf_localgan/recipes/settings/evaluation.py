@@ -6,16 +6,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
-from transformers import EvalPrediction, PreTrainedTokenizerBase
+from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.word_vectors import WordVectors, load_word_vectors, train_word_vectors
 from hf_localgan.decoding.answers import Decoding
+from hf_localgan.decoding.tuning import tune_decodings
 from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
 from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.base.settings import TokenLossConfig
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
@@ -60,6 +62,11 @@ class EvaluationArguments:
     )
     metric_lowercase: bool = option(True, "Ignore case in the scores of dialogue. BLEU of translations never does.")
     resamples: int = option(1000, "Number of bootstrap samples for each interval.")
+    tune_queries: int = option(
+        0,
+        "Number of validation queries on which the numbers of MMI and of re-rankers among the decodings are chosen "
+        "first, by Dist-2 * Ent-4 * relevance above chance. 0 takes the numbers as they are given.",
+    )
     answer_batch_size: int = option(128, "Number of queries that are answered at a time.")
 
     def __post_init__(self):
@@ -74,6 +81,10 @@ class EvaluationArguments:
         for name in ("answers_per_query", "max_new_tokens", "max_test_queries", "answer_batch_size"):
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+        if self.tune_queries < 0:
+            raise ValueError(f"`tune_queries` must not be negative, got {self.tune_queries}. 0 tunes nothing.")
+        if self.tune_queries and self.scores == "translation":
+            raise ValueError("`tune_queries` chooses by the quality of dialogue, and `scores` is `translation`.")
         if self.resamples < 0:
             raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
 
@@ -151,9 +162,57 @@ class EvaluationArguments:
         }
         if self.scores == "translation":
             return partial(evaluate_translations, bleu_tokenize=_bleu_tokenize(data), **settings)
-        return partial(
-            evaluate_generator, vectors=self.vectors(pairs, data), lowercase=self.metric_lowercase,
-            num_samples=self.answers_per_query, **settings,
+        vectors = self.vectors(pairs, data)
+        settings |= {
+            "vectors": vectors, "lowercase": self.metric_lowercase, "num_samples": self.answers_per_query
+        }  # fmt: skip
+        if not self.tune_queries or all(decoding.reranker() is None for decoding in self.chosen_decodings()):
+            return partial(evaluate_generator, **settings)
+
+        def tune_and_evaluate(
+            model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, about: dict[str, Any] | None = None
+        ) -> Evaluation:
+            monitor = self.monitor(pairs, data, tokenizer, self.tune_queries, vectors)
+            tuned = tune_decodings(
+                self.chosen_decodings(), model, tokenizer, monitor.queries,
+                lambda answers: monitor.scores(answers)["quality"], max_new_tokens=self.max_new_tokens,
+                max_source_length=data.max_source_length, seed=seed,
+            )  # fmt: skip
+            note = f"{', '.join(tuned.about)} on {len(monitor.queries)} queries of {data.eval_split}"
+            result = evaluate_generator(
+                model, tokenizer, **{**settings, "decodings": tuned.decodings}, about={**(about or {}), "tuned": note}
+            )
+            result.tuning = tuned.about
+            return result
+
+        return tune_and_evaluate
+
+    def monitor(
+        self,
+        pairs: Pairs,
+        data: DataArguments,
+        tokenizer: PreTrainedTokenizerBase,
+        number: int,
+        vectors: WordVectors,
+        **settings: Any,
+    ) -> ResponseMonitor:
+        """Scores answers to evenly spaced validation queries as the evaluation does.
+
+        Args:
+            pairs: of all splits.
+            data: settings of the pairs.
+            tokenizer: the generator's.
+            number: of queries, fewer where the split has fewer.
+            vectors: see `vectors`.
+            settings: further ones of `ResponseMonitor`.
+        """
+        grouped = pairs.grouped[data.eval_split]
+        number = min(number, len(grouped))
+        rows = grouped.select([row * len(grouped) // number for row in range(number)])
+        return ResponseMonitor(
+            rows["query"][:], rows["responses"][:], tokenizer, vectors,
+            tokenization=self.tokenization(data.pair_language), lowercase=self.metric_lowercase,
+            max_source_length=data.max_source_length, batch_size=self.answer_batch_size, **settings,
         )  # fmt: skip
 
     def metrics(

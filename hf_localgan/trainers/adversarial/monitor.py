@@ -81,7 +81,17 @@ class ResponseMonitor:
             answers raise Ent-4 and relevance and lower Dist-2, so that rambling gains nothing.
         """
         answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answer_settings)
-        tokens = [self._tokens(texts[0]) for texts in answers]
+        return self.scores([texts[0] for texts in answers])
+
+    def scores(self, answers: Sequence[str]) -> dict[str, float]:
+        """The same scores of given answers, one for each query, in their order.
+
+        Raises:
+            ValueError: for another number of answers.
+        """
+        if len(answers) != len(self.queries):
+            raise ValueError(f"There must be an answer to each of {len(self.queries)} queries, got {len(answers)}.")
+        tokens = [self._tokens(text) for text in answers]
         scores = {
             "dist_1": distinct_n(tokens, 1), "dist_2": distinct_n(tokens, 2), "ent_4": entropy_n(tokens, 4),
             "distinct": distinct_response_share(tokens), "length": mean_length(tokens),
