@@ -8,7 +8,7 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE
+from hf_localgan.commands.exits import MEANINGS, WRONG_USAGE, protected
 from hf_localgan.version import __version__
 
 PROG = "hf-localgan"
@@ -54,13 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     argv = list(sys.argv[1:] if argv is None else argv)
     if argv and argv[0] in MODULES:
-        command = import_module(f"hf_localgan.commands.{MODULES[argv[0]]}")
-        return command.main(argv[1:], prog=f"{PROG} {argv[0]}")
-    try:
+        prog, words = f"{PROG} {argv[0]}", argv[1:]
+        module = f"hf_localgan.commands.{MODULES[argv[0]]}"
+        # Its import can fail, too, and takes long enough to be interrupted.
+        return protected(prog, lambda: import_module(module).main(words, prog=prog), words)
+
+    def explain_usage() -> int:
         _parser().parse_args(argv)
-    except SystemExit as end:  # argparse has said why
-        return end.code if isinstance(end.code, int) else DONE
-    return WRONG_USAGE
+        return WRONG_USAGE
+
+    return protected(PROG, explain_usage, argv)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True, title="steps")
     for add in (_add_export, _add_serve, _add_score, _add_power):
         add(steps)
-    return ending(parser.prog, lambda: (_read(parser, argv),), lambda args: args.work(args))
+    return ending(parser.prog, lambda: (_read(parser, argv),), lambda args: args.work(args), argv)
 
 
 def _add_export(steps):

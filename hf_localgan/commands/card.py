@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     about.add_argument("--language", metavar="CODE", nargs="+", help="languages, such as en (default: the run's)")
     about.add_argument("--dataset", metavar="ID", nargs="+", help="ids on the Hub of the training data")
     about.add_argument("--base-model", metavar="ID", help="id on the Hub of the model that the training began with")
-    return ending(parser.prog, lambda: (parser.parse_args(argv),), _write)
+    return ending(parser.prog, lambda: (parser.parse_args(argv),), _write, argv)
 
 
 def _write(args: argparse.Namespace):

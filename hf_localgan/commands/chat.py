@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = _parser(prog)
-    return ending(parser.prog, lambda: _read(parser, argv), _chat)
+    return ending(parser.prog, lambda: _read(parser, argv), _chat, argv)
 
 
 def _parser(prog: str | None) -> argparse.ArgumentParser:

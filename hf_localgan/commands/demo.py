@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     loading = parser.add_argument_group("loading")
     loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    return ending(parser.prog, lambda: (_read(parser, argv),), _launch)
+    return ending(parser.prog, lambda: (_read(parser, argv),), _launch, argv)
 
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -28,7 +28,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
-    return ending(parser.prog, lambda: (_read(parser, argv),), _export)
+    return ending(parser.prog, lambda: (_read(parser, argv),), _export, argv)
 
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -38,7 +38,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     metrics.add_argument("--resamples", type=int, default=200, metavar="N", help="bootstrap samples (default: 200)")
     metrics.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     metrics.add_argument("--no-plots", action="store_true", help="leave out the picture, which needs matplotlib")
-    return ending(parser.prog, lambda: (_read(parser, argv),), _correlate)
+    return ending(parser.prog, lambda: (_read(parser, argv),), _correlate, argv)
 
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:

@@ -55,4 +55,4 @@ def run(parser: RecipeParser, work: Callable[..., int | None], argv: Sequence[st
         except DivergenceError as error:
             return print_error(parser.prog, error, STOPPED)
 
-    return ending(parser.prog, lambda: parser.read(argv), guarded)
+    return ending(parser.prog, lambda: parser.read(argv), guarded, argv)

@@ -31,7 +31,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
     )
-    return ending(parser.prog, lambda: (parser.parse_args(argv),), _work)
+    return ending(parser.prog, lambda: (parser.parse_args(argv),), _work, argv)
 
 
 def corpus_files(dataset: str) -> Path:

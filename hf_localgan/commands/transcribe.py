@@ -32,7 +32,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
-    return ending(parser.prog, lambda: (_read(parser, argv), parser.prog), _transcribe)
+    return ending(parser.prog, lambda: (_read(parser, argv), parser.prog), _transcribe, argv)
 
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
