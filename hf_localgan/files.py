@@ -1,5 +1,6 @@
-"""Writing files whole or not at all."""
+"""Writing files whole or not at all, and names of files that are not there."""
 
+import difflib
 import os
 import tempfile
 from collections.abc import Iterator
@@ -36,3 +37,36 @@ def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+def missing_path(name: str | os.PathLike) -> str | None:
+    """What is wrong with the name of a file or folder that is not there; `None` if it may be an id on the Hub.
+
+    A name whose parent folder is here is meant as a path, and nobody waits for the Hub to deny it.
+
+    Args:
+        name: a path, or an id such as `owner/name`.
+    """
+    text = os.fspath(name)
+    path = Path(text).expanduser()
+    is_path = isinstance(name, os.PathLike) or text.startswith((".", "~", "/", "\\")) or path.is_absolute()
+    parents = [parent for parent in path.parents if parent != Path()]
+    above = next((parent for parent in parents if parent.is_dir()), None)
+    if path.exists() or not (is_path or above):
+        return None
+    problem = f'There is no "{text}" (looked in {Path.cwd()}).'
+    if above is None:
+        return f"{problem} Give a file or folder that exists, or an id on the Hub of the form owner/name."
+    missing = path.parts[len(above.parts)]
+    near = difflib.get_close_matches(missing, [entry.name for entry in _listed(above)], n=3, cutoff=0.6)
+    found = f' "{above}" is a folder here, and holds no "{missing}"'
+    found += f"; did you mean {' or '.join(str(above / entry) for entry in near)}?" if near else "."
+    hub = "" if is_path else f' An id on the Hub is looked up where there is no folder "{path.parts[0]}".'
+    return f"{problem}{found}{hub}"
+
+
+def _listed(folder: Path) -> list[Path]:
+    try:
+        return sorted(folder.iterdir())
+    except OSError:
+        return []

@@ -19,6 +19,7 @@ from hf_localgan.data.parquet_files import damaged, read_parquet_files
 from hf_localgan.data.smalltalk import smalltalk_files
 from hf_localgan.data.table_rows import TABLE_SETTINGS
 from hf_localgan.data.text_files import read_text_files
+from hf_localgan.files import missing_path
 
 SUFFIXES = (".parquet", ".jsonl", ".json", ".csv", ".tsv")
 PACKED = (".gz", ".zst", ".xz", ".bz2")
@@ -98,6 +99,9 @@ def open_splits(
         or path.suffix.lower() in SUFFIXES
     ):
         raise ValueError(f'There is no file or folder "{source}", and it is not the form of a Hub dataset id.')
+    problem = missing_path(source)
+    if problem is not None:
+        raise ValueError(problem)
     loaded = load_dataset(source, name, revision=revision, streaming=streaming, **options)
     return dict(loaded) if isinstance(loaded, (DatasetDict, IterableDatasetDict)) else {"train": loaded}
 

@@ -13,6 +13,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
+from hf_localgan.files import missing_path
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0, 1, 2, 3
@@ -149,6 +150,8 @@ def kept_language(model: str) -> str | None:
     Args:
         model: folder or Hub id; only the tokenizer's configuration is read.
     """
+    if missing_path(model) is not None:
+        return None
     try:
         kept = get_tokenizer_config(model).get(LANGUAGE)
     except (OSError, ValueError):

@@ -11,13 +11,14 @@ from typing import Any, cast
 import torch
 from huggingface_hub import snapshot_download
 from torch import nn
-from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data import load_pairs
 from hf_localgan.data.vocabulary import check_same_vocabulary, vocabulary_fingerprint
 from hf_localgan.demo.references import Reader, ReferenceRadii, measure_references
 from hf_localgan.models import DbmModel
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.scorers import load_scorer
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
 
@@ -137,9 +138,7 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
         and not (folder / "tokenizer.json").is_file()
         and not (folder / "tokenizer_config.json").is_file()
     ):
-        energy = AutoModel.from_pretrained(str(folder))
-        if not isinstance(energy, DbmModel):
-            raise ValueError(f'"{path}" holds a {type(energy).__name__}, and no energy model.')
+        energy = load_scorer(DbmModel, "energy model", folder)
         rows = cast(nn.Embedding, speaker.model.get_input_embeddings()).num_embeddings
         check_same_vocabulary(f"energy `{path}`", energy.config, rows, speaker.tokenizer)
         tokenizer = speaker.tokenizer

@@ -11,7 +11,7 @@ from typing import Any
 from huggingface_hub import HfApi
 from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
-from hf_localgan.files import replacing
+from hf_localgan.files import missing_path, replacing
 from hf_localgan.hub.rendering import weights_digest
 
 LAST = "last-checkpoint"
@@ -24,7 +24,7 @@ CHECKPOINT = re.compile(rf"{LAST}|checkpoint-\d+")
 def split_place(path: str) -> tuple[str, str]:
     """Repository and folder in it: `owner/name/energy` is `owner/name` and `energy`; a local folder stays as it is."""
     parts = path.split("/")
-    if len(parts) != 3 or not all(parts) or parts[0] in (".", "..", "~") or Path(path).exists():
+    if len(parts) != 3 or not all(parts) or parts[0] in (".", "..", "~") or Path(path).exists() or missing_path(path):
         return path, ""
     return "/".join(parts[:2]), parts[2]
 

@@ -17,6 +17,8 @@ from transformers import (
 )
 from transformers.utils import cached_file
 
+from hf_localgan.files import missing_path
+
 from .adapters import CONFIG as ADAPTER_CONFIG
 from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
 
@@ -141,6 +143,9 @@ def _locate(path_or_id: str | os.PathLike) -> str:
         raise FileNotFoundError(_describe_missing_config(path))
     if path.exists():
         raise ValueError(f"`{name}` is a file. Give the folder that holds config.json and model.safetensors.")
+    problem = missing_path(name)
+    if problem is not None and _is_hub_id(name):
+        raise FileNotFoundError(problem)
     if isinstance(path_or_id, os.PathLike) or name.startswith((".", "~", "/", "\\")) or not _is_hub_id(name):
         raise FileNotFoundError(
             f"There is no folder `{name}` (looked in {Path.cwd()}). Give the folder that a model was saved to, or a "

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.token_vectors import TokenVectors
@@ -12,6 +12,7 @@ from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.scorers import load_scorer, load_tokenizer
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -21,16 +22,14 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
         path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/energy`.
 
     Raises:
-        OSError: if there is no model.
-        ValueError: for another type of model, and for an energy over vectors alone.
+        OSError: if there is no model or no tokenizer.
+        ValueError: for another type of model, a damaged one, and an energy over vectors alone.
     """
     place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
-    if not isinstance(model, DbmModel):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model. Train one by `train_dbm.py`.')
+    model = load_scorer(DbmModel, "energy model", place, subfolder=inside)
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    tokenizer = load_tokenizer(place, subfolder=inside)
     check_tokenizer(tokenizer)
     return model, tokenizer
 
@@ -42,16 +41,12 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         path: a folder, an id on the Hub, or an id with a folder of that repository: `owner/name/discriminator`.
 
     Raises:
-        OSError: if there is no model.
-        ValueError: for another type of model.
+        OSError: if there is no model or no tokenizer.
+        ValueError: for another type of model, and a damaged one.
     """
     place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
-    if not isinstance(model, PairDiscriminator):
-        raise ValueError(
-            f'"{path}" holds a {type(model).__name__}, and no discriminator. Train one by `train_matching.py`.'
-        )
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    model = load_scorer(PairDiscriminator, "discriminator", place, subfolder=inside)
+    tokenizer = load_tokenizer(place, subfolder=inside)
     check_tokenizer(tokenizer)
     return model, tokenizer
 

@@ -71,6 +71,12 @@ class ResponseMonitor:
         """Whether relevance and quality are measured."""
         return self.words is not None
 
+    @property
+    def names(self) -> frozenset[str]:
+        """Names of the scores."""
+        diversity = {"dist_1", "dist_2", "ent_4", "distinct", "length"}
+        return frozenset(diversity | ({"relevance", "quality"} if self.scores_relevance else set()))
+
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Scores of the answers.
 

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import torch
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
+from hf_localgan.trainers.base.bounds import check_framework_settings
 from hf_localgan.trainers.base.launching import settle_launch
 from hf_localgan.trainers.base.precision import settle_precision
 
@@ -69,6 +70,7 @@ class SharedSettings(TrainingArguments):
     def __post_init__(self):
         self._apply_preset()
         self._check_values()
+        check_framework_settings(self)
         self._settle()
         if self.constant_buffers and self.ddp_broadcast_buffers is None:
             self.ddp_broadcast_buffers = False

@@ -1,0 +1,130 @@
+"""Values of the Trainer's own settings that make no sense, refused before anything is loaded.
+
+`TrainingArguments` takes them, and they fail hours later or do the opposite of what they say: accumulation over 0
+batches divides by zero, a negative `save_steps` saves at every step, 0 as `save_total_limit` keeps all checkpoints.
+"""
+
+import json
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from transformers import TrainingArguments
+from transformers.training_args import trainer_log_levels
+
+
+class Bounds(NamedTuple):
+    """Accepted values of a number.
+
+    Attributes:
+        least: the smallest one.
+        largest: the largest one, `None` without a limit.
+        open_end: whether `largest` itself is refused.
+        whole: whether it must be a whole number.
+        advice: a sentence for the error.
+    """
+
+    least: float
+    largest: float | None = None
+    open_end: bool = False
+    whole: bool = False
+    advice: str = ""
+
+    def holds(self, value: float) -> bool:
+        """Whether a number is accepted. NaN and infinity never are."""
+        if not math.isfinite(value) or value < self.least or (self.whole and value != int(value)):
+            return False
+        return self.largest is None or value < self.largest or (value == self.largest and not self.open_end)
+
+    def __str__(self) -> str:
+        label = "a whole number" if self.whole else "a number"
+        if self.largest is None:
+            return f"{label} of at least {self.least}"
+        return f"{label} of at least {self.least} and {'below' if self.open_end else 'at most'} {self.largest}"
+
+
+COUNT = Bounds(1, whole=True)
+SHARE = "Below 1 it is a share of all steps."
+NUMBERS = {
+    "per_device_train_batch_size": COUNT,
+    "per_device_eval_batch_size": COUNT,
+    "gradient_accumulation_steps": Bounds(1, whole=True, advice="1 updates after every batch."),
+    "num_train_epochs": Bounds(0),
+    "max_steps": Bounds(-1, whole=True, advice="-1 leaves the length to `num_train_epochs`."),
+    "learning_rate": Bounds(0),
+    "weight_decay": Bounds(0),
+    "adam_beta1": Bounds(0, 1, open_end=True),
+    "adam_beta2": Bounds(0, 1, open_end=True),
+    "adam_epsilon": Bounds(0),
+    "max_grad_norm": Bounds(0, advice="0 turns clipping off."),
+    "warmup_steps": Bounds(0, advice=SHARE),
+    "neftune_noise_alpha": Bounds(0, advice="Leave it out for no noise."),
+    "logging_steps": Bounds(0, advice=SHARE),
+    "eval_steps": Bounds(0, advice=SHARE),
+    "save_steps": Bounds(0, advice=SHARE),
+    "eval_delay": Bounds(0),
+    "save_total_limit": Bounds(1, whole=True, advice="Leave it out to keep all checkpoints."),
+    "eval_accumulation_steps": Bounds(1, whole=True, advice="Leave it out to keep all predictions on the device."),
+    "seed": Bounds(0, 2**32 - 1, whole=True),
+    "data_seed": Bounds(0, 2**32 - 1, whole=True),
+    "dataloader_num_workers": Bounds(0, whole=True, advice="0 loads in the main process."),
+    "dataloader_prefetch_factor": COUNT,
+    "ddp_timeout": COUNT,
+    "ddp_bucket_cap_mb": COUNT,
+    "generation_max_length": COUNT,
+    "generation_num_beams": COUNT,
+}
+MAPPINGS = (
+    "lr_scheduler_kwargs", "gradient_checkpointing_kwargs", "activation_checkpointing_kwargs", "liger_kernel_config",
+)  # fmt: skip
+PARSED = (*MAPPINGS, "accelerator_config", "fsdp_config", "deepspeed")  # which may be JSON
+
+
+def check_framework_settings(args: TrainingArguments):
+    """Refuses values of the Trainer's own settings that make no sense.
+
+    Args:
+        args: the configuration, as the user gave it.
+
+    Raises:
+        ValueError: naming the setting, its value and what is accepted.
+    """
+    for name, bounds in NUMBERS.items():
+        value = getattr(args, name, None)
+        if value is not None:
+            _check_number(name, value, bounds)
+    if args.save_steps == 0:
+        raise ValueError("`save_steps` must be above 0, got 0. To save nothing, set `save_strategy` to `no`.")
+    for name in PARSED:
+        _check_json(name, getattr(args, name, None))
+    for name in ("log_level", "log_level_replica"):
+        value = getattr(args, name)
+        if value not in trainer_log_levels:
+            raise ValueError(f'`{name}` must be one of {", ".join(trainer_log_levels)}, got "{value}".')
+    if args.output_dir is not None and Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
+        raise ValueError(f'`output_dir` must be a folder, and "{args.output_dir}" is a file. Name another one.')
+
+
+def _check_number(name: str, value: Any, bounds: Bounds):
+    if isinstance(value, str):
+        try:
+            number = float(value)
+        except ValueError:
+            raise ValueError(f'`{name}` must be {bounds}, got the text "{value}".') from None
+    elif isinstance(value, (int, float)):
+        number = value
+    else:
+        return  # such as a tensor or a number of NumPy, which the Trainer converts
+    if not bounds.holds(number):
+        raise ValueError(f"`{name}` must be {bounds}, got {value}.{' ' if bounds.advice else ''}{bounds.advice}")
+
+
+def _check_json(name: str, value: Any):
+    if isinstance(value, str) and value.startswith("{"):
+        try:
+            json.loads(value)
+        except json.JSONDecodeError as error:
+            raise ValueError(f'`{name}` must be JSON, such as {{"key": 1}}, got {value!r}: {error}.') from error
+    elif name in MAPPINGS and value is not None and not isinstance(value, Mapping):
+        raise ValueError(f'`{name}` must be a dictionary, as JSON {{"key": 1}}, got {value!r}.')
