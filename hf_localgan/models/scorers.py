@@ -58,7 +58,7 @@ def load_scorer(
         found = (config.architectures or [f"model of the type {config.model_type}"])[0]
         raise ValueError(f'"{shown}" holds a {found}, and no {role}.')
     try:
-        model, info = model_class.from_pretrained(
+        loaded: Any = model_class.from_pretrained(
             place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **hub
         )
     except SafetensorError as error:
@@ -68,6 +68,7 @@ def load_scorer(
         ) from error
     except StrictDataclassError as error:
         raise ValueError(f'The configuration of "{shown}" cannot be used: {_line(error)}') from error
+    model, info = loaded
     sizes = [
         f"{name} {tuple(saved)} in the file, {tuple(own)} in the model" for name, saved, own in info["mismatched_keys"]
     ]

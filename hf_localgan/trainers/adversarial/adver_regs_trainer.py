@@ -1,13 +1,20 @@
 """Adver-REGS (Li et al. 2017): policy gradient on a discriminator's probability, with a reward for every token."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.sampling import Responses, encoder_inputs, repeat_rows, sample_responses, without_dropout
@@ -29,7 +36,11 @@ from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, check_vocabularies
 from hf_localgan.trainers.adversarial.players import GENERATOR
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.matching.mismatches import draw_mismatches
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 # Purposes of the random numbers of a batch.
 SAMPLES, MISMATCHES, ROLLOUTS, SHUFFLING, CUTS = range(5)
@@ -93,11 +104,11 @@ class AdverRegsTrainer(TwoPlayerTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: AdverRegsConfig | None = None,
+        model: GivenModel | None = None,
+        args: AdverRegsConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -105,10 +116,12 @@ class AdverRegsTrainer(TwoPlayerTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         monitor: ResponseMonitor | None = None,
     ):
-        self.check_args(args)
+        settings = self.check_args(args)
         discriminator = check_discriminator(discriminator)
         if discriminator.config.head == "cosine":
             raise ValueError(
@@ -116,10 +129,11 @@ class AdverRegsTrainer(TwoPlayerTrainer):
                 'discriminator with the head "bilinear" or "mlp".'
             )
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
-            parts={"discriminator": discriminator}, monitor=monitor,
+            parts={"discriminator": discriminator}, monitor=monitor, peft_config=peft_config,
+            model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
         check_vocabularies(self.parts, decoder_embeddings(self.base_model).weight.shape[0], self.processing_class)
 

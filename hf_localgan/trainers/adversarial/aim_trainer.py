@@ -2,13 +2,20 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.latent_noise import encode_with_noise, noise_size
@@ -34,6 +41,10 @@ from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, freeze_discriminator, freeze_generator
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR, without_gradients
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 # Purposes of the random numbers of a batch; both directions have one noise, as in the authors' code.
 ROLLOUTS, NOISE, BACKWARD_ROLLOUTS = 0, 2, 3
@@ -84,11 +95,11 @@ class AimTrainer(SoftRolloutTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: AimConfig | None = None,
+        model: GivenModel | None = None,
+        args: AimConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -96,19 +107,22 @@ class AimTrainer(SoftRolloutTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         backward: PreTrainedModel | None = None,
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
-        args = self.check_args(args)
+        settings: AimConfig = self.check_args(args)
         discriminator = check_discriminator(discriminator)
         check_cosine("discriminator", discriminator)
-        backward = check_backward(backward, model)
-        make_room_for_noise(model, args.latent_noise_size, args.latent_noise_scale)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        backward = check_backward(backward, cast(nn.Module | None, model))
+        make_room_for_noise(model, settings.latent_noise_size, settings.latent_noise_scale)
         self._before_text = tokens_before_text(processing_class)
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, parts={BACKWARD: backward, **parts}, monitor=monitor,
@@ -315,11 +329,11 @@ class DaimTrainer(AimTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: DaimConfig | None = None,
+        model: GivenModel | None = None,
+        args: DaimConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -327,19 +341,22 @@ class DaimTrainer(AimTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         backward: PreTrainedModel | None = None,
         backward_discriminator: PairDiscriminator | None = None,
         monitor: ResponseMonitor | None = None,
     ):
-        args = self.check_args(args)
+        settings: DaimConfig = self.check_args(args)
         backward_discriminator = check_discriminator(backward_discriminator)
         check_cosine("backward_discriminator", backward_discriminator)
-        backward = check_backward(backward, model)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        backward = check_backward(backward, cast(nn.Module | None, model))
         check_rollout(base_of(backward))
-        make_room_for_noise(backward, args.latent_noise_size, args.latent_noise_scale)
+        make_room_for_noise(backward, settings.latent_noise_size, settings.latent_noise_scale)
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, backward=backward, parts={BACKWARD_DISCRIMINATOR: backward_discriminator},

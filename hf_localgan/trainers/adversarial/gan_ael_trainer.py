@@ -1,12 +1,12 @@
 """GAN-AEL (Xu et al. 2017): a generator and a discriminator joined by expected embeddings."""
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch.utils.data import Dataset
 from transformers import (
     DataCollator,
     EvalPrediction,
@@ -26,6 +26,10 @@ from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class GanAelTrainer(SoftRolloutTrainer):
@@ -50,11 +54,11 @@ class GanAelTrainer(SoftRolloutTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: GanAelConfig | None = None,
+        model: GivenModel | None = None,
+        args: GanAelConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -62,6 +66,8 @@ class GanAelTrainer(SoftRolloutTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         monitor: ResponseMonitor | None = None,
     ):
@@ -69,7 +75,7 @@ class GanAelTrainer(SoftRolloutTrainer):
             model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
-            discriminator=discriminator, monitor=monitor,
+            discriminator=discriminator, monitor=monitor, peft_config=peft_config, model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
         if self.args.objective == "wasserstein":
             self.add_callback(ClipWeights(self.discriminator, self.args.weight_clip))

@@ -2,16 +2,16 @@
 
 import json
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from accelerate.utils import broadcast
-from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
+from torch import Tensor
+from torch.utils.data import Dataset
 from transformers import (
     DataCollator,
     EvalPrediction,
@@ -34,6 +34,10 @@ from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, within_vocabulary
 from hf_localgan.trainers.base.checkpoints import damage_explained
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 SPREAD_ROWS = 20_000  # training references whose radii are measured, evenly spaced
 
@@ -77,11 +81,11 @@ class LocalGanTrainer(SoftRolloutTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: LocalGanConfig | None = None,
+        model: GivenModel | None = None,
+        args: LocalGanConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -89,24 +93,29 @@ class LocalGanTrainer(SoftRolloutTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         energy: DbmModel | None = None,
         monitor: ResponseMonitor | None = None,
     ):
-        args, energy = self.check_args(args), check_energy(energy)
+        energy = check_energy(energy)
+        settings: LocalGanConfig = self.check_args(args)
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
-            discriminator=discriminator, parts={"energy": energy}, monitor=monitor,
+            discriminator=discriminator, parts={"energy": energy}, monitor=monitor, peft_config=peft_config,
+            model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
-        if args.preset == "authors_code" and energy.config.energy != "rbm_pair":
+        if settings.preset == "authors_code" and energy.config.energy != "rbm_pair":
             logger.warning(
                 'The preset "authors_code" is meant for `energy="rbm_pair"`, the sum of two machines; this energy is '
                 f'"{energy.config.energy}".'
             )
-        if args.clamp_warmup is not None:
-            self.add_callback(ClampHead(self.discriminator, args.clamp_warmup, args.discriminator_warmup_steps))
+        if settings.clamp_warmup is not None:
+            warmup = settings.discriminator_warmup_steps
+            self.add_callback(ClampHead(self.discriminator, settings.clamp_warmup, warmup))
 
     @property
     def energy(self) -> DbmModel:

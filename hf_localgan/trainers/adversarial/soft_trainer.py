@@ -2,12 +2,19 @@
 
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.soft_rollout import SoftRollout, check_rollout, decoder_embeddings, soft_rollout
@@ -18,7 +25,11 @@ from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, check_vocabularies
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.matching.mismatches import draw_mismatches
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class SoftRolloutTrainer(TwoPlayerTrainer):
@@ -51,11 +62,11 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: SoftRolloutConfig | None = None,
+        model: GivenModel | None = None,
+        args: SoftRolloutConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -63,16 +74,19 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         discriminator: PairDiscriminator | None = None,
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
-        args, discriminator = self.check_args(args), check_discriminator(discriminator)
+        settings, discriminator = self.check_args(args), check_discriminator(discriminator)
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
-            parts={"discriminator": discriminator, **parts}, monitor=monitor,
+            parts={"discriminator": discriminator, **parts}, monitor=monitor, peft_config=peft_config,
+            model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
         check_rollout(self.base_model)
         embeddings = decoder_embeddings(self.base_model).weight

@@ -1,17 +1,18 @@
 """Players that learn in turn inside one `Trainer`: a generator and the models beside it."""
 
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     DataCollator,
     EvalPrediction,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
+    TrainingArguments,
     get_scheduler,
 )
 from transformers.trainer_utils import EvalLoopOutput
@@ -27,10 +28,14 @@ from hf_localgan.trainers.adversarial.players import (
     PlayerSchedulers,
     without_gradients,
 )
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.output_head import base_model, replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class TwoPlayerTrainer(TokenLossTrainer):
@@ -67,11 +72,11 @@ class TwoPlayerTrainer(TokenLossTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: TwoPlayerConfig | None = None,
+        model: GivenModel | None = None,
+        args: TwoPlayerConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -79,36 +84,42 @@ class TwoPlayerTrainer(TokenLossTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         parts: Mapping[str, PreTrainedModel],
         monitor: ResponseMonitor | None = None,
     ):
-        args = self.check_args(args)
-        self._check_parts(parts, args)
+        settings: TwoPlayerConfig = self.check_args(args)
+        self._check_parts(parts, settings)
         if any(optimizer is not None for optimizer in optimizers):
             raise ValueError(
                 "This trainer makes an optimizer for each player. Leave out `optimizers`, and set `optim` and the "
                 "learning rates of `args`."
             )
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            peft_config=peft_config, model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
         refuse_sharding(self, "needs the whole generator on every process, and updates several models")
         self._check_monitor(monitor)
-        self.schedule = args.schedule()
+        self.schedule = settings.schedule()
         self.parts = dict(parts)
         for name, part in self.parts.items():
-            part.to(args.device)  # type: ignore[arg-type]  # transformers hides the arguments of torch's method
+            part.to(settings.device)  # type: ignore[arg-type]  # transformers hides the arguments of torch's method
             if name not in self.schedule.players:
                 part.eval().requires_grad_(False)
         self._freeze()
         self._first_parts = self._copied_parts() if model_init is not None else None
         self._wrapped: dict[str, nn.Module] = {}
         self.monitor = monitor
-        self.guard = CollapseGuard(args.collapse_share, args.collapse_length)
+        self.measured |= frozenset() if monitor is None else monitor.names
+        self.guard = CollapseGuard(settings.collapse_share, settings.collapse_length)
         self.add_callback(self.guard)
-        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
+        self.current_gradient_accumulation_steps = (
+            settings.gradient_accumulation_steps
+        )  # the last update may have fewer
         self.draws = UpdateRandomness(self)
 
     @classmethod

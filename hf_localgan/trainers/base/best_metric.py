@@ -28,7 +28,8 @@ def check_best_metric(trainer: Trainer, known: frozenset[str]):
     Raises:
         ValueError: naming the metrics that there are.
     """
-    args, data = trainer.args, trainer.eval_dataset
+    args = trainer.args
+    data: Any = trainer.eval_dataset
     name = args.metric_for_best_model
     if name is None or data is None or args.eval_strategy == "no":
         return

@@ -1,15 +1,23 @@
 """How a training method describes itself. Nothing else in the package has a list of methods."""
 
-from collections.abc import Iterator, Mapping
+import inspect
+import os
+from collections.abc import Callable, Iterator, Mapping
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from torch import nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers.trainer_utils import TrainOutput
 
 from hf_localgan.hub.objective import Objective
+from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers.base.best_metric import check_best_metric
+from hf_localgan.trainers.base.given import GivenModel, settle_args, with_adapters
 from hf_localgan.trainers.base.settings import SharedSettings
 
-Settings = TypeVar("Settings", bound=SharedSettings)
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class MethodMixin(Trainer):
@@ -22,6 +30,8 @@ class MethodMixin(Trainer):
         part_roles: role of each model that stands beside the trained one and is saved in a folder of its name, such as
             `{"discriminator": "its opponent in training"}`.
         parts: these models, by name.
+        loader: loads a model that is given by its name, and its tokenizer or processor.
+        measured: names of what an evaluation of this trainer measures, without `eval_`.
     """
 
     objective: Objective  # no `ClassVar`, for the Trainer has an attribute of this name: the value of a search's trial
@@ -30,28 +40,84 @@ class MethodMixin(Trainer):
     part_roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     parts: Mapping[str, PreTrainedModel] = MappingProxyType({})
+    loader: ClassVar[Callable[..., tuple[PreTrainedModel, Any]]] = staticmethod(load_generator)
+    measured: frozenset[str] = frozenset({"loss"})
 
     # The Trainer declares these more widely.
     args: SharedSettings
     model: PreTrainedModel  # or a PEFT model, which passes on what it does not have itself
     processing_class: PreTrainedTokenizerBase | None
 
-    @classmethod
-    def check_args(cls, args: Settings | None) -> Settings:
-        """Refuses arguments of another class than `config_class`.
+    # ---- what the constructor gets ----
 
-        Returns:
-            The arguments.
+    @classmethod
+    def check_args(cls, args: TrainingArguments | None) -> Any:
+        """The settings: of `config_class`, or made from plain arguments of transformers or `None`.
 
         Raises:
-            ValueError: naming the class that is needed.
+            ValueError: for arguments of another class, naming the class that is needed. See `settle_args`.
         """
-        if not isinstance(args, cls.config_class):
+        return settle_args(cls.config_class, cls.__name__, args)
+
+    @classmethod
+    def load_given(
+        cls,
+        model: GivenModel | None,
+        processing_class: Any,
+        model_init_kwargs: Mapping[str, Any] | None = None,
+        peft_config: "PeftConfig | None" = None,
+    ) -> tuple[Any, Any]:
+        """The model, loaded if it is given by its name, with adapters if they are wanted; and its tokenizer.
+
+        Args:
+            model: a model, a folder, or an id on the Hub.
+            processing_class: the tokenizer or processor; by default that of a model that is loaded.
+            model_init_kwargs: arguments of `loader`, such as `revision`.
+            peft_config: makes adapters, see `with_adapters`.
+
+        Returns:
+            The model (`None` if none is given) and the tokenizer or processor.
+
+        Raises:
+            OSError, ValueError: for a model that cannot be loaded, and arguments that its loader does not have.
+        """
+        if isinstance(model, (str, os.PathLike)):
+            accepted = inspect.signature(cls.loader).parameters
+            names = [name for name, parameter in accepted.items() if parameter.kind is parameter.KEYWORD_ONLY]
+            unknown = [name for name in model_init_kwargs or {} if name not in names]
+            if unknown:
+                raise ValueError(
+                    f"`model_init_kwargs` have {', '.join(f'`{name}`' for name in unknown)}; accepted are "
+                    f"{', '.join(f'`{name}`' for name in names)}. Load the model yourself for other arguments."
+                )
+            loaded, own = cls.loader(model, **(model_init_kwargs or {}))
+            return with_adapters(loaded, peft_config), own if processing_class is None else processing_class
+        if model_init_kwargs:
             raise ValueError(
-                f"`args` must be a `{cls.config_class.__name__}`, got {type(args).__name__}. It holds the settings of "
-                f"`{cls.__name__}`."
+                f"`model_init_kwargs` are for a `model` that is given by its name, got {type(model).__name__}. Leave "
+                "them out, or give the folder or the id on the Hub."
             )
-        return args
+        if model is not None and not isinstance(model, nn.Module):
+            raise ValueError(f"`model` must be a model, a folder or an id on the Hub, got {type(model).__name__}.")
+        return with_adapters(model, peft_config), processing_class
+
+    # ---- before the training ----
+
+    def train(
+        self,
+        resume_from_checkpoint: str | bool | None = None,
+        trial: Any = None,
+        ignore_keys_for_eval: list[str] | None = None,
+    ) -> TrainOutput:
+        """As `Trainer.train`; refuses a `metric_for_best_model` that no evaluation has before it starts."""
+        check_best_metric(self, self.measured)
+        return super().train(resume_from_checkpoint, trial, ignore_keys_for_eval)
+
+    def _determine_best_metric(self, metrics: dict[str, float], trial: Any) -> bool:
+        try:
+            return super()._determine_best_metric(metrics, trial)
+        except KeyError as error:  # of a name that could not be looked for before
+            raise ValueError(str(error.args[0])) from error
 
 
 def known_trainers() -> Iterator[type[MethodMixin]]:

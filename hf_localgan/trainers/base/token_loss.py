@@ -4,14 +4,14 @@ import copy
 import logging
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
+from torch.utils.data import DataLoader, Dataset
 from transformers import (
     DataCollator,
     EvalPrediction,
@@ -19,6 +19,7 @@ from transformers import (
     PreTrainedTokenizerBase,
     Seq2SeqTrainer,
     TrainerCallback,
+    TrainingArguments,
 )
 from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
@@ -30,12 +31,16 @@ from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.given import GivenModel, GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import check_sharding
 from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
 from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.tracking import TrackingMixin
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 MAXIMUM_LIKELIHOOD = Objective(
     "maximum likelihood", "maximum-likelihood", "The log-likelihood of the references, token by token.", (SEQ2SEQ,)
@@ -54,43 +59,58 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
     token of the whole set, without smoothing, the same for any batch size and number of processes.
 
     Args:
-        model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
-        args (`TokenLossConfig`): the settings.
-        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
-        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
-        eval_dataset: the same, or several by name.
-        processing_class: the tokenizer; checked for padding and end tokens.
+        model: any encoder-decoder `PreTrainedModel`, a PEFT model around one, a folder, or an id on the Hub.
+        args (`TokenLossConfig`): the settings, by default their defaults. Of plain `Seq2SeqTrainingArguments` the
+            values that differ from their defaults are taken over.
+        data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed;
+            or pairs of text, which are encoded whole: `Pairs`, of which the split `train` is taken, or rows with text
+            columns as `load_pairs` finds them.
+        eval_dataset: the same, or several by name. Of `Pairs` the split `validation` is taken.
+        processing_class: the tokenizer, by default that of a model that is given by its name; checked for padding and
+            end tokens.
         model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
+        peft_config: makes adapters of the model, such as `peft.LoraConfig(...)`, which alone are trained and saved.
+        model_init_kwargs: arguments of `load_generator` for a model that is given by its name, such as `revision`.
     """
 
     objective = MAXIMUM_LIKELIHOOD
     config_class = TokenLossConfig
     args: TokenLossConfig
+    measured = frozenset({"loss", "perplexity", "tokens"})
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: TokenLossConfig | None = None,
+        model: GivenModel | None = None,
+        args: TokenLossConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
     ):
-        self.check_args(args)
+        settings = self.check_args(args)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
         if processing_class is not None:
             check_tokenizer(processing_class)
-        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
+        datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        for name, dataset in datasets.items():
             _refuse_empty(name, dataset)
+            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, model)
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
-            processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
-            callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            model, settings, data_collator=data_collator, **datasets, processing_class=processing_class,
+            model_init=model_init, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )  # fmt: skip
+        if data_collator is None:
+            self.data_collator = default_collator(self.processing_class, self.model)
         if not getattr(self.model.config, "is_encoder_decoder", False):
             raise ValueError(
                 f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "

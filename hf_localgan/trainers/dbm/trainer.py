@@ -1,6 +1,7 @@
 """Training of a deep Boltzmann machine."""
 
 import logging
+import os
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -9,8 +10,8 @@ from typing import Any, cast
 import torch
 from accelerate.utils import broadcast
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from torch.utils.data import Dataset
+from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
@@ -30,7 +31,9 @@ from hf_localgan.models.dbm.contrastive_dbm import (
     top_phases,
 )
 from hf_localgan.models.dbm.swap_dbm import swap_loss
+from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin, damage_explained
+from hf_localgan.trainers.base.given import GivenRows, settle_rows
 from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
 from hf_localgan.trainers.base.output_head import replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness, keyed_seed
@@ -42,6 +45,15 @@ from hf_localgan.trainers.dbm.evaluation import DbmEvaluationMixin, measure_trai
 from hf_localgan.trainers.dbm.periods import PeriodProgress, plan_periods
 
 logger = logging.getLogger(__name__)
+
+
+def load_energy(
+    path_or_id: str | os.PathLike, *, revision: str | None = None, subfolder: str = ""
+) -> tuple[DbmModel, PreTrainedTokenizerBase | None]:
+    """An energy and its tokenizer, which one over vectors does not have. Arguments and errors as `load_scorer`."""
+    place: Any = {"revision": revision, "subfolder": subfolder}
+    model = load_scorer(DbmModel, "energy model", path_or_id, **place)
+    return model, None if model.word_vectors is None else load_tokenizer(path_or_id, **place)
 
 
 class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
@@ -67,15 +79,16 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     checkpoint, on one CPU process at every batch. For evaluation see `DbmEvaluationMixin`.
 
     Args:
-        model: a `DbmModel` with parameters in float32 or float64.
-        args (`DbmTrainingConfig`): the settings.
+        model: a `DbmModel` with parameters in float32 or float64, a folder, or an id on the Hub.
+        args (`DbmTrainingConfig`): the settings, by default their defaults.
         data_collator: by default `collate_pairs`, which is faster than `DataCollatorForSeq2Seq` with the same result.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`) for a model with word
             vectors, or of `query_features` and `response_features`, vectors of any sentence encoder; map-style or a
-            stream.
+            stream; or pairs of text, see `TokenLossTrainer`.
         eval_dataset: the same, or a dictionary of such data sets by name.
-        processing_class: the tokenizer, saved with the model.
+        processing_class: the tokenizer, saved with the model; by default that of a model that is given by its name.
         model_init, callbacks, optimizers: as `transformers.Trainer`.
+        model_init_kwargs: arguments of `load_scorer` for a model that is given by its name: `revision`, `subfolder`.
 
     Raises:
         ValueError: for another model or configuration, the energy as printed, and data without these columns.
@@ -88,36 +101,41 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     )  # fmt: skip
     config_class = DbmTrainingConfig
     role = "energy"
+    loader = staticmethod(load_energy)
+    measured = frozenset({"free_energy", "reconstruction", "residual", "matching", "center_cosine"})
     args: DbmTrainingConfig
     model: DbmModel
 
     def __init__(
         self,
-        model: DbmModel | None = None,
-        args: DbmTrainingConfig | None = None,
+        model: DbmModel | str | os.PathLike | None = None,
+        args: DbmTrainingConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], DbmModel] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        *,
+        model_init_kwargs: Mapping[str, Any] | None = None,
     ):
-        self.check_args(args)
-        assert args is not None
+        settings: DbmTrainingConfig = self.check_args(args)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
         model = _checked_model(model)
-        for name, dataset in (("train_dataset", train_dataset), ("eval_dataset", eval_dataset)):
-            check_dataset(name, dataset)
+        datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        for name, dataset in datasets.items():
+            datasets[name] = settle_rows(name, dataset, processing_class, data_collator)
+            check_dataset(name, datasets[name])
         super().__init__(
-            model, args, data_collator=data_collator or collate_pairs, train_dataset=train_dataset,
-            eval_dataset=eval_dataset, processing_class=processing_class, model_init=model_init, callbacks=callbacks,
-            optimizers=optimizers,
+            model, settings, data_collator=data_collator or collate_pairs, **datasets,
+            processing_class=processing_class, model_init=model_init, callbacks=callbacks, optimizers=optimizers,
         )  # fmt: skip
         self._check_parallelism()
         if processing_class is not None:
             model.config.vocabulary = vocabulary_fingerprint(processing_class)
         self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
-        self._watch = Watch(args, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
+        self._watch = Watch(settings, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
         self._progress: PeriodProgress | None = None
         self._last_batch: tuple[Tensor, Tensor] | None = None
         self._reconstructed: tuple[Tensor, Tensor] | None = None

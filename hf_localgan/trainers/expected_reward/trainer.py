@@ -1,12 +1,19 @@
 """Regularised expected reward by policy gradient: the KL divergence of RAML with its arguments exchanged."""
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_callback import ExportableState
 
 from hf_localgan.decoding.sampling import greedy_responses, sample_responses, token_lists, without_dropout
@@ -20,11 +27,15 @@ from hf_localgan.hub.citations import RAML, REINFORCE
 from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.rewards import evaluate_rewards
 from hf_localgan.trainers.base.callbacks import resumed_attributes
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.expected_reward.config import ExpectedRewardConfig
 from hf_localgan.trainers.raml.config import make_reward
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class ExpectedRewardTrainer(TokenLossTrainer):
@@ -66,11 +77,11 @@ class ExpectedRewardTrainer(TokenLossTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: ExpectedRewardConfig | None = None,
+        model: GivenModel | None = None,
+        args: ExpectedRewardConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
@@ -78,22 +89,26 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         reward: Callable[[Sequence[int], Sequence[int]], float] | None = None,
     ):
-        self.check_args(args)
-        assert args is not None
-        self.reward = make_reward(args.reward, processing_class) if reward is None else reward
+        settings: ExpectedRewardConfig = self.check_args(args)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        self.reward = make_reward(settings.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
             raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
+            model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
         )  # fmt: skip
         refuse_sharding(self, "samples from the whole model on every process")
-        self.running_mean = RunningMean(args.baseline_decay)
+        self.running_mean = RunningMean(settings.baseline_decay)
         self.add_callback(self.running_mean)
-        self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
+        self.current_gradient_accumulation_steps = (
+            settings.gradient_accumulation_steps
+        )  # the last update may have fewer
         self._draws = UpdateRandomness(self)
         self._update_rewards = torch.zeros(2, dtype=torch.float64)  # sum, number
 

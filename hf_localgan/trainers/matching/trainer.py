@@ -1,13 +1,14 @@
 """Training a discriminator to tell whether a response belongs to a query."""
 
+import os
 from collections.abc import Callable, Mapping
 from itertools import islice
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, IterableDataset
-from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback
+from torch.utils.data import DataLoader, Dataset
+from transformers import DataCollator, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_localgan.data.padding import PADDING
@@ -15,8 +16,10 @@ from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.hub.citations import CONVOLUTIONAL_CLASSIFIER, LOCALGAN
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.given import GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.tracking import TrackingMixin
@@ -31,6 +34,15 @@ from hf_localgan.trainers.matching.mismatches import (
 STREAM_ROWS = 10_000  # first rows of a stream, in which a second query must appear
 
 
+def load_discriminator(
+    path_or_id: str | os.PathLike, *, revision: str | None = None, subfolder: str = ""
+) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
+    """A discriminator and its tokenizer. Arguments and errors as `load_scorer`."""
+    place: Any = {"revision": revision, "subfolder": subfolder}
+    model = load_scorer(PairDiscriminator, "discriminator", path_or_id, **place)
+    return model, load_tokenizer(path_or_id, **place)
+
+
 class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     """Trains a discriminator on pairs from the data against the same queries with responses to other queries.
 
@@ -43,16 +55,18 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     `(rows, 1 + eval_negatives)`, the true pair's first, and the number of each row's query as labels.
 
     Args:
-        model: a `PairDiscriminator`.
-        args (`MatchingConfig`): the settings.
-        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`.
-        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
+        model: a `PairDiscriminator`, a folder, or an id on the Hub.
+        args (`MatchingConfig`): the settings, by default their defaults.
+        data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed;
+            or pairs of text, see `TokenLossTrainer`.
         eval_dataset: rows with the same columns, all of which are read.
-        processing_class: the tokenizer, saved with the model.
+        processing_class: the tokenizer, saved with the model; by default that of a model that is given by its name.
+        model_init_kwargs: arguments of `load_scorer` for a model that is given by its name: `revision`, `subfolder`.
 
     Raises:
-        ValueError: if `args` is no `MatchingConfig`, the model is no discriminator, or all training rows have the same
-            query.
+        ValueError: if `args` belong to another trainer, the model is no discriminator, or all training rows have the
+            same query.
     """
 
     objective = Objective(
@@ -62,37 +76,47 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     )  # fmt: skip
     config_class = MatchingConfig
     role = "discriminator"
+    loader = staticmethod(load_discriminator)
+    measured = frozenset({"matching", "accuracy", "loss", "real", "mismatched"})
     args: MatchingConfig
     model: PairDiscriminator
 
     def __init__(
         self,
-        model: PairDiscriminator | None = None,
-        args: MatchingConfig | None = None,
+        model: PairDiscriminator | str | os.PathLike | None = None,
+        args: MatchingConfig | TrainingArguments | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PairDiscriminator] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
+        *,
+        model_init_kwargs: Mapping[str, Any] | None = None,
     ):
-        args = self.check_args(args)
+        settings: MatchingConfig = self.check_args(args)
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
         if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
             raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
-        _require_two_queries(train_dataset)
+        datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
+        for name, dataset in datasets.items():
+            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, model)
+        _require_two_queries(datasets["train_dataset"])
         super().__init__(
-            model, args, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
-            processing_class=processing_class, model_init=model_init, callbacks=callbacks, optimizers=optimizers,
+            model, settings, data_collator=data_collator, **datasets, processing_class=processing_class,
+            model_init=model_init, callbacks=callbacks, optimizers=optimizers,
         )  # fmt: skip
+        if data_collator is None:
+            self.data_collator = default_collator(self.processing_class, self.model)
         refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
             self.model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
         self._draws = UpdateRandomness(self, self._data_seed, of_update=True)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, counted pairs, correct ones of the counted: true and mismatched
-        if args.early_stopping_patience:
-            self.add_callback(EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold))
+        if settings.early_stopping_patience:
+            self.add_callback(EarlyStopping(settings.early_stopping_patience, settings.early_stopping_threshold))
 
     def _data_seed(self) -> int:
         return self.args.seed if self.args.data_seed is None else self.args.data_seed

@@ -1,25 +1,36 @@
 """Reward augmented maximum likelihood."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import Literal, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from accelerate.data_loader import DataLoaderDispatcher
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+    TrainingArguments,
+)
 from transformers.trainer_utils import has_length
 
 from hf_localgan.hub.citations import RAML
 from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.base import Payoff
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
 from hf_localgan.trainers.raml.clock import TemperatureSchedule
 from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
 from hf_localgan.trainers.raml.config import COLLATOR_FIELDS, PAYOFF_FIELDS, RamlConfig, listed, make_payoff
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
 
@@ -34,19 +45,22 @@ class RamlTrainer(TokenLossTrainer):
     importance sampling `raml/effective_sample_size`.
 
     Args:
-        model: any encoder-decoder `PreTrainedModel`, the package's own `rnn_seq2seq` included, or a PEFT model.
-        args (`RamlConfig`): the settings.
+        model: any encoder-decoder `PreTrainedModel`, the package's own `rnn_seq2seq` included, a PEFT model, a folder,
+            or an id on the Hub.
+        args (`RamlConfig`): the settings, by default their defaults; see `TokenLossTrainer`.
         payoff: the sampler. By default the sampler that `args` describe, over the tokenizer's regular tokens.
-        data_collator: pads `input_ids` and `labels`, such as transformers' `DataCollatorForSeq2Seq`; or a
-            `RamlCollator` around one, which is used as it is.
-        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed.
+        data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`; or a
+            `RamlCollator` around such a collator, which is used as it is.
+        train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed;
+            or pairs of text, see `TokenLossTrainer`.
         eval_dataset: the same.
         processing_class: the tokenizer.
         model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
+        peft_config, model_init_kwargs: see `TokenLossTrainer`.
 
     Raises:
-        ValueError: if `args` is no `RamlConfig` or `payoff` no sampler; if both a `RamlCollator` and a `payoff` are
-            given; or if `args` set fields that a given sampler or collator replaces.
+        ValueError: if `args` belong to another trainer or `payoff` is no sampler; if both a `RamlCollator` and a
+            `payoff` are given; or if `args` set fields that a given sampler or collator replaces.
     """
 
     objective = Objective(
@@ -59,21 +73,23 @@ class RamlTrainer(TokenLossTrainer):
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: RamlConfig | None = None,
+        model: GivenModel | None = None,
+        args: RamlConfig | TrainingArguments | None = None,
         payoff: Payoff | None = None,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         processing_class: PreTrainedTokenizerBase | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        *,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
     ):
-        self.check_args(args)
-        assert args is not None
+        settings = self.check_args(args)
         raml_collator = data_collator if isinstance(data_collator, RamlCollator) else None
         if raml_collator is not None and payoff is not None:
             raise ValueError(
@@ -82,15 +98,16 @@ class RamlTrainer(TokenLossTrainer):
             )
         if payoff is not None:
             require_payoff(payoff)
-        _check_unread(args, payoff, raml_collator)
+        _check_unread(settings, payoff, raml_collator)
         plain_collator = data_collator if raml_collator is None else cast(DataCollator, raml_collator.collator)
         super().__init__(
-            model, args, data_collator=plain_collator, train_dataset=train_dataset,
+            model, settings, data_collator=plain_collator, train_dataset=train_dataset,
             eval_dataset=eval_dataset, processing_class=processing_class, model_init=model_init,
             compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
-            preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            preprocess_logits_for_metrics=preprocess_logits_for_metrics, peft_config=peft_config,
+            model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
-        self.raml_collator = raml_collator or self._make_collator(payoff, processing_class)
+        self.raml_collator = raml_collator or self._make_collator(payoff, self.processing_class)
         # Since the last line: edits, tokens of the references, draws in each bin.
         self._draws = torch.zeros(2 + len(EDIT_BINS))
         self.add_callback(

@@ -1,25 +1,37 @@
 """Training on speech: adds CTC, guided attention, measures of the attention and samples in phones to a trainer."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils.data import Dataset, IterableDataset
-from transformers import DataCollator, EvalPrediction, PreTrainedModel, ProcessorMixin, TrainerCallback
+from torch.utils.data import Dataset
+from transformers import (
+    DataCollator,
+    EvalPrediction,
+    PreTrainedModel,
+    ProcessorMixin,
+    TrainerCallback,
+    TrainingArguments,
+)
 
 from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
+from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
+from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.mle.trainer import MleTrainer
 from hf_localgan.trainers.raml.collator import DRAW_KEY
 from hf_localgan.trainers.raml.trainer import RamlTrainer
+
+if TYPE_CHECKING:
+    from peft import PeftConfig
 
 
 class SpeechMixin(TokenLossTrainer):
@@ -32,8 +44,9 @@ class SpeechMixin(TokenLossTrainer):
     loss has begun to fall.
 
     Args:
-        model (`RnnSpeechForConditionalGeneration`): the recogniser.
-        processing_class (`RnnSpeechProcessor`): extractor and tokenizer, both saved with every checkpoint.
+        model (`RnnSpeechForConditionalGeneration`): the recogniser, a folder, or an id on the Hub.
+        processing_class (`RnnSpeechProcessor`): extractor and tokenizer, both saved with every checkpoint; by default
+            those of a recogniser that is given by its name.
         guided_attention_weight: weight of `functional.attention.guided_attention` in the loss. 0: none.
         data_collator: collator of the batches, by default a `SpeechCollator`.
         method_arguments: further arguments of the method's trainer, such as the `payoff` of `RamlTrainer`.
@@ -46,25 +59,29 @@ class SpeechMixin(TokenLossTrainer):
 
     processor: ProcessorMixin
     role = "recogniser"
+    loader = staticmethod(load_recogniser)
     forward_reach = 8
 
     def __init__(
         self,
-        model: PreTrainedModel | nn.Module | None = None,
-        args: TokenLossConfig | None = None,
+        model: GivenModel | None = None,
+        args: TokenLossConfig | TrainingArguments | None = None,
         *,
         processing_class: ProcessorMixin | None = None,
         guided_attention_weight: float = 0.0,
         data_collator: DataCollator | None = None,
-        train_dataset: Dataset | IterableDataset | None = None,
-        eval_dataset: Dataset | dict[str, Dataset] | None = None,
+        train_dataset: GivenRows | None = None,
+        eval_dataset: GivenRows | dict[str, Dataset] | None = None,
         model_init: Callable[[], PreTrainedModel] | None = None,
         compute_metrics: Callable[[EvalPrediction], dict[str, float]] | None = None,
         callbacks: list[TrainerCallback] | None = None,
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
+        peft_config: "PeftConfig | None" = None,
+        model_init_kwargs: Mapping[str, Any] | None = None,
         **method_arguments: Any,
     ):
+        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
         if not isinstance(processing_class, ProcessorMixin):
             raise ValueError(
                 "`processing_class` must be the processor of the speech, with its feature extractor and its tokenizer, "

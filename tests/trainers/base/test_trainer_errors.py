@@ -1,11 +1,13 @@
 """What is refused, and that the message names the value, what is accepted and what to do."""
 
+import math
+
 import pytest
 import torch
 from datasets import Dataset
-from transformers import GPT2Config, GPT2LMHeadModel, Seq2SeqTrainingArguments
+from transformers import GPT2Config, GPT2LMHeadModel
 
-from hf_localgan.trainers import MleConfig, MleTrainer
+from hf_localgan.trainers import DbmTrainingConfig, MatchingConfig, MleConfig, MleTrainer, RamlTrainer
 
 
 @pytest.mark.parametrize("missing", [("pad_token",), ("eos_token",), ("pad_token", "eos_token")])
@@ -34,10 +36,10 @@ def test_a_causal_language_model(trainer, pairs):
 
 
 def test_arguments_of_another_trainer(family):
-    with pytest.raises(ValueError, match=r"`args` must be .*`MleConfig`, got None"):
-        MleTrainer(family("t5"))
-    with pytest.raises(ValueError, match=r"`args` must be .*`MleConfig`, got Seq2SeqTrainingArguments"):
-        MleTrainer(family("t5"), Seq2SeqTrainingArguments("unused"))
+    with pytest.raises(ValueError, match=r"`args` must be a `RamlConfig`, got MleConfig.*Plain `Seq2SeqTraining"):
+        RamlTrainer(family("t5"), MleConfig("unused"))
+    with pytest.raises(ValueError, match=r"`args` must be a `MleConfig`, got str"):
+        MleTrainer(family("t5"), "unused")
 
 
 def test_a_batch_without_labels(family, trainer, pairs):
@@ -73,3 +75,42 @@ def test_memory_is_not_pinned_without_an_accelerator_that_reads_it(monkeypatch):
 
 def test_nothing_is_reported_to_trackers_by_default():
     assert MleConfig("unused").report_to == []
+
+
+@pytest.mark.parametrize(
+    ("name", "values", "accepted"),
+    [
+        ("gradient_accumulation_steps", (0, -1, 1.5), "a whole number of at least 1.*1 updates after every batch"),
+        ("per_device_train_batch_size", (-3,), "at least"),
+        ("per_device_eval_batch_size", (0, -1), "a whole number of at least 1"),
+        ("num_train_epochs", (-1.0, math.nan, math.inf), "a number of at least 0"),
+        ("max_steps", (-7,), "at least -1.*`num_train_epochs`"),
+        ("learning_rate", (-1.0, math.nan, math.inf, "fast"), "a number of at least 0"),
+        ("weight_decay", (-0.1, math.nan), "at least 0"),
+        ("adam_beta1", (1.0, -0.1), "at least 0 and below 1"),
+        ("max_grad_norm", (-1.0, math.nan), "0 turns clipping off"),
+        ("logging_steps", (-1, math.nan), "Below 1 it is a share"),
+        ("save_steps", (0, -1), "0"),
+        ("eval_steps", (-1,), "at least 0"),
+        ("save_total_limit", (0, -1), "Leave it out to keep all checkpoints"),
+        ("eval_accumulation_steps", (0,), "at least 1"),
+        ("seed", (-1, 2**32), "at least 0 and at most 4294967295"),
+        ("data_seed", (-1,), "at least 0"),
+        ("dataloader_num_workers", (-1,), "0 loads in the main process"),
+        ("lr_scheduler_kwargs", ("[1]", "{bad"), "key"),
+        ("log_level", ("loud",), "one of detail, debug, info"),
+        ("output_dir", (__file__,), "is a file. Name another one"),
+    ],
+)
+def test_values_of_the_frameworks_settings_that_make_no_sense(name, values, accepted):
+    for config in (MleConfig, DbmTrainingConfig, MatchingConfig):
+        for value in values:
+            with pytest.raises(ValueError, match=rf"(?s)`{name}`.*{accepted}") as error:
+                config(**{"output_dir": "unused", "use_cpu": True, name: value})
+            assert str(value) in str(error.value)
+
+
+def test_values_at_the_bounds_are_accepted():
+    bounds = {"learning_rate": 0.0, "max_grad_norm": 0.0, "weight_decay": 0.0, "seed": 2**32 - 1, "adam_beta1": 0.0}
+    args = MleConfig("unused", use_cpu=True, max_steps=-1, save_steps=0.5, logging_steps=0.1, **bounds)
+    assert all(getattr(args, name) == value for name, value in bounds.items())
