@@ -48,14 +48,14 @@ def missing_path(name: str | os.PathLike) -> str | None:
         name: a path, or an id such as `owner/name`.
     """
     text = os.fspath(name)
-    path = Path(text).expanduser()
+    path = Path(os.path.expanduser(text))
     is_path = isinstance(name, os.PathLike) or text.startswith((".", "~", "/", "\\")) or path.is_absolute()
     parents = [parent for parent in path.parents if parent != Path()]
     above = next((parent for parent in parents if parent.is_dir()), None)
     if path.exists() or not (is_path or above):
         return None
     problem = f'There is no "{text}" (looked in {Path.cwd()}).'
-    if above is None:
+    if above is None or above == Path(path.anchor):
         return f"{problem} Give a file or folder that exists, or an id on the Hub of the form owner/name."
     missing = path.parts[len(above.parts)]
     near = difflib.get_close_matches(missing, [entry.name for entry in _listed(above)], n=3, cutoff=0.6)

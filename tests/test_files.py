@@ -1,11 +1,11 @@
-"""Nothing half-written is left under the final name."""
+"""Nothing half-written is left under the final name; a name in a folder that is here is a path."""
 
 import os
 import stat
 
 import pytest
 
-from hf_localgan.files import replacing
+from hf_localgan.files import missing_path, replacing
 
 
 @pytest.fixture
@@ -58,3 +58,26 @@ def test_files_get_the_usual_permissions(tmp_path, umask_027):
     with replacing(tmp_path / "file") as temporary:
         temporary.write_text("")
     assert stat.S_IMODE((tmp_path / "file").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("owner/name", None),
+        ("owner/name/energy", None),
+        ("t5-small", None),
+        ("runs/first", None),  # it is there
+        ("runs/frist", '"runs" is a folder here, and holds no "frist"; did you mean runs/first?'),
+        ("runs/first/energy", 'holds no "energy".'),
+        ("runs/frist/energy", 'holds no "frist"; did you mean runs/first?'),
+        ("./runs/none", 'There is no "./runs/none"'),
+        ("/nowhere/at/all", 'There is no "/nowhere/at/all"'),
+        ("~nobody-of-this-name/x", "Give a file or folder that exists"),
+    ],
+)
+def test_a_name_in_a_folder_that_is_here_is_a_path(name, told, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "runs" / "first").mkdir(parents=True)
+    problem = missing_path(name)
+    assert problem is None if told is None else told in problem and name in problem
+    assert missing_path(tmp_path / "none") is not None  # a path is no id

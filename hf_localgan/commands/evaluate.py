@@ -51,10 +51,10 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
     inside = place if place.is_dir() else Path("runs") / place.name
     split = "" if data.test_split == "test" else f"-{data.test_split}"
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
+    model, tokenizer = generator.load()  # before the data, whose reading may take minutes
     data.adopt_language(path)
     pairs = data.load(data.test_split)
     score = evaluation.scorer(pairs, data, output.seed)
-    model, tokenizer = generator.load()
 
     args = MleConfig(
         str(folder), per_device_eval_batch_size=64, sample_rows=0, use_cpu=output.use_cpu, seed=output.seed

@@ -53,6 +53,7 @@ TEXT_REMEDIES = {
     "ize mismatch": "Weights do not fit the model. Take a checkpoint of the same sizes.",
     "can't allocate memory": REMEDIES["builtins.MemoryError"],
     "PytorchStreamReader": REMEDIES["_pickle.UnpicklingError"],
+    "Could not determine home directory": "Write the path in full.",
     "No space left on device": "The disk is full. Make room, and give the same command again.",
 }
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
@@ -143,14 +144,14 @@ def _locate(path_or_id: str | os.PathLike) -> str:
         raise FileNotFoundError(_describe_missing_config(path))
     if path.exists():
         raise ValueError(f"`{name}` is a file. Give the folder that holds config.json and model.safetensors.")
-    problem = missing_path(name)
-    if problem is not None and _is_hub_id(name):
-        raise FileNotFoundError(problem)
     if isinstance(path_or_id, os.PathLike) or name.startswith((".", "~", "/", "\\")) or not _is_hub_id(name):
         raise FileNotFoundError(
             f"There is no folder `{name}` (looked in {Path.cwd()}). Give the folder that a model was saved to, or a "
             "Hub id of the form owner/name."
         )
+    problem = missing_path(name)
+    if problem is not None:
+        raise FileNotFoundError(problem)
     return name
 
 
@@ -182,7 +183,7 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
             f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
             "offline, only models that were downloaded before can be loaded."
         ) from error
-    except (ValueError, KeyError) as error:
+    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
         raise ValueError(
             f"The configuration of `{place}` cannot be read: {_first_line(error)} Accepted are encoder-decoders of "
             "transformers, such as T5 and BART, and `rnn_seq2seq`; models with code of their own need "

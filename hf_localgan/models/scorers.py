@@ -42,6 +42,11 @@ def load_scorer(
     place = _place(path_or_id)
     shown = f"{place}/{subfolder}" if subfolder else place
     hub: dict[str, Any] = {"subfolder": subfolder, "revision": revision}
+    folder = Path(place) / subfolder
+    advice = f"Give the folder of a saved {role}, with config.json and model.safetensors."
+    if Path(place).exists() and not (folder / "config.json").is_file():
+        what = f'The folder "{shown}" has no config.json' if folder.is_dir() else f'"{shown}" is no folder'
+        raise FileNotFoundError(f"{what}, so it holds no {role}. {advice}")
     try:
         config = AutoConfig.from_pretrained(place, **hub)
     except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
@@ -50,13 +55,12 @@ def load_scorer(
             "config.json anew."
         ) from error
     except OSError as error:
-        file = Path(place) / subfolder / "config.json"
-        if file.is_file():
-            raise ValueError(f'"{file}" is no valid JSON; it may be cut off.') from error
+        if folder.is_dir():
+            raise ValueError(f'"{folder / "config.json"}" is no valid JSON; it may be cut off.') from error
         raise OSError(f'"{shown}" holds no {role} that can be loaded: {_line(error)}') from error
     if config.model_type != model_class.config_class.model_type:  # type: ignore[union-attr]
         found = (config.architectures or [f"model of the type {config.model_type}"])[0]
-        raise ValueError(f'"{shown}" holds a {found}, and no {role}.')
+        raise ValueError(f'"{shown}" holds a {found}, and no {role}. {advice}')
     try:
         loaded: Any = model_class.from_pretrained(
             place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **hub
@@ -66,8 +70,8 @@ def load_scorer(
             f'The weights of "{shown}" are damaged or cut off: {_line(error)} Get model.safetensors again, or take '
             "another checkpoint."
         ) from error
-    except StrictDataclassError as error:
-        raise ValueError(f'The configuration of "{shown}" cannot be used: {_line(error)}') from error
+    except OSError as error:
+        raise FileNotFoundError(f'The weights of "{shown}" cannot be found: {_line(error)} {advice}') from error
     model, info = loaded
     sizes = [
         f"{name} {tuple(saved)} in the file, {tuple(own)} in the model" for name, saved, own in info["mismatched_keys"]

@@ -94,6 +94,13 @@ def test_a_gpu_that_there_is_not_is_refused(folder):
     refused(folder, "`device`", '"cuda:0"', device="cuda:0")
 
 
+def test_a_name_whose_parent_is_a_folder_here_is_not_looked_up_on_the_hub(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("hf_localgan.models.loading.find_adapter", None)  # the first that would ask
+    (tmp_path / "runs" / "smalltalk-mle").mkdir(parents=True)
+    refused("runs/smaltalk-mle", 'no "runs/smaltalk-mle"', "mean runs/smalltalk-mle?", error=FileNotFoundError)
+
+
 @pytest.mark.parametrize("name", ["./runs/none", "/nowhere/at/all", "~/no-such-model", "a/b/c", "runs/", "with space"])
 def test_a_path_that_does_not_exist_is_not_looked_up_on_the_hub(name, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)  # where nobody has trained anything

@@ -238,11 +238,14 @@ def _former_example(card: Path) -> list[str] | None:
         return None
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path) -> dict[str, Any]:
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'"{path}" cannot be read: {error}. Write it anew, or remove it.') from error
+    if not isinstance(values, dict):
+        raise ValueError(f'"{path}" must hold an object, {{"name": value}}, got a {type(values).__name__}.')
+    return values
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:

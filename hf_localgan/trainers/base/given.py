@@ -133,6 +133,7 @@ def settle_rows(
     tokenizer: PreTrainedTokenizerBase | None,
     collator: Any,
     model: Any = None,
+    others: bool = False,
 ) -> Any:
     """Encoded rows: those that are given, or those that are made of pairs of text.
 
@@ -147,6 +148,7 @@ def settle_rows(
         tokenizer: encodes text.
         collator: the trainer's `data_collator` argument; `None` for the default.
         model: the model, if it is known; its number of positions limits the texts.
+        others: return rows of other columns as they are, for a trainer that refuses them itself.
 
     Raises:
         ValueError: for rows that are neither encoded nor pairs of text, text without a tokenizer, and text that is too
@@ -159,20 +161,22 @@ def settle_rows(
                 f"`{name}` is a `Pairs` object without a split `{split}` (found: {', '.join(data)}). Give one of its "
                 f'splits: `{name}=pairs["{next(iter(data), split)}"]`.'
             )
-        return settle_rows(name, data[split], tokenizer, collator, model)
+        return settle_rows(name, data[split], tokenizer, collator, model, others)
     if isinstance(data, (datasets.DatasetDict, datasets.IterableDatasetDict)) and name == "train_dataset":
         raise ValueError(
             f"`{name}` holds several splits ({', '.join(data)}). Give one of them, such as "
             f'`{name}=data["{next(iter(data), "train")}"]`.'
         )
     if isinstance(data, Mapping) and name == "eval_dataset":
-        return {key: settle_rows(name, rows, tokenizer, collator, model) for key, rows in data.items()}
+        return {key: settle_rows(name, rows, tokenizer, collator, model, others) for key, rows in data.items()}
     if collator is not None and not isinstance(getattr(collator, "collator", collator), PADDERS):
         return data
     columns = _columns(data)
     if not columns or any(column in columns for column in ENCODED):
         return data
     if not any(query in columns for query in QUERY_NAMES) or not any(side in columns for side in RESPONSE_NAMES):
+        if others:
+            return data
         raise ValueError(
             f"`{name}` has neither token ids (`input_ids`, `labels`) nor pairs of text (found: "
             f"{', '.join(f'`{column}`' for column in columns)}). {ACCEPTED_COLUMNS}: read the data by "

@@ -125,7 +125,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         model = _checked_model(model)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
-            datasets[name] = settle_rows(name, dataset, processing_class, data_collator)
+            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, others=True)
             check_dataset(name, datasets[name])
         super().__init__(
             model, settings, data_collator=data_collator or collate_pairs, **datasets,

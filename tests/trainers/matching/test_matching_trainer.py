@@ -9,7 +9,7 @@ from datasets import Dataset
 from transformers import AutoModel, DataCollatorForSeq2Seq, TrainerCallback
 
 from hf_localgan.models import PairDiscriminator, PairDiscriminatorConfig
-from hf_localgan.trainers import MatchingConfig, MatchingTrainer
+from hf_localgan.trainers import MatchingConfig, MatchingTrainer, MleConfig
 from hf_localgan.trainers.matching.mismatches import ContrastedRows, matching_metrics
 
 LOGGED = ("loss", "grad_norm", "learning_rate", "eval_matching", "eval_loss", "eval_accuracy", "epoch", "step")
@@ -264,8 +264,8 @@ def test_data_that_cannot_be_mismatched_are_refused(build):
 def test_other_models_settings_and_batches_are_refused(build, tmp_path, tiny_t5):
     with pytest.raises(ValueError, match="`model` must be a `PairDiscriminator`, got T5ForConditionalGeneration"):
         build(tiny_t5(), related(20))
-    with pytest.raises(ValueError, match="`args` must be a `MatchingConfig`, got NoneType"):
-        MatchingTrainer(discriminator(), None)
+    with pytest.raises(ValueError, match="`args` must be a `MatchingConfig`, got MleConfig"):
+        MatchingTrainer(discriminator(), MleConfig(str(tmp_path), use_cpu=True))
     run = build(discriminator(), related(20))
     with pytest.raises(ValueError, match=r"no `labels` \(found: `input_ids`\).*`encode_pairs`"):
         run.compute_loss(run.model, {"input_ids": torch.ones(2, 3, dtype=torch.long)})
