@@ -143,6 +143,8 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         args.parser.error(f"--correlation must be from -1 to 1, got {args.correlation}")
     if hasattr(args, "target") and args.target <= args.alpha:
         args.parser.error(f"--target must be above --alpha, got {args.target} and {args.alpha}")
+    if not 0 <= getattr(args, "seed", 0) < 2**32:
+        args.parser.error(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}")
     if not 0 <= getattr(args, "port", 0) < 2**16:
         args.parser.error(f"--port must be from 0 to 65535, got {args.port}")
     if any("=" not in text for text in getattr(args, "questions", ())):

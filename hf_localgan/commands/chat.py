@@ -50,6 +50,8 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> "tuple
     args = parser.parse_args(argv)
     if args.batch_size < 1:
         parser.error(f"--batch-size must be at least 1, got {args.batch_size}")
+    if args.seed is not None and not 0 <= args.seed < 2**32:
+        parser.error(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}")
     has_search_options = any(value is not None for value in (args.num_beams, args.temperature, args.top_p))
     if args.decoding is not None and has_search_options:
         parser.error("give either --decoding, or --num-beams, --temperature and --top-p")

@@ -20,6 +20,7 @@ from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments, option
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import ModelArguments
+from hf_localgan.trainers.base.bounds import SEED, check_bounds
 from hf_localgan.trainers.mle.config import MleConfig
 from hf_localgan.trainers.mle.trainer import MleTrainer
 
@@ -35,6 +36,9 @@ class OutputArguments:
     )
     seed: int = option(0, "Seed of sampling and resampling.")
     use_cpu: bool = option(False, "Use the processor even if there is an accelerator.")
+
+    def __post_init__(self):
+        check_bounds(self, {"seed": SEED})
 
 
 def evaluate(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):

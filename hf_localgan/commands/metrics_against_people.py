@@ -45,6 +45,8 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args = parser.parse_args(argv)
     if args.resamples < 1:
         parser.error(f"--resamples must be at least 1, got {args.resamples}")
+    if not 0 <= args.seed < 2**32:
+        parser.error(f"--seed must be from 0 to {2**32 - 1}, got {args.seed}")
     if args.tokenization not in ("words", "characters", "jieba", "whitespace"):
         parser.error(f"--tokenization must be words, characters, jieba or whitespace, got {args.tokenization}")
     return args

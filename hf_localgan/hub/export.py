@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from huggingface_hub import ModelCard, ModelCardData
-from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 from transformers.utils import cached_file
 
@@ -34,6 +34,7 @@ from hf_localgan.models import (
 from hf_localgan.models.adapters import find_adapter, merge_in_memory
 from hf_localgan.models.loading import load_generator
 from hf_localgan.models.recognisers import load_recogniser
+from hf_localgan.models.scorers import load_scorer
 from hf_localgan.pipelines import Text2TextGenerationPipeline
 
 TASK, SPEECH_TASK = "text2text-generation", "automatic-speech-recognition"
@@ -193,11 +194,8 @@ def _load(path: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel
     if model_type not in SCORER_TYPES:
         return load_generator(path, revision=revision, trust_remote_code=trust)
     path = str(Path(path).expanduser())
-    model, info = AutoModel.from_pretrained(path, revision=revision, use_safetensors=True, output_loading_info=True)
-    mismatched = {key for key, *_ in info["mismatched_keys"]}
-    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *mismatched})
-    if wrong:
-        raise ValueError(f"The weights of `{path}` are not those of a {type(model).__name__}: {', '.join(wrong)}.")
+    scorer = next(scorer for scorer in SCORERS if scorer.config_class.model_type == model_type)
+    model = load_scorer(scorer, SCORERS[scorer], path, revision=revision)
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)
     try:
@@ -212,7 +210,8 @@ def _model_type(place: str, revision: str | None) -> str | None:
     folder = Path(place).expanduser()
     try:
         path = folder / "config.json" if folder.is_dir() else cached_file(place, "config.json", revision=revision)
-        return None if path is None else json.loads(Path(path).read_text(encoding="utf-8")).get("model_type")
+        config = None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
+        return config.get("model_type") if isinstance(config, dict) else None
     except (OSError, ValueError):
         return None
 

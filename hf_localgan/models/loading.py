@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
@@ -183,7 +182,7 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
             f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
             "offline, only models that were downloaded before can be loaded."
         ) from error
-    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+    except (ValueError, KeyError) as error:
         raise ValueError(
             f"The configuration of `{place}` cannot be read: {_first_line(error)} Accepted are encoder-decoders of "
             "transformers, such as T5 and BART, and `rnn_seq2seq`; models with code of their own need "

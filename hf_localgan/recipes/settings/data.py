@@ -15,8 +15,14 @@ from hf_localgan.data.table_rows import QUOTING
 from hf_localgan.data.tokenization import LANGUAGES, kept_language
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
+from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, Bounds, check_bounds
 from hf_localgan.trainers.base.settings import SharedSettings
 
+LENGTHS = {
+    "min_query": NUMBER_OR_NONE, "max_query": COUNT, "min_response": NUMBER_OR_NONE, "max_response": COUNT,
+    "max_source_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
+    "max_target_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
+}  # fmt: skip
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
 
@@ -92,6 +98,7 @@ class DataArguments:
             raise ValueError(f"`language` must be one of {', '.join(LANGUAGES)}, got {self.language!r}.")
         self._columns()
         self._reader_options()
+        check_bounds(self, LENGTHS)
 
     @property
     def pair_language(self) -> str:

@@ -14,6 +14,13 @@ from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import option
 from hf_localgan.recipes.settings.lora import LoraArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, POSITIVE_OR_NONE, PROBABILITY, check_bounds
+
+SHAPE = {
+    "embedding_size": COUNT, "hidden_size": COUNT, "encoder_layers": COUNT, "decoder_layers": COUNT,
+    "dropout": PROBABILITY, "embedding_dropout": PROBABILITY, "output_dropout": PROBABILITY,
+    "noise_size": NUMBER_OR_NONE, "initializer_range": POSITIVE_OR_NONE,
+}  # fmt: skip
 
 
 @dataclass
@@ -90,6 +97,7 @@ class GeneratorArguments(LoraArguments, ModelArguments):
 
     def __post_init__(self):
         super().__post_init__()
+        check_bounds(self, SHAPE)
         if self.lora_rank is not None and self.generator is None:
             raise ValueError(
                 "`lora_rank` trains adapters of a generator that exists. Name it by `generator`, or leave `lora_rank` "

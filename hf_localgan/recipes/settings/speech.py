@@ -22,6 +22,14 @@ from hf_localgan.models.rnn_seq2seq import (
 from hf_localgan.phones import FOLDS, PHONE_SETS
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import option
+from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, POSITIVE_OR_NONE, PROBABILITY, check_bounds
+
+SHAPE = {
+    "encoder_layers": COUNT, "encoder_hidden_size": COUNT, "decoder_layers": COUNT, "hidden_size": COUNT,
+    "embedding_size": COUNT, "dropout": PROBABILITY, "embedding_dropout": PROBABILITY, "output_dropout": PROBABILITY,
+    "ctc_weight": POSITIVE_OR_NONE, "guided_attention_weight": POSITIVE_OR_NONE, "frequency_masks": NUMBER_OR_NONE,
+    "frequency_mask_bins": NUMBER_OR_NONE, "time_masks": NUMBER_OR_NONE, "time_mask_frames": NUMBER_OR_NONE,
+}  # fmt: skip
 
 
 @dataclass
@@ -73,6 +81,7 @@ class SpeechArguments:
             raise ValueError("`phone_set` needs `target: phones`, but `target` is `text`. Leave one of them out.")
         if self.max_train_utterances is not None and self.max_train_utterances < 1:
             raise ValueError(f"`max_train_utterances` must be at least 1, got {self.max_train_utterances}.")
+        check_bounds(self, {"max_seconds": POSITIVE_OR_NONE, "num_mel_filters": COUNT})
         self._columns()
 
     def load(self) -> dict[str, Dataset]:
@@ -174,6 +183,9 @@ class RecogniserArguments:
     frequency_mask_bins: int = option(5, "Greatest width of such a mask, in filters.")
     time_masks: int = option(0, "Number of SpecAugment's masks over frames. 0: none.")
     time_mask_frames: int = option(15, "Greatest width of such a mask, in frames.")
+
+    def __post_init__(self):
+        check_bounds(self, SHAPE)
 
     def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:
         """The recogniser that `model` names, and its processor."""

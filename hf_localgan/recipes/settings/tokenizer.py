@@ -11,6 +11,7 @@ from hf_localgan.data.tokenization import train_tokenizer
 from hf_localgan.models.scorers import load_tokenizer
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import option
+from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, check_bounds
 
 
 @dataclass
@@ -26,6 +27,9 @@ class TokenizerArguments:
     )
     min_frequency: int = option(1, "Leave words out of the vocabulary that occur less often in the training split.")
     lowercase: bool = option(False, "Turn all text into lower case.")
+
+    def __post_init__(self):
+        check_bounds(self, {"vocab_size": COUNT, "min_frequency": NUMBER_OR_NONE})
 
     def path(self) -> str | None:
         """Folder or Hub id of a tokenizer that exists."""

@@ -45,6 +45,10 @@ class Bounds(NamedTuple):
 
 
 COUNT = Bounds(1, whole=True)
+NUMBER_OR_NONE = Bounds(0, whole=True)  # 0: none of it
+PROBABILITY = Bounds(0, 1, open_end=True)  # of dropout
+POSITIVE_OR_NONE = Bounds(0)
+SEED = Bounds(0, 2**32 - 1, whole=True)  # what NumPy accepts
 SHARE = "Below 1 it is a share of all steps."
 NUMBERS = {
     "per_device_train_batch_size": COUNT,
@@ -66,8 +70,8 @@ NUMBERS = {
     "eval_delay": Bounds(0),
     "save_total_limit": Bounds(1, whole=True, advice="Leave it out to keep all checkpoints."),
     "eval_accumulation_steps": Bounds(1, whole=True, advice="Leave it out to keep all predictions on the device."),
-    "seed": Bounds(0, 2**32 - 1, whole=True),
-    "data_seed": Bounds(0, 2**32 - 1, whole=True),
+    "seed": SEED,
+    "data_seed": SEED,
     "dataloader_num_workers": Bounds(0, whole=True, advice="0 loads in the main process."),
     "dataloader_prefetch_factor": COUNT,
     "ddp_timeout": COUNT,
@@ -90,10 +94,7 @@ def check_framework_settings(args: TrainingArguments):
     Raises:
         ValueError: naming the setting, its value and what is accepted.
     """
-    for name, bounds in NUMBERS.items():
-        value = getattr(args, name, None)
-        if value is not None:
-            _check_number(name, value, bounds)
+    check_bounds(args, NUMBERS)
     if args.save_steps == 0:
         raise ValueError("`save_steps` must be above 0, got 0. To save nothing, set `save_strategy` to `no`.")
     for name in PARSED:
@@ -104,6 +105,22 @@ def check_framework_settings(args: TrainingArguments):
             raise ValueError(f'`{name}` must be one of {", ".join(trainer_log_levels)}, got "{value}".')
     if args.output_dir is not None and Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
         raise ValueError(f'`output_dir` must be a folder, and "{args.output_dir}" is a file. Name another one.')
+
+
+def check_bounds(settings: Any, bounds: Mapping[str, Bounds]):
+    """Refuses numbers outside of their bounds.
+
+    Args:
+        settings: has the numbers as attributes; those that are missing or `None` are skipped.
+        bounds: by the names of the attributes.
+
+    Raises:
+        ValueError: naming the setting, its value and what is accepted.
+    """
+    for name, accepted in bounds.items():
+        value = getattr(settings, name, None)
+        if value is not None:
+            _check_number(name, value, accepted)
 
 
 def _check_number(name: str, value: Any, bounds: Bounds):

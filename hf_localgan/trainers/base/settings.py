@@ -1,5 +1,6 @@
 """Settings that all trainers share: precedence of values, cards, trackers, early stopping."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
@@ -119,7 +120,7 @@ class EarlyStoppingSettings(SharedSettings):
     def _check_values(self):
         super()._check_values()
         for name in ("early_stopping_patience", "early_stopping_threshold"):
-            if getattr(self, name) < 0:
+            if not 0 <= getattr(self, name) < math.inf:
                 raise ValueError(f"`{name}` must not be negative, got {getattr(self, name)}. 0 turns it off.")
 
     def _check_settled(self):
