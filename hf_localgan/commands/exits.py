@@ -139,6 +139,8 @@ def _drop_output():
 def explain(error: BaseException) -> str | None:
     """What a user is told of an error that he can mend; `None` for a fault of the package."""
     text = str(error).strip() or type(error).__name__
+    if "Traceback (most recent call last)" in text:  # of a loader's worker, with the message in the last line
+        text = text.splitlines()[-1].partition(": ")[2] or text.splitlines()[-1]
     if isinstance(error, (OSError, ValueError, ImportError)):
         return text
     for base in type(error).__mro__:

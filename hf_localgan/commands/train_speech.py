@@ -48,7 +48,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
         config = RamlConfig if _names_payoff(argv) else MleConfig
-    except ValueError as error:  # a file that cannot be read
+    except (OSError, ValueError) as error:  # a file that cannot be read
         return print_error(prog or "train_speech.py", error, WRONG_USAGE)
     parser = training_parser(
         SpeechArguments, RecogniserArguments, RecognitionArguments, config,

@@ -194,7 +194,7 @@ def _load(path: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel
     if model_type not in SCORER_TYPES:
         return load_generator(path, revision=revision, trust_remote_code=trust)
     path = str(Path(path).expanduser())
-    scorer = next(scorer for scorer in SCORERS if scorer.config_class.model_type == model_type)
+    scorer = dict(zip(SCORER_TYPES, SCORERS, strict=True))[model_type]
     model = load_scorer(scorer, SCORERS[scorer], path, revision=revision)
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)

@@ -105,6 +105,18 @@ def test_an_error_of_a_library_that_the_user_can_mend_is_one_line_with_the_remed
     assert said.startswith("prog: ") and told in said and said.count("\n") == 1
 
 
+def test_of_an_error_in_a_worker_of_a_loader_the_message_is_told(capsys):
+    class Rows(torch.utils.data.Dataset):
+        def __len__(self):
+            return 2
+
+        def __getitem__(self, number):
+            raise ValueError("Row 0 is no text.")
+
+    assert ending("prog", tuple, lambda: list(torch.utils.data.DataLoader(Rows(), num_workers=1))) == FAILED
+    assert capsys.readouterr().err == "prog: Row 0 is no text.\n"
+
+
 def test_an_interruption_or_an_error_while_a_command_is_imported_has_its_code(monkeypatch, capsys):
     monkeypatch.setattr(cli, "import_module", raises(KeyboardInterrupt()))
     assert cli.main(["chat", "model"]) == INTERRUPTED

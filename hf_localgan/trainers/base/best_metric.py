@@ -11,6 +11,7 @@ import torch
 from transformers import Trainer
 
 SPEED = ("runtime", "samples_per_second", "steps_per_second")  # which the Trainer adds to every evaluation
+LOADERS = "_eval_dataloaders"  # the Trainer's attribute
 PROBED_ROWS = 8  # rows of a process
 
 
@@ -62,10 +63,14 @@ def _is_several(data: Any) -> bool:
 
 def _measured(trainer: Trainer, rows: Any, prefix: str) -> set[str] | None:
     """Names that an evaluation of the first rows has, without prefix; `None` if these cannot be evaluated."""
+    if trainer.is_fsdp_enabled or trainer.is_deepspeed_enabled:
+        return None  # the model is spread over the processes when the training begins
     number = PROBED_ROWS * trainer.args.world_size
     first = list(islice(iter(rows), number))
     handler = trainer.callback_handler
     callbacks, handler.callbacks = handler.callbacks, []  # no bars, tables or log lines of this evaluation
+    # With persistent workers the Trainer would take the loader of these rows for all evaluations.
+    loaders = vars(trainer).pop(LOADERS, None)
     training = trainer.model.training  # type: ignore[union-attr]
     try:
         with _same_randomness():
@@ -78,6 +83,9 @@ def _measured(trainer: Trainer, rows: Any, prefix: str) -> set[str] | None:
         return None
     finally:
         handler.callbacks = callbacks
+        vars(trainer).pop(LOADERS, None)
+        if loaders is not None:
+            setattr(trainer, LOADERS, loaders)
         trainer.model.train(training)  # type: ignore[union-attr]
     metrics: Mapping[str, Any] = output.metrics or {}
     return {name.removeprefix(prefix) for name in metrics}

@@ -69,6 +69,21 @@ def test_a_metric_of_compute_metrics_or_of_a_subclass_is_looked_for_and_found(ru
     assert started(own)
 
 
+def test_the_look_leaves_no_loader_behind(run, pairs):
+    seen = []
+
+    def measure(prediction):
+        seen.append(len(prediction.label_ids))
+        return {"accuracy": 1.0}
+
+    trainer = run(
+        "accuracy", pairs(12, seed=1), compute_metrics=measure, dataloader_num_workers=1,
+        dataloader_persistent_workers=True, max_steps=1,
+    )  # fmt: skip
+    trainer.train()
+    assert seen == [8, 12]
+
+
 def test_metrics_that_need_more_rows_are_not_looked_for(run, pairs):
     def measure(prediction):
         if len(prediction.label_ids) < 10:
