@@ -37,6 +37,7 @@ REMEDIES = {
     "_pickle.UnpicklingError": "A file of a checkpoint is damaged. Take another checkpoint.",
     "torch.OutOfMemoryError": "The memory of the device is not enough. Lower the batch size, for a training together "
     "with a larger `gradient_accumulation_steps`.",
+    "torch._dynamo.exc.InvalidBackend": "`torch_compile_backend` names none that is here; leave it out for the usual.",
     "torch.distributed.DistError": "The processes could not work together. Look at the first error of any of them.",
     "safetensors._safetensors_rust.SafetensorError": "A file of weights is damaged or cut off. Get it again, or take "
     "another checkpoint.",

@@ -4,13 +4,17 @@
 batches divides by zero, a negative `save_steps` saves at every step, 0 as `save_total_limit` keeps all checkpoints.
 """
 
+import inspect
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from transformers import TrainingArguments
+from transformers import SchedulerType, TrainingArguments
+from transformers.optimization import TYPE_TO_SCHEDULER_FUNCTION
+from transformers.trainer_pt_utils import AcceleratorConfig
 from transformers.training_args import trainer_log_levels
 
 
@@ -99,12 +103,46 @@ def check_framework_settings(args: TrainingArguments):
         raise ValueError("`save_steps` must be above 0, got 0. To save nothing, set `save_strategy` to `no`.")
     for name in PARSED:
         _check_json(name, getattr(args, name, None))
+    _check_schedule(args)
+    if isinstance(args.accelerator_config, (Mapping, str)):
+        given = _parsed(args.accelerator_config)
+        _check_names("accelerator_config", given, [setting.name for setting in fields(AcceleratorConfig)])
+    for part in filter(None, (args.optim_args or "").split(",")):
+        if part.count("=") != 1:
+            raise ValueError(f'`optim_args` is written `name=value,name=value`, got "{args.optim_args}".')
     for name in ("log_level", "log_level_replica"):
         value = getattr(args, name)
         if value not in trainer_log_levels:
             raise ValueError(f'`{name}` must be one of {", ".join(trainer_log_levels)}, got "{value}".')
     if args.output_dir is not None and Path(args.output_dir).exists() and not Path(args.output_dir).is_dir():
         raise ValueError(f'`output_dir` must be a folder, and "{args.output_dir}" is a file. Name another one.')
+
+
+def _check_schedule(args: TrainingArguments):
+    """Refuses settings that the learning-rate schedule does not have; a wrong schedule is refused by transformers."""
+    try:
+        parameters = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)]).parameters
+    except ValueError:
+        return
+    if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):
+        return
+    own = [name for name in parameters if name not in ("optimizer", "num_warmup_steps", "num_training_steps")]
+    _check_names("lr_scheduler_kwargs", _parsed(args.lr_scheduler_kwargs), own)
+
+
+def _check_names(setting: str, given: Mapping[str, Any], accepted: Sequence[str]):
+    unknown = [name for name in given if name not in accepted]
+    if unknown:
+        raise ValueError(
+            f"`{setting}` has {', '.join(f'`{name}`' for name in unknown)}; accepted are {', '.join(accepted)}."
+        )
+
+
+def _parsed(value: Any) -> Mapping[str, Any]:
+    """A dictionary that may be written as JSON; an empty one for the name of a file."""
+    if isinstance(value, str):
+        return json.loads(value) if value.startswith("{") else {}
+    return value or {}
 
 
 def check_bounds(settings: Any, bounds: Mapping[str, Bounds]):

@@ -58,6 +58,15 @@ def trainer(folder, model, cls=SpeechMleTrainer, config=MleConfig, *, guided=0.0
     )  # fmt: skip
 
 
+def test_a_recogniser_by_its_name_comes_with_its_processor(tmp_path):
+    recogniser().save_pretrained(tmp_path / "saved")
+    processor().save_pretrained(tmp_path / "saved")
+    args = MleConfig(str(tmp_path / "run"), use_cpu=True, disable_tqdm=True, max_steps=1, sample_rows=0)
+    run = SpeechMleTrainer(tmp_path / "saved", args, train_dataset=utterances(4))
+    run.train()
+    assert run.processor.tokenizer.get_vocab() == processor().tokenizer.get_vocab() and run.state.global_step == 1
+
+
 def test_the_loss_is_cross_entropy_and_ctc_and_attention_off_the_diagonal(tmp_path):
     model = recogniser().eval()
     run = trainer(tmp_path, model, guided=2.0)
