@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from transformers import Trainer
 
+UNCHOSEN = {"model_preparation_time", "jit_compilation_time"}  # of the first evaluation alone
 SPEED = ("runtime", "samples_per_second", "steps_per_second")  # which the Trainer adds to every evaluation
 LOADERS = "_eval_dataloaders"  # the Trainer's attribute
 PROBED_ROWS = 8  # rows of a process
@@ -19,8 +20,8 @@ def check_best_metric(trainer: Trainer, known: frozenset[str]):
     """Refuses a `metric_for_best_model` that no evaluation has.
 
     A name that is not among the trainer's own is looked for in an evaluation of the first rows, which leaves no trace:
-    `compute_metrics` or a subclass may add it. Where these rows cannot be evaluated, the name is taken as it is if
-    something could add it.
+    `compute_metrics` or a subclass may add it. Where these rows cannot be evaluated, or `evaluate` itself or a callback
+    is the user's, the name is taken as it is.
 
     Args:
         trainer: not yet training.
@@ -41,9 +42,9 @@ def check_best_metric(trainer: Trainer, known: frozenset[str]):
         return
     prefix, rows = next(iter(splits.items()))
     measured = _measured(trainer, rows, prefix)
-    if measured is None and getattr(trainer, "compute_metrics", None) is not None:
+    if (measured is None and getattr(trainer, "compute_metrics", None) is not None) or _may_measure_more(trainer):
         return
-    names = {*known} if measured is None else measured
+    names = {*known} if measured is None else measured - UNCHOSEN
     if any(key == f"{other}{metric}" for other in splits for metric in names):
         return
     accepted = [f"{other}{metric}" for other in splits for metric in sorted(names)]
@@ -54,6 +55,15 @@ def check_best_metric(trainer: Trainer, known: frozenset[str]):
         f'`metric_for_best_model` is "{name}", and the evaluations have no `{key}`.{several} They have '
         f"{', '.join(f'`{metric}`' for metric in accepted)}. Set `metric_for_best_model` to one of them"
         f"{'' if measured is None else ', or let `compute_metrics` return it'}."
+    )
+
+
+def _may_measure_more(trainer: Trainer) -> bool:
+    """Whether code of the user's may add metrics behind the evaluation loop: `evaluate`, or a callback."""
+    functions = [type(callback).on_evaluate for callback in trainer.callback_handler.callbacks]
+    return "evaluate" in vars(trainer) or any(
+        not function.__module__.startswith(("transformers.", "hf_localgan."))
+        for function in (type(trainer).evaluate, *functions)
     )
 
 

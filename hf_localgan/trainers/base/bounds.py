@@ -121,7 +121,8 @@ def check_framework_settings(args: TrainingArguments):
 def _check_schedule(args: TrainingArguments):
     """Refuses settings that the learning-rate schedule does not have; a wrong schedule is refused by transformers."""
     try:
-        parameters = inspect.signature(TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)]).parameters
+        schedule: Any = TYPE_TO_SCHEDULER_FUNCTION[SchedulerType(args.lr_scheduler_type)]
+        parameters = inspect.signature(schedule).parameters
     except ValueError:
         return
     if any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values()):

@@ -238,18 +238,22 @@ def _former_example(card: Path) -> list[str] | None:
         return None
 
 
-def _read(path: Path) -> dict[str, Any]:
+def _read(path: Path) -> Any:
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise ValueError(f'"{path}" cannot be read: {error}. Write it anew, or remove it.') from error
+
+
+def _read_object(path: Path) -> dict[str, Any]:
+    values = _read(path)
     if not isinstance(values, dict):
         raise ValueError(f'"{path}" must hold an object, {{"name": value}}, got a {type(values).__name__}.')
     return values
 
 
 def _read_if_there(path: Path) -> dict[str, Any]:
-    return _read(path) if path.is_file() else {}
+    return _read_object(path) if path.is_file() else {}
 
 
 def _saved_text(value: str | None) -> str | None:

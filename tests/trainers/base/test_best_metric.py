@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from transformers import TrainerCallback
 
 from hf_localgan.trainers import DbmTrainer, MleTrainer
 
@@ -93,6 +94,23 @@ def test_metrics_that_need_more_rows_are_not_looked_for(run, pairs):
     run("accuracy", pairs(12, seed=1), compute_metrics=measure).train()
     with pytest.raises(ValueError, match="'eval_precision', which is not found in the evaluation metrics"):
         run("precision", pairs(12, seed=1), compute_metrics=measure).train()
+
+
+class Adds(TrainerCallback):
+    def on_evaluate(self, args, state, control, metrics, **kwargs):
+        metrics["eval_score"] = 1.0
+
+
+def test_what_a_callback_or_an_own_evaluate_may_add_is_not_refused(run):
+    trainer = run("score")
+    trainer.add_callback(Adds())
+    trainer.train()
+    assert trainer.state.best_metric == 1.0
+    trainer = run("score")
+    measure = trainer.evaluate
+    trainer.evaluate = lambda *args, **kwargs: {**measure(*args, **kwargs), "eval_score": 2.0}
+    trainer.train()
+    assert trainer.state.best_metric == 2.0
 
 
 @pytest.mark.parametrize("arguments", [{}, {"load_best_model_at_end": False, "early_stopping_patience": 1}])
