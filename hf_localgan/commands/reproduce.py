@@ -9,13 +9,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_localgan.commands.default_files import default_file
 from hf_localgan.commands.exits import ending
-from hf_localgan.commands.recipe import default_file
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
     parser.add_argument("table", choices=["table1"], help="what to reproduce: Table 1 and Figure 2")
     parser.add_argument(
@@ -31,6 +31,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
     )
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (parser.parse_args(argv),), _work)
 
 
