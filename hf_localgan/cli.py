@@ -1,46 +1,19 @@
 """The command `hf-localgan`.
 
-Each command is a module of `hf_localgan.commands`, imported when it is given, so that `--help` answers at once.
+Each command is a module of `hf_localgan.commands`, imported when it is given, so that `--help` answers at once. What
+the trainings would answer only after torch is loaded, their help and wrong options, `known_options` answers before.
 """
 
 import argparse
 import sys
 from collections.abc import Sequence
+from difflib import get_close_matches
 from importlib import import_module
 
-from hf_localgan.commands.exits import MEANINGS, WRONG_USAGE, protected
+from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE, print_error, protected
+from hf_localgan.commands.known_options import answer_early
+from hf_localgan.commands.names import COMMANDS, MODULES, PROG
 from hf_localgan.version import __version__
-
-PROG = "hf-localgan"
-# Every command by group, with its purpose.
-COMMANDS = {
-    "training": {
-        "train-mle": "a generator by maximum likelihood",
-        "train-raml": "a generator by reward augmented maximum likelihood (RAML)",
-        "train-dbm": "an energy: a deep Boltzmann machine over queries and responses",
-        "train-matching": "a discriminator that tells whether a response belongs to a query",
-        "train-localgan": "a generator by LocalGAN, after the models that it needs",
-        "train-speech": "a recogniser of speech, by maximum likelihood or RAML",
-        "train-gan-ael": "a generator by GAN-AEL, the nearest rival",
-        "train-adver-regs": "a generator by Adver-REGS, policy gradient on a discriminator",
-        "train-aim": "a generator by AIM, whose responses keep what the query was",
-        "train-daim": "two generators by DAIM, each the other's reader",
-        "reproduce": "all systems of the paper from one start per seed, side by side",
-    },
-    "using": {
-        "chat": "ask a generator, in a terminal or from a pipe",
-        "evaluate": "answer a test split and score the answers",
-        "demo": "compare generators on a local page",
-        "annotate": "have people judge answers: sheets, a page, scores and tests",
-        "metrics-against-people": "correlate the metrics with people's scores",
-        "transcribe": "transcribe sound files",
-    },
-    "publishing": {
-        "card": "write the model card of a finished output folder anew",
-        "export": "write a checkpoint that loads without this package",
-    },
-}
-MODULES = {name: name.replace("-", "_") for group in COMMANDS.values() for name in group}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -53,17 +26,29 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code, see `hf_localgan.commands.exits`.
     """
     argv = list(sys.argv[1:] if argv is None else argv)
-    if argv and argv[0] in MODULES:
-        prog, words = f"{PROG} {argv[0]}", argv[1:]
-        module = f"hf_localgan.commands.{MODULES[argv[0]]}"
-        # Its import can fail, too, and takes long enough to be interrupted.
-        return protected(prog, lambda: import_module(module).main(words, prog=prog), words)
+    known = bool(argv) and argv[0] in MODULES
+    prog, words = (f"{PROG} {argv[0]}", argv[1:]) if known else (PROG, argv)
+    # The import of a command can fail, too, and takes long enough to be interrupted.
+    return protected(prog, lambda: _run(argv), words)
 
-    def explain_usage() -> int:
-        _parser().parse_args(argv)
-        return WRONG_USAGE
 
-    return protected(PROG, explain_usage, argv)
+def _run(argv: list[str]) -> int:
+    if not argv:
+        _parser().print_help()
+        return DONE
+    name, *words = argv
+    if name in MODULES:
+        prog = f"{PROG} {name}"
+        answered = answer_early(name, words, prog)
+        if answered is not None:
+            return answered
+        return import_module(f"hf_localgan.commands.{MODULES[name]}").main(words, prog=prog)
+    if not name.startswith("-"):
+        near = get_close_matches(name, MODULES, n=2, cutoff=0.6)
+        hint = f" Did you mean `{'` or `'.join(near)}`?" if near else ""
+        return print_error(PROG, f"There is no command `{name}`.{hint} `{PROG} --help` lists all.", WRONG_USAGE)
+    _parser().parse_args(argv)
+    return WRONG_USAGE
 
 
 def _parser() -> argparse.ArgumentParser:

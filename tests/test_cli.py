@@ -25,7 +25,9 @@ def process(*words: str, code: str = "") -> subprocess.CompletedProcess:
 def test_help_lists_every_command_in_its_group_and_every_exit_code(capsys):
     assert main(["--help"]) == 0
     said = capsys.readouterr().out
-    places = [said.index(f"\n{group}:\n") for group in ("training", "using", "publishing", "options", "exit codes")]
+    places = [
+        said.index(f"\n{group}:\n") for group in ("training", "using", "publishing and help", "options", "exit codes")
+    ]
     assert places == sorted(places)
     for group, commands in COMMANDS.items():
         block = said.split(f"\n{group}:\n")[1].split("\n\n")[0]
@@ -45,12 +47,25 @@ def test_every_command_has_a_module_and_its_own_help(name, capsys):
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [([], "COMMAND"), (["sing"], "invalid choice: 'sing'"), (["--loud", "chat"], "hf-localgan: error")],
+    [
+        (["sing"], "There is no command `sing`. `hf-localgan --help` lists all."),
+        (["evalute"], "There is no command `evalute`. Did you mean `evaluate`?"),
+        (["--loud", "chat"], "hf-localgan: error"),
+    ],
 )
 def test_wrong_usage_exits_with_2_and_says_why(arguments, message, capsys):
     assert main(arguments) == 2
     captured = capsys.readouterr()
     assert message in captured.err and captured.out == ""
+
+
+def test_the_bare_command_is_its_help_and_so_is_the_module(capsys):
+    assert main([]) == 0
+    bare = capsys.readouterr().out
+    assert main(["--help"]) == 0
+    assert bare == capsys.readouterr().out
+    done = subprocess.run([sys.executable, "-m", "hf_localgan", "--version"], cwd=ROOT, text=True, capture_output=True)
+    assert done.stdout == f"hf-localgan {hf_localgan.__version__}\n"
 
 
 def test_version_is_the_packages(capsys):
@@ -70,6 +85,12 @@ def test_version_is_the_packages(capsys):
         (["card", "--help"], 0),
         (["export", "one"], 2),
         (["annotate", "power", "2", "0.5"], 2),
+        (["train-localgan", "--help"], 0),
+        (["train-raml", "mine.yaml", "--taU", "0.5"], 2),
+        (["evaluate", "--help"], 0),
+        (["compare"], 2),
+        (["tau-curve", "--help"], 0),
+        (["completion", "zsh"], 0),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, list) else "",
 )

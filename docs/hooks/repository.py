@@ -23,7 +23,10 @@ from pymdownx.slugs import slugify
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 FOLDER = "repository"  # of the site, for what is not in docs/
-LANGUAGES = {".yaml": "yaml", ".py": "python", ".toml": "toml", ".json": "json", ".jinja": "jinja", ".txt": "text"}
+LANGUAGES = {
+    ".yaml": "yaml", ".py": "python", ".toml": "toml", ".json": "json", ".ipynb": "json", ".jinja": "jinja",
+    ".txt": "text",
+}  # fmt: skip
 PICTURES = {".png", ".svg", ".jpg", ".gif"}
 
 CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL)

@@ -11,11 +11,16 @@ from hf_localgan.commands.exits import ending
 FORM = argparse.RawDescriptionHelpFormatter
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True, title="steps")
     for add in (_add_export, _add_serve, _add_score, _add_power):
         add(steps)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (_read(parser, argv),), lambda args: args.work(args), argv)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hf_localgan.commands.exits import ending
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -22,6 +22,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     about.add_argument("--language", metavar="CODE", nargs="+", help="languages, such as en (default: the run's)")
     about.add_argument("--dataset", metavar="ID", nargs="+", help="ids on the Hub of the training data")
     about.add_argument("--base-model", metavar="ID", help="id on the Hub of the model that the training began with")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (parser.parse_args(argv),), _write, argv)
 
 

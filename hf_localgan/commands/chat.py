@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = _parser(prog)
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: _read(parser, argv), _chat, argv)
 
 
-def _parser(prog: str | None) -> argparse.ArgumentParser:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or id of a model on the Hub")
     answers = parser.add_argument_group("answers")

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from hf_localgan.commands.exits import ending
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -35,6 +35,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     loading = parser.add_argument_group("loading")
     loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (_read(parser, argv),), _launch, argv)
 
 

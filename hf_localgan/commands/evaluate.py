@@ -84,11 +84,14 @@ class Parser(RecipeParser):
         return settings
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def settings_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         DataArguments, ModelArguments, EvaluationArguments, OutputArguments,
         positional=("generator", "dataset"), description=__doc__,
     )  # fmt: skip
-    parser.usage = "%(prog)s MODEL DATASET [--field value ...]"
-    parser.prog = prog or parser.prog
-    return run(parser, evaluate, argv)
+    parser.words, parser.prog = "MODEL DATASET", prog or parser.prog
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(settings_parser(prog), evaluate, argv)

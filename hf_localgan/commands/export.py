@@ -13,7 +13,7 @@ from pathlib import Path
 from hf_localgan.commands.exits import ending
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -28,6 +28,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     )
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (_read(parser, argv),), _export, argv)
 
 

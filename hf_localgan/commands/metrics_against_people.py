@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from hf_localgan.commands.exits import ending
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
     )
@@ -38,6 +38,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     metrics.add_argument("--resamples", type=int, default=200, metavar="N", help="bootstrap samples (default: 200)")
     metrics.add_argument("--seed", type=int, default=0, help="seed of the bootstrap (default: 0)")
     metrics.add_argument("--no-plots", action="store_true", help="leave out the picture, which needs matplotlib")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (_read(parser, argv),), _correlate, argv)
 
 

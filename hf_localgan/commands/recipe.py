@@ -1,24 +1,13 @@
 """Shared parts of the commands whose settings are a YAML file and options."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from hf_localgan.commands.default_files import default_file, training_epilog
 from hf_localgan.commands.exits import STOPPED, ending, print_error
+from hf_localgan.options import EPILOG
 from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.trainers.dbm.divergence import DivergenceError
-
-
-def default_file(name: str) -> Path:
-    """The settings file for the shipped corpus, which a training reads by default.
-
-    Args:
-        name: `mle` for `recipes/smalltalk/mle.yaml`; in a wheel these files lie beside this module.
-    """
-    folder = Path(__file__).parent / "smalltalk"
-    if not folder.is_dir():
-        folder = Path(__file__).parents[2] / "recipes" / "smalltalk"
-    return folder / f"{name}.yaml"
 
 
 def training_parser(*dataclass_types: type, default: str, description: str, prog: str | None) -> RecipeParser:
@@ -30,14 +19,9 @@ def training_parser(*dataclass_types: type, default: str, description: str, prog
         description: first lines of `--help`.
         prog: name of the command; by default that of the script.
     """
-    path = default_file(default)
-    parser = RecipeParser(*dataclass_types, default_config=path, description=description)
+    parser = RecipeParser(*dataclass_types, default_config=default_file(default), description=description)
     parser.prog = prog or parser.prog
-    epilog = f"{parser.epilog}\nWithout CONFIG the settings are those of {path}."
-    if parser.prog.startswith("hf-localgan "):
-        command = parser.prog.replace("hf-localgan", "hf_localgan.cli", 1)
-        epilog += f"\nSeveral processes: accelerate launch --module {command} [CONFIG] [--field value ...]"
-    parser.epilog = epilog
+    parser.epilog = training_epilog(EPILOG, default, parser.prog)
     return parser
 
 

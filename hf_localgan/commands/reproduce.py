@@ -9,13 +9,13 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from hf_localgan.commands.default_files import default_file
 from hf_localgan.commands.exits import ending
-from hf_localgan.commands.recipe import default_file
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
     parser.add_argument("table", choices=["table1"], help="what to reproduce: Table 1 and Figure 2")
     parser.add_argument(
@@ -31,15 +31,12 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser.add_argument(
         "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
     )
-    return ending(parser.prog, lambda: (_read(parser, argv),), _work, argv)
+    return parser
 
 
-def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
-    args = parser.parse_args(argv)
-    for seed in args.seeds:
-        if not 0 <= seed < 2**32:
-            parser.error(f"--seeds must be from 0 to {2**32 - 1}, got {seed}")
-    return args
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
+    return ending(parser.prog, lambda: (parser.parse_args(argv),), _work, argv)
 
 
 def corpus_files(dataset: str) -> Path:

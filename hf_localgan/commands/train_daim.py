@@ -11,15 +11,20 @@ from functools import partial
 
 from hf_localgan.commands.comparing import train_comparing
 from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers import DaimConfig, DaimTrainer
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = training_parser(
+def settings_parser(prog: str | None = None) -> RecipeParser:
+    return training_parser(
         DataArguments, StageArguments, EvaluationArguments, DaimConfig,
         default="daim", description=__doc__, prog=prog,
     )  # fmt: skip
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = settings_parser(prog)
     return run(parser, partial(train_comparing, parser, DaimTrainer), argv)

@@ -8,15 +8,19 @@ from collections.abc import Sequence
 
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes.energy import train_energy
+from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.energy import EnergyArguments, EnergyReportArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = training_parser(
+def settings_parser(prog: str | None = None) -> RecipeParser:
+    return training_parser(
         DataArguments, TokenizerArguments, EnergyArguments, EnergyReportArguments, DbmTrainingConfig,
         default="dbm", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, train_energy, argv)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(settings_parser(prog), train_energy, argv)

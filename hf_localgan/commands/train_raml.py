@@ -11,6 +11,7 @@ from rich.console import Console
 
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes.generator import TrainingSetup, train_generator
+from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
@@ -47,9 +48,12 @@ def describe_draws(trainer: TokenLossTrainer, setup: TrainingSetup) -> dict[str,
     return {**payoff, **args.changed(SERIES_FIELDS), **draws.about()}
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    parser = training_parser(
+def settings_parser(prog: str | None = None) -> RecipeParser:
+    return training_parser(
         DataArguments, TokenizerArguments, GeneratorArguments, EvaluationArguments, RamlConfig,
         default="raml", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, train, argv)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    return run(settings_parser(prog), train, argv)

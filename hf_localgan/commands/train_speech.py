@@ -1,11 +1,12 @@
 """Trains a recogniser of speech, Listen, Attend and Spell, and scores its transcripts of the test split.
 
 Without CONFIG it trains on synthetic speech of tones, in a minute. It trains by maximum likelihood or, with `payoff` in
-the file or as an option, by reward augmented maximum likelihood (RAML, Norouzi et al. 2016); `--payoff edit --help`
-lists its options. Writes to `output_dir` the recogniser with its processor, checkpoints, transcripts, scores, pictures
+the file or as an option, by reward augmented maximum likelihood (RAML, Norouzi et al. 2016), whose options stand below.
+Writes to `output_dir` the recogniser with its processor, checkpoints, transcripts, scores, pictures
 and a model card.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,8 @@ from rich.console import Console
 
 from hf_localgan.commands.exits import WRONG_USAGE, print_error
 from hf_localgan.commands.recipe import run, training_parser
-from hf_localgan.recipes.parser import read_config
+from hf_localgan.options import help_asked
+from hf_localgan.recipes.parser import RecipeParser, read_config
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
 from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_up_speech
 from hf_localgan.trainers.mle.config import MleConfig
@@ -42,19 +44,26 @@ def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition:
     finish_speech(trainer, setup, speech, recognition, about)
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
-    import sys
+def settings_parser(prog: str | None = None, config: type[MleConfig] | type[RamlConfig] = RamlConfig) -> RecipeParser:
+    """The parser of the command.
 
-    argv = list(sys.argv[1:] if argv is None else argv)
-    try:
-        config = RamlConfig if _names_payoff(argv) else MleConfig
-    except (OSError, ValueError) as error:  # a file that cannot be read
-        return print_error(prog or "train_speech.py", error, WRONG_USAGE)
-    parser = training_parser(
+    Args:
+        prog: its name.
+        config: class of the trainer's configuration; RAML's has all options of the command.
+    """
+    return training_parser(
         SpeechArguments, RecogniserArguments, RecognitionArguments, config,
         default="speech", description=__doc__, prog=prog,
     )  # fmt: skip
-    return run(parser, train, argv)
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    argv = list(sys.argv[1:] if argv is None else argv)
+    try:
+        config = RamlConfig if help_asked(argv) is not None or _names_payoff(argv) else MleConfig
+    except (OSError, ValueError) as error:  # a file that cannot be read
+        return print_error(prog or "train_speech.py", error, WRONG_USAGE)
+    return run(settings_parser(prog, config), train, argv)
 
 
 def _names_payoff(argv: Sequence[str]) -> bool:

@@ -13,7 +13,7 @@ from pathlib import Path
 from hf_localgan.commands.exits import FAILED, ending
 
 
-def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__)
     parser.add_argument("files", nargs="+", metavar="FILE", help="sound file, or - for their names on standard input")
     parser.add_argument(
@@ -32,6 +32,11 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
+    return parser
+
+
+def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
+    parser = command_parser(prog)
     return ending(parser.prog, lambda: (_read(parser, argv), parser.prog), _transcribe, argv)
 
 

@@ -199,7 +199,7 @@ def group_runs(folders: Sequence[str], named: Sequence[str] = ()) -> dict[str, l
     if repeated is not None:
         raise ValueError(f'The run "{repeated.name}" is given twice. Name each run once.')
     if not groups:
-        raise ValueError("Name at least one run: `python recipes/compare.py RUN [RUN ...]`.")
+        raise ValueError("Name at least one run: `hf-localgan compare RUN [RUN ...]`.")
     runs = {name: [Run.read(folder) for folder in members] for name, members in groups.items()}
     return {name: sorted(group, key=lambda run: run.about.get("seed") or 0) for name, group in runs.items()}
 

@@ -1,8 +1,6 @@
 """Reading the settings of a recipe: a YAML file, and options of the command line that win over it."""
 
 import argparse
-import copy
-import difflib
 import json
 import os
 import sys
@@ -16,24 +14,24 @@ import yaml
 from transformers import HfArgumentParser, TrainingArguments
 from transformers.hf_argparser import string_to_bool
 
-EPILOG = (
-    "Options may be written with hyphens, too: --max-steps. `--field none` takes back the file's value of an option\n"
-    "that has no value by default (None). `--switch` alone means `--switch true`."
+from hf_localgan.options import (
+    COUNTED,
+    EPILOG,
+    EVERYTHING,
+    NAMED,
+    SHOWN,
+    Group,
+    Option,
+    Options,
+    help_asked,
+    help_text,
+    print_help,
+    suggestions,
+    unknown_option_error,
 )
+
 LONGEST_CHOICES = 40  # characters: longer lists of choices are not shown with the option
 METAVARS = {"str": "TEXT", "int": "N", "float": "X", "dict": "JSON"}
-
-
-class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefaultsHelpFormatter):
-    """Keeps the lines of the description, shows the default of every option, and names options in one spelling."""
-
-    def _format_action_invocation(self, action: argparse.Action) -> str:
-        shown = copy.copy(action)
-        shown.option_strings = action.option_strings[:1] if action.dest != "help" else action.option_strings
-        return super()._format_action_invocation(shown)
-
-    def _get_help_string(self, action: argparse.Action) -> str | None:
-        return action.help if action.nargs == 0 else super()._get_help_string(action)
 
 
 UNSET = object()  # the value of an option that neither the file nor the command line gives
@@ -85,12 +83,11 @@ class RecipeParser(HfArgumentParser):
         positional: Sequence[str] = ("config",),
         description: str = "",
     ):
-        words = " ".join(f"[{name.upper()}]" for name in positional)
-        usage = f"%(prog)s {words} [--field value ...]"
+        self._details: dict[str, str] = {}
         super().__init__(
-            cast(Any, dataclass_types), usage=usage, description=description, epilog=EPILOG, allow_abbrev=False,
-            formatter_class=HelpFormatter,
-        )  # fmt: skip
+            cast(Any, dataclass_types), description=description, epilog=EPILOG, allow_abbrev=False, add_help=False
+        )
+        self.words = " ".join(f"[{name.upper()}]" for name in positional)
         self.default_config, self.positional, self.folder = default_config, positional, Path()
         self.names = [field.name for group in dataclass_types for field in fields(group) if field.init]
         self.former_names: dict[str, str] = {}
@@ -116,8 +113,17 @@ class RecipeParser(HfArgumentParser):
             if action.dest in self.text_or_list:
                 action.nargs = "+"
             _describe(action, self.switches)
-            if action.help:  # argparse reads a lone percent sign as the start of a placeholder
-                action.help = action.help.replace("%%", "%").replace("%", "%%")
+
+    def options(self) -> Options:
+        """All options as plain data. The short help shows the method's own; without a method, all of the package."""
+        has_method = SHOWN in self._details.values()
+        groups = []
+        for group in self._action_groups:
+            detail = self._details.get(cast(str, group.title), NAMED if has_method else SHOWN)
+            options = tuple(_option(action) for action in group._group_actions)
+            if options:
+                groups.append(Group(cast(str, group.title), detail, options))
+        return Options(f"{self.words} [--field value ...]", self.description or "", tuple(groups), self.former_names)
 
     def _add_dataclass_arguments(self, dtype):
         if hasattr(dtype, "_argument_group_name") or not issubclass(dtype, TrainingArguments):
@@ -129,6 +135,7 @@ class RecipeParser(HfArgumentParser):
                 own = list(left)
             if own:
                 group = self.add_argument_group(_title(base))
+                self._details[_title(base)] = _detail(base)
             for field in map(left.pop, own):
                 field.type = hints[field.name]
                 self._parse_dataclass_field(group, field)
@@ -144,6 +151,10 @@ class RecipeParser(HfArgumentParser):
             ValueError: for a missing or malformed file, unknown names, and values that the dataclasses refuse.
         """
         arguments = list(sys.argv[1:] if arguments is None else arguments)
+        asked = help_asked(arguments)
+        if asked is not None:
+            print_help(help_text(self.options(), self.prog, self.epilog or "", everything=asked == EVERYTHING))
+            self.exit(0)
         config, named = self.default_config, []
         for name in self.positional:
             if not arguments or arguments[0].startswith("-"):
@@ -161,7 +172,7 @@ class RecipeParser(HfArgumentParser):
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
-            raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
+            raise ValueError(unknown_option_error(names, self.names, self.former_names))
         values = {name: value for name, value in vars(parsed).items() if value is not UNSET}
         for name, value in values.items():
             if isinstance(value, list) and (name in self.text_or_list or None in value):
@@ -185,12 +196,13 @@ class RecipeParser(HfArgumentParser):
 
     def error(self, message: str):
         # argparse would print the usage of some two hundred options first.
-        self.exit(2, f"{self.prog}: {message}. `--help` lists every option.\n")
+        self.exit(2, f"{self.prog}: {message}. `--help all` lists every option.\n")
 
     def _as_options(self, config: dict[str, Any], path: str | os.PathLike) -> list[str]:
         unknown = [name for name in config if name not in self.names]
         if unknown:
-            raise ValueError(f'Unknown key{"s" if len(unknown) > 1 else ""} in "{path}": {self._suggest(unknown)}')
+            hints = suggestions(unknown, self.names, self.former_names)
+            raise ValueError(f'Unknown key{"s" if len(unknown) > 1 else ""} in "{path}": {hints}')
         return [word for name, value in config.items() if value is not None for word in self._option(name, value)]
 
     def _option(self, name: str, value: Any) -> list[str]:
@@ -208,22 +220,29 @@ class RecipeParser(HfArgumentParser):
         text = json.dumps(value) if isinstance(value, dict) else str(value)
         return [f"--{name}", text] if takes_list else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
-    def _suggest(self, names: Sequence[str]) -> str:
-        suggestions = []
-        for name in names:
-            if name.replace("-", "_") in self.former_names:
-                suggestions.append(f"`{name}` (it is called `{self.former_names[name.replace('-', '_')]}` now)")
-                continue
-            near = difflib.get_close_matches(name, self.names, n=2, cutoff=0.6)
-            suggestions.append(f"`{name}`" + (f" (did you mean `{'` or `'.join(near)}`?)" if near else ""))
-        return ", ".join(suggestions) + ". `--help` lists every option."
-
 
 def _title(settings_class: type) -> str:
     """Heading of the options that a class of settings declares."""
     if settings_class.__module__.startswith("transformers."):
         return f"training, as everywhere in transformers ({settings_class.__name__})"
     return f"training ({settings_class.__name__})"
+
+
+def _detail(settings_class: type) -> str:
+    """How much the short help shows of the options that a class of settings declares."""
+    if settings_class.__module__.startswith("transformers."):
+        return COUNTED
+    return NAMED if settings_class.__module__.startswith("hf_localgan.trainers.base.") else SHOWN
+
+
+def _option(action: argparse.Action) -> Option:
+    """An option of argparse as plain data, with its default in the help."""
+    text = " ".join((action.help or "").replace("%%", "%").split())
+    value = None
+    if action.nargs != 0:
+        value = cast(str, action.metavar) if action.metavar else "{" + ",".join(map(str, action.choices or ())) + "}"
+        text += f" (default: {action.default})"
+    return Option(tuple(action.option_strings), value, action.nargs in ("*", "+"), text)
 
 
 def _describe(action: argparse.Action, switches: set[str]):

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from hf_localgan.cli import COMMANDS, MODULES, main
-from hf_localgan.commands import recipe
-from hf_localgan.commands.recipe import default_file, run, training_parser
+from hf_localgan.commands import default_files
+from hf_localgan.commands.default_files import default_file
+from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes import DataArguments
 from hf_localgan.trainers import DivergenceError, GanAelTrainer, MleConfig
 
@@ -25,17 +26,17 @@ def groups(said: str) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", TRAININGS)
 def test_options_stand_in_groups_ours_before_the_frameworks(name, capsys):
-    assert main([name, "--help"]) == 0
+    assert main([name, "--help", "all"]) == 0
     said = capsys.readouterr().out
     found = groups(said)
     titles = list(found)
-    assert titles[:2] == ["options", "data"] and "--" not in found["options"].replace("--help", "")
+    assert titles[:2] == ["help", "data"] and "--" not in found["help"].replace("--help", "")
     assert titles[-1].startswith("training, as everywhere in transformers (")
     assert "--output_dir" in found[titles[-1]] and "--weight_decay" in found[titles[-1]]
     own = [title for title in titles if re.fullmatch(r"training \(\w+\)", title)]
     assert own == titles[-1 - len(own) : -1] and "--report_to" in "".join(found[title] for title in own)
     # every option once, with its default
-    names = re.findall(r"^  --(\w+)", said, re.MULTILINE)
+    names = [option for option in re.findall(r"^  --(\w+)", said, re.MULTILINE) if option != "help"]
     assert len(names) == len(set(names)) > 150
     assert len(re.findall(r"\(default:", said)) >= len([one for one in names if not one.startswith("no_")])
     assert f"accelerate launch --module hf_localgan.cli {name}" in " ".join(said.split())
@@ -50,7 +51,7 @@ def test_a_training_without_a_file_reads_that_of_the_shipped_corpus(name, capsys
 
 
 def test_in_a_wheel_the_default_files_lie_beside_the_commands(tmp_path, monkeypatch):
-    monkeypatch.setattr(recipe, "__file__", str(tmp_path / "recipe.py"))
+    monkeypatch.setattr(default_files, "__file__", str(tmp_path / "default_files.py"))
     (tmp_path / "smalltalk").mkdir()
     assert default_file("mle") == tmp_path / "smalltalk" / "mle.yaml"
 

@@ -1,9 +1,6 @@
-"""`recipes/compare.py`: seeds of one model put together, two models tested against each other."""
+"""`compare_trained`: seeds of one model put together, two models tested against each other."""
 
-import importlib.util
 import json
-import sys
-from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -14,23 +11,13 @@ import pytest
 from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import Evaluation
+from hf_localgan.evaluation.comparison import compare_trained
 from hf_localgan.metrics import compare_systems, score_references, score_responses
 
-ROOT = Path(__file__).parents[2]
 WORDS = "tea milk cup rain sun wind bus train boat red blue green".split()
 QUERIES = [f"what about {word} ?" for word in WORDS]
 REFERENCES = [[f"{word} is nice", f"i like {word} , really"] for word in WORDS]
 SCORING = {"vectors": WordVectors(WORDS, np.random.default_rng(0).normal(size=(12, 4)), name="random"), "resamples": 0}
-
-
-@pytest.fixture(scope="module")
-def compare():
-    """The recipe as a module."""
-    spec = importlib.util.spec_from_file_location("compare_recipe", ROOT / "recipes" / "compare.py")
-    module = sys.modules[spec.name] = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    yield module
-    del sys.modules[spec.name]
 
 
 def write_run(folder: Path, seed: int, *, dull: int, queries=QUERIES, references=REFERENCES, losses=()) -> Evaluation:
@@ -55,24 +42,12 @@ def write_run(folder: Path, seed: int, *, dull: int, queries=QUERIES, references
 
 
 @pytest.fixture
-def run(compare, capsys):
-    """`run(*folders, group=..., ...)`: the Markdown that the recipe prints."""
+def run():
+    """`run(*folders, group=..., ...)`: the Markdown."""
 
-    def call(*folders, **settings) -> str:
-        given = {
-            "group": [],
-            "decodings": None,
-            "metrics": None,
-            "permutations": 99,
-            "resamples": 99,
-            "output": None,
-            "front": None,
-            "stability": None,
-            **settings,
-        }
-        capsys.readouterr()
-        compare.main(Namespace(runs=[str(folder) for folder in folders], **given))
-        return capsys.readouterr().out
+    def call(*folders, group=(), **settings) -> str:
+        given = {"permutations": 99, "resamples": 99, **settings}
+        return compare_trained([str(folder) for folder in folders], groups=group, **given)
 
     return call
 
@@ -217,7 +192,7 @@ def test_an_evaluation_inside_a_model_is_pointed_to(run, tmp_path):
         run(tmp_path / "model")
 
 
-def test_a_front_is_held_against_the_first_ones_at_equal_diversity(run, compare, tmp_path):
+def test_a_front_is_held_against_the_first_ones_at_equal_diversity(run, tmp_path):
     """Both decodings of a run say the same here, so that its front is one point."""
     for name, dull in (("plain-s1", 6), ("plain-s2", 6), ("better-s1", 6), ("better-s2", 6)):
         write_run(tmp_path / name, int(name[-1]), dull=dull)

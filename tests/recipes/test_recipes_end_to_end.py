@@ -139,7 +139,7 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
     assert (folder / "checkpoint-6").is_dir()
 
 
-@pytest.mark.parametrize("script", ["train_mle", "train_raml"])
+@pytest.mark.parametrize("script", ["train_mle", "train_raml", "train_expected_reward"])
 def test_a_run_that_was_stopped_early_takes_no_further_step_when_it_is_resumed(recipe, place, script):
     folder = place / f"early-{script}"
     words = [

@@ -1,12 +1,10 @@
 """Which finished runs are seeds of one point of the temperature curve, and which are not."""
 
-import runpy
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-RECIPE = Path(__file__).parents[2] / "recipes" / "tau_curve.py"
+from hf_localgan.recipes import temperature_curve
 
 
 def run_of(score: float, objective: str = "raml", **about) -> SimpleNamespace:
@@ -16,18 +14,15 @@ def run_of(score: float, objective: str = "raml", **about) -> SimpleNamespace:
 
 
 @pytest.fixture
-def curves(tmp_path, monkeypatch, capsys):
+def curves(tmp_path, monkeypatch):
     """`curves(runs, *options)`: the test set's curves as they are drawn, and the lines of the table."""
 
     def draw(runs, *options):
-        recipe = runpy.run_path(str(RECIPE))
         drawn = {}
-        main = recipe["main"].__globals__
-        monkeypatch.setitem(main, "read_runs", lambda *_: runs)
-        monkeypatch.setitem(main, "plot_tau_curve", lambda panels, path, across: drawn.update(panels))
-        given = {"runs": "runs", "evaluation": None, "decoding": None, "against": "temperature", **dict(options)}
-        recipe["main"](SimpleNamespace(output=str(tmp_path / "tau.png"), **given))
-        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in capsys.readouterr().out.splitlines()]
+        monkeypatch.setattr(temperature_curve, "read_runs", lambda *_: runs)
+        monkeypatch.setattr(temperature_curve, "plot_tau_curve", lambda panels, path, across: drawn.update(panels))
+        table = temperature_curve.draw_temperature_curve("runs", tmp_path / "tau.png", **dict(options))
+        lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
         return drawn["test, greedy"], lines[2:]
 
     return draw

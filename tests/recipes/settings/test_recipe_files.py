@@ -19,11 +19,14 @@ from hf_localgan.recipes import (
     TokenizerArguments,
     expand_path,
 )
-from hf_localgan.trainers import MleConfig
+from hf_localgan.trainers import ExpectedRewardConfig, MleConfig
 from hf_localgan.trainers.raml.config import RamlConfig, make_payoff
 
 RECIPES = Path(__file__).parents[3] / "recipes"
-CONFIGS = {"recipes/train_mle.py": MleConfig, "recipes/train_raml.py": RamlConfig}
+CONFIGS = {
+    "recipes/train_mle.py": MleConfig, "recipes/train_raml.py": RamlConfig,
+    "recipes/train_expected_reward.py": ExpectedRewardConfig,
+}  # fmt: skip
 EVERY_FILE = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "accelerate_configs")
 
 

@@ -1,0 +1,97 @@
+"""`rank`, `env` and the comparisons as commands."""
+
+import io
+
+import pytest
+import torch
+
+import hf_localgan
+from hf_localgan.cli import main
+from hf_localgan.evaluation import rank_responses
+from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
+
+RESPONSES = ["i am fine", "hello you", "what is your name ?"]
+
+
+@pytest.fixture
+def folder(tmp_path, tiny_generator, tiny_tokenizer):
+    """A generator with an energy and a discriminator beside it."""
+    folder = tmp_path / "generator"
+    tiny_generator().save_pretrained(folder)
+    with torch.random.fork_rng(), torch.no_grad():
+        torch.manual_seed(0)
+        energy = DbmModel(DbmConfig(query_size=4, response_size=4, hidden_size=6, top_size=3, vocab_size=20)).eval()
+        for parameter in energy.parameters():
+            parameter.normal_(std=0.5)
+        energy.word_vectors.load(torch.randn(20, 4), range(4, 20))
+        for scaler in (energy.query_scaler, energy.response_scaler):
+            scaler.count.fill_(9)
+        sizes = {"vocab_size": 20, "embedding_size": 5, "widths": [1, 2], "filters": 4, "head_size": 6}
+        discriminator = PairDiscriminator(PairDiscriminatorConfig(**sizes, pad_token_id=0, eos_token_id=2)).eval()
+    for name, model in (("energy", energy), ("discriminator", discriminator)):
+        model.save_pretrained(folder / name)
+    for place in (folder, folder / "energy", folder / "discriminator"):
+        tiny_tokenizer.save_pretrained(place)
+    return folder, energy, discriminator
+
+
+def ranked(said: str) -> list[str]:
+    """The responses of a table, in its order."""
+    lines = [line for line in said.splitlines() if line.strip()][2:]
+    return [next(text for text in RESPONSES if line.rstrip().endswith(text)) for line in lines]
+
+
+@pytest.mark.parametrize("by", ["difference", "free_energy", "radius"])
+def test_responses_are_ranked_by_the_energy_beside_the_generator(by, folder, tiny_tokenizer, capsys):
+    place, energy, _ = folder
+    expected = sorted(
+        rank_responses(energy, tiny_tokenizer, "how are you ?", RESPONSES), key=lambda row: getattr(row, by)
+    )
+    assert main(["rank", str(place), "how are you ?", *RESPONSES, "--by", by, "--device", "cpu"]) == 0
+    assert ranked(capsys.readouterr().out) == [row.text for row in expected]
+
+
+def test_lines_of_standard_input_are_ranked_by_the_discriminator(folder, tiny_tokenizer, capsys, monkeypatch):
+    place, _, discriminator = folder
+    logits = []
+    for text in RESPONSES:  # one by one, without padding
+        ids = tiny_tokenizer(["how are you ?"], return_tensors="pt")
+        labels = torch.tensor(tiny_tokenizer(text_target=[text]).input_ids)
+        with torch.no_grad():
+            query = discriminator.query_features(ids["input_ids"], ids["attention_mask"])
+            logits.append(discriminator.score(query, discriminator.response_features(labels)).item())
+    expected = [text for _, text in sorted(zip(logits, RESPONSES, strict=True), reverse=True)]
+    monkeypatch.setattr("sys.stdin", io.StringIO("\n".join(RESPONSES) + "\n\n"))
+    words = [str(place / "discriminator"), "how are you ?", "--by", "discriminator", "--device", "cpu"]
+    assert main(["rank", *words]) == 0
+    assert ranked(capsys.readouterr().out) == expected
+
+
+def test_what_cannot_rank_is_refused_in_one_line(folder, tmp_path, capsys, monkeypatch):
+    place, *_ = folder
+    assert main(["rank", str(place / "discriminator"), "hello", "hi"]) == 1
+    assert "holds a PairDiscriminator, and no energy model" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdin", io.StringIO(""))
+    assert main(["rank", str(place), "hello"]) == 2
+    assert "give at least one RESPONSE" in capsys.readouterr().err
+
+
+def test_env_names_versions_and_devices(capsys):
+    assert main(["env"]) == 0
+    facts = dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
+    assert facts["hf_localgan"] == hf_localgan.__version__ and facts["torch"] == torch.__version__
+    assert f"{torch.get_num_threads()} threads" in facts["processor"] and facts["accelerators"]
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["compare"], 2, "name at least one RUN"),
+        (["compare", "nowhere"], 1, "nowhere"),
+        (["compare", "nowhere", "--permutations", "0"], 2, "--permutations must be at least 1, got 0"),
+        (["tau-curve", "nowhere"], 1, '"nowhere" holds no folder with an evaluation.json'),
+    ],
+)
+def test_comparisons_say_what_is_missing(words, code, message, capsys):
+    assert main(words) == code
+    assert message in capsys.readouterr().err
