@@ -3,6 +3,9 @@
 import copy
 import json
 import os
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -10,11 +13,15 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
+from .ties import tie_equal, untie_adapted
+
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
 CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
 MAX_LISTED = 5  # names of weights in an error
+# Ways to begin an adapter that change the base model's weights by what the adapter's files do not hold.
+UNREPEATABLE = ("pissa_niter", "corda", "lora_ga")
 
 
 def find_adapter(place: str, revision: str | None = None) -> bool:
@@ -44,7 +51,28 @@ def read_adapter_config(place: str, revision: str | None = None) -> "PeftConfig"
             f"`{place}` holds a {config.peft_type.value} adapter, which cannot be merged into its base model. Load it "
             "by `peft.PeftModel.from_pretrained`."
         )
+    refuse_unrepeatable(config, place)
     return config
+
+
+def refuse_unrepeatable(config: "PeftConfig", name: str):
+    """Refuses an adapter whose base model was changed at the start by what is not saved with it.
+
+    Args:
+        config: of the adapter.
+        name: of the adapter, for the error.
+
+    Raises:
+        ValueError: naming the initialization and what can be read back.
+    """
+    start = getattr(config, "init_lora_weights", True)
+    if isinstance(start, str) and start.startswith(UNREPEATABLE):
+        raise ValueError(
+            f'`{name}` begins with `init_lora_weights="{start}"`, which takes a part out of the base model\'s weights '
+            "that depends on chance or on data. The adapter's files do not hold it, so that another model would be "
+            'read back than is trained. Begin with "pissa", "olora", "orthogonal" or `True`; or convert a trained '
+            "adapter by `path_initial_model_for_weight_conversion` of PEFT's `save_pretrained`."
+        )
 
 
 def base_of_adapter(place: str, config: "PeftConfig", base_model: str | os.PathLike | None = None) -> str:
@@ -83,8 +111,9 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
     try:
         config = copy.deepcopy(config)
         config.base_model_name_or_path = base.name_or_path  # else PEFT warns where the base model has moved
-        adapted = get_peft_model(base, config)
-        result = adapted.load_adapter(place, "default", torch_device="cpu", revision=revision)
+        with ties_without_warning():
+            adapted = get_peft_model(base, config)
+            result = adapted.load_adapter(place, "default", torch_device="cpu", revision=revision)
     except SafetensorError as error:
         raise ValueError(
             f"The {WEIGHTS} of `{place}` is no complete safetensors file: {error}. It may have been cut off while it "
@@ -106,6 +135,10 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
 def merge_in_memory(adapted: "PeftModel", name: str) -> PreTrainedModel:
     """Merges the adapter of a PEFT model into its base model, which is returned; the PEFT model is used up.
 
+    The merged model is the function that the PEFT model was. Layers whose weights are tied, and whose adapters differ,
+    have weights of their own afterwards. The configuration still says that they are tied, for `tie_word_embeddings`
+    also scales T5's outputs and shapes `rnn_seq2seq`; `from_pretrained` ties only what is equal in a checkpoint.
+
     Args:
         adapted: the PEFT model.
         name: name of the merged model, for errors and for adapters that are trained on it.
@@ -115,13 +148,30 @@ def merge_in_memory(adapted: "PeftModel", name: str) -> PreTrainedModel:
     """
     if not hasattr(adapted.base_model, "merge_and_unload"):
         raise ValueError(f"`{name}` holds an adapter that cannot be merged into its base model. Use LoRA, whose can.")
+    base = adapted.get_base_model()
+    tied = getattr(base.config, "tie_word_embeddings", None)
+    groups = untie_adapted(base)
     try:
-        merged = adapted.merge_and_unload(safe_merge=True)
-    except ValueError as error:
+        with ties_without_warning():
+            merged = adapted.merge_and_unload(safe_merge=True)
+    except (ValueError, RuntimeError) as error:  # the latter for `lora_bias` on a layer without a bias
         raise ValueError(f"The adapter `{name}` cannot be merged: {error}") from error
+    if tied is not None:
+        merged.config.tie_word_embeddings = tied  # PEFT turns it off where embeddings and output layer differ
+    tie_equal(merged, groups)
     # An adapter that is trained on this model names it as its base; the old name would be wrong.
     merged.name_or_path = merged.config.name_or_path = name
     return merged
+
+
+@contextmanager
+def ties_without_warning() -> Iterator[None]:
+    """Within the context, PEFT does not warn of complications with tied weights, which `merge_in_memory` deals with."""
+    with warnings.catch_warnings():
+        for text in (r"Model with `tie_word_embeddings=True`", r"Model has `tie_word_embeddings=True`",
+                     r"Input and output embeddings are no longer tied"):  # fmt: skip
+            warnings.filterwarnings("ignore", message=text)
+        yield
 
 
 def _unfit(place: str, base: PreTrainedModel, problems: str) -> str:

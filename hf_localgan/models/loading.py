@@ -19,6 +19,7 @@ from transformers.utils import cached_file
 
 from .adapters import CONFIG as ADAPTER_CONFIG
 from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
+from .ties import untied_without_warning
 
 MAX_LISTED = 5  # names of weights in an error
 
@@ -194,15 +195,16 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
 
 def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     try:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            place,
-            config=config,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
-            **hub,
-            **options,
-        )
+        with untied_without_warning():
+            model, info = AutoModelForSeq2SeqLM.from_pretrained(
+                place,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
+                **hub,
+                **options,
+            )
     except SafetensorError as error:
         raise ValueError(_describe_broken_weights(place, hub, error)) from error
     except OSError as error:
