@@ -221,7 +221,12 @@ def _merged(model: PreTrainedModel) -> PreTrainedModel:
     """A model in memory without adapters: the model itself, or a copy with its adapters merged."""
     if not hasattr(model, "peft_config"):
         return model
-    return merge_in_memory(cast(Any, copy.deepcopy(model)), type(unadapted(model)).__name__).eval()
+    # PEFT keeps tensors of tied adapters beside the parameters, and only parameters can be copied.
+    kept = [
+        layer.kwargs["tied_adapter"] for layer in model.modules() if "tied_adapter" in vars(layer).get("kwargs", {})
+    ]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensors in kept for tensor in tensors.values()}
+    return merge_in_memory(cast(Any, copy.deepcopy(model, memo)), type(unadapted(model)).__name__).eval()
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path):

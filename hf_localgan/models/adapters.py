@@ -4,12 +4,12 @@ import copy
 import json
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
 from transformers.utils import cached_file
 
@@ -121,7 +121,10 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         ) from error
     except (ValueError, RuntimeError) as error:  # modules that are not there, weights of another shape
         raise ValueError(_unfit(place, base, str(error))) from error
-    differences = {"missing": result.missing_keys, "unknown to the model": result.unexpected_keys}
+    except KeyError as error:  # PEFT's, where a layer of `modules_to_save` is not there
+        raise ValueError(_unfit(place, base, f"1 missing ({error.args[0]})")) from error
+    missing = _without_loaded(result.missing_keys, adapted) | _missing_weights(adapted, place, revision)
+    differences = {"missing": missing, "unknown to the model": set(result.unexpected_keys)}
     problems = [
         f"{len(keys)} {problem} ({', '.join(sorted(keys)[:MAX_LISTED])})"
         for problem, keys in differences.items()
@@ -132,7 +135,31 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
     return merge_in_memory(adapted, place)
 
 
-def merge_in_memory(adapted: "PeftModel", name: str) -> PreTrainedModel:
+def _without_loaded(missing: Iterable[str], adapted: "PeftModel") -> set[str]:
+    """Names of missing weights, without those that were read under another name, as the vectors that VB-LoRA shares."""
+    state = adapted.state_dict()
+    missing = set(missing)
+    read = {weight.data_ptr() for name, weight in state.items() if name not in missing}
+    return {name for name in missing if name not in state or state[name].data_ptr() not in read}
+
+
+def _missing_weights(adapted: "PeftModel", place: str, revision: str | None) -> set[str]:
+    """Names of trained weights of the base model, such as biases, that the adapter's file does not have.
+
+    PEFT reports those of the adapters alone.
+    """
+    from peft import get_peft_model_state_dict
+
+    path = cached_file(place, WEIGHTS, revision=revision)
+    assert path is not None
+    with safe_open(path, framework="pt") as file:
+        there = set(file.keys())
+    own = cast(Any, adapted.base_model).prefix
+    saved = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    return {name for name in saved if name not in there and own not in name}
+
+
+def merge_in_memory(adapted: "PeftModel | PreTrainedModel", name: str) -> PreTrainedModel:
     """Merges the adapter of a PEFT model into its base model, which is returned; the PEFT model is used up.
 
     The merged model is the function that the PEFT model was. Layers whose weights are tied, and whose adapters differ,
@@ -140,28 +167,51 @@ def merge_in_memory(adapted: "PeftModel", name: str) -> PreTrainedModel:
     also scales T5's outputs and shapes `rnn_seq2seq`; `from_pretrained` ties only what is equal in a checkpoint.
 
     Args:
-        adapted: the PEFT model.
+        adapted: the PEFT model, or a model to which `add_adapter` of transformers has added an adapter.
         name: name of the merged model, for errors and for adapters that are trained on it.
 
     Raises:
         ValueError: for adapters that cannot be merged, and weights that are not finite.
     """
-    if not hasattr(adapted.base_model, "merge_and_unload"):
+    wrapped = hasattr(adapted, "get_base_model")
+    if wrapped and not hasattr(adapted.base_model, "merge_and_unload"):
         raise ValueError(f"`{name}` holds an adapter that cannot be merged into its base model. Use LoRA, whose can.")
-    base = adapted.get_base_model()
+    base: Any = cast(Any, adapted).get_base_model() if wrapped else adapted
     tied = getattr(base.config, "tie_word_embeddings", None)
     groups = untie_adapted(base)
     try:
         with ties_without_warning():
-            merged = adapted.merge_and_unload(safe_merge=True)
+            if wrapped:
+                base = cast(Any, adapted).merge_and_unload(safe_merge=True)
+            else:
+                _merge_layers(base)
     except (ValueError, RuntimeError) as error:  # the latter for `lora_bias` on a layer without a bias
         raise ValueError(f"The adapter `{name}` cannot be merged: {error}") from error
     if tied is not None:
-        merged.config.tie_word_embeddings = tied  # PEFT turns it off where embeddings and output layer differ
-    tie_equal(merged, groups)
+        base.config.tie_word_embeddings = tied  # PEFT turns it off where embeddings and output layer differ
+    tie_equal(base, groups)
     # An adapter that is trained on this model names it as its base; the old name would be wrong.
-    merged.name_or_path = merged.config.name_or_path = name
-    return merged
+    base.name_or_path = base.config.name_or_path = name
+    return base
+
+
+def _merge_layers(model: PreTrainedModel):
+    """Merges the adapter that `add_adapter` of transformers has added, which has no method for it."""
+    from peft.tuners.tuners_utils import BaseTunerLayer
+    from peft.utils.other import AuxiliaryTrainingWrapper
+
+    for path, layer in list(model.named_modules()):
+        parent, _, name = path.rpartition(".")
+        if isinstance(layer, AuxiliaryTrainingWrapper):
+            plain = layer.unload_and_optionally_merge_module(merge=True, safe_merge=True, adapter_names=None)
+        elif isinstance(layer, BaseTunerLayer):
+            layer.merge(safe_merge=True)
+            plain = layer.get_base_layer()
+        else:
+            continue
+        setattr(model.get_submodule(parent), name, plain)
+    del model.peft_config
+    model._hf_peft_config_loaded = False
 
 
 @contextmanager
