@@ -1,8 +1,10 @@
 """What is looked at before adapters are trained: whether they learn, and whether a folder will give them back."""
 
 import copy
+import os
 import tempfile
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from .adapters import MAX_LISTED, refuse_unrepeatable, ties_without_warning
+from .places import CONFIG as WHOLE_CONFIG
 from .ties import WRAPPER_PARTS
 
 TRIAL_TOKENS = 3  # in the trial of what learns
@@ -27,16 +30,18 @@ class UnreadLayer(NamedTuple):
     readers: tuple[str, ...]
 
 
-def check_adapters(model: nn.Module):
+def check_adapters(model: nn.Module, output_dir: str | os.PathLike | None = None):
     """Refuses adapters that would be read back as another model than the one that is trained.
 
     Args:
         model: a PEFT model, or a model of transformers with adapters; any other model passes.
+        output_dir: folder that the adapter will be saved to.
 
     Raises:
         ValueError: for several adapters; parameters that are trained and not saved with the adapter; a way to begin
-            that changes the base model by chance; a `lora_bias` that cannot be merged; and adapters with
-            `ensure_weight_tying` whose files PEFT cannot read back.
+            that changes the base model by chance; a `lora_bias` that cannot be merged; adapters with
+            `ensure_weight_tying` whose files PEFT cannot read back; and an `output_dir` with the adapter that the new
+            one is trained on.
     """
     configs = getattr(model, "peft_config", None)
     if not configs:
@@ -48,6 +53,13 @@ def check_adapters(model: nn.Module):
             "Merge those that are not trained, or remove them by `delete_adapter`."
         )
     ((adapter, config),) = configs.items()
+    base = config.base_model_name_or_path
+    if output_dir is not None and base and Path(base).is_dir() and Path(output_dir).is_dir():
+        if Path(base).samefile(output_dir) and not (Path(base) / WHOLE_CONFIG).is_file():
+            raise ValueError(
+                f'`output_dir` is "{output_dir}", the folder of the adapter that the new one is trained on and would '
+                "overwrite. Name another folder."
+            )
     if config.is_prompt_learning or config.is_adaption_prompt:
         return  # they are no part of the layers, and `load_generator` refuses them by name
     refuse_unrepeatable(config, name)

@@ -11,22 +11,53 @@ from typing import TYPE_CHECKING, Any, cast
 
 from safetensors import SafetensorError, safe_open
 from transformers import PreTrainedModel
-from transformers.utils import cached_file
 
+from .places import ADAPTER_CONFIG as CONFIG
+from .places import CONFIG as WHOLE_CONFIG
+from .places import find_file, has_file
 from .ties import tie_equal, untie_adapted
 
 if TYPE_CHECKING:
     from peft import PeftConfig, PeftModel
 
-CONFIG, WEIGHTS = "adapter_config.json", "adapter_model.safetensors"
+WEIGHTS = "adapter_model.safetensors"
 MAX_LISTED = 5  # names of weights in an error
 # Ways to begin an adapter that change the base model's weights by what the adapter's files do not hold.
 UNREPEATABLE = ("pissa_niter", "corda", "lora_ga")
 
 
-def find_adapter(place: str, revision: str | None = None) -> bool:
-    """Whether a folder or a repository of the Hub holds an adapter and no whole model beside it."""
-    return not _has(place, "config.json", revision) and _has(place, CONFIG, revision)
+def find_adapter(place: str, revision: str | None = None, base_model: str | os.PathLike | None = None) -> bool:
+    """Whether a folder or a repository of the Hub holds an adapter and no whole model beside it.
+
+    Args:
+        place: folder or Hub id.
+        revision: branch, tag or commit on the Hub.
+        base_model: the adapter's base model, where it is given: an adapter is meant then.
+
+    Raises:
+        ValueError: for an adapter beside a whole model that is not its base model.
+    """
+    if not has_file(place, CONFIG, revision):
+        return False
+    if base_model is not None or not has_file(place, WHOLE_CONFIG, revision):
+        return True
+    path = find_file(place, CONFIG, revision)
+    assert path is not None
+    try:
+        base = json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"The {CONFIG} of `{place}` cannot be read ({error}). It may be cut off.") from error
+    if base and not _is_same(place, base):
+        raise ValueError(
+            f"`{place}` holds a whole model and an adapter of another model, `{base}`: two trainings have written "
+            f"there. To load the adapter give its `base_model`; to load the whole model move {CONFIG} and {WEIGHTS} "
+            "away."
+        )
+    return False
+
+
+def _is_same(place: str, other: str) -> bool:
+    return place == other or (Path(place).is_dir() and Path(other).is_dir() and Path(place).samefile(other))
 
 
 def read_adapter_config(place: str, revision: str | None = None) -> "PeftConfig":
@@ -106,7 +137,11 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
     """
     from peft import get_peft_model
 
-    if not _has(place, WEIGHTS, revision):
+    try:
+        weights = find_file(place, WEIGHTS, revision)
+    except OSError as error:
+        raise FileNotFoundError(f"The weights of the adapter `{place}` cannot be found: {error}") from error
+    if weights is None:
         raise FileNotFoundError(f"The adapter `{place}` has no {WEIGHTS}. Save it again: `model.save_pretrained(...)`.")
     try:
         config = copy.deepcopy(config)
@@ -123,7 +158,7 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         raise ValueError(_unfit(place, base, str(error))) from error
     except KeyError as error:  # PEFT's, where a layer of `modules_to_save` is not there
         raise ValueError(_unfit(place, base, f"1 missing ({error.args[0]})")) from error
-    missing = _without_loaded(result.missing_keys, adapted) | _missing_weights(adapted, place, revision)
+    missing = _without_loaded(result.missing_keys, adapted) | _missing_weights(adapted, weights)
     differences = {"missing": missing, "unknown to the model": set(result.unexpected_keys)}
     problems = [
         f"{len(keys)} {problem} ({', '.join(sorted(keys)[:MAX_LISTED])})"
@@ -143,15 +178,13 @@ def _without_loaded(missing: Iterable[str], adapted: "PeftModel") -> set[str]:
     return {name for name in missing if name not in state or state[name].data_ptr() not in read}
 
 
-def _missing_weights(adapted: "PeftModel", place: str, revision: str | None) -> set[str]:
+def _missing_weights(adapted: "PeftModel", path: Path) -> set[str]:
     """Names of trained weights of the base model, such as biases, that the adapter's file does not have.
 
     PEFT reports those of the adapters alone.
     """
     from peft import get_peft_model_state_dict
 
-    path = cached_file(place, WEIGHTS, revision=revision)
-    assert path is not None
     with safe_open(path, framework="pt") as file:
         there = set(file.keys())
     own = cast(Any, adapted.base_model).prefix
@@ -229,12 +262,3 @@ def _unfit(place: str, base: PreTrainedModel, problems: str) -> str:
         f"The adapter `{place}` does not fit the model `{base.name_or_path}` ({type(base).__name__}): "
         f"{' '.join(problems.split())} Give the model that it was trained on by `base_model`."
     )
-
-
-def _has(place: str, name: str, revision: str | None) -> bool:
-    if Path(place).is_dir():
-        return (Path(place) / name).is_file()
-    try:
-        return cached_file(place, name, revision=revision) is not None
-    except OSError:
-        return False

@@ -1,9 +1,11 @@
 """Loading the parts beside a generator from folders or the Hub, and making energies."""
 
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from safetensors import SafetensorError
+from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.token_vectors import TokenVectors
@@ -12,6 +14,9 @@ from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.places import CONFIG, MAX_LISTED, describe_no_model, find_file, first_line, has_file
+
+Part = TypeVar("Part", bound=PreTrainedModel)
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -24,14 +29,9 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
         OSError: if there is no model.
         ValueError: for another type of model, and for an energy over vectors alone.
     """
-    place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
-    if not isinstance(model, DbmModel):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model. Train one by `train_dbm.py`.')
+    model, tokenizer = _load_part(path, DbmModel, "energy", "energy model", "train_dbm.py")
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
-    check_tokenizer(tokenizer)
     return model, tokenizer
 
 
@@ -45,13 +45,55 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         OSError: if there is no model.
         ValueError: for another type of model.
     """
+    return _load_part(path, PairDiscriminator, "discriminator", "discriminator", "train_matching.py")
+
+
+def _load_part(
+    path: str, model_class: type[Part], folder: str, label: str, command: str
+) -> tuple[Part, PreTrainedTokenizerBase]:
+    """A model of a class and its tokenizer.
+
+    Args:
+        path: as in `load_energy`.
+        model_class: of the model.
+        folder: name of the folder beside a generator in which such a model stands.
+        label, command: words for errors: what is wanted, and what trains it.
+    """
     place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
-    if not isinstance(model, PairDiscriminator):
-        raise ValueError(
-            f'"{path}" holds a {type(model).__name__}, and no discriminator. Train one by `train_matching.py`.'
+    place = str(Path(place).expanduser()) if Path(place).expanduser().is_dir() else place
+    file = f"{inside}/{CONFIG}" if inside else CONFIG
+    config = find_file(place, file)
+
+    def inner() -> str:
+        there = not inside and has_file(place, f"{folder}/{CONFIG}")
+        return f" Its folder {folder}/ does: name `{path}/{folder}`." if there else ""
+
+    if config is None:
+        if hint := inner():
+            raise FileNotFoundError(f'"{path}" itself holds no {label}.{hint}')
+        raise FileNotFoundError(f'"{path}" holds no {label}: it has no {file}. {describe_no_model(place)}')
+    try:
+        model, info = AutoModel.from_pretrained(
+            place, subfolder=inside, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True
         )
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    except SafetensorError as error:
+        raise ValueError(f'The weights of "{path}" are no complete safetensors file: {error}. Get it again.') from error
+    if not isinstance(model, model_class):
+        hint = inner() or f" Train one by `{command}`."
+        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no {label}.{hint}')
+    mismatched = {key for key, *_ in info["mismatched_keys"]}
+    if wrong := sorted({*info["missing_keys"], *info["unexpected_keys"], *mismatched}):
+        raise ValueError(
+            f'The weights of "{path}" are not those of its configuration: {", ".join(wrong[:MAX_LISTED])}. Save the '
+            "whole model again."
+        )
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
+    except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
+        raise ValueError(
+            f'The tokenizer of "{path}" is missing or cannot be read: {first_line(error)} Put the one beside it that the '
+            f"{label} was made with."
+        ) from error
     check_tokenizer(tokenizer)
     return model, tokenizer
 

@@ -98,7 +98,7 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
                 f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "
                 "`rnn_seq2seq`, T5, BART, Marian or an `EncoderDecoderModel`."
             )
-        check_adapters(self.model)
+        check_adapters(self.model, self.args.output_dir)
         if unread := unread_layers(self.model):
             logger.warning(describe_unread(unread, self.model))
         self.model_accepts_loss_kwargs = True  # the Trainer then counts the labels of all accumulated batches
