@@ -233,9 +233,7 @@ def _merged(model: PreTrainedModel) -> PreTrainedModel:
     if not hasattr(model, "peft_config"):
         return model
     # PEFT keeps tensors of tied adapters beside the parameters, and only parameters can be copied.
-    kept = [
-        layer.kwargs["tied_adapter"] for layer in model.modules() if "tied_adapter" in vars(layer).get("kwargs", {})
-    ]
+    kept = [vars(layer).get("kwargs", {}).get("tied_adapter", {}) for layer in model.modules()]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensors in kept for tensor in tensors.values()}
     return merge_in_memory(cast(Any, copy.deepcopy(model, memo)), type(unadapted(model)).__name__).eval()
 

@@ -5,7 +5,7 @@ import os
 import tempfile
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -158,7 +158,7 @@ def _refuse_unreadable(model: nn.Module, adapter: str, name: str):
 
     base = _base_of(model)
     with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), ties_without_warning():
-        model.peft_config[adapter].save_pretrained(folder)
+        cast(Any, model).peft_config[adapter].save_pretrained(folder)
         config = PeftConfig.from_pretrained(folder)
         try:
             with torch.device("meta"):

@@ -29,10 +29,10 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
         OSError: if there is no model.
         ValueError: for another type of model, and for an energy over vectors alone.
     """
-    model, tokenizer = _load_part(path, DbmModel, "energy", "energy model", "train_dbm.py")
+    model = _load_part(path, DbmModel, "energy", "energy model", "train_dbm.py")
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    return model, tokenizer
+    return model, _tokenizer_of(path, "energy model")
 
 
 def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
@@ -45,13 +45,12 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         OSError: if there is no model.
         ValueError: for another type of model.
     """
-    return _load_part(path, PairDiscriminator, "discriminator", "discriminator", "train_matching.py")
+    model = _load_part(path, PairDiscriminator, "discriminator", "discriminator", "train_matching.py")
+    return model, _tokenizer_of(path, "discriminator")
 
 
-def _load_part(
-    path: str, model_class: type[Part], folder: str, label: str, command: str
-) -> tuple[Part, PreTrainedTokenizerBase]:
-    """A model of a class and its tokenizer.
+def _load_part(path: str, model_class: type[Part], folder: str, label: str, command: str) -> Part:
+    """A model of a class.
 
     Args:
         path: as in `load_energy`.
@@ -59,8 +58,7 @@ def _load_part(
         folder: name of the folder beside a generator in which such a model stands.
         label, command: words for errors: what is wanted, and what trains it.
     """
-    place, inside = split_place(path)
-    place = str(Path(place).expanduser()) if Path(place).expanduser().is_dir() else place
+    place, inside = _split(path)
     file = f"{inside}/{CONFIG}" if inside else CONFIG
     config = find_file(place, file)
 
@@ -87,15 +85,26 @@ def _load_part(
             f'The weights of "{path}" are not those of its configuration: {", ".join(wrong[:MAX_LISTED])}. Save the '
             "whole model again."
         )
+    return model
+
+
+def _tokenizer_of(path: str, label: str) -> PreTrainedTokenizerBase:
+    place, inside = _split(path)
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
     except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
         raise ValueError(
-            f'The tokenizer of "{path}" is missing or cannot be read: {first_line(error)} Put the one beside it that the '
+            f'The tokenizer of "{path}" is missing or cannot be read: {first_line(error)} Put the one there that the '
             f"{label} was made with."
         ) from error
     check_tokenizer(tokenizer)
-    return model, tokenizer
+    return tokenizer
+
+
+def _split(path: str) -> tuple[str, str]:
+    place, inside = split_place(path)
+    folder = Path(place).expanduser()
+    return (str(folder) if folder.is_dir() else place), inside
 
 
 def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) -> DbmModel:
