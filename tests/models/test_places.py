@@ -6,15 +6,17 @@ import huggingface_hub.constants
 import pytest
 from huggingface_hub import hf_hub_download
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import AutoModelForSeq2SeqLM
 
+from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.models.loading import load_generator
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.recipes.parts import load_discriminator, load_energy
 
 
 @pytest.fixture
-def repositories(hub, tmp_path, tiny_t5, tiny_tokenizer, token_energy):
+def repositories(hub, tmp_path, tiny_t5, tiny_tokenizer):
     """Repositories of `somebody`: whole, an adapter of it, and others that lack something."""
     base = tmp_path / "whole"
     tiny_t5().save_pretrained(base)
@@ -24,7 +26,9 @@ def repositories(hub, tmp_path, tiny_t5, tiny_tokenizer, token_energy):
     adapted = get_peft_model(model, LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q"]))
     adapted.save_pretrained(tmp_path / "adapter")
     energy = tmp_path / "energy"
-    token_energy().save_pretrained(energy / "energy")
+    DbmModel(DbmConfig(query_size=5, response_size=5, hidden_size=6, top_size=4, vocab_size=20)).save_pretrained(
+        energy / "energy"
+    )
     tiny_tokenizer.save_pretrained(energy / "energy")
 
     def put(name, folder, pattern="."):
@@ -70,13 +74,17 @@ def test_names_and_revisions_that_do_not_exist(repositories):
     refused(load_generator, "somebody/whole", "has no revision `v2`", revision="v2")
 
 
-def test_a_server_that_fails_is_no_missing_file(repositories):
-    repositories.fail("HEAD", "adapter_model", 500)
-    refused(load_generator, "somebody/adapter", "weights of the adapter", "does not give it", "500")
-    repositories.fail("HEAD", "cut/.*adapter_model", 403)
-    refused(load_generator, "somebody/cut", "weights of the adapter", "does not give it", "403")
-    repositories.fail("HEAD", "whole/.*/tokenizer", 503)
-    refused(load_generator, "somebody/whole", "The tokenizer of `somebody/whole` cannot be found", "503")
+@pytest.mark.parametrize(
+    ("file", "status", "subject"),
+    [
+        ("adapter_model", 500, "weights of the adapter `somebody/adapter`"),
+        ("adapter_model", 403, "weights of the adapter `somebody/adapter`"),
+        ("whole/.*/tokenizer", 503, "tokenizer of `somebody/whole`"),
+    ],
+)
+def test_a_server_that_fails_is_no_missing_file(file, status, subject, repositories):
+    repositories.fail("HEAD", file, status)
+    refused(load_generator, "somebody/adapter", f"{subject} cannot be found", "the Hub does not give it", str(status))
 
 
 def test_offline_the_file_that_was_not_downloaded_is_named(repositories, monkeypatch):
@@ -106,9 +114,7 @@ def test_offline_the_file_that_was_not_downloaded_is_named(repositories, monkeyp
     load_generator("somebody/adapter")
 
 
-def test_a_part_whose_weights_are_not_its_own_is_refused(repositories, tmp_path, token_energy):
-    from safetensors.torch import load_file, save_file
-
+def test_a_part_whose_weights_are_not_its_own_is_refused(repositories, tmp_path):
     path = tmp_path / "energy" / "energy" / "model.safetensors"
     weights = load_file(path)
     lost = next(iter(weights))
