@@ -14,7 +14,6 @@ from typing import Any, cast
 from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
-from transformers.utils import cached_file
 
 from hf_localgan.decoding.special_tokens import unadapted
 from hf_localgan.models import (
@@ -33,6 +32,7 @@ from hf_localgan.models import (
 )
 from hf_localgan.models.adapters import find_adapter, merge_in_memory
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.places import ADAPTER_CONFIG, CONFIG, TOKENIZER_FILES, find_any, find_file, first_line
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.models.scorers import load_scorer
 from hf_localgan.pipelines import Text2TextGenerationPipeline
@@ -157,14 +157,12 @@ def merge_adapter(
         source = None
         if isinstance(adapter, (str, os.PathLike)):
             source = Path(adapter).expanduser()
-            if not find_adapter(str(source) if source.is_dir() else os.fspath(adapter), revision):
+            if not find_adapter(str(source) if source.is_dir() else os.fspath(adapter), revision, base_model):
                 raise ValueError(
                     f"`{adapter}` holds no adapter: an adapter_config.json, and no config.json beside it, are needed. "
                     "The checkpoint of a model without adapters needs no merging."
                 )
-            model, own = load_generator(
-                os.fspath(adapter), revision=revision, trust_remote_code=trust_remote_code, base_model=base_model
-            )
+            model, own = _load(os.fspath(adapter), revision, trust_remote_code, base_model)
             tokenizer = own if tokenizer is None else tokenizer
         else:
             if not hasattr(adapter, "peft_config"):
@@ -184,43 +182,58 @@ def merge_adapter(
 # ---- models ----
 
 
-def _load(path: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel, Any]:
+def _load(
+    path: str, revision: str | None, trust: bool, base_model: str | os.PathLike | None = None
+) -> tuple[PreTrainedModel, Any]:
     """A generator and its tokenizer, a recogniser and its processor, or another model of this package."""
-    model_type = _model_type(path, revision)
+    model_type = _model_type(path, revision) if base_model is None else _model_type(os.fspath(base_model), None)
+    options: dict[str, Any] = {"revision": revision, "trust_remote_code": trust, "base_model": base_model}
     if model_type == RnnSpeechConfig.model_type:
-        model, processor = load_recogniser(path, revision=revision, trust_remote_code=trust)
+        model, processor = load_recogniser(path, **options)
         vars(model.config).pop("auto_map", None)
         return model, processor
     if model_type not in SCORER_TYPES:
-        return load_generator(path, revision=revision, trust_remote_code=trust)
+        return load_generator(path, **options)
     path = str(Path(path).expanduser())
     scorer = dict(zip(SCORER_TYPES, SCORERS, strict=True))[model_type]
     model = load_scorer(scorer, SCORERS[scorer], path, revision=revision)
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)
-    try:
-        tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
-    except (OSError, ValueError, KeyError):  # an energy over vectors has none
-        tokenizer = None
+    tokenizer = None
+    if find_any(path, TOKENIZER_FILES, revision):  # an energy over vectors has none
+        try:
+            tokenizer = AutoTokenizer.from_pretrained(path, revision=revision)
+        except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
+            raise ValueError(f"The tokenizer of `{path}` cannot be read: {first_line(error)} Save it again.") from error
     return model.eval(), tokenizer
 
 
-def _model_type(place: str, revision: str | None) -> str | None:
-    """The type in config.json; `None` for adapters and unreadable files, which `load_generator` reports."""
-    folder = Path(place).expanduser()
+def _model_type(place: str, revision: str | None, children: tuple[str, ...] = ()) -> str | None:
+    """The type in config.json, of adapters that of their base; `None` for what the loaders will report.
+
+    Args:
+        children: adapters whose base this is.
+    """
+    place = str(Path(place).expanduser()) if Path(place).expanduser().is_dir() else place
     try:
-        path = folder / "config.json" if folder.is_dir() else cached_file(place, "config.json", revision=revision)
-        config = None if path is None else json.loads(Path(path).read_text(encoding="utf-8"))
-        return config.get("model_type") if isinstance(config, dict) else None
-    except (OSError, ValueError):
+        path = find_file(place, CONFIG, revision)
+        if path is not None:
+            return json.loads(path.read_text(encoding="utf-8")).get("model_type")
+        path = find_file(place, ADAPTER_CONFIG, revision)
+        base = None if path is None else json.loads(path.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    except (OSError, ValueError, AttributeError):
         return None
+    return _model_type(base, None, (*children, place)) if base and base not in children else None
 
 
 def _merged(model: PreTrainedModel) -> PreTrainedModel:
     """A model in memory without adapters: the model itself, or a copy with its adapters merged."""
     if not hasattr(model, "peft_config"):
         return model
-    return merge_in_memory(cast(Any, copy.deepcopy(model)), type(unadapted(model)).__name__).eval()
+    # PEFT keeps tensors of tied adapters beside the parameters, and only parameters can be copied.
+    kept = [vars(layer).get("kwargs", {}).get("tied_adapter", {}) for layer in model.modules()]
+    memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensors in kept for tensor in tensors.values()}
+    return merge_in_memory(cast(Any, copy.deepcopy(model, memo)), type(unadapted(model)).__name__).eval()
 
 
 def _write(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase | None, folder: Path):

@@ -1,13 +1,18 @@
 """Loading a generator and its tokenizer, with errors that name the fault of a checkpoint."""
 
+import json
+import logging
 import os
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
+from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
+    CONFIG_MAPPING,
     AutoConfig,
     AutoModelForSeq2SeqLM,
     AutoTokenizer,
@@ -15,14 +20,36 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.utils import cached_file
 
 from hf_localgan.files import missing_path
 
-from .adapters import CONFIG as ADAPTER_CONFIG
-from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
+from .adapters import (
+    base_of_adapter,
+    find_adapter,
+    merge_in_memory,
+    merge_into,
+    read_adapter_config,
+    refuse_unrepeatable,
+)
+from .places import (
+    ADAPTER_CONFIG,
+    CONFIG,
+    VOCABULARY_FILES,
+    describe_no_model,
+    find_any,
+    find_file,
+    first_line,
+    list_files,
+)
+from .ties import untied_without_warning
 
 MAX_LISTED = 5  # names of weights in an error
+LONGEST = 400  # characters of an error of another library
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
+# Loads a whole model from a place with options of the Hub.
+Load = Callable[[str, dict[str, Any]], PreTrainedModel]
+
+logger = logging.getLogger(__name__)
 
 
 def load_generator(
@@ -63,41 +90,54 @@ def load_generator(
             than the model, and for a `base_model` where there is no adapter.
     """
     dtype, device = _check_dtype(dtype), _check_device(device)
-    place = _locate(path_or_id)
+    place = locate(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    model, place, hub = _load_whole(place, hub, {} if dtype is None else {"dtype": dtype}, base_model)
-    if isinstance(dtype, torch.dtype):  # adapters are merged in their own
+    options = {} if dtype is None else {"dtype": dtype}
+
+    def load(whole: str, whole_hub: dict[str, Any]) -> PreTrainedModel:
+        # adapters are merged in the dtype of their base
+        return _load_model(whole, _load_config(whole, whole_hub), whole_hub, options if whole == place else {})
+
+    model, place_of_tokenizer, tokenizer_hub = load_merged(place, hub, base_model, load)
+    if isinstance(dtype, torch.dtype):
         model.to(dtype)  # type: ignore[arg-type]  # the stub of this method lacks `self`
-    tokenizer = _load_tokenizer(place, hub)
-    _check_tokenizer(tokenizer, model, place)
+    tokenizer = _load_tokenizer(place_of_tokenizer, tokenizer_hub)
+    _check_tokenizer(tokenizer, model, place_of_tokenizer)
     if device is not None:
         model.to(device)  # type: ignore[arg-type]
     return model.eval(), tokenizer
 
 
-def _load_whole(
+def load_merged(
     place: str,
     hub: dict[str, Any],
-    options: dict[str, Any],
     base_model: str | os.PathLike | None,
+    load: Load,
     parents: tuple[str, ...] = (),
 ) -> tuple[PreTrainedModel, str, dict[str, Any]]:
     """A model, merged with its adapter where `place` is one; and the place of its tokenizer with the Hub's options.
 
     Args:
+        place: a folder or a Hub id.
+        hub: `revision` and `trust_remote_code`.
+        base_model: folder or Hub id of an adapter's base model, where it is not the one that the adapter names.
+        load: loads a whole model.
         parents: adapters that have this model as their base.
+
+    Raises:
+        OSError, ValueError: as `load_generator`.
     """
-    if not find_adapter(place, hub["revision"]):
+    if not find_adapter(place, hub["revision"], base_model):
         if base_model is not None:
             raise ValueError(f"`{place}` is a whole model and no adapter. Leave out `base_model` (`{base_model}`).")
-        return _load_model(place, _load_config(place, hub), hub, options), place, hub
+        return load(place, hub), place, hub
     if place in parents:
         raise ValueError(f"The adapter `{place}` is named as its own base model. Name another by `base_model`.")
     config = read_adapter_config(place, hub["revision"])
     base = base_of_adapter(place, config, base_model)
     base_hub = {**hub, "revision": config.revision if base_model is None else None}
     try:
-        model, tokenizer_place, tokenizer_hub = _load_whole(_locate(base), base_hub, {}, None, (*parents, place))
+        model, tokenizer_place, tokenizer_hub = load_merged(locate(base), base_hub, None, load, (*parents, place))
     except (OSError, ValueError) as error:
         origin = "`base_model`" if base_model is not None else f"its {ADAPTER_CONFIG}"
         error_class = ValueError if isinstance(error, ValueError) else FileNotFoundError
@@ -106,8 +146,13 @@ def _load_whole(
             "elsewhere, name it by `base_model`."
         ) from error
     model = merge_into(model, place, config, hub["revision"])
-    if any(_has_file(place, name, hub) for name in ("tokenizer_config.json", "tokenizer.json")):
-        return model, place, hub
+    try:
+        if find_any(place, ("tokenizer_config.json", "tokenizer.json"), hub["revision"]):
+            return model, place, hub
+    except OSError as error:
+        logger.warning(
+            "Whether `%s` has a tokenizer of its own cannot be told: %s The base model's is taken.", place, error
+        )
     return model, tokenizer_place, tokenizer_hub
 
 
@@ -133,14 +178,14 @@ def _check_device(device: str | torch.device | None) -> torch.device | None:
     return device
 
 
-def _locate(path_or_id: str | os.PathLike) -> str:
+def locate(path_or_id: str | os.PathLike) -> str:
     """A folder as a path without `~`, or a Hub id as it is; an error for names that can be neither."""
     name = os.fspath(path_or_id)
     path = Path(name).expanduser()
     if path.is_dir():
         if (path / "config.json").is_file() or (path / ADAPTER_CONFIG).is_file():
             return str(path)
-        raise FileNotFoundError(_describe_missing_config(path))
+        raise FileNotFoundError(describe_no_model(str(path)))
     if path.exists():
         raise ValueError(f"`{name}` is a file. Give the folder that holds config.json and model.safetensors.")
     if isinstance(path_or_id, os.PathLike) or name.startswith((".", "~", "/", "\\")) or not _is_hub_id(name):
@@ -159,35 +204,38 @@ def _is_hub_id(name: str) -> bool:
     return len(parts) <= 2 and all(part and not set(part) & set("\\: ") for part in parts)
 
 
-def _describe_missing_config(folder: Path) -> str:
-    checkpoints = sorted(
-        {path.parent.name for name in ("config", "adapter_config") for path in folder.glob(f"*/{name}.json")}
-    )
-    advice = (
-        f"Its subfolders with one are: {', '.join(checkpoints[:MAX_LISTED])}."
-        if checkpoints
-        else "Give the folder that `save_pretrained` or a trainer has written."
-    )
-    return f"The folder `{folder}` has no config.json, so it holds no model. {advice}"
+def read_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
+    """The configuration of a whole model.
+
+    Raises:
+        OSError: if there is none, or it cannot be had, with the cause.
+        ValueError: if it is damaged, or of a model that is not known here.
+    """
+    path = find_file(place, CONFIG, hub["revision"])
+    if path is None:
+        raise FileNotFoundError(describe_no_model(place, hub["revision"]))
+    try:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        model_type = saved.get("model_type")
+    except (ValueError, AttributeError) as error:
+        raise ValueError(f"`{path}` is not valid JSON; it may be cut off.") from error
+    try:
+        return AutoConfig.from_pretrained(place, **hub)
+    except OSError as error:
+        raise OSError(f"The configuration of `{place}` cannot be loaded: {first_line(error)}") from error
+    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+        known = model_type in CONFIG_MAPPING
+        advice = (
+            "Save the model again, with its configuration."
+            if known
+            else "Accepted are encoder-decoders of transformers, such as T5 and BART, and `rnn_seq2seq`; models with "
+            "code of their own need `trust_remote_code=True`."
+        )
+        raise ValueError(f"The configuration of `{place}` cannot be read: {first_line(error)} {advice}") from error
 
 
 def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
-    try:
-        config = AutoConfig.from_pretrained(place, **hub)
-    except OSError as error:
-        if Path(place).is_dir():
-            raise ValueError(f"`{Path(place) / 'config.json'}` is not valid JSON; it may be cut off.") from error
-        raise OSError(
-            f"`{place}` is neither a folder (looked in {Path.cwd()}) nor a model that can be loaded from the Hub: "
-            f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
-            "offline, only models that were downloaded before can be loaded."
-        ) from error
-    except (ValueError, KeyError) as error:
-        raise ValueError(
-            f"The configuration of `{place}` cannot be read: {_first_line(error)} Accepted are encoder-decoders of "
-            "transformers, such as T5 and BART, and `rnn_seq2seq`; models with code of their own need "
-            "`trust_remote_code=True`."
-        ) from error
+    config = read_config(place, hub)
     remote = "AutoModelForSeq2SeqLM" in (getattr(config, "auto_map", None) or {})
     if type(config) not in AutoModelForSeq2SeqLM._model_mapping and not remote:
         raise ValueError(
@@ -199,34 +247,48 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
 
 def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     try:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            place,
-            config=config,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
-            **hub,
-            **options,
-        )
+        with untied_without_warning():
+            model, info = AutoModelForSeq2SeqLM.from_pretrained(
+                place,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
+                **hub,
+                **options,
+            )
     except SafetensorError as error:
         raise ValueError(_describe_broken_weights(place, hub, error)) from error
     except OSError as error:
-        pickled = sorted(path.name for path in Path(place).glob("*.bin")) if Path(place).is_dir() else []
-        advice = (
-            f" The folder holds {', '.join(pickled[:MAX_LISTED])}, which could run code when unpickled. Convert it "
-            "with `model.save_pretrained` if you trust it."
-            if pickled
-            else ""
-        )
-        raise FileNotFoundError(
-            f"The weights of `{place}` cannot be found: {_first_line(error)} Give model.safetensors, or its parts "
-            f"with model.safetensors.index.json.{advice}"
-        ) from error
+        raise FileNotFoundError(_describe_missing_weights(place, hub, error)) from error
     _check_weights(model, info, place, config)
+    if adapters := getattr(model, "peft_config", None):  # from the same folder; transformers has added them
+        for adapter in adapters.values():
+            refuse_unrepeatable(adapter, place)
+        model = merge_in_memory(model, place)
     if not type(model).__module__.startswith("transformers_modules."):  # code of the checkpoint
         for name in ("auto_map", "custom_pipelines"):  # they would be saved with the model, without their files
             vars(model.config).pop(name, None)
     return model
+
+
+def _describe_missing_weights(place: str, hub: dict[str, Any], error: OSError) -> str:
+    start = f"The weights of `{place}` cannot be found:"
+    try:
+        if find_any(place, WEIGHT_FILES, hub["revision"]):  # the index, and not all parts
+            return f"{start} {first_line(error)} Give model.safetensors, or its parts with {WEIGHT_FILES[1]}."
+    except OSError as cause:
+        return f"{start} {cause}"
+    folder = Path(place)
+    files = [path.name for path in folder.iterdir()] if folder.is_dir() else list_files(place, hub["revision"])
+    text = f"{start} it has no {WEIGHT_FILES[0]}. Give that, or its parts with {WEIGHT_FILES[1]}."
+    pickled = sorted(name for name in files if name.endswith(".bin"))
+    if pickled:
+        text += (
+            f" It holds {', '.join(pickled[:MAX_LISTED])}, which could run code when unpickled. Convert it with "
+            "`model.save_pretrained` if you trust it."
+        )
+    return text
 
 
 def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, config: PreTrainedConfig):
@@ -254,9 +316,9 @@ def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, con
 def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
     folder = Path(place)
     if not folder.is_dir():
-        config = cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)
-        assert config is not None
-        folder = Path(config).parent
+        config = find_file(place, CONFIG, hub["revision"])
+        assert config is not None  # for it was read
+        folder = config.parent
     for path in sorted(folder.glob("*.safetensors")):
         try:
             with safe_open(path, framework="pt"):
@@ -274,24 +336,25 @@ def _load_tokenizer(place: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
     advice = "Save the tokenizer that the model was trained with beside it: `tokenizer.save_pretrained(...)`."
     try:
         tokenizer = AutoTokenizer.from_pretrained(place, **hub)
+    except ImportError as error:
+        raise ImportError(f"The tokenizer of `{place}` needs a library: {first_line(error)}") from error
     except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
-        if _has_file(place, "tokenizer.json", hub):
-            raise ValueError(f"The tokenizer of `{place}` cannot be read: {_first_line(error)} {advice}") from error
+        if _find_tokenizer(place, VOCABULARY_FILES, hub):
+            text = " ".join(str(error).split())[:LONGEST]
+            raise ValueError(f"The tokenizer of `{place}` cannot be read: {text.rstrip('.')}. {advice}") from error
         raise FileNotFoundError(f"`{place}` has no tokenizer that can be loaded. {advice}") from error
     # Without files T5, BART and others come with a made-up vocabulary of special tokens, and without an error.
     files = set(getattr(tokenizer, "vocab_files_names", {}).values())
-    if files and not any(_has_file(place, name, hub) for name in sorted(files | {"tokenizer.json"})):
+    if files and not _find_tokenizer(place, ["tokenizer.json", *sorted(files)], hub):
         raise FileNotFoundError(f"`{place}` has no tokenizer (none of {', '.join(sorted(files))}). {advice}")
     return tokenizer
 
 
-def _has_file(place: str, name: str, hub: dict[str, Any]) -> bool:
-    if Path(place).is_dir():
-        return (Path(place) / name).is_file()
+def _find_tokenizer(place: str, names: Sequence[str], hub: dict[str, Any]) -> Path | None:
     try:
-        return cached_file(place, name, revision=hub["revision"]) is not None
-    except OSError:
-        return False
+        return find_any(place, names, hub["revision"])
+    except OSError as error:
+        raise FileNotFoundError(f"The tokenizer of `{place}` cannot be found: {error}") from error
 
 
 def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, place: str):
@@ -314,8 +377,3 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
 
 def _saved_as(config: PreTrainedConfig) -> str:
     return ", ".join(config.architectures or []) or f'an unnamed architecture of `model_type` "{config.model_type}"'
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text if text.endswith(".") else f"{text}."

@@ -2,17 +2,19 @@
 
 import os
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
-from huggingface_hub.errors import StrictDataclassError
-from safetensors import SafetensorError
-from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.files import missing_path
+from hf_localgan.models.places import CONFIG, TOKENIZER_FILES, describe_no_model, find_any, find_file, has_file
+from hf_localgan.models.reading import load_config, load_whole, saved_as
+from hf_localgan.models.reading import load_tokenizer as read_tokenizer
 
 Scorer = TypeVar("Scorer", bound=PreTrainedModel)
 
-MAX_LISTED = 5  # names of weights in an error
+# Folders of scorers beside a generator, by what they are called in errors.
+FOLDERS = {"energy model": "energy", "discriminator": "discriminator"}
 
 
 def load_scorer(
@@ -27,7 +29,7 @@ def load_scorer(
 
     Args:
         model_class: `DbmModel` or `PairDiscriminator`.
-        role: what it is called in errors, such as `energy model`.
+        role: what it is called in errors, a key of `FOLDERS`.
         path_or_id: a folder, or an id on the Hub. Weights are read from safetensors files only.
         subfolder: folder of a repository that holds the model.
         revision: branch, tag or commit on the Hub.
@@ -41,53 +43,25 @@ def load_scorer(
     """
     place = _place(path_or_id)
     shown = f"{place}/{subfolder}" if subfolder else place
-    hub: dict[str, Any] = {"subfolder": subfolder, "revision": revision}
-    folder = Path(place) / subfolder
+    folder, file = FOLDERS[role], f"{subfolder}/{CONFIG}" if subfolder else CONFIG
     advice = f"Give the folder of a saved {role}, with config.json and model.safetensors."
-    if Path(place).exists() and not (folder / "config.json").is_file():
-        what = f'The folder "{shown}" has no config.json' if folder.is_dir() else f'"{shown}" is no folder'
-        raise FileNotFoundError(f"{what}, so it holds no {role}. {advice}")
-    try:
-        config = AutoConfig.from_pretrained(place, **hub)
-    except (ValueError, KeyError, TypeError, AttributeError, StrictDataclassError) as error:
-        raise ValueError(
-            f'The configuration of "{shown}" cannot be read: {_line(error)} Save the {role} again, or get its '
-            "config.json anew."
-        ) from error
-    except OSError as error:
-        if folder.is_dir():
-            raise ValueError(f'"{folder / "config.json"}" is no valid JSON; it may be cut off.') from error
-        raise OSError(f'"{shown}" holds no {role} that can be loaded: {_line(error)}') from error
+    if Path(place).is_file():
+        raise FileNotFoundError(f'"{shown}" is no folder, so it holds no {role}. {advice}')
+
+    def beside() -> str:
+        there = not subfolder and has_file(place, f"{folder}/{CONFIG}", revision)
+        return f" Its folder {folder}/ does: name `{place}/{folder}`." if there else ""
+
+    if find_file(place, file, revision) is None:
+        if hint := beside():
+            raise FileNotFoundError(f'"{shown}" itself holds no {role}.{hint}')
+        raise FileNotFoundError(
+            f'"{shown}" has no config.json, so it holds no {role}. {describe_no_model(place, revision)} {advice}'
+        )
+    config = load_config(place, subfolder, revision=revision)
     if config.model_type != model_class.config_class.model_type:  # type: ignore[union-attr]
-        found = (config.architectures or [f"model of the type {config.model_type}"])[0]
-        raise ValueError(f'"{shown}" holds a {found}, and no {role}. {advice}')
-    try:
-        loaded: Any = model_class.from_pretrained(
-            place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **hub
-        )
-    except SafetensorError as error:
-        raise ValueError(
-            f'The weights of "{shown}" are damaged or cut off: {_line(error)} Get model.safetensors again, or take '
-            "another checkpoint."
-        ) from error
-    except OSError as error:
-        raise FileNotFoundError(f'The weights of "{shown}" cannot be found: {_line(error)} {advice}') from error
-    model, info = loaded
-    sizes = [
-        f"{name} {tuple(saved)} in the file, {tuple(own)} in the model" for name, saved, own in info["mismatched_keys"]
-    ]
-    faults = {"missing": info["missing_keys"], "unknown": info["unexpected_keys"], "of another shape": sizes}
-    if any(faults.values()):
-        listed = "; ".join(
-            f"{label}: {', '.join(sorted(names)[:MAX_LISTED])}{', ...' if len(names) > MAX_LISTED else ''}"
-            for label, names in faults.items()
-            if names
-        )
-        raise ValueError(
-            f'The weights of "{shown}" are not those that its configuration asks for; {listed}. Save the whole '
-            f"{role} again, with its configuration."
-        )
-    return model.eval()
+        raise ValueError(f'"{shown}" holds a {saved_as(config)}, and no {role}.{beside() or f" {advice}"}')
+    return cast(Any, load_whole(model_class, place, subfolder, revision=revision)).eval()
 
 
 def load_tokenizer(
@@ -101,29 +75,21 @@ def load_tokenizer(
     """
     place = _place(path_or_id)
     shown = f"{place}/{subfolder}" if subfolder else place
-    advice = "Save the tokenizer there that the model was trained with: `tokenizer.save_pretrained(...)`."
-    folder = Path(place) / subfolder
-    if folder.is_dir() and not any((folder / name).is_file() for name in ("tokenizer.json", "tokenizer_config.json")):
-        raise FileNotFoundError(f'"{shown}" has no tokenizer. {advice}')
-    try:
-        return AutoTokenizer.from_pretrained(place, subfolder=subfolder, revision=revision)
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
-        raise ValueError(f'The tokenizer of "{shown}" cannot be read: {_line(error)} {advice}') from error
+    inside = f"{subfolder}/" if subfolder else ""
+    if find_any(place, [f"{inside}{name}" for name in TOKENIZER_FILES], revision) is None:
+        raise FileNotFoundError(
+            f'"{shown}" has no tokenizer. Save the tokenizer there that the model was trained with: '
+            "`tokenizer.save_pretrained(...)`."
+        )
+    return read_tokenizer(place, subfolder, revision=revision)
 
 
 def _place(path_or_id: str | os.PathLike) -> str:
     name = os.fspath(path_or_id)
     folder = Path(name).expanduser()
-    if folder.is_dir():
+    if folder.exists():
         return str(folder)
     problem = missing_path(name)
     if problem is not None:
         raise FileNotFoundError(problem)
     return name
-
-
-def _line(error: BaseException) -> str:
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if text.endswith(".") else f"{text}."

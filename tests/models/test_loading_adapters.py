@@ -178,9 +178,32 @@ def test_the_dtype_is_that_asked_for(saved):
     assert load_generator(folder, dtype="auto")[0].dtype == torch.float32
 
 
-def test_an_adapter_beside_a_whole_model_is_left_alone(saved, tmp_path):
+def test_an_adapter_beside_its_own_base_model_is_merged_into_it(saved, tmp_path):
     # transformers itself loads such a folder with its adapter
-    _, base, folder = saved("t5")
+    adapted, base, folder = saved("t5")
     for name in ("adapter_config.json", "adapter_model.safetensors"):
         shutil.copy(folder / name, base)
-    assert load_generator(base)[0].config.model_type == "t5"
+    model = load_generator(base)[0]
+    assert not hasattr(model, "peft_config")
+    assert_same_answers(model, adapted)
+
+
+def test_a_folder_of_two_trainings_is_no_mixture_of_both(saved, tiny_t5, tiny_tokenizer, tmp_path):
+    adapted, base, folder = saved("t5")
+    tiny_t5(seed=5).save_pretrained(folder)
+    refused(
+        folder, "a whole model and an adapter of another model", str(base), "`base_model`", "move adapter_config.json"
+    )
+    assert_same_answers(load_generator(folder, base_model=base)[0], adapted)
+
+
+def test_trained_weights_that_are_not_in_the_file(saved, tiny_generator, tiny_tokenizer, tmp_path):
+    tiny_generator().save_pretrained(tmp_path / "rnn")
+    tiny_tokenizer.save_pretrained(tmp_path / "rnn")
+    model = adapt(load_generator(tmp_path / "rnn")[0], ["readout"], bias="all", modules_to_save=["lm_head"])
+    model.save_pretrained(tmp_path / "adapter")
+    weights = tmp_path / "adapter" / "adapter_model.safetensors"
+    state = load_file(weights)
+    for lost in ("decoder.bridge.bias", "lm_head.weight"):
+        save_file({name: one for name, one in state.items() if not name.endswith(lost)}, weights)
+        refused(tmp_path / "adapter", "1 missing", lost)

@@ -33,7 +33,8 @@ class RnnSeq2SeqModel(RnnEncoderDecoder):
         return self.config.share_embeddings
 
     def get_input_embeddings(self) -> nn.Embedding:
-        return self.encoder.embed_tokens
+        # The table that others are tied to comes first, as PEFT expects.
+        return self.decoder.embed_tokens if self.config.share_embeddings else self.encoder.embed_tokens
 
     def set_input_embeddings(self, value: nn.Module):
         self.encoder.set_input_embeddings(value)

@@ -1,13 +1,19 @@
 """Settings of LoRA, which trains small matrices beside the layers of a generator instead of its weights."""
 
+import logging
 from dataclasses import dataclass, field
-from typing import cast
+from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 
+from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
+from hf_localgan.models.adapters import ties_without_warning
+
 SHOWN = 8  # names of layers in an error
 ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output layer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass
@@ -56,8 +62,11 @@ class LoraArguments:
     def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
         """The model; where `lora_rank` is set, with adapters, which alone are trained then.
 
+        Adapters on layers that share their weights (ties) are adapters of their own.
+
         Raises:
-            ValueError: for layers that do not exist or cannot have adapters, such as recurrent ones.
+            ValueError: for layers that do not exist, cannot have adapters, such as recurrent ones, or are read by
+                nothing, so that their adapters would learn nothing.
         """
         if self.lora_rank is None:
             return model
@@ -76,10 +85,29 @@ class LoraArguments:
             name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)
         }
         try:
-            return cast(PreTrainedModel, get_peft_model(model, config))
+            with ties_without_warning():
+                adapted = cast(PreTrainedModel, get_peft_model(model, config))
         except ValueError as error:
             names = ", ".join([*sorted(linear)[:SHOWN], *(["..."] if len(linear) > SHOWN else [])])
             raise ValueError(
                 f"`lora_targets` {targets} do not fit {type(model).__name__}: {str(error).split('. ')[0]}. Its linear "
                 f"layers are {names}; `{ALL_LINEAR}` means every one but the output layer."
             ) from error
+        check_adapters(adapted)
+        self._report_unread(adapted, targets)
+        return adapted
+
+    @staticmethod
+    def _report_unread(adapted: PreTrainedModel, targets: str | list[str] | None):
+        """Refuses a given name all whose layers learn nothing; logs where some of them do not."""
+        unread = unread_layers(adapted)
+        if not unread:
+            return
+        names = {layer.name for layer in unread}
+        adapters = cast(Any, adapted).targeted_module_names
+        for target in targets if isinstance(targets, list) else []:
+            matched = {name for name in adapters if name == target or name.endswith(f".{target}")}
+            if matched and matched <= names:
+                unread = [layer for layer in unread if layer.name in matched]
+                raise ValueError(f"`lora_targets` has `{target}`. {describe_unread(unread, adapted)}")
+        logger.warning("%s The other adapters are trained.", describe_unread(unread, adapted))

@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_
 from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.models.places import ADAPTER_CONFIG
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.precision import warn_of_new_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
@@ -101,7 +102,10 @@ class CheckpointMixin(PublishingMixin, Trainer):
             arguments = {**self.args.to_sanitized_dict(), "trainer": type(self).__name__}
             text = json.dumps(arguments, indent=2, sort_keys=True) + "\n"
             (Path(temporary) / "training_args.json").write_text(text, encoding="utf-8")
+            stale = _stale_files(Path(temporary), folder)
             _move_all(Path(temporary), folder)
+            for path in stale:
+                path.unlink(missing_ok=True)
 
     # ---- the end of a training ----
 
@@ -290,6 +294,23 @@ def _remove_leftovers(folder: Path):
     """Removes the temporary folders of a process that was killed while it saved."""
     for leftover in folder.glob(f"{STAGING}-*"):
         shutil.rmtree(leftover, ignore_errors=True)
+
+
+def _stale_files(new: Path, folder: Path) -> list[Path]:
+    """Files of the model of an earlier training in a folder that a new one does not write over: a whole one's or an
+    adapter's.
+
+    Both together would be read back as an adapter on a model that it was not trained on. The base model of the new
+    adapter stays, for it is read with it.
+    """
+    adapter = new / ADAPTER_CONFIG
+    if not adapter.is_file():
+        return [folder / name for name in (ADAPTER_CONFIG, "adapter_model.safetensors")]
+    base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
+    if base and Path(base).is_dir() and Path(base).samefile(folder):
+        return []
+    whole = [folder / name for name in ("config.json", "model.safetensors", "model.safetensors.index.json")]
+    return [*whole, *folder.glob("model-*-of-*.safetensors")]
 
 
 def _move_all(source: Path, target: Path):

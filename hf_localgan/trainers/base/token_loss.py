@@ -29,6 +29,7 @@ from hf_localgan.decoding.sampling import encoder_inputs
 from hf_localgan.functional.cross_entropy import linear_cross_entropy, linear_token_nll
 from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
+from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.early_stopping import EarlyStopping
 from hf_localgan.trainers.base.given import GivenModel, GivenRows, default_collator, settle_rows
@@ -59,7 +60,8 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
     token of the whole set, without smoothing, the same for any batch size and number of processes.
 
     Args:
-        model: any encoder-decoder `PreTrainedModel`, a PEFT model around one, a folder, or an id on the Hub.
+        model: any encoder-decoder `PreTrainedModel`, a PEFT model around one, a folder, or an id on the Hub. An adapter
+            that could not be read back as it is trained is refused, see `models.adapter_checks`.
         args (`TokenLossConfig`): the settings, by default their defaults. Of plain `Seq2SeqTrainingArguments` the
             values that differ from their defaults are taken over.
         data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`.
@@ -116,6 +118,9 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
                 f"{type(self.model).__name__} is no encoder-decoder. Give a model of `AutoModelForSeq2SeqLM`: "
                 "`rnn_seq2seq`, T5, BART, Marian or an `EncoderDecoderModel`."
             )
+        check_adapters(self.model, self.args.output_dir)
+        if unread := unread_layers(self.model):
+            logger.warning(describe_unread(unread, self.model))
         self.model_accepts_loss_kwargs = True  # the Trainer then counts the labels of all accumulated batches
         self._separable: bool | None = None if self.args.fast_loss else False
         self._terms: dict[str, tuple[Tensor, int]] = {}

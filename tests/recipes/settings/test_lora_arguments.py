@@ -3,6 +3,7 @@
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from transformers import BertConfig, EncoderDecoderConfig, EncoderDecoderModel
 
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes import GeneratorArguments, RecipeParser, StageArguments, TokenizerArguments
@@ -99,6 +100,17 @@ def test_layers_that_cannot_have_adapters_are_refused_with_those_that_can(name, 
     chosen = GeneratorArguments(saved(name), lora_rank=2, lora_targets=[target])
     with pytest.raises(ValueError, match=f"`lora_targets` .*{told}.* Its linear layers are .*`all-linear`"):
         chosen.load_or_make(TokenizerArguments(), None, "en")
+
+
+def test_a_layer_that_nothing_reads_is_refused_and_a_part_of_a_name_is_told(saved, caplog):
+    for name in ("t5", "bart"):
+        with pytest.raises(ValueError, match="`lora_targets` has `shared`.* learn nothing.*decoder.embed_tokens`"):
+            LoraArguments(lora_rank=2, lora_targets=["lm_head", "shared"]).adapt(load_generator(saved(name))[0])
+    config = {"vocab_size": 20, "hidden_size": 8, "num_hidden_layers": 1, "num_attention_heads": 2}
+    sides = BertConfig(**config), BertConfig(**config, is_decoder=True, add_cross_attention=True)
+    model = EncoderDecoderModel(EncoderDecoderConfig.from_encoder_decoder_configs(*sides))
+    LoraArguments(lora_rank=2, lora_targets=["dense"]).adapt(model)
+    assert "`encoder.pooler.dense` learn nothing" in caplog.text and "The other adapters are trained" in caplog.text
 
 
 def test_recurrent_layers_cannot_have_adapters(tiny_generator):

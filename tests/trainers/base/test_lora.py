@@ -153,3 +153,62 @@ def test_the_best_adapters_come_back_at_the_end(kind, name, adapted, of_kind, tr
     assert all(torch.equal(best[key], one) for key, one in parameters(run.model).items())
     run.save_model()
     assert_adapters_alone(tmp_path / "run", run.model, kind, run)
+
+
+@pytest.mark.parametrize(
+    ("name", "targets"),
+    [
+        ("t5", ["q", "lm_head", "embed_tokens"]),
+        ("bart", ["lm_head"]),
+        ("rnn_seq2seq", ["readout", "lm_head", "bridge"]),
+    ],
+)
+def test_the_loss_of_a_folder_is_that_of_the_training_where_layers_share_weights(
+    name, targets, family, tiny_generator, tiny_tokenizer, trainer, pairs, tmp_path
+):
+    def build() -> PeftModel:
+        model = tiny_generator(tie_word_embeddings=True, cell_type="lstm") if name == "rnn_seq2seq" else family(name)
+        model.save_pretrained(tmp_path / "base")
+        tiny_tokenizer.save_pretrained(tmp_path / "base")
+        model.name_or_path = str(tmp_path / "base")
+        with torch.random.fork_rng():
+            torch.manual_seed(0)
+            return get_peft_model(model, LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=targets))
+
+    settings = {"per_device_train_batch_size": 4, "learning_rate": 0.1, "save_strategy": "steps", "save_steps": 2}
+    run = trainer(build(), pairs(16), pairs(4), max_steps=4, **settings)
+    run.train()
+    run.save_model()
+    trained = run.evaluate()["eval_loss"]
+    for folder in (tmp_path / "run", tmp_path / "run" / "checkpoint-4"):
+        read = trainer(load_generator(folder)[0], pairs(16), pairs(4), output_dir=str(tmp_path / "other"))
+        assert read.evaluate()["eval_loss"] == pytest.approx(trained, abs=1e-4)
+    resumed = trainer(build(), pairs(16), pairs(4), max_steps=4, output_dir=str(tmp_path / "resumed"), **settings)
+    resumed.train(resume_from_checkpoint=str(tmp_path / "run" / "checkpoint-2"))
+    assert resumed.evaluate()["eval_loss"] == pytest.approx(trained, abs=1e-6)
+
+
+def test_a_trainer_refuses_and_tells_before_it_trains(family, trainer, pairs, caplog):
+    model = get_peft_model(family("t5"), LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "shared"]))
+    trainer(model, pairs(2))
+    assert "Adapters of `shared` learn nothing" in caplog.text
+    model.get_base_model().lm_head.requires_grad_(True)
+    with pytest.raises(ValueError, match="not saved with its adapter: `shared.weight`"):
+        trainer(model, pairs(2))
+
+
+def test_a_folder_holds_the_model_of_the_last_training_alone(adapted, family, trainer, pairs, tmp_path):
+    names = lambda: {path.name for path in (tmp_path / "run").iterdir()}  # noqa: E731
+    whole, adapters = {"config.json", "model.safetensors"}, {"adapter_config.json", "adapter_model.safetensors"}
+    trainer(family("bart"), pairs(2)).save_model()
+    assert whole <= names()
+    trainer(adapted("t5"), pairs(2)).save_model()
+    assert adapters <= names() and whole.isdisjoint(names())
+    assert load_generator(tmp_path / "run")[0].config.model_type == "t5"
+    trainer(family("bart"), pairs(2)).save_model()
+    assert whole <= names() and adapters.isdisjoint(names())
+    model = load_generator(tmp_path / "base")[0]  # whose folder its adapter may share
+    config = LoraConfig(task_type="SEQ_2_SEQ_LM", r=2, target_modules=["q"])
+    trainer(get_peft_model(model, config), pairs(2), output_dir=str(tmp_path / "base")).save_model()
+    assert whole | adapters <= {path.name for path in (tmp_path / "base").iterdir()}
+    load_generator(tmp_path / "base")
