@@ -42,6 +42,7 @@ from hf_localgan.functional.mutual_information import (
     check_weight,
 )
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.reading import load_whole
 
 
 class AntiLmProcessor(LogitsProcessor):
@@ -315,7 +316,7 @@ class MutualInformationReranker(Reranker):
 
     def _load(self, place: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         if self.backward is None:
-            return AutoModelForSeq2SeqLM.from_pretrained(place, subfolder="backward", use_safetensors=True)
+            return load_whole(AutoModelForSeq2SeqLM, place, "backward")
         model, own = load_generator(place)
         if vocabulary_fingerprint(own) != vocabulary_fingerprint(tokenizer):
             raise ValueError(

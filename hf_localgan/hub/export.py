@@ -33,6 +33,7 @@ from hf_localgan.models import (
 )
 from hf_localgan.models.adapters import find_adapter, merge_in_memory
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.reading import load_whole
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.pipelines import Text2TextGenerationPipeline
 
@@ -193,11 +194,7 @@ def _load(path: str, revision: str | None, trust: bool) -> tuple[PreTrainedModel
     if model_type not in SCORER_TYPES:
         return load_generator(path, revision=revision, trust_remote_code=trust)
     path = str(Path(path).expanduser())
-    model, info = AutoModel.from_pretrained(path, revision=revision, use_safetensors=True, output_loading_info=True)
-    mismatched = {key for key, *_ in info["mismatched_keys"]}
-    wrong = sorted({*info["missing_keys"], *info["unexpected_keys"], *mismatched})
-    if wrong:
-        raise ValueError(f"The weights of `{path}` are not those of a {type(model).__name__}: {', '.join(wrong)}.")
+    model = load_whole(AutoModel, path, revision=revision)
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)
     try:

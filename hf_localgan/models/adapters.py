@@ -92,6 +92,11 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         ) from error
     except (ValueError, RuntimeError) as error:  # modules that are not there, weights of another shape
         raise ValueError(_unfit(place, base, str(error))) from error
+    except (AttributeError, KeyError, TypeError) as error:  # PEFT does not check what stands there
+        raise ValueError(
+            f"The {CONFIG} of `{place}` holds a value that PEFT cannot use ({type(error).__name__}: {error}). Save the "
+            "adapter again: `model.save_pretrained(...)`."
+        ) from error
     differences = {"missing": result.missing_keys, "unknown to the model": result.unexpected_keys}
     problems = [
         f"{len(keys)} {problem} ({', '.join(sorted(keys)[:MAX_LISTED])})"

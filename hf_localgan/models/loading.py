@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -19,8 +19,7 @@ from transformers.utils import cached_file
 
 from .adapters import CONFIG as ADAPTER_CONFIG
 from .adapters import base_of_adapter, find_adapter, merge_into, read_adapter_config
-
-MAX_LISTED = 5  # names of weights in an error
+from .reading import MAX_LISTED, check_files, check_weights, damage_named, first_line, saved_as
 
 
 def load_generator(
@@ -85,6 +84,7 @@ def _load_whole(
     Args:
         parents: adapters that have this model as their base.
     """
+    check_files(place)
     if not find_adapter(place, hub["revision"]):
         if base_model is not None:
             raise ValueError(f"`{place}` is a whole model and no adapter. Leave out `base_model` (`{base_model}`).")
@@ -174,19 +174,21 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
             raise ValueError(f"`{Path(place) / 'config.json'}` is not valid JSON; it may be cut off.") from error
         raise OSError(
             f"`{place}` is neither a folder (looked in {Path.cwd()}) nor a model that can be loaded from the Hub: "
-            f"{_first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
+            f"{first_line(error)} Check the name, the revision ({hub['revision'] or 'main'}) and the connection; "
             "offline, only models that were downloaded before can be loaded."
         ) from error
-    except (ValueError, KeyError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # transformers checks types by errors of its own, and what it does not check breaks it
         raise ValueError(
-            f"The configuration of `{place}` cannot be read: {_first_line(error)} Accepted are encoder-decoders of "
+            f"The configuration of `{place}` cannot be read: {first_line(error)} Accepted are encoder-decoders of "
             "transformers, such as T5 and BART, and `rnn_seq2seq`; models with code of their own need "
             "`trust_remote_code=True`."
         ) from error
     remote = "AutoModelForSeq2SeqLM" in (getattr(config, "auto_map", None) or {})
     if type(config) not in AutoModelForSeq2SeqLM._model_mapping and not remote:
         raise ValueError(
-            f"`{place}` holds {_saved_as(config)}, which is no encoder-decoder for text. Give a model that "
+            f"`{place}` holds {saved_as(config)}, which is no encoder-decoder for text. Give a model that "
             "`AutoModelForSeq2SeqLM` loads, such as T5, BART or `rnn_seq2seq`."
         )
     return config
@@ -194,17 +196,20 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
 
 def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     try:
-        model, info = AutoModelForSeq2SeqLM.from_pretrained(
-            place,
-            config=config,
-            use_safetensors=True,
-            output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
-            **hub,
-            **options,
-        )
-    except SafetensorError as error:
-        raise ValueError(_describe_broken_weights(place, hub, error)) from error
+        with damage_named(place, "model", "Save the whole model again, with its configuration."):
+            model, info = AutoModelForSeq2SeqLM.from_pretrained(
+                place,
+                config=config,
+                use_safetensors=True,
+                output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
+                **hub,
+                **options,
+            )
+    except ValueError as error:
+        if isinstance(error.__cause__, SafetensorError):  # of a download; files in a folder were looked at before
+            check_files(_downloaded(place, hub))
+        raise
     except OSError as error:
         pickled = sorted(path.name for path in Path(place).glob("*.bin")) if Path(place).is_dir() else []
         advice = (
@@ -214,55 +219,21 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
             else ""
         )
         raise FileNotFoundError(
-            f"The weights of `{place}` cannot be found: {_first_line(error)} Give model.safetensors, or its parts "
+            f"The weights of `{place}` cannot be found: {first_line(error)} Give model.safetensors, or its parts "
             f"with model.safetensors.index.json.{advice}"
         ) from error
-    _check_weights(model, info, place, config)
+    check_weights(model, info, place)
     if not type(model).__module__.startswith("transformers_modules."):  # code of the checkpoint
         for name in ("auto_map", "custom_pipelines"):  # they would be saved with the model, without their files
             vars(model.config).pop(name, None)
     return model
 
 
-def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, config: PreTrainedConfig):
-    mismatched = [
-        f"{name} {tuple(file_shape)} in the file, {tuple(model_shape)} in the model"
-        for name, file_shape, model_shape in info["mismatched_keys"]
-    ]
-    problems = [
-        f"{len(names)} {problem} ({', '.join(sorted(names)[:MAX_LISTED])}{', ...' if len(names) > MAX_LISTED else ''})"
-        for problem, names in (
-            ("missing", info["missing_keys"]),
-            ("unknown to the model", info["unexpected_keys"]),
-            ("of another shape", mismatched),
-        )
-        if names
-    ]
-    if problems:
-        raise ValueError(
-            f"The weights of `{place}` are not those of {type(model).__name__}, which its configuration "
-            f'(`model_type` "{config.model_type}", saved as {_saved_as(config)}) asks for: {"; ".join(problems)}. '
-            "All weights of an encoder-decoder are needed: save the whole model again, with its configuration."
-        )
-
-
-def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
-    folder = Path(place)
-    if not folder.is_dir():
-        config = cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)
-        assert config is not None
-        folder = Path(config).parent
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                continue
-        except SafetensorError:
-            size = path.stat().st_size
-            return (
-                f"`{path}` ({size:,} bytes) is no complete safetensors file: {error}. It may have been cut off while "
-                "it was saved, copied or downloaded. Get it again, or load another checkpoint."
-            )
-    return f"The weights of `{place}` cannot be read: {error}. Save or download them again."
+def _downloaded(place: str, hub: dict[str, Any]) -> Path:
+    """The folder of a repository in the cache."""
+    config = cached_file(place, "config.json", revision=hub["revision"], local_files_only=True)
+    assert config is not None
+    return Path(config).parent
 
 
 def _load_tokenizer(place: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
@@ -271,7 +242,7 @@ def _load_tokenizer(place: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:
         tokenizer = AutoTokenizer.from_pretrained(place, **hub)
     except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
         if _has_file(place, "tokenizer.json", hub):
-            raise ValueError(f"The tokenizer of `{place}` cannot be read: {_first_line(error)} {advice}") from error
+            raise ValueError(f"The tokenizer of `{place}` cannot be read: {first_line(error)} {advice}") from error
         raise FileNotFoundError(f"`{place}` has no tokenizer that can be loaded. {advice}") from error
     # Without files T5, BART and others come with a made-up vocabulary of special tokens, and without an error.
     files = set(getattr(tokenizer, "vocab_files_names", {}).values())
@@ -305,12 +276,3 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
             f"{rows - 1}. Load the tokenizer that the model was trained with, or call "
             f"`model.resize_token_embeddings({largest + 1})` and train."
         )
-
-
-def _saved_as(config: PreTrainedConfig) -> str:
-    return ", ".join(config.architectures or []) or f'an unnamed architecture of `model_type` "{config.model_type}"'
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return text if text.endswith(".") else f"{text}."

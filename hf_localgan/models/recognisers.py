@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -11,6 +12,8 @@ from transformers import (
     PreTrainedModel,
     ProcessorMixin,
 )
+
+from .reading import check_files, damage_named, load_whole
 
 
 def load_recogniser(
@@ -37,25 +40,38 @@ def load_recogniser(
     """
     place = str(Path(path_or_id).expanduser()) if Path(path_or_id).expanduser().is_dir() else os.fspath(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    config = AutoConfig.from_pretrained(place, **hub)
+    check_files(place)
+    with damage_named(place, "configuration", "Save the recogniser there again, or load another checkpoint."):
+        config = AutoConfig.from_pretrained(place, **hub)
     remote = "AutoModelForSpeechSeq2Seq" in (getattr(config, "auto_map", None) or {})
     if not remote and type(config) not in AutoModelForSpeechSeq2Seq._model_mapping:
         raise ValueError(
             f"`{place}` is no recogniser of speech (model type `{config.model_type}`). Give a checkpoint of "
             "`hf-localgan train-speech`, or another one for `AutoModelForSpeechSeq2Seq`."
         )
-    model, info = AutoModelForSpeechSeq2Seq.from_pretrained(
-        place, use_safetensors=True, output_loading_info=True, **hub
-    )
-    faults = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key[0] for key in info["mismatched_keys"])})
-    if faults:
-        raise ValueError(
-            f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(faults[:5])}"
-            f"{', ...' if len(faults) > 5 else ''}."
-        )
-    processor = AutoProcessor.from_pretrained(place, **hub)
+    model = load_whole(AutoModelForSpeechSeq2Seq, place, **hub)
+    with damage_named(place, "processor", "Save the processor there again: `processor.save_pretrained(...)`."):
+        processor = AutoProcessor.from_pretrained(place, **hub)
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "feature_extractor"):
         raise ValueError(f"`{place}` has no processor with a feature extractor: its processor_config.json is missing.")
+    _check_fit(model, processor, place)
     if device is not None:
         model.to(device)
     return model.eval(), processor
+
+
+def _check_fit(model: PreTrainedModel, processor: ProcessorMixin, place: str):
+    """Refuses a processor whose tokens or features the model does not have."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    absent = [name for name in ("pad_token", "eos_token") if getattr(tokenizer, f"{name}_id", None) is None]
+    if absent:
+        raise ValueError(
+            f"The tokenizer of `{place}` has no {' and no '.join(f'`{name}`' for name in absent)}: transcripts cannot "
+            "be padded or cannot end. Save the processor that the model was trained with there."
+        )
+    largest, vocab_size = max(cast(Any, tokenizer).get_vocab().values()), model.config.vocab_size
+    if largest >= vocab_size:
+        raise ValueError(
+            f"The tokenizer of `{place}` has ids up to {largest}, but the model has {vocab_size} tokens. Save the "
+            "processor that the model was trained with there."
+        )

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import yaml
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.hub.download import CHECKPOINT, split_place
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.reading import load_tokenizer
 from hf_localgan.recipes.discriminator import train_discriminator
 from hf_localgan.recipes.energy import train_energy
 from hf_localgan.recipes.generator import train_generator
@@ -179,9 +180,7 @@ class EarlierStages:
             paths: folder or id of every part, `generator` among them.
         """
         places = {name: split_place(str(path)) for name, path in paths.items()}
-        tokenizers = {
-            name: AutoTokenizer.from_pretrained(place, subfolder=inside) for name, (place, inside) in places.items()
-        }
+        tokenizers = {name: load_tokenizer(place, inside) for name, (place, inside) in places.items()}
         for name, tokenizer in tokenizers.items():
             check_same_tokens(name, paths[name], tokenizer, paths["generator"], tokenizers["generator"])
 
@@ -307,7 +306,7 @@ def made_from(parts: Mapping[str, str]) -> dict[str, dict[str, str]]:
     for name, path in parts.items():
         mark = path
         if name == "tokenizer" or Path(path).is_dir():
-            tokens = vocabulary_fingerprint(AutoTokenizer.from_pretrained(path))
+            tokens = vocabulary_fingerprint(load_tokenizer(path))
             weights = {} if name == "tokenizer" else fingerprints(path)
             mark = hashlib.sha256(json.dumps([tokens, weights], sort_keys=True).encode()).hexdigest()[:16]
         marks[name] = mark

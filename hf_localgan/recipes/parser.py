@@ -156,7 +156,11 @@ class RecipeParser(HfArgumentParser):
         self.folder = Path() if config is None else Path(config).parent
         from_file = [] if config is None else self._as_options(read_config(config), config)
         blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
-        parsed, unknown = self.parse_known_args(from_file + named + arguments, blank)
+        words = from_file + named + arguments
+        empty = next((word for word in words if word.startswith("--") and word.partition("=")[2] == "--"), None)
+        if empty is not None:  # argparse takes the value for the mark that ends the options, and drops it
+            self.error(f"argument {empty[:-3]}: expected a value, got `--`")
+        parsed, unknown = self.parse_known_args(words, blank)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
@@ -205,7 +209,10 @@ class RecipeParser(HfArgumentParser):
             if not takes_list:
                 raise ValueError(f"`{name}` takes one value, got a list of {len(value)}: {value}.")
             return [f"--{name}", *(str(item) for item in value)]
-        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        try:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+        except (TypeError, ValueError) as error:  # dates, sets, a mapping that holds itself
+            raise ValueError(f"`{name}` must be what JSON can hold, got {value!r}: {error}.") from error
         return [f"--{name}", text] if takes_list else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
     def _suggest(self, names: Sequence[str]) -> str:
@@ -265,6 +272,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a name must be one word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
             seen.add(key.value)

@@ -3,15 +3,17 @@
 from collections.abc import Callable
 from typing import Any
 
-from transformers import AutoModel, AutoTokenizer, PreTrainedTokenizerBase
+from transformers import AutoModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.token_vectors import TokenVectors
+from hf_localgan.data.vocabulary import check_own_vocabulary
 from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.reading import load_tokenizer, load_whole
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -22,17 +24,16 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
 
     Raises:
         OSError: if there is no model.
-        ValueError: for another type of model, and for an energy over vectors alone.
+        ValueError: for another type of model, an energy over vectors alone, damaged files, and weights or a tokenizer
+            of another model.
     """
     place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
+    model = load_whole(AutoModel, place, inside)
     if not isinstance(model, DbmModel):
         raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model. Train one by `train_dbm.py`.')
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
-    check_tokenizer(tokenizer)
-    return model, tokenizer
+    return model, _own_tokenizer(path, "energy", model)
 
 
 def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
@@ -43,17 +44,25 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
 
     Raises:
         OSError: if there is no model.
-        ValueError: for another type of model.
+        ValueError: for another type of model, damaged files, and weights or a tokenizer of another model.
     """
     place, inside = split_place(path)
-    model = AutoModel.from_pretrained(place, subfolder=inside)
+    model = load_whole(AutoModel, place, inside)
     if not isinstance(model, PairDiscriminator):
         raise ValueError(
             f'"{path}" holds a {type(model).__name__}, and no discriminator. Train one by `train_matching.py`.'
         )
-    tokenizer = AutoTokenizer.from_pretrained(place, subfolder=inside)
-    check_tokenizer(tokenizer)
-    return model, tokenizer
+    return model, _own_tokenizer(path, "discriminator", model)
+
+
+def _own_tokenizer(path: str, name: str, model: DbmModel | PairDiscriminator) -> PreTrainedTokenizerBase:
+    tokenizer = load_tokenizer(*split_place(path))
+    try:
+        check_tokenizer(tokenizer)
+    except ValueError as error:
+        raise ValueError(f"The tokenizer in `{path}` is not the one that its {name} was made with. {error}") from error
+    check_own_vocabulary(path, name, model.config, tokenizer)
+    return tokenizer
 
 
 def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) -> DbmModel:

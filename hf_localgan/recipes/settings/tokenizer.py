@@ -3,11 +3,12 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.tokenization import train_tokenizer
+from hf_localgan.models.reading import load_tokenizer
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import option
 
@@ -37,7 +38,7 @@ class TokenizerArguments:
             ValueError, OSError: for a tokenizer that is missing or unsuitable, and for settings that are not accepted.
         """
         if self.tokenizer is not None:
-            tokenizer = AutoTokenizer.from_pretrained(expand_path(self.tokenizer, "tokenizer"))
+            tokenizer = load_tokenizer(expand_path(self.tokenizer, "tokenizer"))
             check_tokenizer(tokenizer)
             return tokenizer
         return train_tokenizer(
