@@ -16,9 +16,9 @@ from transformers import AutoModel, PreTrainedModel, PreTrainedTokenizerBase
 from hf_localgan.data import load_pairs
 from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.demo.references import Reader, ReferenceRadii, measure_references
-from hf_localgan.models import DbmModel
+from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.models.loading import load_generator
-from hf_localgan.models.reading import load_whole
+from hf_localgan.models.reading import load_config, load_whole, saved_as
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
 
@@ -138,9 +138,10 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
         and not (folder / "tokenizer.json").is_file()
         and not (folder / "tokenizer_config.json").is_file()
     ):
-        energy = load_whole(AutoModel, str(folder))
-        if not isinstance(energy, DbmModel):
-            raise ValueError(f'"{path}" holds a {type(energy).__name__}, and no energy model.')
+        config = load_config(str(folder))
+        if not isinstance(config, DbmConfig):
+            raise ValueError(f'"{path}" holds a {saved_as(config)}, and no energy model.')
+        energy = cast(DbmModel, load_whole(AutoModel, str(folder)))
         rows = cast(nn.Embedding, speaker.model.get_input_embeddings()).num_embeddings
         check_same_vocabulary(f"energy `{path}`", energy.config, rows, speaker.tokenizer)
         tokenizer = speaker.tokenizer

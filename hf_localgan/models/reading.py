@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from safetensors import SafetensorError, safe_open
-from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 MAX_LISTED = 5  # names of weights in an error
 # Files that hold an object of JSON, where they exist.
@@ -37,8 +37,8 @@ def check_files(folder: str | os.PathLike):
             values = json.loads(path.read_text(encoding="utf-8"))
         except (ValueError, RecursionError) as error:
             raise ValueError(
-                f"`{path}` is not valid JSON; it may be cut off ({error}). Save or copy it again, or load another "
-                "checkpoint."
+                f"`{path}` is not valid JSON and cannot be read; it may be cut off ({error}). Save or copy it again, "
+                "or load another checkpoint."
             ) from error
         if not isinstance(values, dict):
             raise ValueError(
@@ -84,6 +84,24 @@ def damage_named(place: str | os.PathLike, contents: str, advice: str) -> Iterat
             reason = f"{type(error).__name__}: {reason}"
         cause = OSError if isinstance(error, OSError) else ValueError
         raise cause(f"The {contents} of `{place}` cannot be read: {reason} {advice}") from error
+
+
+def load_config(place: str, subfolder: str = "", **options: Any) -> PreTrainedConfig:
+    """The configuration in a folder or a repository.
+
+    Args:
+        place: folder or Hub id.
+        subfolder: folder in it.
+        options: of `from_pretrained`.
+
+    Raises:
+        OSError: if there is none.
+        ValueError: if it is damaged.
+    """
+    check_files(Path(place) / subfolder)
+    inside = str(Path(place) / subfolder) if subfolder else place
+    with damage_named(inside, "configuration", "Save the model there again, or load another checkpoint."):
+        return AutoConfig.from_pretrained(place, subfolder=subfolder, **options)
 
 
 def load_whole(auto_class: Any, place: str, subfolder: str = "", **options: Any) -> PreTrainedModel:

@@ -6,14 +6,13 @@ from typing import Any, cast
 
 import torch
 from transformers import (
-    AutoConfig,
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
     PreTrainedModel,
     ProcessorMixin,
 )
 
-from .reading import check_files, damage_named, load_whole
+from .reading import damage_named, load_config, load_whole
 
 
 def load_recogniser(
@@ -40,9 +39,7 @@ def load_recogniser(
     """
     place = str(Path(path_or_id).expanduser()) if Path(path_or_id).expanduser().is_dir() else os.fspath(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    check_files(place)
-    with damage_named(place, "configuration", "Save the recogniser there again, or load another checkpoint."):
-        config = AutoConfig.from_pretrained(place, **hub)
+    config = load_config(place, **hub)
     remote = "AutoModelForSpeechSeq2Seq" in (getattr(config, "auto_map", None) or {})
     if not remote and type(config) not in AutoModelForSpeechSeq2Seq._model_mapping:
         raise ValueError(

@@ -212,7 +212,7 @@ class RecipeParser(HfArgumentParser):
         try:
             text = json.dumps(value) if isinstance(value, dict) else str(value)
         except (TypeError, ValueError) as error:  # dates, sets, a mapping that holds itself
-            raise ValueError(f"`{name}` must be what JSON can hold, got {value!r}: {error}.") from error
+            raise ValueError(f"`{name}` must be what JSON can hold, got {str(value)[:200]}: {error}.") from error
         return [f"--{name}", text] if takes_list else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
     def _suggest(self, names: Sequence[str]) -> str:
@@ -257,7 +257,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f'There is no configuration file "{path}". Give a YAML file, or none for the default.')
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # PyYAML lets the errors of its conversions through: a date that no calendar has, a tag that does not fit
         raise ValueError(f'"{path}" is not YAML: {" ".join(str(error).split())}') from error
     if config is None:
         return {}

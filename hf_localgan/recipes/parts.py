@@ -1,7 +1,7 @@
 """Loading the parts beside a generator from folders or the Hub, and making energies."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from transformers import AutoModel, PreTrainedTokenizerBase
 
@@ -11,9 +11,10 @@ from hf_localgan.data.vocabulary import check_own_vocabulary
 from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
+from hf_localgan.models.discriminator.configuration_discriminator import PairDiscriminatorConfig
 from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.models.loading import load_generator
-from hf_localgan.models.reading import load_tokenizer, load_whole
+from hf_localgan.models.reading import load_config, load_tokenizer, load_whole, saved_as
 
 
 def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
@@ -28,9 +29,10 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
             of another model.
     """
     place, inside = split_place(path)
-    model = load_whole(AutoModel, place, inside)
-    if not isinstance(model, DbmModel):
-        raise ValueError(f'"{path}" holds a {type(model).__name__}, and no energy model. Train one by `train_dbm.py`.')
+    config = load_config(place, inside)
+    if not isinstance(config, DbmConfig):
+        raise ValueError(f'"{path}" holds a {saved_as(config)}, and no energy model. Train one by `train_dbm.py`.')
+    model = cast(DbmModel, load_whole(AutoModel, place, inside))
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
     return model, _own_tokenizer(path, "energy", model)
@@ -47,11 +49,12 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         ValueError: for another type of model, damaged files, and weights or a tokenizer of another model.
     """
     place, inside = split_place(path)
-    model = load_whole(AutoModel, place, inside)
-    if not isinstance(model, PairDiscriminator):
+    config = load_config(place, inside)
+    if not isinstance(config, PairDiscriminatorConfig):
         raise ValueError(
-            f'"{path}" holds a {type(model).__name__}, and no discriminator. Train one by `train_matching.py`.'
+            f'"{path}" holds a {saved_as(config)}, and no discriminator. Train one by `train_matching.py`.'
         )
+    model = cast(PairDiscriminator, load_whole(AutoModel, place, inside))
     return model, _own_tokenizer(path, "discriminator", model)
 
 

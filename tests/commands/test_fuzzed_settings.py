@@ -201,7 +201,7 @@ def check_values(command: Command, asked: dict[str, Any]):
             if isinstance(value, bool):
                 assert (text.lower() in ("true", "t", "yes", "y", "1")) == value, (field.name, text, value)
             elif isinstance(value, (int, float)):
-                number = float(text)
+                number = int(text) if isinstance(value, int) else float(text)
                 assert value == number or (math.isnan(value) and math.isnan(number)), (field.name, text, value)
 
 

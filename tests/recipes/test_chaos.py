@@ -6,11 +6,14 @@ undisturbed one takes half a minute of a processor's time.
 
 import ctypes
 import hashlib
+import io
 import json
+import multiprocessing
 import os
 import random
 import re
 import resource
+import runpy
 import shutil
 import signal
 import stat
@@ -21,18 +24,21 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, BinaryIO
 
+import numpy as np
 import pyarrow.parquet as parquet
 import pytest
+import torch
 
 ROOT = Path(__file__).parents[2]
 STAGES = ("mle", "energy", "discriminator", "adversarial")
 KILLS, FULL_DISKS, FULL_MOMENTS, LOCKED_MOMENTS = 50, 10, 8, 4
-SAVING = "max_steps=24 eval_strategy=steps eval_steps=6 save_strategy=steps save_steps=6 logging_steps=4".split()
+SAVING = "max_steps=24 eval_strategy=steps eval_steps=6 save_strategy=steps save_steps=6 logging_steps=3".split()
 SCORES = "temperatures=[1.0] beams=[2] max_test_queries=50 resamples=20 max_new_tokens=8 metric_vector_size=16".split()
 WORDS = [
     "--output_dir", "run", "--use_cpu", "--disable_tqdm", "true", "--max_steps", "24", "--eval_steps", "6",
-    "--save_steps", "6", "--logging_steps", "4", "--discriminator_warmup_steps", "8",
+    "--save_steps", "6", "--logging_steps", "3", "--discriminator_warmup_steps", "8",
     "--per_device_train_batch_size", "16", "--temperatures", "1.0", "--beams", "2", "--max_test_queries", "50",
     "--resamples", "20", "--max_new_tokens", "8", "--metric_vector_size", "16", "--monitor_queries", "20",
     "--monitor_max_new_tokens", "8", "--max_soft_length", "8", "--collapse_share", "1.0", "--collapse_length", "1000",
@@ -43,8 +49,9 @@ WORDS = [
     "--discriminator_options", *SAVING, "per_device_train_batch_size=16", "warmup_steps=4", "vector_size=16",
     "embedding_size=16", "filters=8", "early_stopping_patience=0",
 ]  # fmt: skip
-# What a clock tells differs between two undisturbed runs, too.
-CLOCK = re.compile(r"seconds|runtime|per_second|flos|tokens_per|\btime\b")
+# What a clock tells differs between two undisturbed runs, too; and a run that went on says where it went on from.
+CLOCK = re.compile(r"seconds|runtime|per_second|tokens_per|saved_at|lineage|resume_from_checkpoint")
+FORKS = multiprocessing.get_context("forkserver")
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 
@@ -52,37 +59,50 @@ pytestmark = [pytest.mark.slow, pytest.mark.timeout(3 * 3600)]
 class Life:
     """One process of the recipe, from its start to its end.
 
+    It is forked from a process that has imported everything, so that its start costs nothing; or is an interpreter of
+    its own, where there is a sandbox.
+
     Args:
         folder: where it works; it writes to `run` in it.
-        before: words of a command that starts the interpreter, such as a sandbox.
+        sandbox: words of a command that starts the interpreter.
         prepare: called in the new process before the interpreter starts.
     """
 
-    def __init__(self, folder: Path, before: tuple[str, ...] = (), prepare: Callable[[], None] | None = None):
+    def __init__(self, folder: Path, sandbox: tuple[str, ...] = (), prepare: Callable[[], None] | None = None):
         folder.mkdir(parents=True, exist_ok=True)
-        environment = {
-            **os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "120",
-            "HF_DATASETS_CACHE": str(folder.parent / "cache"), "PYTHONUNBUFFERED": "1",
-        }  # fmt: skip
-        self.process = subprocess.Popen(
-            [*before, sys.executable, str(ROOT / "recipes" / "train_localgan.py"), *WORDS], cwd=folder, text=True,
-            env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True,
-            preexec_fn=prepare,
-        )  # fmt: skip
+        if sandbox or prepare:
+            command = [*sandbox, sys.executable, str(ROOT / "recipes" / "train_localgan.py"), *WORDS]
+            self.process: Any = subprocess.Popen(
+                command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, preexec_fn=prepare
+            )
+            output = self.process.stdout
+        else:
+            reader, writer = FORKS.Pipe(duplex=False)
+            given = {"folder": str(folder), "words": WORDS, "output": writer}
+            script = str(Path(__file__).parent / "forked_recipe.py")
+            self.process = FORKS.Process(target=runpy.run_path, args=(script, given))
+            self.process.start()
+            writer.close()
+            output = os.fdopen(os.dup(reader.fileno()), "rb")
+        self.pid = self.process.pid
         self.lines: list[str] = []
         self.stages: dict[str, float] = {}  # when each was begun, or seen to be finished
-        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader = threading.Thread(target=self._read, args=(output,), daemon=True)
         self._reader.start()
 
-    def _read(self):
-        for line in self.process.stdout:
+    def _read(self, output: BinaryIO):
+        for line in io.TextIOWrapper(output, "utf-8", errors="replace"):
             self.lines.append(line)
             if line.startswith("stage "):
                 self.stages[line.split()[1]] = time.monotonic()
 
+    def code(self) -> int | None:
+        """The exit code, `None` while it lives."""
+        return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
+
     def wait_for(self, stage: str, seconds: float) -> bool:
         """Waits until some seconds after the beginning of a stage; whether the process still lives."""
-        while self.process.poll() is None:
+        while self.code() is None:
             if stage in self.stages and time.monotonic() >= self.stages[stage] + seconds:
                 return True
             time.sleep(0.005)
@@ -90,14 +110,15 @@ class Life:
 
     def end(self) -> tuple[int, str]:
         """Waits for the end; returns exit code and output."""
-        code = self.process.wait(timeout=1800)
+        while self.code() is None:
+            time.sleep(0.005)
         self._reader.join(timeout=60)
-        return code, "".join(self.lines)
+        return self.code() or 0, "".join(self.lines)
 
     def kill(self) -> str:
-        """Kills the process and its children; returns the stage that it was in."""
-        os.killpg(self.process.pid, signal.SIGKILL)
-        self.end()
+        """Kills the process; returns the stage that it was in."""
+        os.kill(self.pid, signal.SIGKILL)
+        assert self.end()[0] == -signal.SIGKILL
         return list(self.stages)[-1]
 
 
@@ -112,9 +133,9 @@ class Undisturbed:
         life = Life(folder)
         code, said = life.end()
         assert code == 0, said
+        assert tuple(life.stages) == STAGES
         self.left = contents(folder / "run")
         starts = [*life.stages.values(), time.monotonic()]
-        assert tuple(life.stages) == STAGES
         self.seconds = {name: starts[n + 1] - starts[n] for n, name in enumerate(STAGES)}
 
     def moment(self, rng: random.Random, stage: str) -> float:
@@ -140,12 +161,26 @@ def content(path: Path) -> str:
         return json.dumps(without_clock(json.loads(path.read_text())), sort_keys=True)
     if path.suffix == ".md":
         return "\n".join(line for line in path.read_text().splitlines() if not CLOCK.search(line))
+    if path.suffix in (".pt", ".pth"):
+        return str(flat(torch.load(path, weights_only=True)))
     if path.suffix == ".parquet":
         return str(parquet.read_table(path).to_pydict())
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
-def without_clock(values):
+def flat(state: Any) -> Any:
+    """A state of tensors without how it is stored."""
+    if isinstance(state, dict):
+        return {name: flat(value) for name, value in sorted(state.items(), key=str)}
+    if isinstance(state, (list, tuple)):
+        return [flat(value) for value in state]
+    if isinstance(state, (torch.Tensor, np.ndarray)):
+        array = np.asarray(state)
+        return str(array.dtype), array.shape, hashlib.sha256(np.ascontiguousarray(array).tobytes()).hexdigest()
+    return state
+
+
+def without_clock(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: without_clock(value) for name, value in values.items() if not CLOCK.search(name)}
     return [without_clock(value) for value in values] if isinstance(values, list) else values
@@ -161,7 +196,15 @@ def check_stopped(code: int, said: str, *reasons: str):
 @pytest.fixture(scope="module")
 def place(tmp_path_factory):
     """The folder in which the runs have a folder each."""
-    return tmp_path_factory.mktemp("chaos")
+    place = tmp_path_factory.mktemp("chaos")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in {
+            "PYTHONPATH": ROOT, "OMP_NUM_THREADS": 1, "HF_HUB_OFFLINE": 1, "COLUMNS": 120, "PYTHONUNBUFFERED": 1,
+            "HF_DATASETS_CACHE": place / "cache", "MPLBACKEND": "Agg",
+        }.items():  # fmt: skip
+            patch.setenv(name, str(value))
+        FORKS.set_forkserver_preload(["hf_localgan.commands.train_localgan", "matplotlib.pyplot", "sklearn.cluster"])
+        yield place
 
 
 @pytest.fixture(scope="module")
@@ -208,7 +251,7 @@ def test_files_that_cannot_grow_end_a_run_with_the_reason_and_it_goes_on_later(u
         life = Life(folder)
         if life.wait_for(stage, undisturbed.moment(rng, stage)):
             longest = rng.choice([0, rng.randrange(1_000), rng.randrange(100_000)])
-            resource.prlimit(life.process.pid, resource.RLIMIT_FSIZE, (longest, resource.RLIM_INFINITY))
+            resource.prlimit(life.pid, resource.RLIMIT_FSIZE, (longest, resource.RLIM_INFINITY))
         code, said = life.end()
         if code != 0:  # else its last bytes had been written
             check_stopped(code, said, *FULL)
@@ -243,7 +286,7 @@ def test_on_a_small_disk_a_run_ends_with_the_reason_and_goes_on_on_a_larger_one(
     rng, folder, stopped = random.Random(2), place / "full", 0
     whole = sum(path.stat().st_size for path in (place / "undisturbed" / "run").rglob("*")) // 1024
     for size in sorted(rng.randrange(50, whole) for _ in range(FULL_DISKS)):
-        code, said = Life(folder, before=disk_of(f"{size}k")).end()
+        code, said = Life(folder, sandbox=disk_of(f"{size}k")).end()
         check_stopped(code, said, *FULL)
         stopped += 1
     assert stopped == FULL_DISKS

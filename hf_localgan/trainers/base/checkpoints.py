@@ -21,6 +21,7 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_
 from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.data.tokenization import forget_last_call
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.precision import warn_of_new_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
@@ -93,6 +94,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             return super()._save(str(folder), state_dict=state_dict)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
+        forget_last_call(self.processing_class)
         with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=folder) as temporary:
             super()._save(temporary, state_dict=state_dict)
             self._save_extra(Path(temporary))
