@@ -109,7 +109,7 @@ class Command:
             if hasattr(place, "ending"):
                 patch.setattr(place, "ending", self._ending)
 
-    def _ending(self, prog: str, read: Callable[[], tuple], work: Callable[..., Any]) -> int:
+    def _ending(self, prog: str, read: Callable[[], tuple], work: Callable[..., Any], *rest: Any) -> int:
         def keep(*settings):
             self.read = settings
 
