@@ -189,6 +189,7 @@ class RecipeParser(HfArgumentParser):
 
     def error(self, message: str):
         # argparse would print the usage of some two hundred options first.
+        message = " ".join(message.split()).removesuffix(".")
         self.exit(2, f"{self.prog}: {message}. `--help` lists every option.\n")
 
     def _as_options(self, config: dict[str, Any], path: str | os.PathLike) -> list[str]:

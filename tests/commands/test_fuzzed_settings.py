@@ -25,7 +25,7 @@ from hf_localgan.cli import MODULES, main
 from hf_localgan.commands import exits, recipe
 from hf_localgan.recipes.parser import RecipeParser
 
-SHORT, LONG = 15, 1_000
+SHORT, LONG = 5, 1_000
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 FILED = [name for name in MODULES if name.startswith("train-")]  # their settings may stand in a file
 
@@ -54,7 +54,7 @@ ODD = [
 TEXTS = st.sampled_from([*NUMBERS, *WORDS, *ODD])
 
 
-HARDWARE = ("fp16", "bf16", "tf32", "torch_compile")  # settled by what the hardware can do, which is told
+HARDWARE = ("fp16", "bf16", "tf32", "torch_compile", "dataloader_pin")  # settled by what the hardware can do, which is told
 
 
 class Captured(Exception):

@@ -19,10 +19,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file
+from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
-from transformers import AutoModelForSeq2SeqLM
+from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
 from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.models import (
     DbmConfig,
     DbmModel,
@@ -37,7 +39,7 @@ from hf_localgan.models.loading import load_generator
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.recipes.parts import load_discriminator, load_energy
 
-SHORT, LONG = 25, 1_000
+SHORT, LONG = 10, 1_000
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 LOADERS: dict[str, Callable[[Path], tuple]] = {
     "rnn_seq2seq": load_generator,
@@ -54,11 +56,11 @@ def save_all(place: Path, generator: nn.Module, t5: nn.Module, tokenizer: Any):
     """A folder of each kind, by its name."""
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        sizes = {"query_size": 4, "response_size": 4, "hidden_size": 6, "top_size": 3, "vocab_size": 20}
-        energy = DbmModel(DbmConfig(**sizes))
+        own = {"vocab_size": 20, "vocabulary": vocabulary_fingerprint(tokenizer)}
+        energy = DbmModel(DbmConfig(query_size=4, response_size=4, hidden_size=6, top_size=3, **own))
         energy.word_vectors.load(torch.randn(20, 4), range(3, 20))
-        cnn = {"body": "cnn", "vocab_size": 20, "embedding_size": 5, "widths": [1, 2], "filters": 4, "head_size": 6}
-        judge = PairDiscriminator(PairDiscriminatorConfig(**cnn, pad_token_id=0, eos_token_id=2))
+        cnn = {"body": "cnn", "embedding_size": 5, "widths": [1, 2], "filters": 4, "head_size": 6}
+        judge = PairDiscriminator(PairDiscriminatorConfig(**cnn, **own, pad_token_id=0, eos_token_id=2))
         sizes = {"vocab_size": 12, "feature_size": 6, "encoder_layers": 1, "encoder_hidden_size": 8, "hidden_size": 8}
         speech = RnnSpeechForConditionalGeneration(RnnSpeechConfig(**sizes, embedding_size=6))
     for name, model in (("rnn_seq2seq", generator), ("t5", t5), ("energy", energy), ("discriminator", judge)):
@@ -238,3 +240,78 @@ def test_damaged_folders_load_as_they_were_or_are_refused(name, saved, tiny_toke
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_thousand_damaged_folders_load_as_they_were_or_are_refused(name, saved, tiny_tokenizer):
     try_damages(name, saved(tiny_tokenizer), LONG)
+
+
+# ---- tokenizers that do not fit ----
+
+SPECIAL = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+
+
+@st.composite
+def vocabularies(draw, own: dict[str, int]) -> dict[str, int]:
+    """The vocabulary, or one with tokens taken out, added, exchanged or with other ids."""
+    vocabulary = dict(own)
+    for _ in range(draw(st.integers(0, 2))):
+        way = draw(st.sampled_from(["take", "add", "far", "swap", "rename"]))
+        names = sorted(vocabulary)
+        if way == "take":
+            del vocabulary[draw(st.sampled_from(names))]
+        elif way == "add":
+            vocabulary[draw(st.sampled_from(["new", "é", "你"]))] = max(vocabulary.values()) + 1
+        elif way == "far":
+            vocabulary["far"] = draw(st.sampled_from([10**3, 10**6]))
+        elif way == "swap":
+            first, second = draw(st.sampled_from(names)), draw(st.sampled_from(names))
+            vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
+        else:
+            name = draw(st.sampled_from(names))
+            vocabulary[f"{name}x"] = vocabulary.pop(name)
+    return vocabulary
+
+
+def check_vocabulary(name: str, whole: Path, vocabulary: dict[str, int]):
+    """Puts a tokenizer with another vocabulary beside a model, and loads both."""
+    expected = AutoTokenizer.from_pretrained(whole).get_vocab()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place) / name
+        shutil.copytree(whole, folder)
+        tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="<unk>"))
+        tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        special = {key: token for key, token in SPECIAL.items() if token in vocabulary}
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, **special).save_pretrained(folder)
+        try:
+            loaded = LOADERS[name](folder)[1]
+        except (OSError, ValueError) as error:
+            assert str(folder) in str(error), str(error)
+            fits = vocabulary == expected
+            assert not fits, str(error)
+            return
+        loaded = getattr(loaded, "tokenizer", loaded)
+        assert loaded.get_vocab() == vocabulary and {"pad_token", "eos_token"} <= special.keys()
+        if name in ("energy", "discriminator"):  # they know their tokens
+            assert vocabulary == expected
+        else:
+            assert max(vocabulary.values()) <= max(expected.values())
+
+
+def try_vocabularies(name: str, whole: Path, count: int):
+    own = AutoTokenizer.from_pretrained(whole / name).get_vocab()
+
+    @examples(count)
+    @given(vocabularies(own))
+    def tried(vocabulary):
+        check_vocabulary(name, whole / name, vocabulary)
+
+    tried()
+
+
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_tokenizer_of_another_model_is_refused(name, saved, tiny_tokenizer):
+    try_vocabularies(name, saved(tiny_tokenizer), SHORT)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("name", LOADERS)
+def test_a_thousand_tokenizers_of_other_models_are_refused(name, saved, tiny_tokenizer):
+    try_vocabularies(name, saved(tiny_tokenizer), LONG)

@@ -15,11 +15,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hf_localgan.trainers import MatchingConfig, MatchingTrainer
-
-SHORT, LONG = 6, 250  # of each of the four
+SHORT, LONG = 4, 250  # of each of the four
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
-NAMES = ("mle", "lora", "dbm", "localgan", "matching")
+NAMES = ("mle", "lora", "dbm", "localgan")
 # Without these a resumed training would be another one.
 NEEDED = (
     "config.json", "model.safetensors", "adapter_model.safetensors", "optimizer.pt", "scheduler.pt", "rng_state.pth",
@@ -114,9 +112,7 @@ def examples(count: int):
 
 
 @pytest.fixture
-def resumes(
-    tmp_path, family, adapted_t5, trainer, pairs, energy_trainer, tiny_energy, vectors, players, tiny_discriminator
-):
+def resumes(tmp_path, family, adapted_t5, trainer, pairs, energy_trainer, tiny_energy, vectors, players):
     """`resumes(name)`: a function that trains on from a checkpoint, and a checkpoint after its first step."""
 
     def build(name: str) -> tuple[Resume, Path]:
@@ -130,8 +126,6 @@ def resumes(
                 return trainer(adapted_t5(), pairs(8), **own)
             if name == "dbm":
                 return energy_trainer(tiny_energy(), vectors(16), **own)
-            if name == "matching":
-                return trainer(tiny_discriminator(), pairs(8), cls=MatchingTrainer, config=MatchingConfig, **own)
             return players(family("rnn_seq2seq"), pairs(8), **own)
 
         def resume(checkpoint: Path):
