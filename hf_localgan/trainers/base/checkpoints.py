@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerState
@@ -283,12 +284,10 @@ def damage_explained(checkpoint: str | None) -> Iterator[None]:
     """
     try:
         yield
-    except (ImportError, MemoryError):
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
         raise
     except Exception as error:
-        if checkpoint is None or os.fspath(checkpoint) in str(error):
-            raise
-        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+        if checkpoint is None or os.fspath(checkpoint) in str(error) or "loading state_dict" in str(error):
             raise
         raise ValueError(
             f'"{checkpoint}" cannot be read ({type(error).__name__}: {" ".join(str(error).split())}): a file in it is '
