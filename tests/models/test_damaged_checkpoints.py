@@ -39,7 +39,7 @@ from hf_localgan.models.loading import load_generator
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.recipes.parts import load_discriminator, load_energy
 
-SHORT, LONG = 10, 1_000
+SHORT, LONG = 10, 1_000  # of a model; of all models together
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 LOADERS: dict[str, Callable[[Path], tuple]] = {
     "rnn_seq2seq": load_generator,
@@ -239,7 +239,7 @@ def test_damaged_folders_load_as_they_were_or_are_refused(name, saved, tiny_toke
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_thousand_damaged_folders_load_as_they_were_or_are_refused(name, saved, tiny_tokenizer):
-    try_damages(name, saved(tiny_tokenizer), LONG)
+    try_damages(name, saved(tiny_tokenizer), -(-LONG // len(LOADERS)))
 
 
 # ---- tokenizers that do not fit ----
@@ -314,4 +314,4 @@ def test_a_tokenizer_of_another_model_is_refused(name, saved, tiny_tokenizer):
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("name", LOADERS)
 def test_a_thousand_tokenizers_of_other_models_are_refused(name, saved, tiny_tokenizer):
-    try_vocabularies(name, saved(tiny_tokenizer), LONG)
+    try_vocabularies(name, saved(tiny_tokenizer), -(-LONG // len(LOADERS)))

@@ -185,7 +185,9 @@ def flat(state: Any) -> Any:
 def without_clock(values: Any) -> Any:
     if isinstance(values, dict):
         return {name: without_clock(value) for name, value in values.items() if not CLOCK.search(name)}
-    return [without_clock(value) for value in values] if isinstance(values, list) else values
+    if isinstance(values, list):  # the last entry of a log is about the steps of one process, or missing without any
+        return [without_clock(value) for value in values if not (isinstance(value, dict) and "train_runtime" in value)]
+    return values
 
 
 def check_stopped(code: int, said: str, *reasons: str):
