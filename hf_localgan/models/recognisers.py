@@ -38,7 +38,7 @@ def load_recogniser(
         ValueError: if it is no encoder-decoder of speech, or its weights are not those of its configuration.
     """
     place = str(Path(path_or_id).expanduser()) if Path(path_or_id).expanduser().is_dir() else os.fspath(path_or_id)
-    hub = {"revision": revision, "trust_remote_code": trust_remote_code}
+    hub: dict[str, Any] = {"revision": revision, "trust_remote_code": trust_remote_code}
     config = load_config(place, **hub)
     remote = "AutoModelForSpeechSeq2Seq" in (getattr(config, "auto_map", None) or {})
     if not remote and type(config) not in AutoModelForSpeechSeq2Seq._model_mapping:
@@ -53,7 +53,7 @@ def load_recogniser(
         raise ValueError(f"`{place}` has no processor with a feature extractor: its processor_config.json is missing.")
     _check_fit(model, processor, place)
     if device is not None:
-        model.to(device)
+        model.to(device)  # type: ignore[arg-type]  # the stub of this method lacks `self`
     return model.eval(), processor
 
 

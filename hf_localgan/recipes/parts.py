@@ -64,7 +64,7 @@ def _own_tokenizer(path: str, name: str, model: DbmModel | PairDiscriminator) ->
         check_tokenizer(tokenizer)
     except ValueError as error:
         raise ValueError(f"The tokenizer in `{path}` is not the one that its {name} was made with. {error}") from error
-    check_own_vocabulary(path, name, model.config, tokenizer)
+    check_own_vocabulary(path, name, cast(Any, model.config), tokenizer)
     return tokenizer
 
 
