@@ -8,6 +8,7 @@ import ctypes
 import hashlib
 import io
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
+import psutil
 import pyarrow.parquet as parquet
 import pytest
 import torch
@@ -87,7 +89,7 @@ class Life:
             output = os.fdopen(os.dup(reader.fileno()), "rb")
         self.pid = self.process.pid
         self.lines: list[str] = []
-        self.stages: dict[str, float] = {}  # when each was begun, or seen to be finished
+        self.stages: dict[str, float] = {}  # the processor's seconds when each was begun, or seen to be finished
         self._reader = threading.Thread(target=self._read, args=(output,), daemon=True)
         self._reader.start()
 
@@ -95,16 +97,24 @@ class Life:
         for line in io.TextIOWrapper(output, "utf-8", errors="replace"):
             self.lines.append(line)
             if line.startswith("stage "):
-                self.stages[line.split()[1]] = time.monotonic()
+                self.stages[line.split()[1]] = self.seconds()
+
+    def seconds(self) -> float:
+        """Seconds of a processor that it has taken: they do not depend on what else runs here."""
+        try:
+            times = psutil.Process(self.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return math.inf
+        return times.user + times.system
 
     def code(self) -> int | None:
         """The exit code, `None` while it lives."""
         return self.process.poll() if isinstance(self.process, subprocess.Popen) else self.process.exitcode
 
     def wait_for(self, stage: str, seconds: float) -> bool:
-        """Waits until some seconds after the beginning of a stage; whether the process still lives."""
+        """Waits until it took some seconds after the beginning of a stage; whether the process still lives."""
         while self.code() is None:
-            if stage in self.stages and time.monotonic() >= self.stages[stage] + seconds:
+            if stage in self.stages and self.seconds() >= self.stages[stage] + seconds:
                 return True
             time.sleep(0.005)
         return False
@@ -124,7 +134,7 @@ class Life:
 
 
 class Undisturbed:
-    """What an undisturbed run has left, and how long its stages took.
+    """What an undisturbed run has left, and how many seconds of a processor its stages took.
 
     Args:
         folder: see `Life`.
@@ -132,15 +142,20 @@ class Undisturbed:
 
     def __init__(self, folder: Path):
         life = Life(folder)
+        last = 0.0
+        while life.code() is None:
+            taken = life.seconds()
+            last = taken if taken < math.inf else last
+            time.sleep(0.05)
         code, said = life.end()
         assert code == 0, said
         assert tuple(life.stages) == STAGES
         self.left = contents(folder / "run")
-        starts = [*life.stages.values(), time.monotonic()]
+        starts = [*life.stages.values(), last]
         self.seconds = {name: starts[n + 1] - starts[n] for n, name in enumerate(STAGES)}
 
     def moment(self, rng: random.Random, stage: str) -> float:
-        """A random number of seconds after the beginning of a stage."""
+        """A random moment of a stage, in seconds of a processor after its beginning."""
         return rng.uniform(0, self.seconds[stage])
 
     def is_equal(self, folder: Path) -> bool:
