@@ -33,6 +33,49 @@ def replacing(path: str | os.PathLike) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def unwritten_named(folder: str | os.PathLike) -> Iterator[None]:
+    """Turns what libraries raise where they cannot write into an `OSError` that names the folder and the reason.
+
+    Those that write weights raise errors of their own classes: safetensors keeps the reason in the text only, and
+    `torch.save` loses it.
+
+    Args:
+        folder: the folder that is written to.
+
+    Raises:
+        OSError: for such an error; every other one goes through.
+    """
+    try:
+        yield
+    except OSError:
+        raise
+    except Exception as error:
+        text = " ".join(str(error).split())
+        if not any(sign in text for sign in UNWRITTEN):
+            raise
+        reason = _why_unwritten(Path(folder)) or text
+        raise OSError(
+            f'"{os.fspath(folder)}" cannot be written to: {reason}. The disk may be full, or a quota used up: make '
+            "room and start again. Earlier checkpoints are as they were."
+        ) from error
+
+
+UNWRITTEN = ("PytorchStreamWriter", "inline_container", "I/O error", "os error")
+PROBE = 1 << 20  # bytes
+
+
+def _why_unwritten(folder: Path) -> str | None:
+    """The reason why a file cannot be written into a folder, `None` if one of moderate size can."""
+    try:
+        with tempfile.TemporaryFile(dir=folder if folder.is_dir() else folder.parent) as file:
+            file.write(bytes(PROBE))
+            file.flush()
+    except OSError as error:
+        return str(error)
+    return None
+
+
 def _umask() -> int:
     mask = os.umask(0)
     os.umask(mask)

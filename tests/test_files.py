@@ -1,11 +1,15 @@
 """Nothing half-written is left under the final name; a name in a folder that is here is a path."""
 
+import errno
 import os
+import signal
 import stat
 
 import pytest
+import torch
+from safetensors.torch import save_file
 
-from hf_localgan.files import missing_path, replacing
+from hf_localgan.files import missing_path, replacing, unwritten_named
 
 
 @pytest.fixture
@@ -81,3 +85,29 @@ def test_a_name_in_a_folder_that_is_here_is_a_path(name, told, tmp_path, monkeyp
     problem = missing_path(name)
     assert problem is None if told is None else told in problem and name in problem
     assert missing_path(tmp_path / "none") is not None  # a path is no id
+
+
+@pytest.fixture
+def quota():
+    """`quota(size)`: from now on no file of this process may grow beyond that number of bytes."""
+    resource = pytest.importorskip("resource", reason="needs limits of files")
+    before, handler = resource.getrlimit(resource.RLIMIT_FSIZE), signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.parametrize("save", [torch.save, save_file], ids=["torch", "safetensors"])
+def test_libraries_that_cannot_write_weights_are_an_error_of_the_disk(save, quota, tmp_path):
+    quota(20_000)  # less than the probe
+    with pytest.raises(OSError, match="cannot be written to: .*File too large.*make room") as caught:
+        with unwritten_named(tmp_path):
+            save({"a": torch.zeros(10_000)}, tmp_path / "weights")
+    assert str(tmp_path) in str(caught.value)
+
+
+def test_other_errors_of_writing_go_through(tmp_path):
+    for error in (RuntimeError("shapes"), ValueError("no"), OSError(errno.ENOSPC, "No space left on device")):
+        with pytest.raises(type(error)) as caught, unwritten_named(tmp_path):
+            raise error
+        assert caught.value is error

@@ -166,6 +166,21 @@ def keep_language(tokenizer: PreTrainedTokenizerBase, language: str) -> None:
     tokenizer.init_kwargs[LANGUAGE] = language
 
 
+def forget_last_call(processor: Any) -> None:
+    """Takes back the truncation and padding of the last call, before a tokenizer is saved.
+
+    A fast tokenizer keeps them and writes them into its file, so that it would depend on what was encoded last, and the
+    file alone would cut texts.
+
+    Args:
+        processor: a tokenizer, or what has one, such as a processor of speech; anything else stays as it is.
+    """
+    tokenizer = getattr(processor, "tokenizer", processor)
+    if isinstance(tokenizer, PreTrainedTokenizerFast):
+        tokenizer.backend_tokenizer.no_truncation()
+        tokenizer.backend_tokenizer.no_padding()
+
+
 def report_unknown(tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, Dataset]) -> str:
     """The share of unknown tokens in each split in one line; warns of splits above `UNKNOWN_SHARE`.
 

@@ -20,6 +20,25 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     return hashlib.sha256(tokens).hexdigest()[:16]
 
 
+def check_own_vocabulary(path: str, name: str, config: VocabularyConfig, tokenizer: PreTrainedTokenizerBase):
+    """Refuses a tokenizer that lies beside a part and is not the one that the part was made with.
+
+    Args:
+        path: folder or id of the part, for the error.
+        name: name of the part, for the error.
+        config: configuration of the part, which knows its number of tokens; `vocabulary` may be unknown.
+        tokenizer: as it was loaded from there.
+    """
+    known = config.vocab_size
+    assert known is not None
+    largest = max(tokenizer.get_vocab().values(), default=0)
+    if largest >= known or config.vocabulary not in (None, vocabulary_fingerprint(tokenizer)):
+        raise ValueError(
+            f"The tokenizer in `{path}` ({len(tokenizer):,} tokens) is not the one that its {name} was made with "
+            f"({known:,} tokens). Put the {name}'s own tokenizer there."
+        )
+
+
 def check_same_vocabulary(
     name: str, config: VocabularyConfig, generator_size: int, tokenizer: PreTrainedTokenizerBase | None
 ):

@@ -42,6 +42,7 @@ from hf_localgan.functional.mutual_information import (
     check_weight,
 )
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.reading import load_whole
 
 
 class AntiLmProcessor(LogitsProcessor):
@@ -369,7 +370,7 @@ class MutualInformationReranker(Reranker):
 
     def _load(self, place: str, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
         if self.backward is None:
-            return AutoModelForSeq2SeqLM.from_pretrained(place, subfolder="backward", use_safetensors=True)
+            return load_whole(AutoModelForSeq2SeqLM, place, "backward")
         return load_with_tokenizer(place, tokenizer, "backward generator", "on pairs whose sides are swapped")
 
 

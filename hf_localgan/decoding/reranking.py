@@ -23,6 +23,7 @@ from hf_localgan.decoding.special_tokens import end_tokens, single_token
 from hf_localgan.functional.mutual_information import best_rows, check_weight
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.reading import load_whole
 
 SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
 HALF = 0.5  # the other half is the generator's own score, for the other models accept broken sentences
@@ -176,9 +177,7 @@ class Reranker(Decoding):
         Raises:
             ValueError: if there is none, and if it was made with another tokenizer.
         """
-        reader = self.companion(
-            given, model, name, lambda place: cls.from_pretrained(place, subfolder=name, use_safetensors=True)
-        )
+        reader = self.companion(given, model, name, lambda place: load_whole(cls, place, name))
         rows = cast(nn.Embedding, model.get_input_embeddings()).num_embeddings
         check_same_vocabulary(name, reader.config, rows, tokenizer)
         return reader

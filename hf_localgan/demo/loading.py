@@ -14,7 +14,7 @@ from torch import nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data import load_pairs
-from hf_localgan.data.vocabulary import check_same_vocabulary, vocabulary_fingerprint
+from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.demo.references import Reader, ReferenceRadii, measure_references
 from hf_localgan.models import DbmModel
 from hf_localgan.models.loading import load_generator
@@ -144,19 +144,8 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
         tokenizer = speaker.tokenizer
     else:
         energy, tokenizer = load_energy(str(folder) if folder.is_dir() else path)
-        _check_own_tokenizer(path, energy, tokenizer)
     energy.to(device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
     return Reader(path, energy.eval(), tokenizer)
-
-
-def _check_own_tokenizer(path: str, energy: DbmModel, tokenizer: PreTrainedTokenizerBase):
-    known, made_for = energy.config.vocab_size, energy.config.vocabulary
-    assert known is not None  # see `load_energy`
-    if len(tokenizer) > known or (made_for is not None and made_for != vocabulary_fingerprint(tokenizer)):
-        raise ValueError(
-            f"The tokenizer in `{path}` ({len(tokenizer):,} tokens) is not the one that its energy was made with "
-            f"({known:,} tokens). Put the energy's own tokenizer there."
-        )
 
 
 def _load_speakers(models: Sequence[str], device: str, trust_remote_code: bool) -> list[Speaker]:

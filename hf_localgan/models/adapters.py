@@ -158,6 +158,11 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
         raise ValueError(_unfit(place, base, str(error))) from error
     except KeyError as error:  # PEFT's, where a layer of `modules_to_save` is not there
         raise ValueError(_unfit(place, base, f"1 missing ({error.args[0]})")) from error
+    except (AttributeError, TypeError) as error:  # PEFT does not check what stands there
+        raise ValueError(
+            f"The {CONFIG} of `{place}` holds a value that PEFT cannot use ({type(error).__name__}: {error}). Save the "
+            "adapter again: `model.save_pretrained(...)`."
+        ) from error
     missing = _without_loaded(result.missing_keys, adapted) | _missing_weights(adapted, weights)
     differences = {"missing": missing, "unknown to the model": set(result.unexpected_keys)}
     problems = [

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from huggingface_hub.errors import StrictDataclassError
 from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
@@ -41,9 +40,9 @@ from .places import (
     first_line,
     list_files,
 )
+from .reading import MAX_LISTED, check_files, check_weights, damage_named, saved_as
 from .ties import untied_without_warning
 
-MAX_LISTED = 5  # names of weights in an error
 LONGEST = 400  # characters of an error of another library
 WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 # Loads a whole model from a place with options of the Hub.
@@ -127,6 +126,7 @@ def load_merged(
     Raises:
         OSError, ValueError: as `load_generator`.
     """
+    check_files(place)
     if not find_adapter(place, hub["revision"], base_model):
         if base_model is not None:
             raise ValueError(f"`{place}` is a whole model and no adapter. Leave out `base_model` (`{base_model}`).")
@@ -223,7 +223,9 @@ def read_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
         return AutoConfig.from_pretrained(place, **hub)
     except OSError as error:
         raise OSError(f"The configuration of `{place}` cannot be loaded: {first_line(error)}") from error
-    except (ValueError, KeyError, TypeError, StrictDataclassError) as error:
+    except ImportError:
+        raise
+    except Exception as error:  # transformers checks types by errors of its own, and what it does not check breaks it
         known = model_type in CONFIG_MAPPING
         advice = (
             "Save the model again, with its configuration."
@@ -239,7 +241,7 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
     remote = "AutoModelForSeq2SeqLM" in (getattr(config, "auto_map", None) or {})
     if type(config) not in AutoModelForSeq2SeqLM._model_mapping and not remote:
         raise ValueError(
-            f"`{place}` holds {_saved_as(config)}, which is no encoder-decoder for text. Give a model that "
+            f"`{place}` holds {saved_as(config)}, which is no encoder-decoder for text. Give a model that "
             "`AutoModelForSeq2SeqLM` loads, such as T5, BART or `rnn_seq2seq`."
         )
     return config
@@ -247,7 +249,8 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
 
 def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
     try:
-        with untied_without_warning():
+        advice = "Save the whole model again, with its configuration."
+        with untied_without_warning(), damage_named(place, "model", advice):
             model, info = AutoModelForSeq2SeqLM.from_pretrained(
                 place,
                 config=config,
@@ -257,11 +260,13 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
                 **hub,
                 **options,
             )
-    except SafetensorError as error:
-        raise ValueError(_describe_broken_weights(place, hub, error)) from error
+    except ValueError as error:
+        if isinstance(error.__cause__, SafetensorError):  # of a download; files in a folder were looked at before
+            raise ValueError(_describe_broken_weights(place, hub, error.__cause__)) from error
+        raise
     except OSError as error:
         raise FileNotFoundError(_describe_missing_weights(place, hub, error)) from error
-    _check_weights(model, info, place, config)
+    check_weights(model, info, place)
     if adapters := getattr(model, "peft_config", None):  # from the same folder; transformers has added them
         for adapter in adapters.values():
             refuse_unrepeatable(adapter, place)
@@ -289,28 +294,6 @@ def _describe_missing_weights(place: str, hub: dict[str, Any], error: OSError) -
             "`model.save_pretrained` if you trust it."
         )
     return text
-
-
-def _check_weights(model: PreTrainedModel, info: dict[str, Any], place: str, config: PreTrainedConfig):
-    mismatched = [
-        f"{name} {tuple(file_shape)} in the file, {tuple(model_shape)} in the model"
-        for name, file_shape, model_shape in info["mismatched_keys"]
-    ]
-    problems = [
-        f"{len(names)} {problem} ({', '.join(sorted(names)[:MAX_LISTED])}{', ...' if len(names) > MAX_LISTED else ''})"
-        for problem, names in (
-            ("missing", info["missing_keys"]),
-            ("unknown to the model", info["unexpected_keys"]),
-            ("of another shape", mismatched),
-        )
-        if names
-    ]
-    if problems:
-        raise ValueError(
-            f"The weights of `{place}` are not those of {type(model).__name__}, which its configuration "
-            f'(`model_type` "{config.model_type}", saved as {_saved_as(config)}) asks for: {"; ".join(problems)}. '
-            "All weights of an encoder-decoder are needed: save the whole model again, with its configuration."
-        )
 
 
 def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
@@ -373,7 +356,3 @@ def _check_tokenizer(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel,
             f"{rows - 1}. Load the tokenizer that the model was trained with, or call "
             f"`model.resize_token_embeddings({largest + 1})` and train."
         )
-
-
-def _saved_as(config: PreTrainedConfig) -> str:
-    return ", ".join(config.architectures or []) or f'an unnamed architecture of `model_type` "{config.model_type}"'

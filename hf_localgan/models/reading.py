@@ -10,6 +10,8 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from .places import first_line
+
 MAX_LISTED = 5  # names of weights in an error
 # Files that hold an object of JSON, where they exist.
 JSON_FILES = (
@@ -181,9 +183,3 @@ def check_weights(model: PreTrainedModel, info: dict[str, Any], place: str):
 def saved_as(config: Any) -> str:
     """The classes that a configuration names."""
     return ", ".join(config.architectures or []) or f'an unnamed architecture of `model_type` "{config.model_type}"'
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of an error that says something, as a sentence."""
-    text = next(iter(str(error).strip().splitlines()), "") or type(error).__name__
-    return text if text.endswith(".") else f"{text}."

@@ -4,7 +4,6 @@ import os
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
 from transformers import (
     AutoModelForSpeechSeq2Seq,
     AutoProcessor,
@@ -14,6 +13,7 @@ from transformers import (
 
 from .loading import load_merged, locate, read_config
 from .places import find_any
+from .reading import damage_named, load_whole
 from .ties import untied_without_warning
 
 PROCESSOR_FILES = ("processor_config.json", "preprocessor_config.json")
@@ -51,14 +51,8 @@ def load_recogniser(
     model, place_of_processor, processor_hub = load_merged(place, hub, base_model, _load_model)
     if find_any(place, PROCESSOR_FILES, revision):  # else that of the base model
         place_of_processor, processor_hub = place, hub
-    try:
+    with damage_named(place_of_processor, "processor", "Save it there again."):
         processor = AutoProcessor.from_pretrained(place_of_processor, **processor_hub)
-    except OSError:
-        raise
-    except Exception as error:  # tokenizers raises bare exceptions for a damaged tokenizer.json
-        raise ValueError(
-            f"The processor of `{place_of_processor}` cannot be read: {error}. Save it there again."
-        ) from error
     if not isinstance(processor, ProcessorMixin) or not hasattr(processor, "feature_extractor"):
         raise ValueError(
             f"`{place_of_processor}` has no processor with a feature extractor: its processor_config.json is missing."
@@ -76,19 +70,5 @@ def _load_model(place: str, hub: dict[str, Any]) -> PreTrainedModel:
             f"`{place}` is no recogniser of speech (model type `{config.model_type}`). Give a checkpoint of "
             "`hf-localgan train-speech`, or another one for `AutoModelForSpeechSeq2Seq`."
         )
-    try:
-        with untied_without_warning():
-            model, info = AutoModelForSpeechSeq2Seq.from_pretrained(
-                place, use_safetensors=True, output_loading_info=True, ignore_mismatched_sizes=True, **hub
-            )
-    except SafetensorError as error:
-        raise ValueError(
-            f"The weights of `{place}` are no complete safetensors file: {error}. Get it again."
-        ) from error
-    faults = sorted({*info["missing_keys"], *info["unexpected_keys"], *(key[0] for key in info["mismatched_keys"])})
-    if faults:
-        raise ValueError(
-            f"The weights of `{place}` are not those of a {type(model).__name__}: {', '.join(faults[:5])}"
-            f"{', ...' if len(faults) > 5 else ''}."
-        )
-    return model
+    with untied_without_warning():
+        return load_whole(AutoModelForSpeechSeq2Seq, place, **hub)

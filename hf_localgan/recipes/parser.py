@@ -167,7 +167,11 @@ class RecipeParser(HfArgumentParser):
         self.folder = Path() if config is None else Path(config).parent
         from_file = [] if config is None else self._as_options(read_config(config), config)
         blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
-        parsed, unknown = self.parse_known_args(from_file + named + arguments, blank)
+        words = from_file + named + arguments
+        empty = next((word for word in words if word.startswith("--") and word.partition("=")[2] == "--"), None)
+        if empty is not None:  # argparse takes the value for the mark that ends the options, and drops it
+            self.error(f"argument {empty[:-3]}: expected a value, got `--`")
+        parsed, unknown = self.parse_known_args(words, blank)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
@@ -196,6 +200,7 @@ class RecipeParser(HfArgumentParser):
 
     def error(self, message: str):
         # argparse would print the usage of some two hundred options first.
+        message = " ".join(message.split()).removesuffix(".")
         self.exit(2, f"{self.prog}: {message}. `--help all` lists every option.\n")
 
     def _as_options(self, config: dict[str, Any], path: str | os.PathLike) -> list[str]:
@@ -217,7 +222,10 @@ class RecipeParser(HfArgumentParser):
             if not takes_list:
                 raise ValueError(f"`{name}` takes one value, got a list of {len(value)}: {value}.")
             return [f"--{name}", *(str(item) for item in value)]
-        text = json.dumps(value) if isinstance(value, dict) else str(value)
+        try:
+            text = json.dumps(value) if isinstance(value, dict) else str(value)
+        except (TypeError, ValueError) as error:  # dates, sets, a mapping that holds itself
+            raise ValueError(f"`{name}` must be what JSON can hold, got {str(value)[:200]}: {error}.") from error
         return [f"--{name}", text] if takes_list else [f"--{name}={text}"]  # `=`, for a value may begin with a minus
 
 
@@ -269,7 +277,8 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
         raise ValueError(f'There is no configuration file "{path}". Give a YAML file, or none for the default.')
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:
+        # PyYAML lets the errors of its conversions through: a date that no calendar has, a tag that does not fit
         raise ValueError(f'"{path}" is not YAML: {" ".join(str(error).split())}') from error
     if config is None:
         return {}
@@ -284,6 +293,8 @@ class _Loader(yaml.SafeLoader):
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen = set()
         for key, _ in node.value:
+            if not isinstance(key, yaml.ScalarNode):
+                raise yaml.constructor.ConstructorError(None, None, "a name must be one word", key.start_mark)
             if key.value in seen:
                 raise yaml.constructor.ConstructorError(None, None, f"`{key.value}` stands twice", key.start_mark)
             seen.add(key.value)

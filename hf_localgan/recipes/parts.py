@@ -1,12 +1,13 @@
 """Loading the parts beside a generator from folders or the Hub, and making energies."""
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.token_vectors import TokenVectors
+from hf_localgan.data.vocabulary import check_own_vocabulary
 from hf_localgan.hub.download import split_place
 from hf_localgan.models.dbm.configuration_dbm import DbmConfig
 from hf_localgan.models.dbm.modeling_dbm import DbmModel
@@ -29,9 +30,7 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
     model = load_scorer(DbmModel, "energy model", place, subfolder=inside)
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
-    tokenizer = load_tokenizer(place, subfolder=inside)
-    check_tokenizer(tokenizer)
-    return model, tokenizer
+    return model, _own_tokenizer(path, "energy", model)
 
 
 def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
@@ -46,9 +45,18 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
     """
     place, inside = split_place(path)
     model = load_scorer(PairDiscriminator, "discriminator", place, subfolder=inside)
+    return model, _own_tokenizer(path, "discriminator", model)
+
+
+def _own_tokenizer(path: str, name: str, model: DbmModel | PairDiscriminator) -> PreTrainedTokenizerBase:
+    place, inside = split_place(path)
     tokenizer = load_tokenizer(place, subfolder=inside)
-    check_tokenizer(tokenizer)
-    return model, tokenizer
+    try:
+        check_tokenizer(tokenizer)
+    except ValueError as error:
+        raise ValueError(f"The tokenizer in `{path}` is not the one that its {name} was made with. {error}") from error
+    check_own_vocabulary(path, name, cast(Any, model.config), tokenizer)
+    return tokenizer
 
 
 def make_energy(table: TokenVectors, config: Callable[[int, int], DbmConfig]) -> DbmModel:

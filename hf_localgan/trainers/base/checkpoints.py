@@ -8,12 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from json import JSONDecodeError
 from pathlib import Path
-from pickle import UnpicklingError
 from typing import Any
 
-from safetensors import SafetensorError
+import torch
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerState
@@ -21,6 +19,8 @@ from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_
 from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from hf_localgan.data.tokenization import forget_last_call
+from hf_localgan.files import unwritten_named
 from hf_localgan.models.places import ADAPTER_CONFIG
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.precision import warn_of_new_precision
@@ -61,7 +61,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
         self.accelerator.wait_for_everyone()
         try:
             self._staging = staging
-            super()._save_checkpoint(model, trial)
+            with unwritten_named(run_dir):
+                super()._save_checkpoint(model, trial)
             self._staging = None
             self.accelerator.wait_for_everyone()
             if self.state.best_global_step == self.state.global_step:
@@ -94,9 +95,11 @@ class CheckpointMixin(PublishingMixin, Trainer):
             return super()._save(str(folder), state_dict=state_dict)
         folder.mkdir(parents=True, exist_ok=True)
         _remove_leftovers(folder)
+        forget_last_call(self.processing_class)
         with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=folder) as temporary:
-            super()._save(temporary, state_dict=state_dict)
-            self._save_extra(Path(temporary))
+            with unwritten_named(folder):
+                super()._save(temporary, state_dict=state_dict)
+                self._save_extra(Path(temporary))
             (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
             (Path(temporary) / "README.md").unlink(missing_ok=True)  # PEFT's, which would replace the model card
             arguments = {**self.args.to_sanitized_dict(), "trainer": type(self).__name__}
@@ -278,15 +281,21 @@ def has_stopped(state: dict[str, dict[str, Any]]) -> bool:
 
 @contextmanager
 def damage_explained(checkpoint: str | None) -> Iterator[None]:
-    """Turns the errors of reading a truncated or damaged file of a checkpoint into a `ValueError` that names it."""
+    """Turns the errors of reading a truncated or damaged file of a checkpoint into a `ValueError` that names it.
+
+    A few flipped bytes make the readers raise almost anything: `IndexError` and `OverflowError` in a pickle without
+    code, `OSError` without a name in an archive, `TypeError` in a state. What names the checkpoint says enough.
+    """
     try:
         yield
-    except (SafetensorError, UnpicklingError, EOFError, UnicodeDecodeError, JSONDecodeError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+    except (ImportError, MemoryError, torch.OutOfMemoryError):
+        raise
+    except Exception as error:
+        if checkpoint is None or os.fspath(checkpoint) in str(error) or "loading state_dict" in str(error):
             raise
         raise ValueError(
-            f'"{checkpoint}" cannot be read ({error}): a file in it is truncated or damaged. Resume from an earlier '
-            "checkpoint."
+            f'"{checkpoint}" cannot be read ({type(error).__name__}: {" ".join(str(error).split())}): a file in it is '
+            "truncated or damaged. Resume from an earlier checkpoint."
         ) from error
 
 
