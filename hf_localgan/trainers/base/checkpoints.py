@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from json import JSONDecodeError
 from pathlib import Path
 from pickle import UnpicklingError
@@ -37,7 +38,6 @@ from hf_localgan.trainers.base.compatibility import (
     saved_trainer,
 )
 from hf_localgan.trainers.base.lineage import (
-    UNKNOWN,
     CheckpointRecord,
     Lineage,
     foreign_checkpoints,
@@ -83,7 +83,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
 
     _staging: Path | None = None
     _final_checkpoint: str | None = None  # the resumed checkpoint, if the training had finished in it
-    _lineage: Lineage = UNKNOWN
+    _record = CheckpointRecord()  # of the checkpoints that this call of `train` writes, but for their time
 
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)
@@ -105,8 +105,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             if self.state.best_global_step == self.state.global_step:
                 self.state.best_model_checkpoint = str(run_dir / name)
             if self.args.should_save:
-                record = CheckpointRecord(self._lineage, time.time(), self.identity_facts(), self.settings_facts())
-                record.write(staging / name)
+                replace(self._record, saved_at=time.time()).write(staging / name)
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
                 _move_all(staging, run_dir)
         finally:
@@ -118,7 +117,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self._push_from_checkpoint(str(run_dir / name))
         if self.args.should_save:
             rotate_own_checkpoints(
-                run_dir, self._lineage, self.args.save_total_limit, kept=[self.state.best_model_checkpoint]
+                run_dir, self._record.lineage, self.args.save_total_limit, kept=[self.state.best_model_checkpoint]
             )
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
@@ -161,7 +160,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             saved_states(self.state).setdefault(name, state)
         self._find_best_model(saved, checkpoint)
         record = CheckpointRecord.read(checkpoint)
-        self._lineage = record.lineage
+        self._record = record
         if is_at_end(saved, max_steps, settings):
             self._final_checkpoint = str(resume_from_checkpoint)
             self._require_best_model(saved)
@@ -177,11 +176,12 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _begin_run(self, trial, earlier: Lineage = ()):
         """Gives this call of `train` its place among the trainings; warns of checkpoints that it does not continue."""
         # One id on all processes.
-        self._lineage = broadcast_object_list([new_run(self.state.global_step, earlier)])[0]
+        lineage = broadcast_object_list([new_run(self.state.global_step, earlier)])[0]
+        self._record = CheckpointRecord(lineage, 0.0, self.identity_facts(), self.settings_facts())
         if not self.is_world_process_zero():
             return
         run_dir = super()._get_output_dir(trial)
-        others = [path.name for path in foreign_checkpoints(run_dir, self._lineage)]
+        others = [path.name for path in foreign_checkpoints(run_dir, lineage)]
         if others:
             logger.warning(
                 '"%s" holds checkpoints that this training does not continue (%s). They stay, but where this training '
@@ -229,7 +229,9 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self.args.save_total_limit = limit
         best = self.state.best_model_checkpoint
         if self.args.should_save and limit == 1 and best is not None:
-            rotate_own_checkpoints(super()._get_output_dir(trial), self._lineage, 1, kept=[best], keeps_last=False)
+            rotate_own_checkpoints(
+                super()._get_output_dir(trial), self._record.lineage, 1, kept=[best], keeps_last=False
+            )
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None):
@@ -337,7 +339,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
 
     def _warn_of_changes(self, checkpoint: Path, record: CheckpointRecord):
         """Tells in one line which data and settings are others than those of the checkpoint."""
-        own, before = self.settings_facts(), record.settings
+        own, before = self._record.settings, record.settings
         changes: dict[str, tuple[Any, Any]] = {
             name: (before[name], own[name]) for name in own if name in before and before[name] != own[name]
         }
@@ -410,8 +412,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
                     for name in own - group.keys()}  # fmt: skip
             if lost:
                 raise ValueError(
-                    f'The optimizer in "{checkpoint}" is another than `optim: {self.args.optim}` of this run: it has '
-                    f"no {', '.join(sorted(lost))}. Resume with the `optim` of the checkpoint."
+                    f'The optimizer in "{checkpoint}" is another than `optim: {_value(self.args.optim)}` of this run: '
+                    f"it has no {', '.join(sorted(lost))}. Resume with the `optim` of the checkpoint."
                 )
 
     def _check_schedule(self, checkpoint: Path):
@@ -422,13 +424,17 @@ class CheckpointMixin(PublishingMixin, Trainer):
         saved, own = torch.load(path, weights_only=True), self.lr_scheduler.state_dict()
         if isinstance(saved, dict) and saved.keys() != own.keys():
             raise ValueError(
-                f'The schedule in "{checkpoint}" is another than `lr_scheduler_type: {self.args.lr_scheduler_type}` of '
-                "this run. Resume with the `lr_scheduler_type` of the checkpoint."
+                f'The schedule in "{checkpoint}" is another than `lr_scheduler_type: '
+                f"{_value(self.args.lr_scheduler_type)}` of this run. Resume with the schedule of the checkpoint."
             )
 
     def _load_rng_state(self, checkpoint: str | None):
         with damage_explained(checkpoint):
             super()._load_rng_state(checkpoint)
+
+
+def _value(setting: Any) -> Any:
+    return getattr(setting, "value", setting)
 
 
 def _end_message(checkpoint: str, saved: TrainerState, max_steps: int) -> str:

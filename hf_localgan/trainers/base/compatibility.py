@@ -133,7 +133,7 @@ def check_vocabulary(checkpoint: Path, saved: str | None, tokenizer: PreTrainedT
     if difference is not None:
         token, here, before = difference
         detail = (
-            f"the token {token!r} {before} the checkpoint's ({len(there):,} tokens) and {here} that of this run "
+            f"the token {token!r} {before} the checkpoint's ({len(there or ()):,} tokens) and {here} that of this run "
             f"({len(tokenizer):,} tokens)"
         )
     elif saved is not None:
@@ -181,6 +181,10 @@ def check_part(folder: Path, model: PreTrainedModel, name: str = "model"):
             f'"{folder}" holds adapters{rank} ({saved.get("peft_type", "PEFT")}) and not a whole model, and this run '
             "trains a model without adapters. Resume with adapters of the same shape (`lora_rank`, `lora_targets`) on "
             "the same base model; or train the merged model in a new run, by giving the checkpoint as the model."
+        )
+    if not (folder / "config.json").is_file():
+        raise ValueError(
+            f'"{folder}" holds no whole model: it has no config.json. Resume from another checkpoint, or start anew.'
         )
     problems = [*_differences_of_weights(folder, model), *_differences_of_config(folder / "config.json", model.config)]
     if problems:

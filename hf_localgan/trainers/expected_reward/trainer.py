@@ -82,6 +82,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
     ):
         self.check_args(args)
         assert args is not None
+        self._reward_given = reward is not None
         self.reward = make_reward(args.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
             raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
@@ -96,6 +97,13 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
         self._draws = UpdateRandomness(self)
         self._update_rewards = torch.zeros(2, dtype=torch.float64)  # sum, number
+
+    def settings_facts(self) -> dict[str, Any]:
+        """As the base class's; the name of a given reward, too, for it is in no argument."""
+        facts = super().settings_facts()
+        if self._reward_given:
+            facts["reward function"] = getattr(self.reward, "__qualname__", type(self.reward).__name__)
+        return facts
 
     # ---- the loss ----
 
