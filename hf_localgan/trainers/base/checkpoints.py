@@ -27,6 +27,8 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.compatibility import (
+    FINGERPRINT,
+    ROWS,
     base_fingerprint,
     changed_dropout,
     changed_settings,
@@ -38,8 +40,10 @@ from hf_localgan.trainers.base.compatibility import (
     saved_trainer,
 )
 from hf_localgan.trainers.base.lineage import (
+    RECORD,
     CheckpointRecord,
     Lineage,
+    continues,
     foreign_checkpoints,
     new_run,
     rotate_own_checkpoints,
@@ -158,12 +162,11 @@ class CheckpointMixin(PublishingMixin, Trainer):
         for name, state in self._callback_states().items():
             # The Trainer saves the states only of callbacks that existed when its own state was made.
             saved_states(self.state).setdefault(name, state)
+        record = self._record = CheckpointRecord.read(checkpoint)
         self._find_best_model(saved, checkpoint)
-        record = CheckpointRecord.read(checkpoint)
-        self._record = record
+        self._require_best_model(saved)
         if is_at_end(saved, max_steps, settings):
             self._final_checkpoint = str(resume_from_checkpoint)
-            self._require_best_model(saved)
             if self.is_world_process_zero():
                 logger.warning(_end_message(self._final_checkpoint, saved, max_steps))
             return progress
@@ -197,15 +200,25 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _find_best_model(self, saved: TrainerState, checkpoint: Path):
         """Looks for the best checkpoint beside the resumed one, for the output folder may have been moved."""
         best = saved.best_model_checkpoint
-        if best is not None and not Path(best).is_dir():
-            beside = checkpoint.resolve().parent / Path(best).name
-            self.state.best_model_checkpoint = str(beside) if beside.is_dir() else None
+        if best is None:
+            return
+        places = [Path(best), checkpoint.resolve().parent / Path(best).name]
+        found = next((place for place in places if place.is_dir() and not self._is_foreign(place)), None)
+        self.state.best_model_checkpoint = None if found is None else str(found)
+
+    def _is_foreign(self, checkpoint: Path) -> bool:
+        """Whether another training has replaced a checkpoint; one without a record may be the model alone."""
+        if not (checkpoint / RECORD).is_file():
+            return False
+        step = int(checkpoint.name.rsplit("-", 1)[-1])
+        return not continues(self._record.lineage, CheckpointRecord.read(checkpoint).lineage, step)
 
     def _require_best_model(self, saved: TrainerState):
         if self.args.load_best_model_at_end and saved.best_model_checkpoint and not self.state.best_model_checkpoint:
             raise ValueError(
-                f'The training had ended, and its best checkpoint, "{saved.best_model_checkpoint}", is missing. Put it '
-                "beside the resumed checkpoint, or set `load_best_model_at_end` to false to keep the last model."
+                f'The training has a best model, and its best checkpoint, "{saved.best_model_checkpoint}", is missing '
+                "or was replaced by another training. Put it beside the resumed checkpoint, or set "
+                "`load_best_model_at_end` to false to keep the last model."
             )
 
     def _run_epoch(self, *args, **kwargs):
@@ -343,13 +356,18 @@ class CheckpointMixin(PublishingMixin, Trainer):
         changes: dict[str, tuple[Any, Any]] = {
             name: (before[name], own[name]) for name in own if name in before and before[name] != own[name]
         }
-        if "rows of the training data" in changes:
-            changes.pop("fingerprint of the training data", None)
+        if ROWS in changes:
+            changes.pop(FINGERPRINT, None)
         with damage_explained(str(checkpoint)):
             changes |= changed_settings(checkpoint, self.args) | changed_dropout(checkpoint, self.model)
         if not changes:
             return
-        told = [f"`{name}` was {json.dumps(old)}, now {json.dumps(new)}" for name, (old, new) in changes.items()]
+        told = [
+            "the training data has as many rows, but others"
+            if name == FINGERPRINT
+            else f"`{name}` was {json.dumps(old)}, now {json.dumps(new)}"
+            for name, (old, new) in changes.items()
+        ]
         told[SHOWN:] = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
         kept = [name for name in changes if name.endswith(KEPT_BY_OPTIMIZER)]
         keeps = (
@@ -361,7 +379,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
         )  # fmt: skip
 
     def _load_best_model(self):
-        super()._load_best_model()
+        with damage_explained(self.state.best_model_checkpoint):
+            super()._load_best_model()
         self._load_parts(Path(self.state.best_model_checkpoint))
 
     def _load_parts(self, checkpoint: Path):

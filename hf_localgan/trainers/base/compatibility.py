@@ -19,6 +19,7 @@ from hf_localgan.data.vocabulary import first_difference, vocabulary_fingerprint
 from hf_localgan.trainers.base.settings import shaping_settings
 
 ADAPTER_CONFIG = "adapter_config.json"
+ROWS, FINGERPRINT = "rows of the training data", "fingerprint of the training data"
 SHOWN = 3  # names of weights, or differences of configurations, in an error
 SAMPLED_ROWS = 64  # of the training data
 SAMPLED_VALUES = 8  # of each frozen parameter
@@ -75,7 +76,7 @@ def data_facts(dataset: Any) -> dict[str, Any]:
     """
     if not isinstance(dataset, Sized):
         return {}
-    facts: dict[str, Any] = {"rows of the training data": len(dataset)}
+    facts: dict[str, Any] = {ROWS: len(dataset)}
     chosen = sorted({row * len(dataset) // SAMPLED_ROWS for row in range(SAMPLED_ROWS)}) if len(dataset) else []
     columns: Any = None
     if isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom":
@@ -87,7 +88,7 @@ def data_facts(dataset: Any) -> dict[str, Any]:
             for row in (dataset[index] for index in chosen)
         ]
     if columns is not None:
-        facts["fingerprint of the training data"] = _digest(columns)
+        facts[FINGERPRINT] = _digest(columns)
     return facts
 
 

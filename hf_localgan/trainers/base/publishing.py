@@ -243,7 +243,8 @@ class PublishingMixin(MethodMixin):
         self._add_whole(folder / LAST, checkpoint)
         best = self.state.best_model_checkpoint
         if best is not None and Path(best).name != checkpoint.name and Path(best).is_dir():
-            link_files(Path(best), folder / LAST / BEST, ignored=TRAINING_STATE)
+            state = [name for name in TRAINING_STATE if name != RECORD]  # which says whose model it is
+            link_files(Path(best), folder / LAST / BEST, ignored=state)
         return (LAST,)
 
     def _push_quietly(

@@ -73,6 +73,19 @@ def test_the_best_model_of_one_training_removes_no_other_training(run, tmp_path)
     assert "checkpoint-7" in names(tmp_path / "run")
 
 
+def test_a_best_model_that_another_training_has_replaced_is_missed(run, tmp_path):
+    output, best = tmp_path / "run", {"eval_strategy": "steps", "eval_steps": 2, "metric_for_best_model": "loss"}
+    best |= {"load_best_model_at_end": True, "learning_rate": 0.0}  # no later model is better
+    first = run(**best)
+    first.train()
+    assert first.state.best_global_step == 2
+    run(max_steps=2, learning_rate=0.1).train()
+    with pytest.raises(ValueError, match=r'its best checkpoint, ".*checkpoint-2", is missing or was replaced'):
+        run(max_steps=6, **best).train(resume_from_checkpoint=str(output / "checkpoint-4"))
+    best["load_best_model_at_end"] = False
+    run(max_steps=6, **best).train(resume_from_checkpoint=str(output / "checkpoint-4"))
+
+
 def test_a_checkpoint_beyond_the_end_trains_nothing_and_says_so(run, tmp_path, caplog):
     run(max_steps=6).train()
     resumed = run(max_steps=4)

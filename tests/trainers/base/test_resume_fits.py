@@ -300,7 +300,7 @@ def test_the_precision_in_which_a_base_model_is_loaded_changes_nothing(adapted, 
     ("changes", "patterns"),
     [
         ({"rows": 20}, ["`rows of the training data` was 24, now 20"]),
-        ({"rows": 24}, ["`fingerprint of the training data` was"]),
+        ({"rows": 24}, ["the training data has as many rows, but others"]),
         (
             {"learning_rate": 0.5},
             ["`learning_rate` was 0.01, now 0.5", "optimizer keeps the `learning_rate` of the che"],
