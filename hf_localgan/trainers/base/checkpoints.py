@@ -27,16 +27,13 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.compatibility import (
-    FINGERPRINT,
-    ROWS,
-    base_fingerprint,
-    changed_dropout,
+    alike,
+    changed_config,
     changed_settings,
     check_part,
     check_vocabulary,
-    data_facts,
-    fingerprint_of,
     missing_state,
+    read_object,
     saved_trainer,
 )
 from hf_localgan.trainers.base.lineage import (
@@ -52,6 +49,7 @@ from hf_localgan.trainers.base.method import trainer_named
 from hf_localgan.trainers.base.precision import warn_of_new_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
 from hf_localgan.trainers.base.settings import output_folder
+from hf_localgan.trainers.base.training_facts import FINGERPRINT, ROWS, base_fingerprint, data_facts, fingerprint_of
 
 STAGING = ".saving"
 # Facts of a record that must be the same in a resumed training, and what to say where one is not.
@@ -283,7 +281,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self._require_part(checkpoint / name)
         self._check_trainer(checkpoint)
         config = checkpoint / "config.json"  # adapters have none
-        saved_type = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.exists() else None
+        saved_type = read_object(config).get("model_type") if config.exists() else None
         model_type = self.model.config.model_type
         if saved_type not in (None, model_type):
             raise ValueError(
@@ -296,7 +294,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # no process has the whole model
             check_part(checkpoint, self.model)
         for name, own in self.identity_facts().items():
-            if name in IDENTITY and own is not None and record.identity.get(name) not in (None, own):
+            saved = record.identity.get(name)
+            if name in IDENTITY and None not in (own, saved) and not alike(saved, own):
                 what, advice = IDENTITY[name]
                 raise ValueError(
                     f'"{checkpoint}" was trained with {what} than that of this run. {advice}, or start anew without '
@@ -359,7 +358,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if ROWS in changes:
             changes.pop(FINGERPRINT, None)
         with damage_explained(str(checkpoint)):
-            changes |= changed_settings(checkpoint, self.args) | changed_dropout(checkpoint, self.model)
+            changes |= changed_settings(checkpoint, self.args) | changed_config(checkpoint, self.model)
         if not changes:
             return
         told = [

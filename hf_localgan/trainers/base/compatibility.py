@@ -1,28 +1,22 @@
 """Whether a checkpoint belongs to the model, the tokenizer, the files and the settings of the training that resumes."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence, Sized
-from hashlib import sha256
+import math
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import datasets
-import pyarrow as pa
-import pyarrow.compute as pc
-import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase, TrainingArguments
 from transformers.utils import ADAPTER_SAFE_WEIGHTS_NAME, SAFE_WEIGHTS_INDEX_NAME, SAFE_WEIGHTS_NAME
 
-from hf_localgan.data.vocabulary import first_difference, vocabulary_fingerprint
+from hf_localgan.data.vocabulary import first_difference
 from hf_localgan.trainers.base.settings import shaping_settings
+from hf_localgan.trainers.base.training_facts import fingerprint_of
 
 ADAPTER_CONFIG = "adapter_config.json"
-ROWS, FINGERPRINT = "rows of the training data", "fingerprint of the training data"
 SHOWN = 3  # names of weights, or differences of configurations, in an error
-SAMPLED_ROWS = 64  # of the training data
-SAMPLED_VALUES = 8  # of each frozen parameter
 # Fields of configurations that change nothing in what a trained model computes, or that a resume takes over.
 HARMLESS = {
     "architectures", "auto_map", "transformers_version", "name_or_path", "_name_or_path", "dtype", "torch_dtype",
@@ -35,81 +29,6 @@ HARMLESS_ADAPTER = {
     "init_lora_weights", "lora_dropout", "runtime_config", "corda_config", "eva_config", "loftq_config",
     "lora_ga_config", "megatron_config", "megatron_core", "qalora_group_size",
 }  # fmt: skip
-
-
-# ---- what a checkpoint records ----
-
-
-def fingerprint_of(tokenizer: Any) -> str | None:
-    """The fingerprint of a tokenizer's vocabulary; `None` for no tokenizer, and one that cannot list its tokens."""
-    try:
-        return None if tokenizer is None else vocabulary_fingerprint(tokenizer)
-    except (AttributeError, NotImplementedError):
-        return None
-
-
-def base_fingerprint(model: nn.Module) -> str | None:
-    """16 hexadecimal digits of the frozen weights that checkpoints of a PEFT model leave out; `None` for other models.
-
-    They are taken from a few values of every frozen weight, rounded to bfloat16, so that the precision in which the
-    base model was loaded changes nothing.
-    """
-    adapters = getattr(model, "peft_config", None)
-    if not adapters:
-        return None
-    samples = []
-    for name, parameter in sorted(model.named_parameters()):
-        if parameter.requires_grad or not adapters.keys().isdisjoint(name.split(".")):
-            continue
-        values = parameter.detach().reshape(-1)
-        values = values[:: max(1, len(values) // SAMPLED_VALUES)][: SAMPLED_VALUES + 1]
-        numbers = values.to(torch.bfloat16).float().tolist()
-        samples.append([list(parameter.shape), numbers])
-    return _digest(samples)
-
-
-def data_facts(dataset: Any) -> dict[str, Any]:
-    """Number of rows of a training set, and a fingerprint of a few of them, evenly spaced; empty for streams.
-
-    Only lists and data sets of `datasets` are looked into, for other data may be drawn at random. Of frames of speech
-    only the number counts: processors compute them differently in the last digits.
-    """
-    if not isinstance(dataset, Sized):
-        return {}
-    facts: dict[str, Any] = {ROWS: len(dataset)}
-    chosen = sorted({row * len(dataset) // SAMPLED_ROWS for row in range(SAMPLED_ROWS)}) if len(dataset) else []
-    columns: Any = None
-    if isinstance(dataset, datasets.Dataset) and dataset.format["type"] != "custom":
-        table = dataset.select(chosen).with_format("arrow")[:]  # as it is stored: no sound is decoded
-        columns = {name: _stored(table.column(name)) for name in sorted(table.column_names)}
-    elif isinstance(dataset, (list, tuple)):
-        columns = [
-            {name: _content(value) for name, value in row.items()} if isinstance(row, Mapping) else str(row)
-            for row in (dataset[index] for index in chosen)
-        ]
-    if columns is not None:
-        facts[FINGERPRINT] = _digest(columns)
-    return facts
-
-
-def _stored(column: pa.ChunkedArray) -> list[Any]:
-    """The cells of a column; where they are lists of lists, their lengths."""
-    cells = column.combine_chunks()
-    cells = cells.storage if isinstance(cells, pa.ExtensionArray) else cells
-    is_nested = hasattr(cells.type, "value_type") and hasattr(cells.type.value_type, "value_type")
-    return (pc.list_value_length(cells) if is_nested else cells).to_pylist()
-
-
-def _content(value: Any) -> Any:
-    """A cell of a row; of a list of lists, or an array of several dimensions, the length."""
-    value = value.tolist() if hasattr(value, "tolist") else value
-    is_nested = isinstance(value, (list, tuple)) and any(hasattr(item, "__len__") for item in value[:1])
-    return len(value) if is_nested and not isinstance(value[0], str) else value
-
-
-def _digest(content: Any) -> str:
-    """16 hexadecimal digits of a value."""
-    return sha256(json.dumps(content, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 # ---- refusals ----
@@ -176,7 +95,7 @@ def check_part(folder: Path, model: PreTrainedModel, name: str = "model"):
             _check_adapter(folder, model, adapter)
         return
     if not (folder / "config.json").is_file() and (folder / ADAPTER_CONFIG).is_file():
-        saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+        saved = read_object(folder / ADAPTER_CONFIG)
         rank = f" of rank {saved['r']}" if saved.get("r") else ""
         raise ValueError(
             f'"{folder}" holds adapters{rank} ({saved.get("peft_type", "PEFT")}) and not a whole model, and this run '
@@ -214,7 +133,7 @@ def _check_adapter(checkpoint: Path, model: Any, adapter: str):
                 f"{(folder / name).relative_to(checkpoint)}. Resume from another checkpoint, or start anew."
             )
     own = json.loads(json.dumps(model.peft_config[adapter].to_dict(), default=_jsonable))
-    saved = json.loads((folder / ADAPTER_CONFIG).read_text(encoding="utf-8"))
+    saved = read_object(folder / ADAPTER_CONFIG)
     own, saved = ({**config, "target_modules": _sorted(config.get("target_modules"))} for config in (own, saved))
     problems = [
         f"`{name}` is {_shown(saved[name])} in it and {_shown(own[name])} in this run"
@@ -269,7 +188,7 @@ def saved_shapes(folder: Path, name: str = SAFE_WEIGHTS_NAME) -> dict[str, list[
     """
     index, files = folder / f"{name}.index.json", [name]
     if not (folder / name).is_file() and index.is_file():
-        files = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        files = sorted(set(read_object(index).get("weight_map", {}).values()))
     shapes: dict[str, list[int]] = {}
     for file in files:
         if not (folder / file).is_file():
@@ -283,7 +202,11 @@ def saved_shapes(folder: Path, name: str = SAFE_WEIGHTS_NAME) -> dict[str, list[
 
 def _differences_of_config(path: Path, config: PreTrainedConfig) -> list[str]:
     """Fields of a saved configuration that differ from a model's, as clauses."""
-    saved = type(config).from_dict(json.loads(path.read_text(encoding="utf-8")))
+    content = read_object(path)
+    try:
+        saved = type(config).from_dict(content)
+    except Exception as error:  # of any kind: a damaged value may break any check of any architecture
+        raise _unreadable(path, error) from error
     before, own = (_flat(json.loads(one.to_json_string(use_diff=False))) for one in (saved, config))
     return [
         f"`{name}` is {_shown(before[name])} in it and {_shown(own[name])} in this run"
@@ -339,7 +262,7 @@ def changed_settings(checkpoint: Path, args: TrainingArguments) -> dict[str, tup
     path = checkpoint / "training_args.json"
     if not path.is_file():
         return {}
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = read_object(path)
     own = json.loads(json.dumps(args.to_sanitized_dict(), default=str))
     names = [name for name in shaping_settings(type(args)) if name in saved and name in own]
     return {name: (saved[name], own[name]) for name in names if saved[name] != own[name]}
@@ -348,24 +271,57 @@ def changed_settings(checkpoint: Path, args: TrainingArguments) -> dict[str, tup
 def saved_trainer(checkpoint: Path) -> str | None:
     """Name of the class of the trainer that wrote a checkpoint; `None` where it is unknown."""
     path = checkpoint / "training_args.json"
-    return json.loads(path.read_text(encoding="utf-8")).get("trainer") if path.is_file() else None
+    return read_object(path).get("trainer") if path.is_file() else None
 
 
-def changed_dropout(checkpoint: Path, model: Any) -> dict[str, tuple[Any, Any]]:
-    """Dropout in the configurations of a checkpoint's model and of this run's where they differ: old and new value."""
+def changed_config(checkpoint: Path, model: Any) -> dict[str, tuple[Any, Any]]:
+    """Dropout and precision of a checkpoint's model where this run's has another: old and new value."""
     path = checkpoint / "config.json"
     if not path.is_file():
         return {}
-    before = _flat(json.loads(path.read_text(encoding="utf-8")))
+    before = _flat(read_object(path))
     own = _flat(json.loads(model.config.to_json_string(use_diff=False)))
-    return {
-        name: (before[name], own[name])
-        for name in sorted(before.keys() & own.keys())
-        if "drop" in name.rsplit(".", 1)[-1] and before[name] != own[name]
-    }
+    own["dtype"] = str(model.dtype).removeprefix("torch.")
+    names = [
+        name for name in sorted(before.keys() & own.keys()) if name == "dtype" or "drop" in name.rsplit(".", 1)[-1]
+    ]
+    return {name: (before[name], own[name]) for name in names if before[name] != own[name]}
 
 
-# ---- words ----
+def alike(first: Any, second: Any) -> bool:
+    """Whether two values from JSON are equal; numbers up to a thousandth, for another machine rounds differently."""
+    if isinstance(first, Mapping) and isinstance(second, Mapping):
+        return first.keys() == second.keys() and all(alike(first[name], second[name]) for name in first)
+    if isinstance(first, list) and isinstance(second, list):
+        return len(first) == len(second) and all(map(alike, first, second))
+    if isinstance(first, float) and isinstance(second, (int, float)):
+        return math.isclose(first, second, rel_tol=1e-3, abs_tol=1e-6)
+    return first == second
+
+
+# ---- files and words ----
+
+
+def read_object(path: Path) -> dict[str, Any]:
+    """The JSON object in a file of a checkpoint.
+
+    Raises:
+        ValueError: for a damaged file, naming it.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:  # of the encoding or of JSON
+        raise _unreadable(path, error) from error
+    if not isinstance(content, dict):
+        raise _unreadable(path, TypeError(f"no object, but {_shown(content)}"))
+    return content
+
+
+def _unreadable(path: Path, error: Exception) -> ValueError:
+    return ValueError(
+        f'"{path}" cannot be read ({type(error).__name__}: {" ".join(str(error).split())}): the file is truncated or '
+        "damaged. Resume from an earlier checkpoint."
+    )
 
 
 def _some(names: Iterable[str]) -> str:

@@ -4,7 +4,6 @@ What the weights do not fit is refused by name; data and settings that have chan
 """
 
 import json
-import shutil
 from functools import partial
 from pathlib import Path
 
@@ -45,7 +44,7 @@ from hf_localgan.trainers import (
     RamlConfig,
     RamlTrainer,
 )
-from hf_localgan.trainers.base.compatibility import base_fingerprint, data_facts
+from hf_localgan.trainers.base.training_facts import base_fingerprint, data_facts
 from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrainer
 
 PLAYERS = {"discriminator_warmup_steps": 1, "collapse_share": 1.0, "collapse_length": 100.0, "sample_rows": 0}
@@ -188,6 +187,18 @@ def test_a_model_saved_alone_is_resumed_only_where_nothing_is_left_to_do(every):
     assert ended.state.global_step == 4
     every("dbm", save_only_model=True).train()
     every("dbm").train(resume_from_checkpoint=True)
+
+
+def test_other_features_of_speech_are_refused_but_not_other_last_digits(every):
+    every("speech_mle").train()
+    folder = Path(every("speech_mle").args.output_dir) / "checkpoint-2"
+    run = every("speech_mle")
+    run.processor.feature_extractor.mean = [value * (1 + 1e-6) for value in run.processor.feature_extractor.mean]
+    run.train(resume_from_checkpoint=str(folder))
+    run = every("speech_mle")
+    run.processor.feature_extractor.mean = [value + 0.5 for value in run.processor.feature_extractor.mean]
+    with pytest.raises(ValueError, match='checkpoint-2" was trained with another feature extractor.*processor'):
+        run.train(resume_from_checkpoint=str(folder))
 
 
 @pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
@@ -344,6 +355,16 @@ def test_facts_of_training_data(pairs):
     assert all(data_facts(empty)["rows of the training data"] == 0 for empty in ([], stored.select([])))
 
 
+def test_another_precision_and_dropout_of_the_model_are_told(every, caplog):
+    every("mle").train()
+    run = every("mle")
+    run.model.to(torch.bfloat16)
+    run.model.config.dropout = 0.3
+    run.train(resume_from_checkpoint=str(Path(run.args.output_dir) / "checkpoint-2"))
+    (line,) = told(caplog)
+    assert '`dtype` was "float32", now "bfloat16"' in line and "`dropout` was 0.1, now 0.3" in line
+
+
 @pytest.mark.parametrize("name", ["t5", "bart", "rnn_seq2seq"])
 def test_a_resume_of_a_tied_model_misses_nothing(name, family, tiny_generator, trainer, pairs, tmp_path, caplog):
     build = partial(tiny_generator, tie_word_embeddings=True) if name == "rnn_seq2seq" else partial(family, name)
@@ -354,11 +375,16 @@ def test_a_resume_of_a_tied_model_misses_nothing(name, family, tiny_generator, t
     assert not [record for record in caplog.records if "missing keys" in record.getMessage()]
 
 
-def test_a_damaged_record_is_named(every, tmp_path):
+@pytest.mark.parametrize("name", ["checkpoint.json", "config.json", "training_args.json", "trainer_state.json"])
+def test_a_damaged_description_is_named(name, every, tmp_path):
     every("mle").train()
-    folder = tmp_path / "mle" / "checkpoint-2"
-    for content in ("", "[]", '{"lineage": 3}', '{"lineage": [["a", "b", 1]], "saved_at": 1, "identity": {}}'):
-        (folder / "checkpoint.json").write_text(content)
-        with pytest.raises(ValueError, match=r'checkpoint\.json" cannot be read.*damaged. Resume from an earlier'):
-            every("mle").train(resume_from_checkpoint=str(folder))
-    shutil.rmtree(folder)
+    path = tmp_path / "mle" / "checkpoint-2" / name
+    whole = json.loads(path.read_text())
+    changed = {"lineage": [["a", "b", 1]], "hidden_size": "many", "trainer": None, "nothing": 1}
+    damaged = ["", "[]", "{", "null", json.dumps({**whole, **{key: changed[key] for key in changed if key in whole}})]
+    for content in damaged[: -1 if name in ("training_args.json", "trainer_state.json") else None]:
+        path.write_text(content)
+        with pytest.raises(ValueError, match=r"cannot be read.*truncated or damaged. Resume from an earlier") as caught:
+            every("mle").train(resume_from_checkpoint=str(path.parent))
+        assert "checkpoint-2" in str(caught.value)
+        assert name in str(caught.value) or (name == "trainer_state.json" and content in ("", "{"))
