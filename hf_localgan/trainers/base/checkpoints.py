@@ -201,15 +201,15 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if best is None:
             return
         places = [Path(best), checkpoint.resolve().parent / Path(best).name]
-        found = next((place for place in places if place.is_dir() and not self._is_foreign(place)), None)
+        found = next((place for place in places if place.is_dir() and not self._is_foreign(place, saved)), None)
         self.state.best_model_checkpoint = None if found is None else str(found)
 
-    def _is_foreign(self, checkpoint: Path) -> bool:
-        """Whether another training has replaced a checkpoint; one without a record may be the model alone."""
-        if not (checkpoint / RECORD).is_file():
+    def _is_foreign(self, best: Path, saved: TrainerState) -> bool:
+        """Whether another training has replaced the best checkpoint; one without a record may be the model alone."""
+        if not (best / RECORD).is_file():
             return False
-        step = int(checkpoint.name.rsplit("-", 1)[-1])
-        return not continues(self._record.lineage, CheckpointRecord.read(checkpoint).lineage, step)
+        lineage = CheckpointRecord.read(best).lineage
+        return not continues(self._record.lineage, lineage, saved.best_global_step or 0)
 
     def _require_best_model(self, saved: TrainerState):
         if self.args.load_best_model_at_end and saved.best_model_checkpoint and not self.state.best_model_checkpoint:
@@ -305,10 +305,11 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _check_trainer(self, checkpoint: Path):
         name = saved_trainer(checkpoint)
         trainer = None if name is None else trainer_named(name)
-        if trainer is not None and trainer.objective != self.objective:
+        own = type(self)  # of an instance the Trainer makes it the value of a search's trial
+        if trainer is not None and trainer.objective != own.objective:
             raise ValueError(
                 f'"{checkpoint}" was written by `{name}` ({trainer.objective.name}), and this is '
-                f"`{type(self).__name__}` ({self.objective.name}): optimizer, schedule and steps belong to the other "
+                f"`{own.__name__}` ({own.objective.name}): optimizer, schedule and steps belong to the other "
                 "training. Resume with that trainer; or train its model further in a new run, by giving the "
                 f"checkpoint as the model{self._option(checkpoint)}, without `resume_from_checkpoint`."
             )
@@ -413,6 +414,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         if checkpoint is None or self.is_deepspeed_enabled:
             return super()._load_optimizer_and_scheduler(checkpoint)
+        if self._final_checkpoint is not None:
+            return  # no step is left that would need them
         with damage_explained(checkpoint):
             self._check_schedule(Path(checkpoint))
             assert self.optimizer is not None
@@ -420,11 +423,12 @@ class CheckpointMixin(PublishingMixin, Trainer):
             try:
                 super()._load_optimizer_and_scheduler(checkpoint)
             except (KeyError, ValueError) as error:
-                if isinstance(error, JSONDecodeError):
+                if isinstance(error, UnicodeDecodeError):  # of a damaged file
                     raise
                 raise ValueError(
-                    f'The optimizer in "{checkpoint}" does not fit that of this run ({error}): it belongs to other '
-                    "parameters or to another `optim`. Resume with the settings of the checkpoint."
+                    f'The optimizer in "{checkpoint}" does not fit that of this run ({error}): it is damaged, or '
+                    "belongs to other parameters or to another `optim`. Resume with the settings of the checkpoint, or "
+                    "from an earlier one."
                 ) from error
             lost = {name for own, group in zip(settings, self.optimizer.param_groups, strict=False)
                     for name in own - group.keys()}  # fmt: skip
