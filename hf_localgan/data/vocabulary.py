@@ -39,6 +39,23 @@ def check_own_vocabulary(path: str, name: str, config: VocabularyConfig, tokeniz
         )
 
 
+def first_difference(own: PreTrainedTokenizerBase, other: PreTrainedTokenizerBase) -> tuple[str, str, str] | None:
+    """The first token, in the order of its ids, that two tokenizers do not share.
+
+    Returns:
+        The token, then what it is to the first and to the second tokenizer, as predicates such as "has the id 7 in" and
+        "is missing in"; `None` for equal vocabularies.
+    """
+    ours, theirs = own.get_vocab(), other.get_vocab()
+    for token in sorted({**theirs, **ours}, key=lambda token: (ours.get(token, len(ours)), theirs.get(token, 0))):
+        if ours.get(token) != theirs.get(token):
+            here, there = (
+                f"has the id {vocab[token]} in" if token in vocab else "is missing in" for vocab in (ours, theirs)
+            )
+            return token, here, there
+    return None
+
+
 def check_same_vocabulary(
     name: str, config: VocabularyConfig, generator_size: int, tokenizer: PreTrainedTokenizerBase | None
 ):

@@ -10,9 +10,8 @@ from typing import Any, ClassVar
 
 import yaml
 from transformers import PreTrainedTokenizerBase
-from transformers.trainer_utils import get_last_checkpoint
 
-from hf_localgan.data.vocabulary import vocabulary_fingerprint
+from hf_localgan.data.vocabulary import first_difference, vocabulary_fingerprint
 from hf_localgan.hub.download import CHECKPOINT, split_place
 from hf_localgan.models.loading import load_generator
 from hf_localgan.models.scorers import load_tokenizer
@@ -31,6 +30,7 @@ from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.recipes.stage import Stage, fingerprints, settings_of
 from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
+from hf_localgan.trainers.base.lineage import last_checkpoint
 from hf_localgan.trainers.base.settings import output_folder
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.matching.config import MatchingConfig
@@ -157,7 +157,7 @@ class EarlierStages:
         """Downloads a checkpoint and the stages before it into the folders where a run on this machine writes them."""
         args = self.args
         checkpoint, args.resume_from_checkpoint = checkpoint_to_resume(args), None
-        last = get_last_checkpoint(args.output_dir)
+        last = last_checkpoint(output_folder(args))
         if last is None or checkpoint is None or Path(last).resolve() != Path(checkpoint).resolve():
             raise ValueError(
                 f"`resume_from_checkpoint` is `{name}`, but an interrupted run resumes from the last checkpoint of "
@@ -287,17 +287,14 @@ def check_same_tokens(
     Raises:
         ValueError: with the first token, in the order of its ids, that the tokenizers do not share.
     """
-    ours, theirs = own.get_vocab(), tokenizer.get_vocab()
-    for token in sorted({**theirs, **ours}, key=lambda token: (ours.get(token, len(ours)), theirs.get(token, 0))):
-        if ours.get(token) != theirs.get(token):
-            states = [
-                f"has the id {vocab[token]} in" if token in vocab else "is missing in" for vocab in (theirs, ours)
-            ]
-            raise ValueError(
-                f'The {name} "{path}" was made with another tokenizer than the generator "{generator}": the token '
-                f"{token!r} {states[0]} its own and {states[1]} the generator's. Leave out the {name}, so that it is "
-                f'trained here; or train one by its own recipe with `--tokenizer "{generator}"`.'
-            )
+    difference = first_difference(own, tokenizer)
+    if difference is not None:
+        token, here, there = difference
+        raise ValueError(
+            f'The {name} "{path}" was made with another tokenizer than the generator "{generator}": the token '
+            f"{token!r} {there} its own and {here} the generator's. Leave out the {name}, so that it is trained here; "
+            f'or train one by its own recipe with `--tokenizer "{generator}"`.'
+        )
 
 
 def made_from(parts: Mapping[str, str]) -> dict[str, dict[str, str]]:

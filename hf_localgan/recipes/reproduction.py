@@ -10,11 +10,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 import yaml
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.files import replacing
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.trainers.base.lineage import last_checkpoint
 
 PLAN = "plan.json"
 COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
@@ -220,7 +220,7 @@ def run_task(task: Task) -> int:
         updates = generator_updates(task.output.parent / "localgan")
         words += ["--max_steps", str(updates), "--eval_strategy", "no", "--save_strategy", "no"]
         words += ["--load_best_model_at_end", "false", "--early_stopping_patience", "0"]
-    if task.words[0] == "train-mle" and task.output.is_dir() and get_last_checkpoint(task.output) is not None:
+    if task.words[0] == "train-mle" and last_checkpoint(task.output) is not None:
         words += ["--resume_from_checkpoint", "last"]
     log = task.output.with_name(f"{task.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)

@@ -2,8 +2,7 @@
 
 from pathlib import Path
 
-from transformers.trainer_utils import get_last_checkpoint
-
+from hf_localgan.trainers.base.lineage import last_checkpoint
 from hf_localgan.trainers.base.publishing import find_checkpoint
 from hf_localgan.trainers.base.settings import SharedSettings, output_folder
 
@@ -11,6 +10,7 @@ from hf_localgan.trainers.base.settings import SharedSettings, output_folder
 def checkpoint_to_resume(args: SharedSettings) -> str | None:
     """The checkpoint that `args.resume_from_checkpoint` names: a folder, or the last one of `output_dir` for `last`.
 
+    In a folder with checkpoints of several trainings, `last` is that of the training that saved last.
     `last-checkpoint` is the one that an interrupted run has left on the Hub; see `find_checkpoint`.
 
     Returns:
@@ -24,7 +24,7 @@ def checkpoint_to_resume(args: SharedSettings) -> str | None:
     if name is None:
         return None
     output = output_folder(args)
-    folder = get_last_checkpoint(str(output)) if name == "last" and output.is_dir() else str(name)
+    folder = last_checkpoint(output) if name == "last" else str(name)
     if folder is None or not Path(folder).is_dir():
         raise ValueError(
             f'There is no checkpoint to resume from: `resume_from_checkpoint` is "{name}", `output_dir` is '

@@ -9,9 +9,9 @@ from typing import Any
 
 from accelerate import PartialState
 from accelerate.utils import broadcast_object_list
-from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.files import replacing
+from hf_localgan.trainers.base.lineage import last_checkpoint
 
 SETTINGS, FINISHED = "settings.json", "finished.json"
 SHOWN = 5  # settings in an error
@@ -101,7 +101,7 @@ class Stage:
     def _look(self) -> tuple[bool, str | None]:
         """Whether the stage is finished, and its last checkpoint."""
         finished = self.folder / FINISHED
-        checkpoint = get_last_checkpoint(self.output) if self.output.is_dir() else None
+        checkpoint = last_checkpoint(self.output)
         if finished.is_file():
             self._compare(_read(finished)["settings"])
             return True, None

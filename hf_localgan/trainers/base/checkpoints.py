@@ -6,16 +6,19 @@ import math
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate.utils import broadcast_object_list
 from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerState
-from transformers.trainer import TRAINER_STATE_NAME, TRAINING_ARGS_NAME, rotate_checkpoints
+from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME
 from transformers.trainer_callback import ExportableState, TrainerControl
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
@@ -23,11 +26,43 @@ from hf_localgan.data.tokenization import forget_last_call
 from hf_localgan.files import unwritten_named
 from hf_localgan.models.places import ADAPTER_CONFIG
 from hf_localgan.trainers.base.callbacks import saved_states
+from hf_localgan.trainers.base.compatibility import (
+    alike,
+    changed_config,
+    changed_settings,
+    check_part,
+    check_vocabulary,
+    missing_state,
+    read_object,
+    saved_trainer,
+)
+from hf_localgan.trainers.base.lineage import (
+    RECORD,
+    CheckpointRecord,
+    Lineage,
+    continues,
+    foreign_checkpoints,
+    new_run,
+    rotate_own_checkpoints,
+)
+from hf_localgan.trainers.base.method import trainer_named
 from hf_localgan.trainers.base.precision import warn_of_new_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
 from hf_localgan.trainers.base.settings import output_folder
+from hf_localgan.trainers.base.training_facts import FINGERPRINT, ROWS, base_fingerprint, data_facts, fingerprint_of
 
 STAGING = ".saving"
+# Facts of a record that must be the same in a resumed training, and what to say where one is not.
+IDENTITY = {
+    "base_model": (
+        "another base model under its adapters",
+        "The base model's weights are in no checkpoint. Resume with the one that the adapters were trained on",
+    ),
+    "features": ("another feature extractor", "Its model hears other features. Resume with the checkpoint's processor"),
+}
+# What an optimizer keeps from its checkpoint, whatever the arguments say.
+KEPT_BY_OPTIMIZER = ("learning_rate", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "optim_args")
+SHOWN = 6  # changed settings in a warning
 
 logger = logging.getLogger(__name__)
 
@@ -42,10 +77,15 @@ class CheckpointMixin(PublishingMixin, Trainer):
     uninterrupted training left: the best model if `load_best_model_at_end` is set. (The stock Trainer takes another
     step.) It continues if more is requested: a larger `max_steps` or `num_train_epochs` or, after an early stop, other
     settings of the callback that stopped it.
+
+    A checkpoint is resumed only if it is whole and belongs to this trainer, model, tokenizer and adapters; data and
+    settings that have changed are told in a warning. In a folder with checkpoints of several trainings, each training
+    resumes from its own and removes none of the others'.
     """
 
     _staging: Path | None = None
     _final_checkpoint: str | None = None  # the resumed checkpoint, if the training had finished in it
+    _record = CheckpointRecord()  # of the checkpoints that this call of `train` writes, but for their time
 
     def _get_output_dir(self, trial) -> str:
         run_dir = super()._get_output_dir(trial)
@@ -68,6 +108,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             if self.state.best_global_step == self.state.global_step:
                 self.state.best_model_checkpoint = str(run_dir / name)
             if self.args.should_save:
+                replace(self._record, saved_at=time.time()).write(staging / name)
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
                 _move_all(staging, run_dir)
         finally:
@@ -78,11 +119,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if self.args.push_to_hub:
             self._push_from_checkpoint(str(run_dir / name))
         if self.args.should_save:
-            rotate_checkpoints(
-                output_dir=str(run_dir),
-                save_total_limit=self.args.save_total_limit,
-                best_model_checkpoint=self.state.best_model_checkpoint,
-                use_mtime=True,
+            rotate_own_checkpoints(
+                run_dir, self._record.lineage, self.args.save_total_limit, kept=[self.state.best_model_checkpoint]
             )
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
@@ -121,21 +159,42 @@ class CheckpointMixin(PublishingMixin, Trainer):
         )
         self._final_checkpoint = None
         if resume_from_checkpoint is None:
+            self._begin_run(trial)
             return progress
-        saved = TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
+        checkpoint = Path(resume_from_checkpoint)
+        saved = TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
         for name, state in self._callback_states().items():
             # The Trainer saves the states only of callbacks that existed when its own state was made.
             saved_states(self.state).setdefault(name, state)
-        self._find_best_model(saved, Path(resume_from_checkpoint))
+        record = self._record = CheckpointRecord.read(checkpoint)
+        self._find_best_model(saved, checkpoint)
+        self._require_best_model(saved)
         if is_at_end(saved, max_steps, settings):
             self._final_checkpoint = str(resume_from_checkpoint)
-            self._require_best_model(saved)
             if self.is_world_process_zero():
-                logger.warning(
-                    'The training had ended in "%s", so it takes no step. To continue, set a larger `max_steps` or '
-                    "`num_train_epochs`, or change the settings that stopped it.", self._final_checkpoint,
-                )  # fmt: skip
+                logger.warning(_end_message(self._final_checkpoint, saved, max_steps))
+            return progress
+        self._require_training_state(checkpoint, record)
+        self._begin_run(trial, record.lineage)
+        if self.is_world_process_zero():
+            self._warn_of_changes(checkpoint, record)
         return progress
+
+    def _begin_run(self, trial, earlier: Lineage = ()):
+        """Gives this call of `train` its place among the trainings; warns of checkpoints that it does not continue."""
+        # One id on all processes.
+        lineage = broadcast_object_list([new_run(self.state.global_step, earlier)])[0]
+        self._record = CheckpointRecord(lineage, 0.0, self.identity_facts(), self.settings_facts())
+        if not self.is_world_process_zero():
+            return
+        run_dir = super()._get_output_dir(trial)
+        others = [path.name for path in foreign_checkpoints(run_dir, lineage)]
+        if others:
+            logger.warning(
+                '"%s" holds checkpoints that this training does not continue (%s). They stay, but where this training '
+                "saves one of the same number, it replaces theirs. To keep both, take another `output_dir`.",
+                run_dir, f"{', '.join(others[:SHOWN])}{', ...' if len(others) > SHOWN else ''}",
+            )  # fmt: skip
 
     def _callback_states(self) -> dict[str, dict[str, Any]]:
         """Current states of the callbacks that keep one, by the names of their classes."""
@@ -145,15 +204,25 @@ class CheckpointMixin(PublishingMixin, Trainer):
     def _find_best_model(self, saved: TrainerState, checkpoint: Path):
         """Looks for the best checkpoint beside the resumed one, for the output folder may have been moved."""
         best = saved.best_model_checkpoint
-        if best is not None and not Path(best).is_dir():
-            beside = checkpoint.resolve().parent / Path(best).name
-            self.state.best_model_checkpoint = str(beside) if beside.is_dir() else None
+        if best is None:
+            return
+        places = [Path(best), checkpoint.resolve().parent / Path(best).name]
+        found = next((place for place in places if place.is_dir() and not self._is_foreign(place, saved)), None)
+        self.state.best_model_checkpoint = None if found is None else str(found)
+
+    def _is_foreign(self, best: Path, saved: TrainerState) -> bool:
+        """Whether another training has replaced the best checkpoint; one without a record may be the model alone."""
+        if not (best / RECORD).is_file():
+            return False
+        lineage = CheckpointRecord.read(best).lineage
+        return not continues(self._record.lineage, lineage, saved.best_global_step or 0)
 
     def _require_best_model(self, saved: TrainerState):
         if self.args.load_best_model_at_end and saved.best_model_checkpoint and not self.state.best_model_checkpoint:
             raise ValueError(
-                f'The training had ended, and its best checkpoint, "{saved.best_model_checkpoint}", is missing. Put it '
-                "beside the resumed checkpoint, or set `load_best_model_at_end` to false to keep the last model."
+                f'The training has a best model, and its best checkpoint, "{saved.best_model_checkpoint}", is missing '
+                "or was replaced by another training. Put it beside the resumed checkpoint, or set "
+                "`load_best_model_at_end` to false to keep the last model."
             )
 
     def _run_epoch(self, *args, **kwargs):
@@ -161,7 +230,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             return super()._run_epoch(*args, **kwargs)
         self.control.should_training_stop = True
 
-    def _finalize_training(self, *args, **kwargs):
+    def _finalize_training(self, trial, num_train_samples, start_time):
         if self._final_checkpoint is not None:
             self._load_rng_state(self._final_checkpoint)
             for callback in self.callback_handler.callbacks:  # the reason of an early stop, for example
@@ -169,7 +238,18 @@ class CheckpointMixin(PublishingMixin, Trainer):
                 if isinstance(callback, ExportableState) and isinstance(saved, dict):
                     for attribute, value in saved["attributes"].items():
                         setattr(callback, attribute, value)
-        return super()._finalize_training(*args, **kwargs)
+        # The Trainer would remove every checkpoint but the best one, those of other trainings, too.
+        limit, self.args.save_total_limit = self.args.save_total_limit, None
+        try:
+            output = super()._finalize_training(trial, num_train_samples, start_time)
+        finally:
+            self.args.save_total_limit = limit
+        best = self.state.best_model_checkpoint
+        if self.args.should_save and limit == 1 and best is not None:
+            rotate_own_checkpoints(
+                super()._get_output_dir(trial), self._record.lineage, 1, kept=[best], keeps_last=False
+            )
+        return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None):
         if self._final_checkpoint is None or "train_runtime" not in logs:  # meaningless without a step
@@ -190,24 +270,120 @@ class CheckpointMixin(PublishingMixin, Trainer):
                 f'"{resume_from_checkpoint}" is not a whole checkpoint: it has no {TRAINER_STATE_NAME}, which is '
                 "written last. Resume from an earlier one, or start anew without `resume_from_checkpoint`."
             )
-        config = Path(resume_from_checkpoint) / "config.json"  # adapters have none
+        checkpoint = Path(resume_from_checkpoint)
         with damage_explained(resume_from_checkpoint):
-            TrainerState.load_from_json(str(Path(resume_from_checkpoint) / TRAINER_STATE_NAME))
-            saved_type = json.loads(config.read_text(encoding="utf-8")).get("model_type") if config.exists() else None
+            TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
+            self._check_checkpoint(checkpoint)
+            super()._load_from_checkpoint(resume_from_checkpoint, model)
+            warn_of_new_precision(resume_from_checkpoint, self.args)
+        self._load_parts(checkpoint)
+
+    def _check_checkpoint(self, checkpoint: Path):
+        """Refuses a checkpoint of another trainer, model, tokenizer or adapter than this training's."""
+        for name in self.parts:
+            self._require_part(checkpoint / name)
+        self._check_trainer(checkpoint)
+        config = checkpoint / "config.json"  # adapters have none
+        saved_type = read_object(config).get("model_type") if config.exists() else None
         model_type = self.model.config.model_type
         if saved_type not in (None, model_type):
             raise ValueError(
-                f'"{resume_from_checkpoint}" is a checkpoint of the architecture `{saved_type}`, but the model to '
+                f'"{checkpoint}" is a checkpoint of the architecture `{saved_type}`, but the model to '
                 f"train is `{model_type}`. Resume with the model that the checkpoint was made with, or start anew "
                 "without `resume_from_checkpoint`."
             )
-        with damage_explained(resume_from_checkpoint):
-            super()._load_from_checkpoint(resume_from_checkpoint, model)
-            warn_of_new_precision(resume_from_checkpoint, self.args)
-        self._load_parts(Path(resume_from_checkpoint))
+        record = CheckpointRecord.read(checkpoint)
+        check_vocabulary(checkpoint, record.identity.get("vocabulary"), self.processing_class)
+        if not (self.is_fsdp_enabled or self.is_deepspeed_enabled):  # no process has the whole model
+            check_part(checkpoint, self.model)
+        for name, own in self.identity_facts().items():
+            saved = record.identity.get(name)
+            if name in IDENTITY and None not in (own, saved) and not alike(saved, own):
+                what, advice = IDENTITY[name]
+                raise ValueError(
+                    f'"{checkpoint}" was trained with {what} than that of this run. {advice}, or start anew without '
+                    "`resume_from_checkpoint`."
+                )
+
+    def _check_trainer(self, checkpoint: Path):
+        name = saved_trainer(checkpoint)
+        trainer = None if name is None else trainer_named(name)
+        own = type(self)  # of an instance the Trainer makes it the value of a search's trial
+        if trainer is not None and trainer.objective != own.objective:
+            raise ValueError(
+                f'"{checkpoint}" was written by `{name}` ({trainer.objective.name}), and this is '
+                f"`{own.__name__}` ({own.objective.name}): optimizer, schedule and steps belong to the other "
+                "training. Resume with that trainer; or train its model further in a new run, by giving the "
+                f"checkpoint as the model{self._option(checkpoint)}, without `resume_from_checkpoint`."
+            )
+
+    def _option(self, checkpoint: Path) -> str:
+        """The setting of the recipes that starts from a checkpoint's model, in brackets."""
+        return f' (`{"model" if self.role == "recogniser" else self.role}: "{checkpoint}"`)'
+
+    def _require_training_state(self, checkpoint: Path, record: CheckpointRecord):
+        """Refuses a checkpoint without optimizer, schedule or random numbers: what is missing would start anew."""
+        processes = self.args.world_size
+        if self.is_deepspeed_enabled:
+            return  # it looks for its own files
+        needs_scaler = getattr(self.accelerator, "scaler", None) is not None
+        known = processes if record.settings.get("processes") == processes else 0
+        missing = missing_state(checkpoint, known, needs_scaler)
+        if missing:
+            raise ValueError(
+                f'"{checkpoint}" holds no whole state of a training: it has no {", ".join(missing)}, and what is '
+                "missing would start anew. (`save_only_model: true` leaves the state out.) Resume from a whole "
+                "checkpoint; or train its model further in a new run, by giving the checkpoint as the "
+                f"model{self._option(checkpoint)}, without `resume_from_checkpoint`."
+            )
+
+    # ---- what belongs to a training ----
+
+    def identity_facts(self) -> dict[str, Any]:
+        """Facts without which the weights of a checkpoint mean something else, by name; a resume compares them.
+
+        Those in `IDENTITY` must be the same; `None` where a fact is unknown, which fits all values.
+        """
+        return {"vocabulary": fingerprint_of(self.processing_class), "base_model": base_fingerprint(self.model)}
+
+    def settings_facts(self) -> dict[str, Any]:
+        """Facts that shape the training and stand in no argument, by name; a resume warns where they have changed.
+
+        The training data's rows and fingerprint and the number of processes; subclasses add what they are given.
+        """
+        return {**data_facts(self.train_dataset), "processes": self.args.world_size}
+
+    def _warn_of_changes(self, checkpoint: Path, record: CheckpointRecord):
+        """Tells in one line which data and settings are others than those of the checkpoint."""
+        own, before = self._record.settings, record.settings
+        changes: dict[str, tuple[Any, Any]] = {
+            name: (before[name], own[name]) for name in own if name in before and before[name] != own[name]
+        }
+        if ROWS in changes:
+            changes.pop(FINGERPRINT, None)
+        with damage_explained(str(checkpoint)):
+            changes |= changed_settings(checkpoint, self.args) | changed_config(checkpoint, self.model)
+        if not changes:
+            return
+        told = [
+            "the training data has as many rows, but others"
+            if name == FINGERPRINT
+            else f"`{name}` was {json.dumps(old)}, now {json.dumps(new)}"
+            for name, (old, new) in changes.items()
+        ]
+        told[SHOWN:] = [f"and {len(told) - SHOWN} more"] if len(told) > SHOWN else []
+        kept = [name for name in changes if name.endswith(KEPT_BY_OPTIMIZER)]
+        keeps = (
+            f" The optimizer keeps the {' and '.join(f'`{name}`' for name in kept)} of the checkpoint." if kept else ""
+        )
+        logger.warning(
+            'The training in "%s" had other data or settings than this run: %s. It goes on, but not as it would have '
+            "without the interruption.%s", checkpoint, "; ".join(told), keeps,
+        )  # fmt: skip
 
     def _load_best_model(self):
-        super()._load_best_model()
+        with damage_explained(self.state.best_model_checkpoint):
+            super()._load_best_model()
         self._load_parts(Path(self.state.best_model_checkpoint))
 
     def _load_parts(self, checkpoint: Path):
@@ -216,37 +392,87 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self._load_part(part, checkpoint / name)
 
     def _load_part(self, part: PreTrainedModel, folder: Path):
+        self._require_part(folder)
+        with damage_explained(str(folder)):
+            check_part(folder, part, folder.name)
+            part.load_state_dict(load_file(folder / "model.safetensors"), strict=False)  # the names were compared
+
+    def _require_part(self, folder: Path):
         for name in ("config.json", "model.safetensors"):
             if not (folder / name).is_file():
                 raise ValueError(
                     f'"{folder.parent}" is no checkpoint of `{type(self).__name__}`: it has no {folder.name}/{name}. '
                     "Resume from a checkpoint that this trainer wrote, or start anew."
                 )
-        with damage_explained(str(folder)):
-            saved = load_file(folder / "model.safetensors")
-        current = part.state_dict()
-        # A file holds a tensor once, under one of the names that its model ties to it.
-        tensors = {current[name].data_ptr() for name in current.keys() & saved.keys()}
-        reshaped = {name for name in current.keys() & saved.keys() if current[name].shape != saved[name].shape}
-        differences = {
-            "missing": {name for name in current.keys() - saved.keys() if current[name].data_ptr() not in tensors},
-            "unknown": saved.keys() - current.keys(), "of another shape": reshaped,
-        }  # fmt: skip
-        if any(differences.values()):
-            listed = ", ".join(f"{label} {sorted(names)}" for label, names in differences.items() if names)
-            raise ValueError(
-                f'"{folder}" does not fit this {type(part).__name__}: {listed}. Resume with the {folder.name} that the '
-                "checkpoint was made with."
-            )
-        part.load_state_dict(saved, strict=False)  # the names were compared above
+
+    def _issue_warnings_after_load(self, load_result: Any):
+        """As the Trainer's, but a name that is tied to a loaded one is not missing."""
+        state = self.model.state_dict()
+        loaded = {value.data_ptr() for name, value in state.items() if name not in load_result.missing_keys}
+        missing = [
+            name for name in load_result.missing_keys if name not in state or state[name].data_ptr() not in loaded
+        ]
+        super()._issue_warnings_after_load(type(load_result)(missing, load_result.unexpected_keys))
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
+        if checkpoint is None or self.is_deepspeed_enabled:
+            return super()._load_optimizer_and_scheduler(checkpoint)
+        if self._final_checkpoint is not None:
+            return  # no step is left that would need them
         with damage_explained(checkpoint):
-            super()._load_optimizer_and_scheduler(checkpoint)
+            self._check_schedule(Path(checkpoint))
+            assert self.optimizer is not None
+            settings = [set(group) for group in self.optimizer.param_groups]
+            try:
+                super()._load_optimizer_and_scheduler(checkpoint)
+            except (KeyError, ValueError) as error:
+                if isinstance(error, UnicodeDecodeError):  # of a damaged file
+                    raise
+                raise ValueError(
+                    f'The optimizer in "{checkpoint}" does not fit that of this run ({error}): it is damaged, or '
+                    "belongs to other parameters or to another `optim`. Resume with the settings of the checkpoint, or "
+                    "from an earlier one."
+                ) from error
+            lost = {name for own, group in zip(settings, self.optimizer.param_groups, strict=False)
+                    for name in own - group.keys()}  # fmt: skip
+            if lost:
+                raise ValueError(
+                    f'The optimizer in "{checkpoint}" is another than `optim: {_value(self.args.optim)}` of this run: '
+                    f"it has no {', '.join(sorted(lost))}. Resume with the `optim` of the checkpoint."
+                )
+
+    def _check_schedule(self, checkpoint: Path):
+        """Refuses the state of another class of schedules, which would be taken over without a word."""
+        path = checkpoint / SCHEDULER_NAME
+        if not path.is_file() or self.lr_scheduler is None:
+            return
+        saved, own = torch.load(path, weights_only=True), self.lr_scheduler.state_dict()
+        if isinstance(saved, dict) and saved.keys() != own.keys():
+            raise ValueError(
+                f'The schedule in "{checkpoint}" is another than `lr_scheduler_type: '
+                f"{_value(self.args.lr_scheduler_type)}` of this run. Resume with the schedule of the checkpoint."
+            )
 
     def _load_rng_state(self, checkpoint: str | None):
         with damage_explained(checkpoint):
             super()._load_rng_state(checkpoint)
+
+
+def _value(setting: Any) -> Any:
+    return getattr(setting, "value", setting)
+
+
+def _end_message(checkpoint: str, saved: TrainerState, max_steps: int) -> str:
+    if saved.global_step > max_steps:
+        return (
+            f'"{checkpoint}" lies beyond the end of this training: it has made {saved.global_step:,} updates, and this '
+            f"run is to make {max_steps:,}. So it takes no step, and its model is that of the checkpoint. To continue, "
+            "set a larger `max_steps` or `num_train_epochs`; to train anew, take another `output_dir`."
+        )
+    return (
+        f'The training had ended in "{checkpoint}", so it takes no step. To continue, set a larger `max_steps` or '
+        "`num_train_epochs`, or change the settings that stopped it."
+    )
 
 
 def is_at_end(saved: TrainerState, max_steps: int, settings: dict[str, dict[str, Any]]) -> bool:

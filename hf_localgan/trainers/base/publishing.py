@@ -13,12 +13,13 @@ from accelerate import PartialState
 from accelerate.utils import gather_object
 from huggingface_hub import CommitInfo, HfApi
 from transformers import TrainingArguments
-from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, TrainOutput, get_last_checkpoint
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, TrainOutput
 from transformers.utils.hub import PushInProgress
 
 from hf_localgan.hub.download import BEST, CHECKPOINT, LAST, STAGES, pull_checkpoint
 from hf_localgan.hub.upload import UploadError, create_repository, laid_out, link_files, push_folder
 from hf_localgan.trainers.base.cards import REPORTS, read_report, write_card
+from hf_localgan.trainers.base.lineage import RECORD, last_checkpoint
 from hf_localgan.trainers.base.method import MethodMixin
 from hf_localgan.trainers.base.settings import output_folder
 
@@ -27,7 +28,7 @@ PUSHING = ".pushing-"
 LOCAL_FILES = (".*", "_*", STAGES, "checkpoint-*", f"{LAST}*", "*.bin.tmp", "training_args.bin", "settings.json",
                "finished.json")  # fmt: skip
 # Files of a checkpoint that a resumed training needs, and a user of the model does not.
-TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", "dbm_chains*",
+TRAINING_STATE = ("optimizer*", "scheduler*", "scaler*", "rng_state*", "trainer_state.json", RECORD, "dbm_chains*",
                   "pytorch_model_fsdp*", "global_step*", "latest", "zero_to_fp32.py")  # fmt: skip
 # Files of a recipe's stages that the training after them does not need.
 STAGE_EXTRAS = (".*", "*checkpoint-*", "*.png", "*.md", "*.parquet", "*training_args.bin")
@@ -187,7 +188,7 @@ class PublishingMixin(MethodMixin):
             stale: tuple[str, ...] = () if report is None or report.is_current else REPORTS[report.role]
             link_files(output, folder, ignored=(*LOCAL_FILES, *stale))
             whole: tuple[str, ...] = ()
-            last = get_last_checkpoint(output)
+            last = last_checkpoint(output)
             if self.args.hub_strategy == HubStrategy.CHECKPOINT and last is not None:
                 whole = self._add_last(folder, Path(last))
             if self.args.hub_strategy == HubStrategy.ALL_CHECKPOINTS:
@@ -242,7 +243,8 @@ class PublishingMixin(MethodMixin):
         self._add_whole(folder / LAST, checkpoint)
         best = self.state.best_model_checkpoint
         if best is not None and Path(best).name != checkpoint.name and Path(best).is_dir():
-            link_files(Path(best), folder / LAST / BEST, ignored=TRAINING_STATE)
+            state = [name for name in TRAINING_STATE if name != RECORD]  # which says whose model it is
+            link_files(Path(best), folder / LAST / BEST, ignored=state)
         return (LAST,)
 
     def _push_quietly(
@@ -280,12 +282,15 @@ class PublishingMixin(MethodMixin):
         trial: Any = None,
         ignore_keys_for_eval: list[str] | None = None,
     ) -> TrainOutput:
-        """As the Trainer's method, but `last-checkpoint` and `checkpoint-STEP` may be on the Hub: `find_checkpoint`."""
+        """As the Trainer's method, but `last-checkpoint` and `checkpoint-STEP` may be on the Hub: `find_checkpoint`.
+
+        `True` is the last checkpoint in `output_dir`, see `last_checkpoint`.
+        """
         return super().train(find_checkpoint(self.args, resume_from_checkpoint), trial, ignore_keys_for_eval)
 
 
 def find_checkpoint(args: TrainingArguments, checkpoint: str | bool | None) -> str | bool | None:
-    """The folder of a checkpoint that has a name of the Hub's; any other value is returned as it is.
+    """The folder of a checkpoint that has a name of the Hub's, or of the last one for `True`; others as they are.
 
     `last-checkpoint` or `checkpoint-STEP` is a local folder, or a folder in the output folder, or is downloaded from
     the repository `hub_model_id` (with `push_to_hub` by default the one named as the output folder) to
@@ -297,8 +302,16 @@ def find_checkpoint(args: TrainingArguments, checkpoint: str | bool | None) -> s
 
     Raises:
         OSError: if the Hub cannot be reached or has no such checkpoint.
-        ValueError: if the download is not whole or belongs to another training.
+        ValueError: if the download is not whole or belongs to another training, or the folder has no checkpoint.
     """
+    if checkpoint is True:
+        last = last_checkpoint(output_folder(args))
+        if last is None:
+            raise ValueError(
+                f'There is no checkpoint to resume from in "{args.output_dir}". Name a checkpoint folder by '
+                "`resume_from_checkpoint`, or leave it out to start anew."
+            )
+        return last
     if not isinstance(checkpoint, str) or not CHECKPOINT.fullmatch(checkpoint) or Path(checkpoint).is_dir():
         return checkpoint
     output = output_folder(args)

@@ -16,6 +16,33 @@ from hf_localgan.trainers.base.precision import settle_precision
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
 
 
+# Of transformers' arguments, those that shape a training's result.
+SHAPING = (
+    "learning_rate", "optim", "optim_args", "weight_decay", "adam_beta1", "adam_beta2", "adam_epsilon", "max_grad_norm",
+    "lr_scheduler_type", "lr_scheduler_kwargs", "warmup_steps", "per_device_train_batch_size",
+    "gradient_accumulation_steps", "seed", "data_seed", "label_smoothing_factor", "train_sampling_strategy",
+    "dataloader_drop_last", "neftune_noise_alpha", "average_tokens_across_devices", "ignore_data_skip",
+)  # fmt: skip
+# Of this package's arguments, those that do not: they choose values of others, evaluate, watch, stop and show.
+UNSHAPING = {
+    "preset", "report_to", "fast_loss", "head_dtype", "final_log_likelihood", "matching_pairs", "free_energy_bound",
+    "reconstruction_factor", "min_chain_spread",
+}  # fmt: skip
+UNSHAPING_PREFIXES = ("card_", "sample_", "early_stopping_", "monitor_", "collapse_", "ais_", "eval_")
+
+
+def shaping_settings(config: type[TrainingArguments]) -> list[str]:
+    """Names of the arguments that shape a training's result: the method's own, and those of the optimisation.
+
+    Args:
+        config: class of the arguments.
+    """
+    stock = {setting.name for setting in fields(Seq2SeqTrainingArguments)}
+    names = [setting.name for setting in fields(config) if setting.init]
+    own = [name for name in names if name not in stock | UNSHAPING and not name.startswith(UNSHAPING_PREFIXES)]
+    return [*own, *(name for name in SHAPING if name in names)]
+
+
 def output_folder(args: TrainingArguments) -> Path:
     """A run's `output_dir` as a path; where nobody named a folder, `TrainingArguments` has set one."""
     assert args.output_dir is not None

@@ -161,6 +161,11 @@ class PeriodProgress:
         )
 
 
+def has_progress(folder: Path) -> bool:
+    """Whether a checkpoint holds a file that `PeriodProgress.save` wrote."""
+    return any(folder.glob(f"{FILE_STEM}*"))
+
+
 def _files(folder: Path, rank: int, processes: int) -> list[Path]:
     """The file of this process if as many processes wrote the checkpoint, otherwise the files of all of them."""
     own_file = folder / _file_name(rank, processes)

@@ -42,7 +42,7 @@ from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.data import COLUMNS, check_dataset, collate_pairs, fit_scalers, standardised
 from hf_localgan.trainers.dbm.divergence import RunningError, Watch
 from hf_localgan.trainers.dbm.evaluation import DbmEvaluationMixin, measure_training
-from hf_localgan.trainers.dbm.periods import PeriodProgress, plan_periods
+from hf_localgan.trainers.dbm.periods import PeriodProgress, has_progress, plan_periods
 
 logger = logging.getLogger(__name__)
 
@@ -376,8 +376,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
 
     def _load_optimizer_and_scheduler(self, checkpoint: str | None):
         super()._load_optimizer_and_scheduler(checkpoint)
-        if checkpoint is None:
-            return
+        if checkpoint is None or (self._final_checkpoint is not None and not has_progress(Path(checkpoint))):
+            return  # a model that was saved alone, with which nothing is left to do
         planned = self._periods.plan
         with damage_explained(checkpoint):
             self._progress = PeriodProgress.load(

@@ -95,6 +95,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
     ):
         settings: ExpectedRewardConfig = self.check_args(args)
         model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        self._reward_given = reward is not None
         self.reward = make_reward(settings.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
             raise ValueError(f"`reward` must be a function of a candidate and a reference, got {reward!r}.")
@@ -111,6 +112,13 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         )  # the last update may have fewer
         self._draws = UpdateRandomness(self)
         self._update_rewards = torch.zeros(2, dtype=torch.float64)  # sum, number
+
+    def settings_facts(self) -> dict[str, Any]:
+        """As the base class's; the name of a given reward, too, for it is in no argument."""
+        facts = super().settings_facts()
+        if self._reward_given:
+            facts["reward function"] = getattr(self.reward, "__qualname__", type(self.reward).__name__)
+        return facts
 
     # ---- the loss ----
 

@@ -107,6 +107,7 @@ class RamlTrainer(TokenLossTrainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
+        self._sampler_given = payoff is not None or raml_collator is not None
         self.raml_collator = raml_collator or self._make_collator(payoff, self.processing_class)
         # Since the last line: edits, tokens of the references, draws in each bin.
         self._draws = torch.zeros(2 + len(EDIT_BINS))
@@ -136,6 +137,16 @@ class RamlTrainer(TokenLossTrainer):
             return super().get_train_dataloader()
         finally:
             self.data_collator = plain
+
+    def settings_facts(self) -> dict[str, Any]:
+        """As the base class's; the settings of a given sampler, too, for they are in no argument."""
+        facts = super().settings_facts()
+        if self._sampler_given:
+            payoff = self.raml_collator.payoff
+            settings = {name: value for name, value in vars(payoff).items() if isinstance(value, (int, float, str))}
+            named = {name: value for name, value in sorted(settings.items()) if not name.startswith("_")}
+            facts["sampler"] = {type(payoff).__name__: named}
+        return facts
 
     # ---- the loss ----
 

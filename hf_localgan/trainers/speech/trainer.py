@@ -1,5 +1,6 @@
 """Training on speech: adds CTC, guided attention, measures of the attention and samples in phones to a trainer."""
 
+import json
 from collections.abc import Callable, Mapping
 from itertools import islice
 from pathlib import Path
@@ -152,6 +153,14 @@ class SpeechMixin(TokenLossTrainer):
     def _save_extra(self, folder: Path):
         super()._save_extra(folder)
         self.processor.save_pretrained(folder)
+
+    def identity_facts(self) -> dict[str, Any]:
+        extractor = getattr(self.processor, "feature_extractor", None)
+        features = None if extractor is None else json.loads(extractor.to_json_string())
+        return {**super().identity_facts(), "features": features}
+
+    def settings_facts(self) -> dict[str, Any]:
+        return {**super().settings_facts(), "guided_attention_weight": self.guided_attention_weight}
 
 
 def _weights_by_example(weights: Tensor, labels: Tensor) -> Tensor:
