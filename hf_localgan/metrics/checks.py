@@ -83,7 +83,7 @@ def require_token_lists(name: str, utterances: Sequence[Sequence[str]]) -> None:
         require_tokens(name, tokens)
 
 
-def require_texts(name: str, texts: Sequence[str]) -> None:
+def require_texts(name: str, texts: Sequence[Any]) -> None:
     """Refuses one text where a list of texts, one per query, is expected: its letters would be scored one by one.
 
     Raises:

@@ -88,7 +88,7 @@ def scan_recurrent(
             first = tuple(inputs.new_zeros(inputs.shape[0], layer.hidden_size) for _ in range(number))
         else:
             first = tuple(tensor[direction] for tensor in given)
-        ordered = (inputs,) if exists is None else (inputs, exists)
+        ordered: Tensors = (inputs,) if exists is None else (inputs, exists)
 
         def step(carried: Tensors, slices: Tensors, backwards: bool = backwards) -> tuple[Tensors, Tensors]:
             new = cell(layer, slices[0], carried, backwards)
