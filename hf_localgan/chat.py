@@ -14,6 +14,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from hf_localgan.text import is_blank, without_surrogates
+
 if TYPE_CHECKING:
     from torch import Tensor
     from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -28,6 +30,13 @@ HELP = """\
 /help             this text
 /quit             leave (so do Ctrl-D and, at the prompt, Ctrl-C; during an answer Ctrl-C stops that answer)
 Everything else is a query. Each is answered on its own, without memory of earlier ones."""
+
+# A bound for what is read from a pipe, where one line may be a whole file: longer queries are cut, and told.
+LONGEST_QUERY = 4096  # tokens
+LONG_QUERY = 256  # tokens; longer ones are answered alone, for a batch is padded to its longest
+LARGEST = {"num_beams": 10_000, "num_return_sequences": 10_000, "max_new_tokens": 1_000_000}
+LEAST_TEMPERATURE = 1e-6  # logits are divided by it, and must stay finite
+SEEDS = range(-(2**63), 2**64)  # of torch
 
 
 @dataclass(frozen=True)
@@ -61,10 +70,19 @@ class ChatSettings:
         for name in ("num_beams", "max_new_tokens", "num_return_sequences"):
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
+            if getattr(self, name) > LARGEST[name]:
+                raise ValueError(f"`{name}` must be at most {LARGEST[name]:,}, got {getattr(self, name)}.")
         if not 0 < self.temperature < float("inf"):
             raise ValueError(
                 f"`temperature` must be above 0 and finite, got {self.temperature}. Greedy is its limit 0."
             )
+        if self.temperature < LEAST_TEMPERATURE:
+            raise ValueError(
+                f"`temperature` must be at least {LEAST_TEMPERATURE:g}, got {self.temperature}: logits divided by "
+                "less overflow. Greedy is its limit 0."
+            )
+        if self.seed is not None and self.seed not in SEEDS:
+            raise ValueError(f"`seed` must be a whole number from -2^63 to 2^64 - 1, got {self.seed}.")
         if not 0 < self.top_p <= 1:
             raise ValueError(f"`top_p` must be above 0 and at most 1, got {self.top_p}.")
         if self.decoding is not None:
@@ -164,21 +182,28 @@ def respond(
     Args:
         model: an encoder-decoder in evaluation mode.
         tokenizer: the model's.
-        queries: texts with at least one token each. Tokens beyond the model's positions are cut off.
+        queries: texts with at least one token each. Tokens beyond the model's positions, and beyond 4,096, are cut off;
+            surrogates are replaced as by `without_surrogates`.
         settings: how responses are generated.
         scored: compute the score of a single response, too; several always have scores.
 
     Returns:
         `settings.num_return_sequences` responses to each query.
+
+    Raises:
+        ValueError: for a query without tokens.
     """
     import torch
 
     from hf_localgan.decoding.answers import generate_answers
 
-    positions = getattr(model.config, "max_position_embeddings", None)  # absent where there is no limit
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit and limit < 10**6]
-    truncation: dict[str, Any] = {"truncation": True, "max_length": min(limits)} if limits else {}
+    positions = _positions(model)
+    queries = [without_surrogates(query) for query in queries]
+    truncation: dict[str, Any] = {"truncation": True, "max_length": longest_query(model, tokenizer)}
     encoded = tokenizer(queries, padding=True, return_tensors="pt", **truncation).to(model.device)
+    empty = (encoded["attention_mask"].sum(dim=1) == 0).nonzero().flatten().tolist()
+    if empty:
+        raise ValueError(f"The query {queries[empty[0]]!r:.80} has no tokens for this tokenizer. Leave it out.")
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     longest = min(settings.max_new_tokens, positions - 1) if positions else settings.max_new_tokens
     with torch.no_grad():
@@ -196,6 +221,16 @@ def respond(
     groups = [scored_texts[start : start + number] for start in range(0, len(texts), number)]
     ranked = (sorted(group, key=lambda scored_text: -scored_text[0]) for group in groups)
     return [[Response(text, score) for score, text in group] for group in ranked]
+
+
+def _positions(model: "PreTrainedModel") -> int | None:
+    return getattr(model.config, "max_position_embeddings", None)  # absent where there is no limit
+
+
+def longest_query(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase") -> int:
+    """The most tokens of a query that are read: as many as the model and its tokenizer take, and 4,096 at most."""
+    limits = [limit for limit in (_positions(model), tokenizer.model_max_length) if limit]
+    return min([*limits, LONGEST_QUERY])
 
 
 def _score(model: "PreTrainedModel", inputs: dict[str, "Tensor"], ids: "Tensor", returned: int) -> list[float]:
@@ -218,19 +253,99 @@ def answer_lines(
     lines: Iterable[str],
     output: TextIO,
     batch_size: int = 16,
+    report: Callable[[str], None] = lambda message: None,
 ):
-    """Writes one line per line read: the response, or several separated by tabs. An empty line stays empty.
+    """Writes one line per line read: the response, or several separated by tabs. A blank line gives an empty one.
 
-    Lines are answered `batch_size` at a time and written in their order.
+    Lines are answered `batch_size` at a time and written in their order. What is wrong with one costs no other: bytes
+    that are no text are replaced by U+FFFD, lines that are too long are cut, and a line without tokens, or too large
+    for the memory, gives an empty one.
+
+    Args:
+        model: an encoder-decoder in evaluation mode.
+        tokenizer: the model's.
+        settings: how responses are generated.
+        lines: a query each; commands of a session are queries here. Bytes that could not be decoded stand in them as
+            surrogates.
+        output: where responses are written.
+        batch_size: lines at a time.
+        report: is told what was replaced, cut or left empty, a sentence with the number of the line.
+
+    Raises:
+        ValueError: for UTF-16, which was read as something else.
     """
-    lines = iter(lines)
-    while batch := [line.strip() for line in islice(lines, batch_size)]:
-        queries = [query for query in batch if query]
-        answered = iter(respond(model, tokenizer, queries, settings) if queries else [])
-        for query in batch:
-            output.write("\t".join(response.text for response in next(answered)) if query else "")
-            output.write("\n")
+    lines, number = iter(lines), 0
+    while batch := list(islice(lines, batch_size)):
+        if number == 0:
+            batch[0] = _without_mark(batch[0])
+        queries = {}
+        for row, line in enumerate(batch):
+            query = without_surrogates(line).strip()
+            if query != line.strip():
+                report(f"Line {number + row + 1} holds bytes or surrogates that are no text; U+FFFD replaces them.")
+            if not is_blank(query):
+                queries[row] = query
+        lengths = dict(zip(queries, _lengths(tokenizer, list(queries.values())), strict=True))
+        longest = longest_query(model, tokenizer)
+        for row, length in lengths.items():
+            if length == 0:
+                report(f"Line {number + row + 1} has no tokens for this model; its answer is empty.")
+            elif length > longest:
+                report(f"Line {number + row + 1} has {length:,} tokens; the first {longest:,} are read.")
+        short = [row for row, length in lengths.items() if 0 < length <= LONG_QUERY]
+        groups = [short] if short else []
+        groups += [[row] for row, length in lengths.items() if length > LONG_QUERY]
+        answers: dict[int, list[Response]] = {}
+        while groups:
+            rows = groups.pop(0)
+            try:
+                responses = respond(model, tokenizer, [queries[row] for row in rows], settings)
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                if len(rows) > 1:
+                    middle = len(rows) // 2
+                    groups[:0] = [rows[:middle], rows[middle:]]
+                else:
+                    report(f"Line {number + rows[0] + 1} needs more memory than there is; its answer is empty.")
+            else:
+                answers.update(zip(rows, responses, strict=True))
+        for row in range(len(batch)):
+            text = "\t".join(response.text for response in answers.get(row, ()))
+            try:
+                output.write(f"{text}\n")
+            except UnicodeEncodeError as error:
+                report(
+                    f"The answer to line {number + row + 1} has characters that {error.encoding} does not; `?` stands "
+                    "in their place. PYTHONIOENCODING=utf-8 in the environment writes all."
+                )
+                output.write(text.encode(error.encoding, "replace").decode(error.encoding) + "\n")
         output.flush()
+        number += len(batch)
+
+
+def _without_mark(line: str) -> str:
+    """The first line without a byte order mark.
+
+    Raises:
+        ValueError: for UTF-16, which was read as something else.
+    """
+    if line.startswith(("\udcff\udcfe", "\udcfe\udcff", "\ufffe", "ÿþ", "þÿ")) or line.count("\0") > len(line) // 3:
+        raise ValueError(
+            f"The first line, {line!r:.40}, looks like UTF-16, and lines of UTF-8 are read. Convert them before, for "
+            "example by `iconv -f UTF-16 -t UTF-8`."
+        )
+    return line.removeprefix("\ufeff")
+
+
+def _lengths(tokenizer: "PreTrainedTokenizerBase", queries: list[str]) -> list[int]:
+    return [len(ids) for ids in tokenizer(queries, verbose=False)["input_ids"]] if queries else []
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    from accelerate.utils.memory import should_reduce_batch_size
+
+    return should_reduce_batch_size(error)
 
 
 class Chat:
@@ -269,6 +384,9 @@ class Chat:
             except (EOFError, KeyboardInterrupt):
                 self.console.print()
                 return
+            except UnicodeDecodeError as error:
+                self._show(f"This line holds bytes that are no {error.encoding}. Type it again.", "red")
+                continue
             if line in ("/quit", "/exit"):
                 return
             try:
@@ -280,6 +398,10 @@ class Chat:
                 self._show("(stopped)", "dim")
             except ValueError as error:
                 self._show(str(error), "red")
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+                self._show("Not enough memory for this answer. Lower num_beams or num_return_sequences.", "red")
 
     def _command(self, line: str):
         name, *rest = line.split()
@@ -308,6 +430,10 @@ class Chat:
         self._show(settings.describe(), "dim")
 
     def _answer(self, query: str):
+        longest = longest_query(self.model, self.tokenizer)
+        length = _lengths(self.tokenizer, [without_surrogates(query)])[0]
+        if length > longest:
+            self._show(f"The query has {length:,} tokens; the first {longest:,} are read.", "dim")
         responses = respond(self.model, self.tokenizer, [query], self.settings)[0]
         if len(responses) == 1:
             self._show(responses[0].text or "(an empty response)")

@@ -58,6 +58,15 @@ def is_blank(text: str) -> bool:
     return _VISIBLE.search(text) is None
 
 
+def without_surrogates(text: str) -> str:
+    """A text of characters alone: surrogates that stand in pairs are joined, and U+FFFD replaces others.
+
+    Surrogates are no characters, and tokenizers and files refuse them. They come from halves of emoji in JSON, and from
+    bytes that are no UTF-8, for which Python reads one each.
+    """
+    return text if text.isascii() else text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+
+
 def lower_cased(text: str) -> str:
     """A text in lower case and NFC form. A sigma at the end of a word is a final one, whichever was written."""
     lowered = unicodedata.normalize("NFC", text).lower()

@@ -4,6 +4,7 @@ import math
 import pytest
 import torch
 from rich.console import Console
+from tokenizers.normalizers import Replace
 
 from hf_localgan.chat import Chat, ChatSettings, answer_lines, respond
 from hf_localgan.decoding import Decoding
@@ -109,6 +110,10 @@ def test_queries_beyond_the_models_positions_are_cut_and_responses_stay_within_t
         ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
         ({"max_new_tokens": -3}, "`max_new_tokens`"),
         ({"num_return_sequences": 3, "num_beams": 2}, "`num_beams` of at least 3, got 2"),
+        ({"temperature": 1e-40, "do_sample": True}, "`temperature` must be at least 1e-06, got 1e-40"),
+        ({"seed": 2**64}, "`seed` must be a whole number from -2.63 to 2.64 - 1, got 18446744073709551616"),
+        ({"num_beams": 10**30}, "`num_beams` must be at most 10,000"),
+        ({"max_new_tokens": 10**30}, "`max_new_tokens` must be at most 1,000,000"),
     ],
 )
 def test_settings_that_cannot_be_are_refused(fields, message):
@@ -198,6 +203,79 @@ def test_each_line_read_gives_one_line_in_its_place(parts, batch_size):
     answer_lines(*parts, ChatSettings(max_new_tokens=5), lines, output, batch_size)
     expected = [greedy(parts, line.strip())[0] if line.strip() else "" for line in lines]
     assert output.getvalue() == "".join(f"{line}\n" for line in expected)
+
+
+def answered(parts, lines, settings=None, **arguments):
+    """What is written for the lines, and what is told."""
+    output, told = io.StringIO(), []
+    answer_lines(*parts, settings or ChatSettings(max_new_tokens=5), lines, output, report=told.append, **arguments)
+    assert output.getvalue().count("\n") == len(lines)
+    return output.getvalue().splitlines(), told
+
+
+def test_what_is_wrong_with_a_line_costs_no_other(parts):
+    hello, fine = (greedy(parts, query)[0] for query in ("hello", "fine"))
+    cut = greedy(parts, " ".join(["hello"] * 4095))[0]
+    lines = ["\ufeffhello\r\n", "\udcff you\n", "\u200b\n", " \t\n", "hello " * 5000 + "\n", "fine\n"]
+    texts, told = answered(parts, lines, batch_size=4)
+    assert texts == [hello, greedy(parts, "\ufffd you")[0], "", "", cut, fine]
+    assert told == [
+        "Line 2 holds bytes or surrogates that are no text; U+FFFD replaces them.",
+        "Line 5 has 5,001 tokens; the first 4,096 are read.",
+    ]
+
+
+def test_a_line_without_tokens_gives_an_empty_one(parts):
+    model, tokenizer = parts
+    tokenizer.backend_tokenizer.post_processor = None  # no end of sequence is added
+    tokenizer.backend_tokenizer.normalizer = Replace("fine", "")
+    texts, told = answered(parts, ["fine", "hello"])
+    assert texts == ["", greedy(parts, "hello")[0]]
+    assert told == ["Line 1 has no tokens for this model; its answer is empty."]
+    with pytest.raises(ValueError, match="'fine' has no tokens"):
+        respond(model, tokenizer, ["hello", "fine"], ChatSettings())
+
+
+def test_lines_that_need_too_much_memory_are_answered_apart_or_told(parts, monkeypatch):
+    generate = parts[0].generate
+
+    def limited(**arguments):
+        if len(arguments["input_ids"]) > 2 or arguments["input_ids"].shape[1] > 5:
+            raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried 9 bytes.")
+        return generate(**arguments)
+
+    lines = ["hello", "fine", "what is your name my name", "thanks"]
+    expected = [greedy(parts, line)[0] for line in lines]
+    monkeypatch.setattr(parts[0], "generate", limited)
+    texts, told = answered(parts, lines)
+    assert texts == [*expected[:2], "", expected[3]]
+    assert told == ["Line 3 needs more memory than there is; its answer is empty."]
+    assert "Not enough memory" in session(parts, ["what is your name my name", "fine"])[0]
+
+
+def test_an_encoding_that_lacks_characters_costs_no_answer(parts, monkeypatch):
+    monkeypatch.setattr(parts[1], "batch_decode", lambda ids, **_: ["caf\xe9 \u4e2d"] * len(ids))
+    written, told = io.BytesIO(), []
+    output = io.TextIOWrapper(written, encoding="latin-1", newline="")
+    answer_lines(*parts, ChatSettings(max_new_tokens=2), ["hello", "fine"], output, report=told.append)
+    assert written.getvalue() == b"caf\xe9 ?\n" * 2
+    assert told[1].startswith("The answer to line 2 has characters that latin-1 does not; `?` stands in their place.")
+
+
+@pytest.mark.parametrize("line", ["\udcff\udcfeh\0i\0\n", "h\0i\0\n", "\ufffehi\n"])
+def test_utf_16_is_refused(parts, line):
+    with pytest.raises(ValueError, match="looks like UTF-16.*iconv"):
+        answer_lines(*parts, ChatSettings(), [line], io.StringIO())
+
+
+def test_bytes_that_cannot_be_decoded_do_not_end_a_session(parts):
+    class Undecodable(UnicodeDecodeError):
+        def __init__(self):
+            super().__init__("utf-8", b"\xff", 0, 1, "invalid start byte")
+
+    shown, _, _ = session(parts, [Undecodable, "\udcff you", "fine"])
+    assert "bytes that are no utf-8" in shown
+    assert greedy(parts, "\ufffd you")[0] in shown and greedy(parts, "fine")[0] in shown
 
 
 def test_several_responses_to_a_line_are_separated_by_tabs(parts):

@@ -1,9 +1,11 @@
 """Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line of standard
 output for each, several responses separated by tabs. Every query is answered on its own, without memory of earlier
-ones. Without options the search is greedy; a temperature or top-p means sampling, and --decoding names any decoding.
+ones. What is wrong with a line of a pipe is told on standard error, and the others are answered all the same. Without
+options the search is greedy; a temperature or top-p means sampling, and --decoding names any decoding.
 """
 
 import argparse
+import io
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -78,6 +80,8 @@ def _chat(args: argparse.Namespace, settings: "ChatSettings"):
     from hf_localgan.chat import Chat, answer_lines, set_seed
     from hf_localgan.models.loading import load_generator
 
+    if sys.stdin is None or sys.stdout is None:
+        raise OSError("Standard input and standard output must be open: the chat reads and writes there.")
     logging.set_verbosity_error()
     logging.disable_progress_bar()
     model, tokenizer = load_generator(
@@ -92,7 +96,13 @@ def _chat(args: argparse.Namespace, settings: "ChatSettings"):
         _enable_line_editing()
         Chat(model, tokenizer, settings).run()
     else:
-        answer_lines(model, tokenizer, settings, sys.stdin, sys.stdout, args.batch_size)
+        if isinstance(sys.stdin, io.TextIOWrapper):
+            sys.stdin.reconfigure(errors="surrogateescape")  # a byte that is no text must not end the others
+        answer_lines(model, tokenizer, settings, sys.stdin, sys.stdout, args.batch_size, _report)
+
+
+def _report(message: str):
+    print(f"hf-localgan chat: {message}", file=sys.stderr, flush=True)
 
 
 def _enable_line_editing():

@@ -1,8 +1,10 @@
 """Sound from files, bytes and arrays; soundfile reads it, of the `speech` extra."""
 
 import io
+import math
 import os
 from collections.abc import Mapping
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +84,10 @@ def _decode(source: Any) -> tuple[np.ndarray, int]:
         if array is not None:
             if source.get("sampling_rate") is None:
                 raise ValueError("An `array` of sound needs its `sampling_rate` beside it.")
-            return array, int(source["sampling_rate"])
+            rate = source["sampling_rate"]
+            if not isinstance(rate, Real) or not 0 < rate < math.inf:
+                raise ValueError(f"`sampling_rate` must be a number above 0, in Hz, got {rate!r}.")
+            return array, int(rate)
         content, path = source.get("bytes"), source.get("path")
         if content is None and path is None:
             raise ValueError(

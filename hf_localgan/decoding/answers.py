@@ -10,8 +10,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 from transformers.utils.logging import tqdm
+
+from hf_localgan.models.rnn_seq2seq.stopping_rnn_seq2seq import StopAtText
+from hf_localgan.text import without_surrogates
+
+LEAST_TEMPERATURE = 1e-6  # logits are divided by it, and must stay finite
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,11 @@ class Decoding:
         """
         if not 0 < temperature < math.inf:
             raise ValueError(f"A sampling temperature is positive, got {temperature}. Greedy decoding is its limit 0.")
+        if temperature < LEAST_TEMPERATURE:
+            raise ValueError(
+                f"A sampling temperature is at least {LEAST_TEMPERATURE:g}, got {temperature}: logits divided by less "
+                "overflow. Greedy decoding is its limit 0."
+            )
         arguments = {
             "do_sample": True, "num_beams": num_beams, "temperature": float(temperature), "top_k": 0, "top_p": top_p
         }  # fmt: skip
@@ -148,8 +158,11 @@ class Decoding:
         """
         counts = {"num_return_sequences": num_return_sequences, "max_new_tokens": max_new_tokens}
         merged: dict[str, Any] = {**self.arguments, **counts, **arguments}
-        if "stop_strings" in merged:  # which `generate` looks for in texts
-            merged["tokenizer"] = tokenizer
+        stops = merged.pop("stop_strings", None)
+        if stops is not None:
+            # The `stop_strings` of `generate` do not work for vocabularies of whole words.
+            criteria = [*(merged.get("stopping_criteria") or ()), StopAtText(tokenizer, stops)]
+            merged["stopping_criteria"] = StoppingCriteriaList(criteria)
         return model.generate(**batch, **merged)  # type: ignore[operator]  # not declared by `PreTrainedModel`
 
 
@@ -284,7 +297,7 @@ def answer_queries(
     Args:
         model: any encoder-decoder.
         tokenizer: its tokenizer.
-        queries: texts.
+        queries: texts; surrogates are replaced as by `without_surrogates`.
         decoding: how the answers are generated.
         num_samples: answers per query; more than one for sampling, or up to the width of a beam.
         max_new_tokens: longest answer, in tokens.
@@ -297,7 +310,7 @@ def answer_queries(
     """
     if not queries:
         return []
-    encoded = tokenizer(list(queries), truncation=True, max_length=max_source_length)
+    encoded = tokenizer([without_surrogates(query) for query in queries], truncation=True, max_length=max_source_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = sorted(range(len(queries)), key=lambda index: lengths[index], reverse=True)
     answers: list[list[str]] = [[] for _ in queries]

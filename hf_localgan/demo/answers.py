@@ -2,11 +2,12 @@
 
 import math
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 from hf_localgan.chat import ChatSettings, respond, set_seed
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.demo.loading import PageModels
+from hf_localgan.text import is_blank, without_surrogates
 
 DECODINGS = ("greedy", "beams", "sampling")
 LONGEST_QUERY = 2000  # characters
@@ -75,19 +76,19 @@ def read_settings(
                 f"{error}"
             ) from error
         return ChatSettings(
-            max_new_tokens=_whole("max_new_tokens", max_new_tokens),
-            num_return_sequences=1 if named.most_answers == 1 else _whole("answers", answers),
-            seed=_whole("seed", seed) if seed is not None else None, decoding=named,
+            max_new_tokens=whole_number("max_new_tokens", max_new_tokens),
+            num_return_sequences=1 if named.most_answers == 1 else whole_number("answers", answers),
+            seed=whole_number("seed", seed) if seed is not None else None, decoding=named,
         )  # fmt: skip
     sampling = decoding == "sampling"
     return ChatSettings(
         do_sample=sampling,
-        num_beams=_whole("num_beams", num_beams) if decoding == "beams" else 1,
-        temperature=float(temperature) if sampling else 1.0,
-        top_p=float(top_p) if sampling else 1.0,
-        max_new_tokens=_whole("max_new_tokens", max_new_tokens),
-        num_return_sequences=1 if decoding == "greedy" else _whole("answers", answers),
-        seed=_whole("seed", seed) if sampling and seed is not None else None,
+        num_beams=whole_number("num_beams", num_beams) if decoding == "beams" else 1,
+        temperature=_real("temperature", temperature) if sampling else 1.0,
+        top_p=_real("top_p", top_p) if sampling else 1.0,
+        max_new_tokens=whole_number("max_new_tokens", max_new_tokens),
+        num_return_sequences=1 if decoding == "greedy" else whole_number("answers", answers),
+        seed=whole_number("seed", seed) if sampling and seed is not None else None,
     )
 
 
@@ -102,8 +103,8 @@ def compare_answers(page_models: PageModels, query: str, settings: ChatSettings)
     Raises:
         ValueError: for an empty query, and for one of more than 2,000 characters.
     """
-    query = " ".join(query.split())
-    if not query:
+    query = " ".join(without_surrogates(query).split())
+    if is_blank(query):
         raise ValueError("The query is empty. Type a sentence.")
     if len(query) > LONGEST_QUERY:
         raise ValueError(f"The query has {len(query):,} characters. Type at most {LONGEST_QUERY:,}.")
@@ -128,8 +129,22 @@ def place_texts(page_models: PageModels, query: str, texts: list[str], scores: l
     return [Answer(*values) for values in zip(texts, scores, radii, nearer, strict=True)]
 
 
-def _whole(name: str, value: float) -> int:
-    """The value of a control as an int."""
-    if value is None or not math.isfinite(value) or value != int(value):
+def whole_number(name: str, value: float | None) -> int:
+    """The value of a control as an int.
+
+    Raises:
+        ValueError: for another value, and for a control that is empty.
+    """
+    if not _is_number(value) or value != int(value):
         raise ValueError(f"`{name}` must be a whole number, got {value}.")
     return int(value)
+
+
+def _real(name: str, value: float | None) -> float:
+    if not _is_number(value):
+        raise ValueError(f"`{name}` must be a number, got {value}.")
+    return float(value)
+
+
+def _is_number(value: float | None) -> TypeGuard[float]:
+    return isinstance(value, (int, float)) and math.isfinite(value)

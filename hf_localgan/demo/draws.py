@@ -15,6 +15,7 @@ from hf_localgan.data.label_frames import LabelFrames
 from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
 from hf_localgan.payoff.keys import derive_keys
 from hf_localgan.payoff.rewards import evaluate_rewards
+from hf_localgan.text import without_surrogates
 from hf_localgan.trainers.raml.config import REWARDS, make_reward
 
 SAMPLERS: dict[str, type[HammingPayoff | EditPayoff | ExactEditPayoff]] = {
@@ -150,7 +151,7 @@ def encode_reference(tokenizer: PreTrainedTokenizerBase, reference: str) -> list
     Raises:
         ValueError: for a sentence without tokens, or with more than 60.
     """
-    row = list(tokenizer(text_target=reference.strip(), verbose=False).input_ids)
+    row = list(tokenizer(text_target=without_surrogates(reference).strip(), verbose=False).input_ids)
     frames = LabelFrames.from_tokenizer(tokenizer)
     spans = frames.spans([row], np.array(row, dtype=np.int64), np.array([len(row)]))[0]
     ids = row[spans[0][0] : spans[-1][1]]
@@ -180,6 +181,8 @@ def show_draws(
         ValueError: as `encode_reference` and `make_sampler`.
         RuntimeError: if the exact edit distance accepts hardly any draw because tau is too high.
     """
+    if draws < 1:
+        raise ValueError(f"`draws` must be at least 1, got {draws}.")
     ids = encode_reference(tokenizer, reference)
     sampler = make_sampler(tokenizer, payoff, len(ids), **settings)
     drawn = sampler.draw([ids] * draws, draw_keys(seed, draws))

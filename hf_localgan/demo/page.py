@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hf_localgan.demo import markup
-from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings
+from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings, whole_number
 from hf_localgan.demo.draws import PAYOFFS, show_draws
 from hf_localgan.demo.gradio_import import import_gradio
 from hf_localgan.demo.loading import PageModels
@@ -146,11 +146,15 @@ def _add_draws(gradio, page_models: PageModels, page):
     def draw(text, name, by, tau, edit_rate, reward, candidates, proposal, proposal_rate, number, seed):
         by_rate = by == BY_RATE and name != "importance"
         settings = {"edit_rate": edit_rate} if by_rate else {"temperature": tau}
+        for control, value in {**settings, "proposal_rate": proposal_rate}.items():
+            if value is None:
+                raise ValueError(f"`{control}` must be a number, got None.")
         if seed is None or seed != int(seed) or not 0 <= seed < 2**63:
             raise ValueError(f"The seed must be a whole number from 0, got {seed}.")
         shown_draws = show_draws(
-            first.tokenizer, text or "", name, draws=int(number), seed=int(seed), reward=reward,
-            num_candidates=int(candidates), proposal=proposal, proposal_rate=proposal_rate, **settings,
+            first.tokenizer, text or "", name, draws=whole_number("draws", number), seed=int(seed), reward=reward,
+            num_candidates=whole_number("candidates", candidates), proposal=proposal,
+            proposal_rate=proposal_rate, **settings,
         )  # fmt: skip
         return markup.draws(shown_draws)
 

@@ -1,7 +1,9 @@
 """Checks of what the metrics are given, so that every one of them refuses the same mistakes in the same words."""
 
 import warnings
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Sized
+from numbers import Integral, Real
+from typing import Any
 
 from hf_localgan.text import UNSPACED_SHARE, script_shares
 
@@ -14,7 +16,13 @@ def require_equal_lengths(**named: Sized) -> int:
 
     Raises:
         ValueError: if two differ; the message names both numbers.
+        TypeError: for what has no length, such as `None` and an iterator.
     """
+    for name, values in named.items():
+        if not isinstance(values, Sized):
+            raise TypeError(
+                f"`{name}` must be a list with one entry per query, got {type(values).__name__}: {values!r:.60}."
+            )
     (first_name, first), *rest = named.items()
     for name, other in rest:
         if len(other) != len(first):
@@ -30,16 +38,20 @@ def require_reference_lists(references: Sequence[Sequence], *, allow_empty: bool
 
     Raises:
         ValueError: naming the first such query.
+        TypeError: for what is no list of lists, such as `None`, a dictionary and an iterator.
     """
     if isinstance(references, (str, bytes)):
         raise ValueError(f"`references` must hold a list of references per query, got the text {references!r:.60}.")
+    _require_list("references", references, "a list of references per query")
     for index, texts in enumerate(references):
         if isinstance(texts, (str, bytes)):
             raise ValueError(
                 f"`references` must hold a list of references per query, got the string {texts[:40]!r} at query "
                 f"{index}. With one reference per query write [[reference], ...]."
             )
-        if not texts and not allow_empty:
+        if texts is not None:
+            _require_list(f"references[{index}]", texts, "a list of references")
+        if (texts is None or not len(texts)) and not allow_empty:
             raise ValueError(f"Query {index} has no reference. Leave it out, on the side of the generations too.")
 
 
@@ -49,7 +61,7 @@ def require_tokens(name: str, tokens: Sequence[str]) -> None:
     Raises:
         TypeError: naming the value.
     """
-    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Iterable):
+    if isinstance(tokens, (str, bytes)) or not _is_list(tokens):
         raise TypeError(
             f"`{name}` must hold tokens, a list per utterance, got {type(tokens).__name__}: {tokens!r:.60}. "
             "Cut text by `metric_tokens` first; its letters would be counted as words."
@@ -62,7 +74,7 @@ def require_token_lists(name: str, utterances: Sequence[Sequence[str]]) -> None:
     Raises:
         TypeError: naming the first value that is wrong.
     """
-    if isinstance(utterances, (str, bytes)) or not isinstance(utterances, Iterable):
+    if isinstance(utterances, (str, bytes)) or not _is_list(utterances):
         raise TypeError(
             f"`{name}` must be a list of utterances, each a list of tokens, got {type(utterances).__name__}: "
             f"{utterances!r:.60}."
@@ -71,17 +83,64 @@ def require_token_lists(name: str, utterances: Sequence[Sequence[str]]) -> None:
         require_tokens(name, tokens)
 
 
-def require_texts(name: str, texts: Sequence[str]) -> None:
+def require_texts(name: str, texts: Sequence[Any]) -> None:
     """Refuses one text where a list of texts, one per query, is expected: its letters would be scored one by one.
 
     Raises:
         TypeError: naming the value.
     """
-    if isinstance(texts, (str, bytes)) or not isinstance(texts, Iterable):
+    if isinstance(texts, (str, bytes)) or not _is_list(texts):
         raise TypeError(
             f"`{name}` must be a list with one entry per query, got {type(texts).__name__}: {texts!r:.60}. Put it into "
             "a list."
         )
+
+
+def require_strings(name: str, texts: Iterable[Any]) -> None:
+    """Refuses what is no string among texts.
+
+    Raises:
+        TypeError: naming the first such value.
+    """
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"`{name}` must hold strings, got {type(text).__name__}: {text!r:.60}.")
+
+
+def require_count(name: str, value: Any, least: int = 1) -> None:
+    """Refuses all but whole numbers from `least` on.
+
+    Raises:
+        TypeError: for what is no whole number.
+        ValueError: for a smaller one.
+    """
+    if not isinstance(value, Integral) or isinstance(value, bool):
+        raise TypeError(f"`{name}` must be a whole number, got {type(value).__name__}: {value!r:.60}.")
+    if value < least:
+        raise ValueError(f"`{name}` must be at least {least}, got {value}.")
+
+
+def require_vectors(vectors: Any) -> None:
+    """Refuses what cannot be asked for the vectors of words.
+
+    Raises:
+        TypeError: naming what is missing.
+    """
+    missing = [name for name in ("name", "dim", "__contains__", "__getitem__") if not hasattr(vectors, name)]
+    if missing:
+        raise TypeError(
+            f"`vectors` must be word vectors with `name`, `dim`, `word in vectors` and `vectors[word]`, such as "
+            f"`hf_localgan.data.WordVectors`; {type(vectors).__name__} has no `{missing[0]}`: {vectors!r:.60}."
+        )
+
+
+def _is_list(values: Any) -> bool:
+    return isinstance(values, Iterable) and isinstance(values, Sized) and not isinstance(values, Mapping)
+
+
+def _require_list(name: str, values: Any, what: str) -> None:
+    if not _is_list(values):
+        raise TypeError(f"`{name}` must be {what}, got {type(values).__name__}: {values!r:.60}.")
 
 
 def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None:
@@ -106,5 +165,5 @@ def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None
 
 def require_level(level: float) -> None:
     """Refuses a confidence level outside of (0, 1)."""
-    if not 0 < level < 1:
-        raise ValueError(f"`level` must lie between 0 and 1, for example 0.95, got {level}.")
+    if not isinstance(level, Real) or not 0 < level < 1:
+        raise ValueError(f"`level` must lie between 0 and 1, for example 0.95, got {level!r}.")

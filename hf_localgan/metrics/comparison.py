@@ -90,6 +90,12 @@ def compare_systems(
         raise ValueError(
             f"The systems answered different queries: at {first} {a.query_texts[first]!r} and {b.query_texts[first]!r}."
         )
+    if isinstance(metrics, str):
+        metrics = [metrics]
+    for name in () if metrics is None else metrics:
+        if name not in a.scores or name not in b.scores:
+            both = ", ".join(name for name in a.scores if name in b.scores)
+            raise KeyError(f"No score {name!r} in both reports, which share {both}.")
     rows = {}
     for name in [name for name in a.scores if name in b.scores] if metrics is None else metrics:
         # N may differ where a metric leaves out answers that it is not defined for.

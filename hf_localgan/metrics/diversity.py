@@ -5,10 +5,11 @@ Dist-n and Ent-n depend on how many generations are scored: compare at an equal 
 
 import math
 from collections.abc import Sequence
+from numbers import Real
 
 import numpy as np
 
-from hf_localgan.metrics.checks import require_token_lists
+from hf_localgan.metrics.checks import require_count, require_token_lists
 
 Tokens = Sequence[str]
 
@@ -27,18 +28,20 @@ class NgramCounts:
     """
 
     def __init__(self, generations: Sequence[Tokens], n: int):
-        if n < 1:
-            raise ValueError(f"`n` must be at least 1, got {n}.")
+        require_count("n", n)
         require_token_lists("generations", generations)
         lengths = np.fromiter((len(tokens) for tokens in generations), dtype=np.int64, count=len(generations))
         vocabulary: dict[str, int] = {}
-        numbers = [vocabulary.setdefault(token, len(vocabulary)) for tokens in generations for token in tokens]
+        try:
+            numbers = [vocabulary.setdefault(token, len(vocabulary)) for tokens in generations for token in tokens]
+        except TypeError as error:
+            raise TypeError(f"`generations` must hold lists of tokens, and a token is a string: {error}.") from None
         occurrences = np.array(numbers, dtype=np.int64)
         owner = np.repeat(np.arange(len(lengths)), lengths)
         remaining = np.repeat(np.cumsum(lengths), lengths) - np.arange(len(occurrences))  # tokens from here to the end
         starts = np.flatnonzero(remaining >= n)
         ids = occurrences[starts]
-        for offset in range(1, n):
+        for offset in range(1, n if len(starts) else 1):
             # Made dense at every step: products of vocabulary sizes would leave 64 bits.
             ids = np.unique(ids * len(vocabulary) + occurrences[starts + offset], return_inverse=True)[1]
         self.ids = ids
@@ -50,7 +53,7 @@ class NgramCounts:
     def of_responses(cls, generations: Sequence[Tokens]) -> "NgramCounts":
         """Counts whole responses: each generation is one token, so that `distinct` is the share of distinct ones."""
         require_token_lists("generations", generations)
-        return cls([[" ".join(tokens)] for tokens in generations], 1)
+        return cls([[tuple(tokens)] for tokens in generations], 1)  # type: ignore[list-item]  # whole responses
 
     def counts(self, indices: np.ndarray | None = None) -> np.ndarray:
         """Occurrences of each distinct n-gram, shape `(size,)`."""
@@ -146,8 +149,8 @@ def entropy_n(generations: Sequence[Tokens], n: int = 4, base: float = math.e) -
     Returns:
         At most the logarithm of the number of n-grams, hence of how much is scored.
     """
-    if not base > 1:
-        raise ValueError(f"`base` must be above 1 (`math.e` for nats, 2 for bits), got {base}.")
+    if not isinstance(base, Real) or not 1 < base < math.inf:
+        raise ValueError(f"`base` must be above 1 (`math.e` for nats, 2 for bits), got {base!r}.")
     return NgramCounts(generations, n).entropy(base=base)
 
 

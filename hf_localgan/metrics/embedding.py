@@ -15,6 +15,7 @@ from hf_localgan.metrics.checks import (
     require_reference_lists,
     require_token_lists,
     require_tokens,
+    require_vectors,
 )
 from hf_localgan.metrics.directions import longest, unit_vectors
 
@@ -104,6 +105,7 @@ def utterance_vectors(utterances: Sequence[Tokens], vectors: Vectors) -> np.ndar
 def vector_coverage(utterances: Sequence[Tokens], vectors: Vectors) -> float:
     """The share of tokens that have a vector; 0 where there is no token."""
     require_token_lists("utterances", utterances)
+    require_vectors(vectors)
     known = [word in vectors for utterance in utterances for word in utterance]
     return sum(known) / len(known) if known else 0.0
 
@@ -112,6 +114,7 @@ class WordTable:
     """Word vectors that look each word up once; it can stand wherever `vectors` does, to be shared between calls."""
 
     def __init__(self, vectors: Vectors):
+        require_vectors(vectors)
         self.vectors, self.name, self.dim = vectors, vectors.name, vectors.dim
         self.rows: dict[str, np.ndarray | None] = {}
 

@@ -1,6 +1,7 @@
 """How well generations cover the cluster of references around a query, and how steady training keeps them."""
 
 from collections.abc import Sequence
+from numbers import Real
 from typing import NamedTuple
 
 import numpy as np
@@ -42,8 +43,8 @@ def local_coverage(
         ValueError: for unequal numbers of queries, unequal dimensions or a negative radius.
     """
     queries = require_equal_lengths(reference_vectors=reference_vectors, generation_vectors=generation_vectors)
-    if not radius >= 0:
-        raise ValueError(f"`radius` must be at least 0, got {radius}.")
+    if not isinstance(radius, Real) or not radius >= 0:
+        raise ValueError(f"`radius` must be at least 0, got {radius!r}.")
     coverage, precision = np.full(queries, np.nan), np.full(queries, np.nan)
     for index, (references, generations) in enumerate(zip(reference_vectors, generation_vectors, strict=True)):
         references, generations = np.asarray(references), np.asarray(generations)

@@ -1,5 +1,6 @@
 """Overlap with the references: BLEU through sacrebleu, word and phone error rates through jiwer."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -8,9 +9,12 @@ from typing import Any
 import numpy as np
 
 from hf_localgan.metrics.checks import (
+    require_count,
     require_equal_lengths,
     require_reference_lists,
+    require_strings,
     require_texts,
+    require_tokens,
     warn_of_script,
 )
 from hf_localgan.metrics.phone_alignment import align_phones, count_edits
@@ -92,13 +96,19 @@ def bleu(
         smooth_method: sacrebleu's: `"exp"`, `"floor"`, `"add-k"` or `"none"`.
 
     Raises:
-        ValueError: for unequal numbers of queries, no query at all, or a query without references.
+        ValueError: for unequal numbers of queries, no query at all, a query without references, or a setting that is
+            not accepted.
+        ImportError: for a tokenizer whose package is missing.
     """
     from sacrebleu.metrics import BLEU
 
     if not _check_texts(generations, references):
         raise ValueError("`generations` is empty: BLEU needs at least one query.")
     _check_tokenize(tokenize, generations, references)
+    require_count("max_order", max_order)
+    if smooth_method not in tuple(BLEU.SMOOTH_DEFAULTS):
+        methods = ", ".join(BLEU.SMOOTH_DEFAULTS)
+        raise ValueError(f"`smooth_method` must be one of sacrebleu's, {methods}, got {smooth_method!r}.")
     settings: dict[str, Any] = dict(tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
     sentences = _sentence_scores(generations, references, BLEU(effective_order=True, **settings))
     statistics = BleuStatistics(
@@ -129,6 +139,7 @@ def sentence_bleu(
 
     _check_texts(generations, references)
     _check_tokenize(tokenize, generations, references)
+    require_count("max_order", max_order)
     metric = BLEU(effective_order=True, tokenize=tokenize, lowercase=lowercase, max_ngram_order=max_order)
     return np.array([score.score for score in _sentence_scores(generations, references, metric)])
 
@@ -138,20 +149,28 @@ def _check_texts(generations, references) -> int:
     require_texts("generations", generations)
     queries = require_equal_lengths(generations=generations, references=references)
     require_reference_lists(references)
-    for name, texts in (("generations", generations), ("references", chain.from_iterable(references))):
-        for text in texts:
-            if not isinstance(text, str):
-                raise TypeError(f"`{name}` must hold strings, got {type(text).__name__}: {text!r:.60}.")
+    require_strings("generations", generations)
+    require_strings("references", chain.from_iterable(references))
     return queries
 
 
 def _check_tokenize(tokenize: str, generations, references) -> None:
     from sacrebleu.metrics import BLEU
 
-    if tokenize not in BLEU.TOKENIZERS:
+    if tokenize not in tuple(BLEU.TOKENIZERS):
         raise ValueError(
             f"`tokenize` must be one of sacrebleu's tokenizers, {', '.join(sorted(BLEU.TOKENIZERS))}, got {tokenize!r}."
         )
+    try:
+        BLEU(tokenize=tokenize)
+    except (ImportError, RuntimeError) as error:
+        command = re.search(r"pip install \S+", str(error))
+        advice = f": {command[0]}" if command else ". sacrebleu says: " + " ".join(str(error).split())
+        raise ImportError(f"`tokenize={tokenize!r}` needs a package that is not installed{advice}") from error
+    except OSError as error:
+        raise OSError(
+            f"`tokenize={tokenize!r}` needs a file that sacrebleu downloads at its first use, which failed: {error}"
+        ) from error
     if tokenize != "none":  # whose tokens are the caller's
         advice = 'Choose tokenize="zh" for Chinese, "ja-mecab" for Japanese, "char" for the others.'
         texts = [*generations, *chain.from_iterable(references)]
@@ -209,6 +228,11 @@ def phone_error_rate(
     """
     if silence not in ("counted", "optional"):
         raise ValueError(f'`silence` must be "counted" or "optional", got {silence!r}.')
+    for name, side in (("generations", generations), ("references", references)):
+        require_texts(name, side)
+        for phones in side:
+            if not isinstance(phones, str):
+                require_tokens(name, phones)
     require_equal_lengths(generations=generations, references=references)
     settings = {"tok": "phones"} | ({} if fold == "none" else {"fold": fold})
     signature = Signature("per", {**settings, "sil": silence, "N": len(references)})
@@ -238,7 +262,10 @@ def word_error_rate(
     case = "lower" if lowercase else "mixed"
     require_texts("generations", generations)
     require_texts("references", references)
+    require_equal_lengths(generations=generations, references=references)
     if tokenization != "none":
+        require_strings("generations", generations)
+        require_strings("references", references)
         warn_of_script(tokenization, [*generations, *references], 'Choose tokenization="characters".')
     signature = Signature("wer", {"tok": tokenization, "case": case, "N": len(references)})
     generated, referred = (

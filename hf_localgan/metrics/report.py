@@ -2,8 +2,9 @@
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from functools import partial
+from numbers import Real
 from typing import Any
 
 import numpy as np
@@ -11,10 +12,12 @@ import numpy as np
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import diversity, embedding, intervals
 from hf_localgan.metrics.checks import (
+    require_count,
     require_equal_lengths,
     require_level,
     require_reference_lists,
     require_texts,
+    require_vectors,
     warn_of_script,
 )
 from hf_localgan.metrics.embedding import Vectors, WordTable, utterance_vectors
@@ -126,6 +129,10 @@ def score_responses(
         ValueError: for unequal numbers of queries, no query at all, or a query without references.
     """
     require_texts("generations", generations)
+    _check_space(vectors, radius)
+    for name, values in (("queries", queries), ("samples", samples)):
+        if values is not None:
+            require_texts(name, values)
     if references is not None:
         require_equal_lengths(generations=generations, references=references)
         require_reference_lists(references)
@@ -166,7 +173,12 @@ def score_references(
         settings: `tokenization`, `lowercase`, `resamples`, `level` and `seed` of `score_responses`.
     """
     require_reference_lists(references)
+    _check_space(vectors, radius)
+    known = [field.name for field in fields(_Scorer)]
+    if unknown := [name for name in settings if name not in known]:
+        raise TypeError(f"There is no setting `{unknown[0]}`. Settings are {', '.join(known)}.")
     seed = settings.get("seed", 0)
+    require_count("seed", seed, least=0)
     rng = np.random.default_rng(seed)
     chosen = [int(rng.integers(len(texts))) for texts in references]
     generations = [texts[index] for texts, index in zip(references, chosen, strict=True)]
@@ -190,6 +202,13 @@ def score_references(
     return report
 
 
+def _check_space(vectors: Vectors | None, radius: float | None) -> None:
+    if vectors is not None:
+        require_vectors(vectors)
+    if radius is not None and (not isinstance(radius, Real) or not radius >= 0):
+        raise ValueError(f"`radius` must be a number of at least 0, got {radius!r}.")
+
+
 @dataclass(frozen=True)
 class _Scorer:
     """The settings shared by all metrics of one report, and one method per family of metrics."""
@@ -202,6 +221,8 @@ class _Scorer:
 
     def __post_init__(self):
         require_level(self.level)
+        require_count("resamples", self.resamples, least=0)
+        require_count("seed", self.seed, least=0)
 
     def check_script(self, texts: Sequence[str]) -> None:
         if self.tokenization == "none" or not all(isinstance(text, str) for text in texts):

@@ -29,6 +29,20 @@ class _AliasesWithTranslation(dict):
         raise KeyError(task)
 
 
+class _NoDefaultModel(dict):
+    """The default model of a task that has none, so that `pipeline` says so."""
+
+    def __init__(self, task: str):
+        super().__init__()
+        self.task = task
+
+    def __contains__(self, key: object) -> bool:
+        raise ValueError(
+            f'There is no default model for "{self.task}": give `model`, the folder or Hub id of an encoder-decoder. '
+            f'For example: pipeline("{self.task}", model="google-t5/t5-small").'
+        )
+
+
 def register_pipeline():
     """Registers `pipeline("text2text-generation")`, `"summarization"` and `"translation"`. Safe to call twice.
 
@@ -42,6 +56,7 @@ def register_pipeline():
         if task in registry.supported_tasks:
             continue
         registry.register_pipeline(task, pipeline_class, pt_model=AutoModelForSeq2SeqLM, type="text")
+        registry.supported_tasks[task]["default"] = _NoDefaultModel(task)
         # With this mark `save_pretrained` would write the pipeline's code into the checkpoint, which then loads with
         # `trust_remote_code=True` only. The exporter of such checkpoints sets the mark itself.
         del pipeline_class._registered_impl

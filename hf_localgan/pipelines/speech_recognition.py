@@ -3,6 +3,8 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import numpy as np
+import torch
 from transformers import AutomaticSpeechRecognitionPipeline
 
 from hf_localgan.data.audio import read_audio
@@ -18,7 +20,17 @@ class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
     Accepts the inputs of the stock pipeline: the path of a file, its bytes, an array at the model's sampling rate, or
     `{"raw": array, "sampling_rate": rate}`; a list of these or a generator; `batch_size`; arguments of `generate`.
     Returns `{"text": phones}` for each.
+
+    Raises:
+        TypeError: for inputs of another type.
+        OSError: for a file that is not there, or a URL that cannot be read.
+        ValueError: for what holds no sound.
     """
+
+    def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as the stock method
+        if isinstance(inputs, (list, tuple)) and isinstance(self.model, RnnSpeechForConditionalGeneration):
+            return super().__call__(list(inputs), **kwargs) if len(inputs) else []
+        return super().__call__(inputs, **kwargs)
 
     def preprocess(  # type: ignore[override]  # as the stock method, which departs from its base class
         self, inputs: Any, *args: Any, **kwargs: Any
@@ -33,13 +45,21 @@ class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         if isinstance(inputs, str) and inputs.startswith(("http://", "https://")):
             import httpx
 
-            inputs = httpx.get(inputs, follow_redirects=True).raise_for_status().content
+            try:
+                inputs = httpx.get(inputs, follow_redirects=True).raise_for_status().content
+            except httpx.HTTPError as error:
+                raise OSError(f'The sound "{inputs}" cannot be read: {error}') from error
         if isinstance(inputs, Mapping):
             others = {key: value for key, value in inputs.items() if key not in SOUND}
             sound = {key: value.numpy() if hasattr(value, "numpy") else value for key, value in inputs.items()}
             return {"raw": read_audio(sound, rate)[0], "sampling_rate": rate, **others}
         if isinstance(inputs, (str, bytes)):
             return read_audio(inputs, rate)[0]
+        if not isinstance(inputs, (np.ndarray, torch.Tensor)):
+            raise TypeError(
+                "Each input must be the path of a sound file, its bytes, an array of samples, or a mapping with `raw` "
+                f"and `sampling_rate`, got {type(inputs).__name__}: {inputs!r:.60}."
+            )
         return inputs
 
 

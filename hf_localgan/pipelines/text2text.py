@@ -73,15 +73,19 @@ class Text2TextGenerationPipeline(Pipeline):
     * `truncation`: cut inputs at the tokenizer's `model_max_length`;
     * `prefix`: text before every input; by default `config.task_specific_params[task]["prefix"]` or `config.prefix`.
       The other task-specific parameters are defaults of `generate`;
-    * `stop_sequence`: a string or several; an answer ends with the first of them that it contains. (All of its tokens
-      count; in transformers 4 the first token alone.)
+    * `stop_sequence` or, the same, `stop_strings`: a string or several; an answer ends with the first of them that it
+      contains. (All of its tokens count; in transformers 4 the first token alone.)
     * `clean_up_tokenization_spaces`: passed to `decode`, `False` by default;
     * `batch_size`, `num_workers`: as in every pipeline.
+
+    Surrogates, which are no characters, are joined to characters where they stand in pairs; U+FFFD replaces others, and
+    a warning tells of the first.
 
     Raises:
         ValueError: for a model that is no encoder-decoder, a row without text, an input without tokens, a `decoding`
             that cannot generate or comes with a `generation_config`.
-        TypeError: for inputs that are neither strings nor rows.
+        TypeError: for inputs that are neither strings nor rows, such as bytes and messages of a chat. The inputs of a
+            list are looked at before the first is answered.
     """
 
     tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]  # narrower in the stub than at run time
@@ -115,6 +119,7 @@ class Text2TextGenerationPipeline(Pipeline):
             self._forward_params = {**task_parameters, **self._forward_params}
         # Kept apart from the parameters of a call, where a generation configuration replaces them.
         self._standing_generation, self._forward_params = self._forward_params, {}
+        self._told_of_surrogates = False
 
     def _sanitize_parameters(
         self,
@@ -125,8 +130,18 @@ class Text2TextGenerationPipeline(Pipeline):
         truncation: bool | str | None = None,
         prefix: str | None = None,
         stop_sequence: str | list[str] | None = None,
+        stop_strings: str | list[str] | None = None,
         **generation: Any,
     ) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+        if prefix is not None and not isinstance(prefix, str):
+            raise TypeError(f"`prefix` must be a string, got {type(prefix).__name__}: {prefix!r:.80}.")
+        for name in ("num_beams", "num_return_sequences", "max_new_tokens", "max_length"):
+            number = generation.get(name)
+            if isinstance(number, int) and number < 1:
+                raise ValueError(f"`{name}` must be at least 1, got {number}.")
+        if stop_sequence is not None and stop_strings is not None:
+            raise ValueError("Give either `stop_sequence` or `stop_strings`, which mean the same here.")
+        stop_sequence = stop_strings if stop_sequence is None else stop_sequence
         preprocessing = {"truncation": truncation, "prefix": prefix}
         postprocessing: dict[str, Any] = {"clean_up_tokenization_spaces": clean_up_tokenization_spaces}
         if return_tensors is not None or return_text is not None:
@@ -144,26 +159,47 @@ class Text2TextGenerationPipeline(Pipeline):
     ) -> list[dict[str, Any]] | list[list[dict[str, Any]]] | Iterable[Any]:
         if isinstance(inputs, (str, Mapping)):
             return super().__call__(inputs, **kwargs)
-        if isinstance(inputs, Sequence):  # tuples and columns of a data set, too
+        if isinstance(inputs, Sequence) and not isinstance(inputs, (bytes, bytearray)):
+            # tuples and columns of a data set, too
+            if len(inputs) and _is_message(inputs[0]):
+                raise TypeError(_not_a_text(inputs))
+            for number, item in enumerate(inputs):
+                try:
+                    _text(item)
+                except (TypeError, ValueError) as error:
+                    raise type(error)(f"Input {number} of {len(inputs)}: {error}") from None
             results = super().__call__(list(inputs), **kwargs) if len(inputs) else []
             return [result[0] for result in results] if all(len(result) == 1 for result in results) else results
         if isinstance(inputs, Dataset):  # `KeyDataset` and every other data set of torch
             empty = hasattr(inputs, "__len__") and len(inputs) == 0
             return iter(()) if empty else super().__call__(inputs, **kwargs)
-        if isinstance(inputs, Iterable):
+        if isinstance(inputs, Iterable) and not isinstance(inputs, (bytes, bytearray, memoryview)):
             return super().__call__((item for item in inputs), **kwargs)
-        raise TypeError(f"`inputs` must be a string, a row or an iterable of these, got {type(inputs).__name__}.")
+        raise TypeError(
+            f"`inputs` must be a string, a row or an iterable of these, got {type(inputs).__name__}: {inputs!r:.80}."
+        )
 
     def preprocess(  # type: ignore[override]  # the stub has dictionaries as values of keywords
         self, inputs: str | Mapping[str, Any], prefix: str = "", **tokenization: Any
     ) -> dict[str, Any]:
-        encoded = self.encode(prefix + _text(inputs), **tokenization)
+        encoded = self.encode(self._repair(prefix + _text(inputs)), **tokenization)
         encoded.pop("token_type_ids", None)  # `generate` of models with such a tokenizer refuses them
         if encoded["input_ids"].shape[1] == 0:
             raise ValueError(
                 f"The input {inputs!r} has no tokens, not even an end of sequence. Leave empty inputs out."
             )
         return encoded
+
+    def _repair(self, text: str) -> str:
+        """A text without surrogates, which tokenizers refuse."""
+        repaired = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if repaired != text and not self._told_of_surrogates:
+            self._told_of_surrogates = True
+            logger.warning(
+                f"The input {text!r:.80} holds surrogates, no characters: halves of emoji, or bytes that are no "
+                "UTF-8. Pairs of them are joined, and U+FFFD stands in the place of others. Later ones are not told."
+            )
+        return repaired
 
     def encode(self, text: str, **tokenization: Any) -> dict[str, Any]:
         """Token ids and mask of one text, each of shape `(1, time)`."""
@@ -356,11 +392,35 @@ def _text(inputs: str | Mapping[str, Any]) -> str:
     if isinstance(inputs, Mapping):
         column = next((name for name in TEXT_COLUMNS if name in inputs), None)
         if column is None:
+            if _is_message(inputs):
+                raise TypeError(_not_a_text(inputs))
             accepted, columns = (", ".join(f"`{name}`" for name in names) for names in (TEXT_COLUMNS, inputs))
-            raise ValueError(f"A row must have its text under one of {accepted}; found: {columns}.")
+            raise ValueError(f"A row must have its text under one of {accepted}; found: {columns or 'nothing'}.")
         inputs = inputs[column]
     if not isinstance(inputs, str):
-        raise TypeError(
-            f"Each input must be a string or a row that holds a string, got {type(inputs).__name__}: {inputs!r:.80}."
-        )
+        raise TypeError(_not_a_text(inputs))
     return inputs
+
+
+def _is_message(value: Any) -> bool:
+    return isinstance(value, Mapping) and "role" in value and "content" in value
+
+
+def _not_a_text(value: Any) -> str:
+    """What to do about an input that is no string."""
+    value = getattr(value, "messages", value)  # `Pipeline` wraps the messages of a chat
+    first = value[0] if isinstance(value, (list, tuple)) and value else value
+    if _is_message(first):
+        return (
+            f"Each input must be a string, got messages of a chat: {value!r:.80}. These models answer one text without "
+            "memory of earlier ones: give the `content` of the last message."
+        )
+    advice = {
+        bytes: " Decode them first, for example by `.decode()`.",
+        list: " Texts stand in one flat list.",
+        tuple: " Texts stand in one flat list.",
+        type(None): " Leave missing texts out.",
+    }.get(type(value), "")
+    return (
+        f"Each input must be a string or a row that holds a string, got {type(value).__name__}: {value!r:.80}.{advice}"
+    )

@@ -43,6 +43,21 @@ def test_a_pipe_of_queries_gives_a_line_for_each(folder, tiny_generator, tiny_to
     assert captured.err == ""
 
 
+def test_one_bad_byte_costs_no_answer(folder, monkeypatch, capsys):
+    pipe = io.TextIOWrapper(io.BytesIO(b"hello\nhow \xff\nhello\n"), encoding="utf-8")
+    monkeypatch.setattr(sys, "stdin", pipe)
+    assert main(["chat", folder, "--max-new-tokens", "4", "--batch-size", "1"]) == 0
+    captured = capsys.readouterr()
+    first, _, last = captured.out.splitlines()
+    assert first == last != ""
+    assert captured.err == (
+        "hf-localgan chat: Line 2 holds bytes or surrogates that are no text; U+FFFD replaces them.\n"
+    )
+    monkeypatch.setattr(sys, "stdin", None)
+    assert main(["chat", folder]) == 1
+    assert "must be open" in capsys.readouterr().err
+
+
 def test_a_seed_repeats_a_sampled_run(folder, monkeypatch, capsys):
     outputs = []
     for seed in ("1", "1", "2"):

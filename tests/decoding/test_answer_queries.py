@@ -17,6 +17,14 @@ def test_answers_come_back_in_the_order_of_the_queries_whatever_the_batches(tiny
     assert len({one[0] for one in together}) > 1  # else order would not show
 
 
+def test_surrogates_become_characters(tiny_generator, tiny_tokenizer):
+    model, settings = tiny_generator(), {"decoding": Decoding.greedy(), "max_new_tokens": 6}
+    broken = answer_queries(model, tiny_tokenizer, ["how \ud800 you", "\ud83d\ude00"], **settings)
+    assert broken == answer_queries(model, tiny_tokenizer, ["how \ufffd you", "\U0001f600"], **settings)
+    with pytest.raises(ValueError, match="temperature is at least 1e-06, got 1e-40"):
+        Decoding.sampling(1e-40)
+
+
 def test_sampling_is_repeated_by_its_seed_and_leaves_the_global_random_state_alone(tiny_generator, tiny_tokenizer):
     model, decoding = tiny_generator(), Decoding.sampling(2.0)
     torch.manual_seed(7)

@@ -134,6 +134,9 @@ def test_wrong_settings_are_refused():
         read_settings("beams", num_beams=2, answers=3)
     with pytest.raises(ValueError, match="`answers` must be a whole number, got 1.5"):
         read_settings("sampling", answers=1.5)
+    for sampled in ({"temperature": None}, {"top_p": None}):
+        with pytest.raises(ValueError, match="` must be a number, got None"):
+            read_settings("sampling", **sampled)
     with pytest.raises(ValueError, match="`max_new_tokens` must be a whole number, got None"):
         read_settings("greedy", max_new_tokens=None)
 

@@ -86,3 +86,26 @@ def test_local_coverage_module_equals_the_function(load):
     radius = metrics.reference_radius(references)
     assert (actual["coverage"], actual["precision"]) == metrics.local_coverage(references, generations, radius)[:2]
     assert f"|radius:{radius:g}|" in actual["signature"]
+
+
+@pytest.mark.parametrize(
+    ("inputs", "message"),
+    [
+        ({"predictions": "a b"}, "`predictions` must be a list with one entry per query, got str: 'a b'"),
+        ({"predictions": iter(GENERATIONS)}, "`predictions` must be a list"),
+        ({"predictions": ["a", None, "b"]}, r"`predictions\[1\]` holds None"),
+        ({"predictions": ["a", "b\ud800", "c"]}, r"`predictions\[1\]` holds a surrogate, .* 'b\\ud800', at 1"),
+        ({"references": [["a"], ["b", None], ["c"]]}, r"`references\[1\]` holds None"),
+        ({"references": "abc"}, "`references` must be a list"),
+        ({"references": None}, "`references` are missing. Give `predictions` and `references`"),
+        ({"tokenize": "words"}, "`tokenize` must be one of"),
+        ({"smooth_method": "x"}, "`smooth_method` must be one of"),
+    ],
+)
+def test_wrong_inputs_of_a_module_are_named(load, inputs, message):
+    module = load("response_bleu")
+    with pytest.raises((TypeError, ValueError), match=message):
+        module.compute(**{"predictions": GENERATIONS, "references": REFERENCES, **inputs})
+    if not set(inputs) <= {"predictions", "references"}:
+        return
+    assert 0 < module.compute(predictions=GENERATIONS, references=REFERENCES)["bleu"] < 100  # nothing was kept of it

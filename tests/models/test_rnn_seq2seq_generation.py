@@ -2,7 +2,9 @@
 
 import pytest
 import torch
-from transformers import DynamicCache
+from transformers import DynamicCache, GenerationConfig
+
+from hf_localgan.models.rnn_seq2seq.generation_rnn_seq2seq import refuse_settings
 
 KINDS = {
     "GRU, one call": {},
@@ -231,6 +233,51 @@ def test_a_cache_of_attention_keys_is_refused(tiny_generator):
     model = tiny_generator()
     with pytest.raises(ValueError, match="must be a `RecurrentCache`, got DynamicCache"):
         model(**INPUTS, decoder_input_ids=torch.ones(2, 1, dtype=torch.long), past_key_values=DynamicCache())
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"num_beams": 0}, "`num_beams` must be a whole number of at least 1, got 0"),
+        ({"do_sample": True, "top_p": 2.0}, "`top_p` must lie between 0 and 1, got 2.0"),
+        ({"guidance_scale": 1.5}, "`guidance_scale` asks for a second pass over a prompt of the decoder, got 1.5"),
+        ({"prompt_lookup_num_tokens": 2}, "not supported with stateful models"),
+        ({"past_key_values": DynamicCache()}, "must be a `RecurrentCache`"),
+        ({"cache_implementation": "nonsense"}, "Invalid `cache_implementation`"),
+        ({"stop_strings": ""}, "`stop_strings` must be a non-empty string"),
+    ],
+)
+def test_what_generate_takes_and_cannot_do_here_is_refused(tiny_generator, tiny_tokenizer, settings, message):
+    tokenizer = {"tokenizer": tiny_tokenizer} if "stop_strings" in settings else {}
+    with pytest.raises(ValueError, match=message):
+        tiny_generator().generate(**INPUTS, max_new_tokens=4, **settings, **tokenizer)
+
+
+def test_token_healing_of_a_prompt_that_is_not_there_is_refused(tiny_generator):
+    with pytest.raises(ValueError, match="`token_healing`"):
+        refuse_settings(GenerationConfig(token_healing=True))
+
+
+def test_options_of_generate_that_change_nothing_change_nothing(tiny_generator):
+    model = tiny_generator()
+    expected = model.generate(**INPUTS, max_new_tokens=6, do_sample=False)
+    for options in (
+        {"cache_implementation": "static"}, {"cache_implementation": "quantized"}, {"low_memory": True},
+        {"bad_words_ids": [[19, 19, 19]]}, {"renormalize_logits": True}, {"remove_invalid_values": True},
+        {"logits_processor": []}, {"stopping_criteria": []}, {"guidance_scale": 1},
+    ):  # fmt: skip
+        assert torch.equal(model.generate(**INPUTS, max_new_tokens=6, do_sample=False, **options), expected)
+
+
+@pytest.mark.parametrize("beams", [1, 3])
+def test_what_may_be_generated_can_be_bounded(tiny_generator, beams):
+    model = tiny_generator(eos_token_id=None)
+    settings = {"max_new_tokens": 6, "do_sample": False, "num_beams": beams}
+    allowed = model.generate(**INPUTS, **settings, prefix_allowed_tokens_fn=lambda row, ids: [5 + row, 7 + row])
+    assert set(allowed[0, 1:].tolist()) <= {5, 7} and set(allowed[1, 1:].tolist()) <= {6, 8}
+    free = model.generate(**INPUTS, **settings)
+    bad = int(free[0, 1])
+    assert bad not in model.generate(**INPUTS, **settings, bad_words_ids=[[bad]])[0]
 
 
 def test_inputs_given_twice_or_not_at_all_are_refused(tiny_generator):

@@ -139,3 +139,22 @@ def test_mistakes_of_the_command_are_named(folder, files, capsys, tiny_generator
     assert "is no recogniser of speech (model type `rnn_seq2seq`)" in capsys.readouterr().err
     assert main(["transcribe", files[0], "--model", str(folder), "--num-beams", "0"]) == 2
     assert main(["transcribe", files[0]]) == 2
+
+
+@pytest.mark.parametrize(
+    ("sound", "error", "message"),
+    [
+        (None, TypeError, "path of a sound file, its bytes, an array .* got NoneType: None"),
+        ([0.1, 0.2], TypeError, "got float: 0.1"),
+        ({"raw": chirp(0.5), "sampling_rate": "x"}, ValueError, "`sampling_rate` must be a number above 0, .* got 'x'"),
+        ({"raw": chirp(0.5), "sampling_rate": 0}, ValueError, "`sampling_rate` must be a number above 0, .* got 0"),
+        ("http://127.0.0.1:1/a.wav", OSError, 'The sound "http://127.0.0.1:1/a.wav" cannot be read'),
+    ],
+)
+def test_what_is_no_sound_is_named(folder, sound, error, message):
+    hear = pipeline("automatic-speech-recognition", model=str(folder), device="cpu")
+    with pytest.raises(error, match=message):
+        hear(sound)
+    assert hear([]) == []
+    samples = chirp(0.5)
+    assert hear((samples,), max_new_tokens=3) == [hear(samples, max_new_tokens=3)]

@@ -1,5 +1,6 @@
 import ast
 import json
+import logging
 from pathlib import Path
 
 import pytest
@@ -256,9 +257,19 @@ def test_a_stop_sequence_ends_the_answer_that_contains_it(pipe):
     whole = pipe(QUERIES[0], max_new_tokens=20, num_beams=1, min_new_tokens=20)[0]["generated_text"].split()
     stop = whole[2]
     expected = " ".join(whole[: whole.index(stop) + 1])
+    settings = {"max_new_tokens": 20, "min_new_tokens": 20}
     for given in (stop, [stop, "nowhere"]):
-        answer = pipe(QUERIES[0], max_new_tokens=20, num_beams=1, min_new_tokens=20, stop_sequence=given)
-        assert answer == [{"generated_text": expected}]
+        for name in ("stop_sequence", "stop_strings"):
+            assert pipe(QUERIES[0], num_beams=1, **settings, **{name: given}) == [{"generated_text": expected}]
+        # `Decoding.generate` and the recurrent models' own `generate` stop there, too.
+        greedy = Decoding.greedy()
+        encoded = pipe.tokenizer(QUERIES[0], return_tensors="pt")
+        ids = [greedy.generate(pipe.model, encoded, tokenizer=pipe.tokenizer, stop_strings=given, **settings)]
+        if pipe.model.config.model_type == "rnn_seq2seq":
+            ids.append(
+                pipe.model.generate(**encoded, num_beams=1, **settings, stop_strings=given, tokenizer=pipe.tokenizer)
+            )
+        assert {pipe.tokenizer.decode(rows[0], skip_special_tokens=True) for rows in ids} == {expected}
     with pytest.raises(ValueError, match="stop_sequence"):
         pipe(QUERIES[0], stop_sequence="")
 
@@ -310,11 +321,58 @@ def test_a_prefix_is_put_before_every_input(tiny_generator, tiny_tokenizer, wher
         ([1, 2], TypeError, "got int"),
         ([{"label": 1}], ValueError, "`text`, `query`, `source`; found: `label`"),
         ({"text": None}, TypeError, "got NoneType"),
+        (b"hello", TypeError, "got bytes: b'hello'"),
+        (["hello", b"fine"], TypeError, r"Input 1 of 2: .* got bytes: b'fine'. Decode them first"),
+        (["hello", None], TypeError, r"Input 1 of 2: .* got NoneType: None. Leave missing texts out."),
+        ([["hello"]], TypeError, r"got list: \['hello'\]. Texts stand in one flat list."),
+        (
+            [{"role": "user", "content": "hi"}],
+            TypeError,
+            r"messages of a chat: \[\{'role': 'user'.*`content` of the last",
+        ),
+        ([[{"role": "user", "content": "hi"}]], TypeError, "Input 0 of 1: .* messages of a chat"),
+        ({"role": "user", "content": "hi"}, TypeError, "messages of a chat"),
+        ({}, ValueError, "found: nothing"),
     ],
 )
-def test_other_inputs_are_refused(tiny_generator, tiny_tokenizer, inputs, error, message):
+def test_other_inputs_are_refused_before_any_is_answered(tiny_generator, tiny_tokenizer, inputs, error, message):
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer)
+    pipe.model.generate = None
     with pytest.raises(error, match=message):
-        rnn_pipe(tiny_generator, tiny_tokenizer)(inputs)
+        pipe(inputs)
+
+
+def test_a_surrogate_costs_no_other_answer_and_is_told_once(pipe, caplog):
+    logger = logging.getLogger("transformers")
+    logger.addHandler(caplog.handler)
+    broken = ["hello", "how \ud800 are", "\udc80", "\ud83d\ude00 fine"]
+    answers = pipe(broken, batch_size=2, **SHORT)
+    logger.removeHandler(caplog.handler)
+    assert answers == pipe(["hello", "how \ufffd are", "\ufffd", "\U0001f600 fine"], batch_size=2, **SHORT)
+    assert [record.getMessage() for record in caplog.records if "surrogates" in record.getMessage()] == [
+        "The input 'how \\ud800 are' holds surrogates, no characters: halves of emoji, or bytes that are no UTF-8. "
+        "Pairs of them are joined, and U+FFFD stands in the place of others. Later ones are not told."
+    ]
+
+
+@pytest.mark.parametrize("task", ["text2text-generation", "summarization", "translation", "translation_en_to_fr"])
+def test_a_task_without_a_model_says_what_it_needs(task):
+    with pytest.raises(ValueError, match="no default model for .*: give `model`, the folder or Hub id"):
+        pipeline(task)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_beams": 0}, "`num_beams` must be at least 1, got 0"),
+        ({"num_return_sequences": -1}, "`num_return_sequences` must be at least 1, got -1"),
+        ({"prefix": 3}, "`prefix` must be a string, got int: 3"),
+        ({"stop_strings": "a", "stop_sequence": "b"}, "either `stop_sequence` or `stop_strings`"),
+    ],
+)
+def test_options_that_cannot_be_are_refused(pipe, options, message):
+    with pytest.raises((ValueError, TypeError), match=message):
+        pipe("hello", **options)
 
 
 def test_an_input_without_any_token_is_refused(tiny_generator, tiny_tokenizer):

@@ -15,6 +15,7 @@ from .base_rnn_seq2seq import NoiseBridge, RnnSeq2SeqPreTrainedModel
 from .cache_rnn_seq2seq import RecurrentCache
 from .configuration_rnn_seq2seq import RnnSeq2SeqConfig
 from .precision_rnn_seq2seq import run_recurrent
+from .recurrence_rnn_seq2seq import Tensors, cell, loop_over_time, scan_recurrent
 
 
 class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
@@ -146,7 +147,13 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
             )
         if inputs_embeds is None:
             inputs_embeds = self.embed_tokens(input_ids)
-        use_cache = self.config.use_cache if use_cache is None else use_cache
+        exporting = torch.compiler.is_exporting()
+        if exporting and use_cache:
+            raise ValueError(
+                "A model with a cache cannot be exported, got `use_cache=True`. Leave it out, and give the exported "
+                "decoder all tokens so far at each step."
+            )
+        use_cache = self.config.use_cache and not exporting if use_cache is None else use_cache
         cache = past_key_values if past_key_values is not None else RecurrentCache() if use_cache else None
         time = inputs_embeds.shape[1]
 
@@ -165,12 +172,13 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         skipped = self._skipped_steps(attention_mask, time, keeps_state=cache is not None)
 
         alignment = cache.get("alignment") if cache is not None else None
-        if self.attends_first or self.config.input_feeding or self.looks_back or skipped is not None:
+        reads_last_step = self.attends_first or self.config.input_feeding or self.looks_back
+        if reads_last_step or (skipped is not None and not exporting):
             outputs, layer_outputs, weights, state, fed, alignment = self._step_by_step(
                 embedded, state, fed, alignment, memory, skipped
             )
         else:
-            layer_outputs, state = self._run_layers(embedded, state)
+            layer_outputs, state = self._run_layers(embedded, state, skipped)
             outputs, weights = self._attend_and_read_out(layer_outputs[-1], memory)
         if cache is not None:
             carried = {"fed": fed if self.config.input_feeding else None, "keys": keys}
@@ -191,23 +199,45 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
 
         Padding at the end of the target comes after all tokens, and matters only if the state is kept.
         """
-        if attention_mask is None or bool(attention_mask.all()):
+        if attention_mask is None:
             return None
-        mask = attention_mask[:, -time:].bool()
+        mask = attention_mask[:, attention_mask.shape[1] - time :].bool()
+        if torch.compiler.is_exporting():  # what to do must not depend on what the mask holds
+            return ~mask & (mask[:, :-1] < mask[:, 1:]).any()
+        if bool(attention_mask.all()):
+            return None
         matters = not bool(mask.all()) if keeps_state else bool((mask[:, :-1] < mask[:, 1:]).any())
         return ~mask if matters else None
 
-    def _run_layers(self, inputs: Tensor, state: Tensor) -> tuple[list[Tensor], Tensor]:
-        """All layers over all steps. Returns each layer's output `(batch, time, hidden)` and the new state."""
+    def _run_layers(self, inputs: Tensor, state: Tensor, skipped: Tensor | None = None) -> tuple[list[Tensor], Tensor]:
+        """All layers over all steps. Returns each layer's output `(batch, time, hidden)` and the new state.
+
+        `skipped` steps leave the state alone; they are for models that are exported.
+        """
         outputs: list[Tensor] = []
         states = []
         for number, layer in enumerate(self.layers):
             inputs = self.dropout(outputs[-1]) if number else inputs
-            output, final = run_recurrent(cast(nn.RNNBase, layer), inputs, self._cell_state(state[:, number]))
+            first = self._cell_state(state[:, number])
+            if torch.compiler.is_exporting():
+                exists = None if skipped is None else ~skipped
+                output, final = scan_recurrent(cast(nn.RNNBase, layer), inputs, first, exists)
+            else:
+                output, final = run_recurrent(cast(nn.RNNBase, layer), inputs, first)
             assert isinstance(output, Tensor)
             outputs.append(output)
             states.append(torch.stack(final, dim=2) if isinstance(final, tuple) else final[:, :, None])
         return outputs, torch.cat(states).transpose(0, 1)  # from (layers, batch, ...) to batch first
+
+    def _run_one_step(self, inputs: Tensor, state: Tensor) -> tuple[list[Tensor], Tensor]:
+        """As `_run_layers` for inputs of one step, inside a loop that is exported."""
+        hidden, outputs, states = inputs[:, 0], [], []
+        for number, layer in enumerate(self.layers):
+            new = cell(cast(nn.RNNBase, layer), hidden, state[:, number].unbind(1))
+            hidden = self.dropout(new[0])
+            outputs.append(new[0][:, None])
+            states.append(torch.stack(new, dim=1))
+        return outputs, torch.stack(states, dim=1)
 
     def _cell_state(self, state: Tensor) -> Tensor | tuple[Tensor, ...]:
         """`(batch, state_tensors, hidden)` as torch's cells take it: `(1, batch, hidden)`, one tensor or a pair."""
@@ -240,15 +270,18 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
     ) -> tuple[Tensor, list[Tensor], Tensor | None, Tensor, Tensor, Tensor | None]:
         """The loop over time, for layers that read the last step (attention before the cell, location-aware attention,
         input feeding) and for targets with padding inside."""
+        batch = embedded.shape[0]
         if fed is None:
-            fed = embedded.new_zeros(len(embedded), self.readout_size)
+            fed = embedded.new_zeros(batch, self.readout_size)
         if alignment is None and self.looks_back:
             assert memory is not None
-            alignment = embedded.new_zeros(memory.states.shape[:2])
-        outputs, layer_outputs = [], []
-        all_weights: list[Tensor] = []
-        for step in range(embedded.shape[1]):
-            inputs, context, weights = [embedded[:, step : step + 1]], None, None
+            alignment = embedded.new_zeros(batch, memory.states.shape[1])
+        run = self._run_one_step if torch.compiler.is_exporting() else self._run_layers
+
+        def step(carried: Tensors, slices: Tensors) -> tuple[Tensors, Tensors]:
+            state, fed = carried[:2]
+            alignment = carried[2] if self.looks_back else None
+            inputs, context, weights = [slices[0][:, None]], None, None
             if self.attends_first:
                 assert self.attention is not None and memory is not None
                 # The query is the top layer's last `h`.
@@ -256,24 +289,33 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
                 inputs.append(context)
             if self.config.input_feeding:
                 inputs.append(fed[:, None])
-            layers, new_state = self._run_layers(torch.cat(inputs, dim=-1), state)
+            layers, new_state = run(torch.cat(inputs, dim=-1), state)
             output, after_weights = self._attend_and_read_out(layers[-1], memory, context, alignment)
             weights = after_weights if weights is None else weights
-            new_fed = output[:, 0]
-            new_alignment = weights[:, 0] if self.looks_back and weights is not None else None
-            if skipped is not None:
-                new_state = torch.where(skipped[:, step, None, None, None], state, new_state)
-                new_fed = torch.where(skipped[:, step, None], fed, new_fed)
-                if alignment is not None and new_alignment is not None:
-                    new_alignment = torch.where(skipped[:, step, None], alignment, new_alignment)
-            state, fed, alignment = new_state, new_fed, new_alignment
-            outputs.append(output)
-            layer_outputs.append(layers)
+            output = output[:, 0]
+            outputs = [output, *(layer[:, 0] for layer in layers)]
+            new = [new_state, output]
             if weights is not None:
-                all_weights.append(weights)
-        weights = torch.cat(all_weights, dim=1) if all_weights else None
-        whole_outputs = [torch.cat(steps, dim=1) for steps in zip(*layer_outputs, strict=True)]
-        return torch.cat(outputs, dim=1), whole_outputs, weights, state, fed, alignment
+                outputs.append(weights[:, 0])
+                if self.looks_back:
+                    new.append(weights[:, 0])
+            if skipped is not None:
+                new = [
+                    torch.where(slices[1].view(-1, *[1] * (after.dim() - 1)), before, after)
+                    for before, after in zip(carried, new, strict=True)
+                ]
+            if torch.compiler.is_exporting():  # what is carried on must be another tensor
+                new = [tensor.clone() for tensor in new]
+            return tuple(new), tuple(outputs)
+
+        carried: Tensors = (state, fed) if alignment is None else (state, fed, alignment)
+        slices: Tensors = (embedded,) if skipped is None else (embedded, skipped)
+        carried, (output, *outputs) = loop_over_time(step, carried, slices)
+        layer_outputs, weights = outputs[: len(self.layers)], outputs[len(self.layers) :]
+        return (
+            output, layer_outputs, weights[0] if weights else None, carried[0], carried[1],
+            carried[2] if self.looks_back else None,
+        )  # fmt: skip
 
 
 __all__ = ["RnnSeq2SeqDecoder"]

@@ -16,6 +16,7 @@ from transformers.utils import can_return_tuple
 from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
 from .configuration_rnn_seq2seq import RnnSeq2SeqConfig
 from .precision_rnn_seq2seq import run_recurrent
+from .recurrence_rnn_seq2seq import scan_recurrent, steps_read
 
 
 @dataclass
@@ -95,13 +96,23 @@ class RnnSeq2SeqEncoder(RnnSeq2SeqPreTrainedModel):
         embedded: Tensor = self.embedding_dropout(inputs_embeds)  # (batch, source_time, embedding)
         hidden_states = [embedded]
 
-        packing = None if attention_mask is None or bool(attention_mask.all()) else _Packing(attention_mask)
+        packing = read = None
+        exporting = torch.compiler.is_exporting()
+        if exporting and attention_mask is not None:
+            read = steps_read(attention_mask)  # what to do must not depend on what the mask holds
+        elif attention_mask is not None and not bool(attention_mask.all()):
+            packing = _Packing(attention_mask)
         hidden: Tensor | PackedSequence = embedded if packing is None else packing.pack(embedded)
         final_states = []
         for number, layer in enumerate(self.layers):
             if number:
                 hidden = _dropout(self.dropout, hidden)
-            hidden, final = run_recurrent(cast(nn.RNNBase, layer), hidden)
+            if exporting:
+                hidden, final = scan_recurrent(
+                    cast(nn.RNNBase, layer), cast(Tensor, hidden), exists=read, zero_skipped=True
+                )
+            else:
+                hidden, final = run_recurrent(cast(nn.RNNBase, layer), hidden)
             final_states.append(final_state(final))
             if keep_all:
                 hidden_states.append(_padded(hidden, packing))
@@ -125,7 +136,8 @@ def final_state(final: Tensor | tuple[Tensor, ...]) -> Tensor:
 
 
 def order_in_front(mask: Tensor) -> Tensor | None:
-    """The order that brings what exists to the front of each row; `None` where it stands there already.
+    """The order that brings what exists to the front of each row; `None` where it stands there already and no model is
+    being exported.
 
     Args:
         mask: true at what exists, shape `(batch, time)`.
@@ -133,7 +145,7 @@ def order_in_front(mask: Tensor) -> Tensor | None:
     Returns:
         Places, shape `(batch, time)`, to gather by.
     """
-    if bool((mask[:, :-1] >= mask[:, 1:]).all()):
+    if not torch.compiler.is_exporting() and bool((mask[:, :-1] >= mask[:, 1:]).all()):
         return None
     return (~mask).long().argsort(dim=1, stable=True)
 

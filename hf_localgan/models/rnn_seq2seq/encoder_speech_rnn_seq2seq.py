@@ -15,6 +15,7 @@ from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
 from .configuration_speech_rnn_seq2seq import RnnSpeechConfig
 from .encoder_rnn_seq2seq import RnnSeq2SeqEncoderOutput, final_state, order_in_front
 from .precision_rnn_seq2seq import run_recurrent
+from .recurrence_rnn_seq2seq import scan_recurrent
 
 
 class RnnSpeechPreTrainedModel(RnnSeq2SeqPreTrainedModel):
@@ -196,6 +197,9 @@ def _bands(widest: Tensor, lengths: Tensor, size: int, number: int) -> Tensor:
 def _run(layer: nn.RNNBase, hidden: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor | tuple[Tensor, ...]]:
     """One layer over utterances of different lengths; its outputs, zero after the end, and its last states."""
     total = hidden.shape[1]
+    if torch.compiler.is_exporting():
+        exists = torch.arange(total, device=hidden.device) < lengths[:, None]
+        return scan_recurrent(layer, hidden, exists=exists, zero_skipped=True)
     whole = bool((lengths == total).all())
     inputs = hidden if whole else pack_padded_sequence(hidden, lengths.cpu(), batch_first=True, enforce_sorted=False)
     output, final = run_recurrent(layer, inputs)

@@ -1,16 +1,18 @@
 """What the generator of text and the recogniser of speech share around their encoders: decoding, output layer, loss."""
 
+from copy import copy
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import GenerationMixin
+from transformers import GenerationConfig, GenerationMixin, PreTrainedTokenizerBase, StoppingCriteriaList
 from transformers.modeling_outputs import Seq2SeqModelOutput
 
 from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
 from .decoder_rnn_seq2seq import RnnSeq2SeqDecoder
 from .encoder_rnn_seq2seq import RnnSeq2SeqEncoderOutput
+from .stopping_rnn_seq2seq import StopAtText
 
 
 class RnnEncoderDecoder(RnnSeq2SeqPreTrainedModel):
@@ -85,6 +87,26 @@ class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
     def set_output_embeddings(self, value: nn.Linear):
         self.lm_head = value
 
+    def _get_stopping_criteria(
+        self,
+        generation_config: GenerationConfig,
+        stopping_criteria: StoppingCriteriaList | None = None,
+        tokenizer: PreTrainedTokenizerBase | None = None,
+        **kwargs: Any,
+    ) -> StoppingCriteriaList:
+        # The last that `generate` asks before it searches, whatever the search.
+        refuse_settings(generation_config)
+        given: dict[str, Any] = {"stopping_criteria": stopping_criteria, "tokenizer": tokenizer, **kwargs}
+        stops = generation_config.stop_strings
+        if stops is None or tokenizer is None:
+            return super()._get_stopping_criteria(generation_config, **given)
+        # Those of transformers go by the letters of tokens, and fail for vocabularies of whole words.
+        without_stops = copy(generation_config)
+        without_stops.stop_strings = None
+        criteria = super()._get_stopping_criteria(without_stops, **given)
+        criteria.append(StopAtText(tokenizer, stops))
+        return criteria
+
     def prepare_decoder_input_ids_from_labels(self, labels: Tensor) -> Tensor:
         """Labels, shape `(batch, time)`, shifted right after the start token; `-100` becomes padding."""
         start, padding = self.config.decoder_start_token_id, self.config.pad_token_id
@@ -124,6 +146,31 @@ class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
         }
 
 
+def refuse_settings(settings: GenerationConfig):
+    """Refuses what `generate` takes and an encoder-decoder with a recurrent state cannot do, or nobody can mean.
+
+    Raises:
+        ValueError: naming the setting.
+    """
+    for name in ("num_beams", "num_return_sequences"):
+        number = getattr(settings, name, None)
+        if number is not None and (not isinstance(number, int) or number < 1):
+            raise ValueError(f"`{name}` must be a whole number of at least 1, got {number!r}.")
+    for name in ("top_p", "min_p", "typical_p"):
+        share = getattr(settings, name, None)
+        if settings.do_sample and share is not None and not 0 <= share <= 1:
+            raise ValueError(f"`{name}` must lie between 0 and 1, got {share}.")
+    if getattr(settings, "guidance_scale", None) not in (None, 1):
+        raise ValueError(
+            f"`guidance_scale` asks for a second pass over a prompt of the decoder, got {settings.guidance_scale}. "
+            "Encoder-decoders read the prompt in their encoder: leave it out."
+        )
+    if getattr(settings, "token_healing", False):
+        raise ValueError(
+            "`token_healing` writes the end of a decoder's prompt anew. Encoder-decoders have none: leave it out."
+        )
+
+
 def summed_cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
     """The cross-entropy of all labels together, in nats, a scalar; in float32 at least.
 
@@ -141,4 +188,4 @@ def label_number(labels: Tensor, num_items_in_batch: Tensor | int | None) -> Ten
     return (labels != -100).sum().clamp(min=1) if num_items_in_batch is None else num_items_in_batch
 
 
-__all__ = ["RnnConditionalGeneration", "RnnEncoderDecoder", "label_number", "summed_cross_entropy"]
+__all__ = ["RnnConditionalGeneration", "RnnEncoderDecoder", "label_number", "refuse_settings", "summed_cross_entropy"]

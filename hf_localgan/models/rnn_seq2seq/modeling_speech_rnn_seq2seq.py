@@ -84,7 +84,9 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel, RnnEncoderDecoder):
 
     def _step_mask(self, attention_mask: Tensor | None, steps: int) -> Tensor | None:
         """The mask over the encoder's steps, shape `(batch, steps)`, from the mask over frames."""
-        if attention_mask is None or bool(attention_mask.all()):
+        if attention_mask is None:
+            return None
+        if not torch.compiler.is_exporting() and bool(attention_mask.all()):
             return None
         lengths = encoder_lengths(attention_mask, self.config.reduction)
         return torch.arange(steps, device=attention_mask.device) < lengths[:, None]

@@ -4,9 +4,10 @@ import datasets
 import evaluate
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class DistinctN(evaluate.Metric):
+class DistinctN(checked_module.CheckedMetric):
     """`compute(predictions=..., n=2, tokenization="words", lowercase=True)`."""
 
     def _info(self):

@@ -4,9 +4,10 @@ import datasets
 import evaluate
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class EmbeddingRelevance(evaluate.Metric):
+class EmbeddingRelevance(checked_module.CheckedMetric):
     """`compute(predictions=..., references=[[...], ...], vectors=vectors, tokenization="words", lowercase=True)`."""
 
     def _info(self):

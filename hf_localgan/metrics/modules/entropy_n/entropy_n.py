@@ -6,9 +6,10 @@ import datasets
 import evaluate
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class EntropyN(evaluate.Metric):
+class EntropyN(checked_module.CheckedMetric):
     """`compute(predictions=..., n=4, base=math.e, tokenization="words", lowercase=True)`."""
 
     def _info(self):

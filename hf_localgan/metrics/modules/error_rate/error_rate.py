@@ -4,9 +4,10 @@ import datasets
 import evaluate
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class ErrorRate(evaluate.Metric):
+class ErrorRate(checked_module.CheckedMetric):
     """`compute(predictions=..., references=..., unit="phones")`; `"words"` takes `tokenization` and `lowercase` too."""
 
     def _info(self):

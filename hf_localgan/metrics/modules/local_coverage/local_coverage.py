@@ -5,9 +5,10 @@ import evaluate
 import numpy
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class LocalCoverage(evaluate.Metric):
+class LocalCoverage(checked_module.CheckedMetric):
     """`compute(predictions=..., references=..., radius=None)`, vectors of shape `(count, dim)` for each query."""
 
     def _info(self):

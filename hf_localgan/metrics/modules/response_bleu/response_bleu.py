@@ -4,9 +4,10 @@ import datasets
 import evaluate
 
 from hf_localgan import metrics
+from hf_localgan.metrics import checked_module
 
 
-class ResponseBleu(evaluate.Metric):
+class ResponseBleu(checked_module.CheckedMetric):
     """`compute(predictions=..., references=[[...], ...], tokenize="13a", lowercase=False, max_order=4)`."""
 
     def _info(self):
