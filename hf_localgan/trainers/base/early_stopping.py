@@ -3,6 +3,7 @@
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_localgan.trainers.base.callbacks import resumed_attributes
+from hf_localgan.trainers.base.settings import EarlyStoppingSettings
 
 
 class EarlyStopping(EarlyStoppingCallback):
@@ -16,3 +17,10 @@ class EarlyStopping(EarlyStoppingCallback):
         super().on_train_begin(args, state, control, **kwargs)
         saved = resumed_attributes(self, state)
         self.early_stopping_patience_counter = saved.get("early_stopping_patience_counter", 0)
+
+
+def early_stopping(args: EarlyStoppingSettings) -> EarlyStopping | None:
+    """The callback that settings ask for; `None` without a patience."""
+    if not args.early_stopping_patience:
+        return None
+    return EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold)

@@ -2,9 +2,9 @@
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
-from typing import ClassVar, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback
 
 from hf_localgan.hub.objective import Objective
 from hf_localgan.trainers.base.settings import SharedSettings
@@ -52,6 +52,26 @@ class MethodMixin(Trainer):
                 f"`{cls.__name__}`."
             )
         return args
+
+    def adopt_settings(self):
+        """Makes anew what the trainer has made of `args`, after they have changed.
+
+        A search for hyperparameters changes them before each trial.
+        """
+
+    def _replace_callback(self, old: TrainerCallback | None, new: TrainerCallback | None) -> TrainerCallback | None:
+        """Puts a callback in the place of another; `None` for none. Returns the new one."""
+        if old is not None:
+            self.remove_callback(old)
+        if new is not None:
+            self.add_callback(new)
+        return new
+
+    def _hp_search_setup(self, trial: Any):
+        super()._hp_search_setup(trial)
+        if trial is not None:
+            self.args.check()
+            self.adopt_settings()
 
 
 def known_trainers() -> Iterator[type[MethodMixin]]:

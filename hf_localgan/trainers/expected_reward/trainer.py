@@ -94,8 +94,15 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         self.running_mean = RunningMean(args.baseline_decay)
         self.add_callback(self.running_mean)
         self.current_gradient_accumulation_steps = args.gradient_accumulation_steps  # the last update may have fewer
+        self._has_own_reward = reward is not None
         self._draws = UpdateRandomness(self)
         self._update_rewards = torch.zeros(2, dtype=torch.float64)  # sum, number
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self.running_mean.decay = self.args.baseline_decay
+        if not self._has_own_reward:
+            self.reward = make_reward(self.args.reward, self.processing_class)
 
     # ---- the loss ----
 
