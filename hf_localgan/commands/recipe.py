@@ -1,24 +1,13 @@
 """Shared parts of the commands whose settings are a YAML file and options."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
+from hf_localgan.commands.default_settings import default_file, fitted_defaults
 from hf_localgan.commands.exits import STOPPED, ending, print_error
 from hf_localgan.recipes.parser import RecipeParser
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.dbm.divergence import DivergenceError
-
-
-def default_file(name: str) -> Path:
-    """The settings file for the shipped corpus, which a training reads by default.
-
-    Args:
-        name: `mle` for `recipes/smalltalk/mle.yaml`; in a wheel these files lie beside this module.
-    """
-    folder = Path(__file__).parent / "smalltalk"
-    if not folder.is_dir():
-        folder = Path(__file__).parents[2] / "recipes" / "smalltalk"
-    return folder / f"{name}.yaml"
 
 
 def training_parser(*dataclass_types: type, default: str, description: str, prog: str | None) -> RecipeParser:
@@ -31,9 +20,14 @@ def training_parser(*dataclass_types: type, default: str, description: str, prog
         prog: name of the command; by default that of the script.
     """
     path = default_file(default)
-    parser = RecipeParser(*dataclass_types, default_config=path, description=description)
+    parser = RecipeParser(
+        *dataclass_types, default_config=path, fit_default=fitted_defaults, description=description
+    )  # fmt: skip
     parser.prog = prog or parser.prog
-    epilog = f"{parser.epilog}\nWithout CONFIG the settings are those of {path}."
+    epilog = (
+        f"{parser.epilog}\nWithout CONFIG the settings are those of {path}. With --dataset those that belong to its "
+        "corpus\nare left out: licence and language on the card, decodings; `output_dir` is named for the data set."
+    )
     if parser.prog.startswith("hf-localgan "):
         command = parser.prog.replace("hf-localgan", "hf_localgan.cli", 1)
         epilog += f"\nSeveral processes: accelerate launch --module {command} [CONFIG] [--field value ...]"
@@ -55,4 +49,27 @@ def run(parser: RecipeParser, work: Callable[..., int | None], argv: Sequence[st
         except DivergenceError as error:
             return print_error(parser.prog, error, STOPPED)
 
-    return ending(parser.prog, lambda: parser.read(argv), guarded)
+    return ending(parser.prog, lambda: _read(parser, argv), guarded)
+
+
+def _read(parser: RecipeParser, argv: Sequence[str] | None) -> tuple[Any, ...]:
+    """The settings; warns of those that nothing reads.
+
+    Raises:
+        ValueError: as `RecipeParser.read`, and for a training that is to train nothing.
+    """
+    settings = parser.read(argv)
+    for group in settings:
+        if "do_train" in parser.given and getattr(group, "do_train", None) is False:
+            raise ValueError(
+                "`do_train: false`: this command trains. To score a model, use `hf-localgan evaluate`; to train, leave "
+                "the option out."
+            )
+        for unused in group.unused() if hasattr(group, "unused") else ():
+            idle = [name for name in sorted(unused.names) if name in parser.given]
+            if idle:
+                warn_once(
+                    f"{', '.join(f'`{name}`' for name in idle)} {'does' if len(idle) == 1 else 'do'} nothing: "
+                    f'`{unused.option}` names "{unused.value}", which is taken as it is. Leave out one of the two.'
+                )
+    return settings

@@ -36,6 +36,7 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter, argparse.ArgumentDefau
         return action.help if action.nargs == 0 else super()._get_help_string(action)
 
 
+NO_VALUES = (None, -1)  # -1 of `max_steps`
 UNSET = object()  # the value of an option that neither the file nor the command line gives
 
 
@@ -71,17 +72,21 @@ class RecipeParser(HfArgumentParser):
             line takes back the file's values of the others. `_argument_former_names` maps former names of options to
             the present ones, for the error.
         default_config: the file that is read when none is named.
+        fit_default: called with the content of that file and with the values of the command line, by name; returns the
+            values of the file that hold.
         positional: meaning of the words before the first option, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
 
     Attributes:
         folder: folder of the file that was read, to which names of other files in it are relative.
+        given: names of the options that the command line or a named file gives.
     """
 
     def __init__(
         self,
         *dataclass_types: type,
         default_config: str | os.PathLike | None = None,
+        fit_default: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None,
         positional: Sequence[str] = ("config",),
         description: str = "",
     ):
@@ -92,6 +97,8 @@ class RecipeParser(HfArgumentParser):
             formatter_class=HelpFormatter,
         )  # fmt: skip
         self.default_config, self.positional, self.folder = default_config, positional, Path()
+        self.fit_default = fit_default
+        self.given: set[str] = set()
         self.names = [field.name for group in dataclass_types for field in fields(group) if field.init]
         self.former_names: dict[str, str] = {}
         for group in dataclass_types:
@@ -144,25 +151,30 @@ class RecipeParser(HfArgumentParser):
             ValueError: for a missing or malformed file, unknown names, and values that the dataclasses refuse.
         """
         arguments = list(sys.argv[1:] if arguments is None else arguments)
-        config, named = self.default_config, []
+        config, fit_default, named = self.default_config, self.fit_default, []
         for name in self.positional:
             if not arguments or arguments[0].startswith("-"):
                 break
             word = arguments.pop(0)
             if name == "config":
-                config = word
+                config, fit_default = word, None
             else:
                 named.append(f"--{name}={word}")
         self.folder = Path() if config is None else Path(config).parent
-        from_file = [] if config is None else self._as_options(read_config(config), config)
-        blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
-        parsed, unknown = self.parse_known_args(from_file + named + arguments, blank)
+        settings = {} if config is None else read_config(config)
+        if fit_default is not None:
+            parsed, _ = self._parse(named + arguments)
+            settings = fit_default(settings, parsed)
+        from_file = [] if config is None else self._as_options(settings, config)
+        values, unknown = self._parse(from_file + named + arguments)
+        self.given = set(values)
+        if fit_default is not None:
+            self.given = set(parsed)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(f"Unknown option{'s' if len(names) > 1 else ''}: {self._suggest(names)}")
-        values = {name: value for name, value in vars(parsed).items() if value is not UNSET}
         for name, value in values.items():
             if isinstance(value, list) and (name in self.text_or_list or None in value):
                 if len(value) == 1:
@@ -176,10 +188,16 @@ class RecipeParser(HfArgumentParser):
             for group in self.dataclass_types
         )
 
+    def _parse(self, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """The values of the options among the words, and the words that are none."""
+        blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
+        parsed, unknown = self.parse_known_args(words, blank)
+        return {name: value for name, value in vars(parsed).items() if value is not UNSET}, unknown
+
     def _take_back(self, values: dict[str, Any], given: set[str]):
-        """Drops the alternatives to options of the command line, except to those whose value is `none`."""
+        """Drops the alternatives to options of the command line, except to those that are given as absent."""
         for names in self.alternatives:
-            if any(name in given and values[name] is not None for name in names):
+            if any(name in given and values[name] not in NO_VALUES for name in names):
                 for name in set(names) - given:
                     values.pop(name, None)
 

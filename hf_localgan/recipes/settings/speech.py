@@ -1,6 +1,7 @@
 """Groups of settings of recognisers: utterances, the recogniser, its evaluation."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,7 +22,7 @@ from hf_localgan.models.rnn_seq2seq import (
 )
 from hf_localgan.phones import FOLDS, PHONE_SETS
 from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.data import option
+from hf_localgan.recipes.settings.data import Unused, field_names, option
 
 
 @dataclass
@@ -174,6 +175,12 @@ class RecogniserArguments:
     frequency_mask_bins: int = option(5, "Greatest width of such a mask, in filters.")
     time_masks: int = option(0, "Number of SpecAugment's masks over frames. 0: none.")
     time_mask_frames: int = option(15, "Greatest width of such a mask, in frames.")
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of a new recogniser, where there is one."""
+        if self.model is not None:
+            names = field_names(RecogniserArguments) - {"model", "guided_attention_weight"}
+            yield Unused("model", self.model, names)
 
     def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:
         """The recogniser that `model` names, and its processor."""
