@@ -14,6 +14,8 @@ from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
 from hf_localgan.trainers.base.method import MethodMixin
 from hf_localgan.trainers.base.streams import StreamPosition, arranged, saved_pass
 
+SOURCES = ("input_ids", "input_features")  # columns whose length counts where no column holds the lengths
+
 
 class DataOrderMixin(MethodMixin, Trainer):
     """Orders the training data by the seed and the epoch alone, streams included, and evaluates all rows.
@@ -79,15 +81,15 @@ class DataOrderMixin(MethodMixin, Trainer):
     def _row_length(self, row: Any) -> int:
         if self.args.length_column_name in row:
             return int(row[self.args.length_column_name])
-        names = getattr(self.processing_class, "model_input_names", None) or ["input_ids"]
-        if names[0] not in row:
+        source = next((name for name in SOURCES if name in row), None)
+        if source is None:
             raise ValueError(
                 "`train_sampling_strategy: group_by_length` needs the length of each row of the stream, and there is "
-                f"neither a `{self.args.length_column_name}` nor a `{names[0]}` column (found: "
+                f"neither a `{self.args.length_column_name}` nor a `{SOURCES[0]}` column (found: "
                 f"{', '.join(f'`{name}`' for name in row)}). Make the data set by `encode_pairs`, or leave the "
                 "setting out."
             )
-        return len(row[names[0]])
+        return len(row[source])
 
     def _refuse_no_batch(self, loader: DataLoader):
         if not (has_length(loader) and len(loader) == 0):

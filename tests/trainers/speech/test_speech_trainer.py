@@ -58,6 +58,11 @@ def trainer(folder, model, cls=SpeechMleTrainer, config=MleConfig, *, guided=0.0
     )  # fmt: skip
 
 
+def test_a_precision_of_the_output_layer_is_said_to_do_nothing(tmp_path, caplog):
+    trainer(tmp_path, recogniser(), head_dtype="float32")
+    assert "`head_dtype: float32` does nothing: recognisers are trained on full logits" in caplog.text
+
+
 def test_the_loss_is_cross_entropy_and_ctc_and_attention_off_the_diagonal(tmp_path):
     model = recogniser().eval()
     run = trainer(tmp_path, model, guided=2.0)
