@@ -23,7 +23,10 @@ def training_epilog(general: str, default: str, prog: str) -> str:
         default: name of its default file, see `default_file`.
         prog: name of the command.
     """
-    epilog = f"{general}\nWithout CONFIG the settings are those of {default_file(default)}."
+    epilog = (
+        f"{general}\nWithout CONFIG the settings are those of {default_file(default)}. With --dataset those that "
+        "belong to its\ncorpus are left out: licence and language on the card, decodings; `output_dir` is named for the data."
+    )
     if prog.startswith("hf-localgan "):
         command = prog.replace("hf-localgan", "hf_localgan.cli", 1)
         epilog += f"\nSeveral processes: accelerate launch --module {command} [CONFIG] [--field value ...]"

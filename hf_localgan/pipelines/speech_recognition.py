@@ -9,6 +9,7 @@ from transformers import AutomaticSpeechRecognitionPipeline
 
 from hf_localgan.data.audio import read_audio
 from hf_localgan.models import RnnSpeechForConditionalGeneration
+from hf_localgan.pipelines.text2text import SAME_LIMIT
 
 
 class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
@@ -18,8 +19,9 @@ class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
     stock pipeline.
 
     Accepts the inputs of the stock pipeline: the path of a file, its bytes, an array at the model's sampling rate, or
-    `{"raw": array, "sampling_rate": rate}`; a list of these or a generator; `batch_size`; arguments of `generate`.
-    Returns `{"text": phones}` for each.
+    `{"raw": array, "sampling_rate": rate}`; a list of these or a generator; `batch_size`; arguments of `generate`, of
+    which `max_length` and `max_new_tokens` are one limit and the one that a call gives holds, as do `min_length` and
+    `min_new_tokens`. Returns `{"text": phones}` for each.
 
     Raises:
         TypeError: for inputs of another type.
@@ -31,6 +33,13 @@ class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
         if isinstance(inputs, (list, tuple)) and isinstance(self.model, RnnSpeechForConditionalGeneration):
             return super().__call__(list(inputs), **kwargs) if len(inputs) else []
         return super().__call__(inputs, **kwargs)
+
+    def _sanitize_parameters(self, *args: Any, **parameters: Any) -> tuple[dict[str, Any], ...]:
+        preprocessing, generation, postprocessing = super()._sanitize_parameters(*args, **parameters)
+        if isinstance(self.model, RnnSpeechForConditionalGeneration):
+            given = [name for name in SAME_LIMIT if generation.get(name) is not None]
+            generation = {**dict.fromkeys(SAME_LIMIT[name] for name in given), **generation}
+        return preprocessing, generation, postprocessing
 
     def preprocess(  # type: ignore[override]  # as the stock method, which departs from its base class
         self, inputs: Any, *args: Any, **kwargs: Any

@@ -22,6 +22,12 @@ from transformers.utils import ModelOutput, logging
 logger = logging.get_logger(__name__)
 
 TEXT_COLUMNS = ("text", "query", "source")
+# Two names for one limit, with and without the start token. `generate` prefers the names on the right, wherever they
+# come from.
+SAME_LIMIT = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
+SAME_LIMIT |= {new_tokens: length for length, new_tokens in SAME_LIMIT.items()}
+# Arguments of `generate` whose `None` in a call means that they are not given.
+RETRACTABLE = (*SAME_LIMIT, "num_beams", "pad_token_id")
 
 
 class StopAtText(StoppingCriteria):
@@ -63,7 +69,10 @@ class Text2TextGenerationPipeline(Pipeline):
     with precedence, each call accept:
 
     * all arguments of `generate`. By default, unless the model's generation configuration differs, 4 beams search for
-      at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling;
+      at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling. `max_length` and
+      `max_new_tokens` are two names for one limit, as are `min_length` and `min_new_tokens`: one that is given beats
+      the other from a place of lower precedence. A limit or `num_beams` of `None` in a call takes back the
+      constructor's;
     * `decoding`: a decoding, such as `hf_localgan.Decoding.sampling(0.7)`, or any object with a method
       `generate(model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **options)` that returns token ids,
       shape `(batch * num_return_sequences, time)`. `options` are the other arguments of `generate` that were given at
@@ -116,7 +125,7 @@ class Text2TextGenerationPipeline(Pipeline):
             self._preprocess_params.setdefault("prefix", prefix)
         self._constructor_generation = self._forward_params
         if "generation_config" not in self._forward_params:
-            self._forward_params = {**task_parameters, **self._forward_params}
+            self._forward_params = _over(task_parameters, self._forward_params)
         # Kept apart from the parameters of a call, where a generation configuration replaces them.
         self._standing_generation, self._forward_params = self._forward_params, {}
         self._told_of_surrogates = False
@@ -228,15 +237,16 @@ class Text2TextGenerationPipeline(Pipeline):
         Raises:
             ValueError: for a `decoding` that cannot generate or comes with a `generation_config`.
         """
-        chosen = dict(call) if "generation_config" in call else {**self._standing_generation, **call}
+        chosen = dict(call) if "generation_config" in call else _over(self._standing_generation, call)
         settings: GenerationConfig | None = chosen.pop("generation_config", None)
         decoding = chosen.pop("decoding", None)
         if decoding is not None:
             _check_decoding(decoding, settings)
-        explicit = self._model_generation()
+        explicit = stored = self._model_generation()
         if settings is not None:
-            explicit |= settings.to_diff_dict()
-        explicit |= chosen
+            explicit = _over(explicit, settings.to_diff_dict())
+        chosen = {name: value for name, value in chosen.items() if value is not None or name not in RETRACTABLE}
+        explicit = _over(explicit, chosen)
         defaults: dict[str, Any] = {**self.default_generation, "pad_token_id": self.tokenizer.pad_token_id}
         if positions := getattr(self.model.config, "max_position_embeddings", None):
             defaults["max_new_tokens"] = min(
@@ -247,10 +257,16 @@ class Text2TextGenerationPipeline(Pipeline):
         if explicit.get("max_length") is not None:
             del defaults["max_new_tokens"]  # it would take precedence over a chosen length
         defaults = {name: value for name, value in defaults.items() if explicit.get(name) is None and value is not None}
+        # `generate` would read these from the model's generation configuration, and prefer them.
+        beaten = [name for name in SAME_LIMIT if stored.get(name) is not None and explicit.get(name) is None]
         if settings is None:
-            return {**defaults, **chosen}
+            return {**defaults, **chosen, **dict.fromkeys(beaten)}
         settings = deepcopy(settings)  # `generate` accepts a parameter in one place only
-        return {**settings.update(**{**defaults, **chosen}), "generation_config": settings}
+        limits: dict[str, int | None] = {name: None for name in SAME_LIMIT if explicit.get(name) is None}
+        for name in beaten:  # it fills what is `None` from the model's, so the limit goes under the preferred name
+            if name.endswith("_new_tokens"):
+                limits |= {name: explicit[SAME_LIMIT[name]] - 1, SAME_LIMIT[name]: None}
+        return {**settings.update(**{**chosen, **limits, **defaults}), "generation_config": settings}
 
     def _merge_decoding(
         self, decoding: Any, call: dict[str, Any], explicit: dict[str, Any], defaults: dict[str, Any]
@@ -264,7 +280,9 @@ class Text2TextGenerationPipeline(Pipeline):
         if call.get("decoding") is not None:
             search = GenerationConfig().to_dict()
             options = {name: value for name, value in options.items() if name not in search}
-        options = {name: value for name, value in {**options, **call}.items() if name not in ("max_length", "decoding")}
+        options = {
+            name: value for name, value in _over(options, call).items() if name not in ("max_length", "decoding")
+        }
         max_new_tokens = explicit.get("max_new_tokens")
         if max_new_tokens is None and explicit.get("max_length") is not None:
             max_new_tokens = explicit["max_length"] - 1  # the start token counts there
@@ -382,6 +400,12 @@ def _check_decoding(decoding: Any, settings: GenerationConfig | None):
             "Give either `decoding` or `generation_config`, for both set the search. Single arguments of `generate` "
             "may stand beside a `decoding`."
         )
+
+
+def _over(lower: Mapping[str, Any], upper: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of `lower` and `upper`; where `upper` has a limit, that of `lower` goes, under either name."""
+    limits = {SAME_LIMIT[name] for name in SAME_LIMIT if upper.get(name) is not None}
+    return {name: value for name, value in lower.items() if name not in limits} | dict(upper)
 
 
 def _without_none(parameters: dict[str, Any]) -> dict[str, Any]:

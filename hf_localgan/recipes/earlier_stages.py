@@ -18,7 +18,7 @@ from hf_localgan.models.scorers import load_tokenizer
 from hf_localgan.recipes.discriminator import train_discriminator
 from hf_localgan.recipes.energy import train_energy
 from hf_localgan.recipes.generator import train_generator
-from hf_localgan.recipes.parser import RecipeParser, expand_path
+from hf_localgan.recipes.parser import RecipeParser, expand_path, read_config
 from hf_localgan.recipes.parts import LOADERS
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments
@@ -105,9 +105,14 @@ class EarlierStages:
         parser = RecipeParser(*self.SETTINGS[name])
         parser.prog += f": stage {name}"
         try:
-            return parser.read([str(path), *words])[1:]
+            _, *settings = parser.read([str(path), *words])
         except ValueError as error:
             raise ValueError(f"Stage {name}: {error}") from error
+        is_about_it = read_config(path).get("dataset") in (None, self.data.dataset)
+        for fact in ("card_language", "card_license", "card_datasets"):  # of the run's data, not of those of the file
+            if getattr(self.args, fact) is not None or not is_about_it:
+                setattr(settings[-1], fact, getattr(self.args, fact))
+        return tuple(settings)
 
     # ---- before the first stage ----
 

@@ -34,6 +34,7 @@ LONGEST_CHOICES = 40  # characters: longer lists of choices are not shown with t
 METAVARS = {"str": "TEXT", "int": "N", "float": "X", "dict": "JSON"}
 
 
+NO_VALUES = (None, -1)  # -1 of `max_steps`
 UNSET = object()  # the value of an option that neither the file nor the command line gives
 
 
@@ -69,17 +70,21 @@ class RecipeParser(HfArgumentParser):
             line takes back the file's values of the others. `_argument_former_names` maps former names of options to
             the present ones, for the error.
         default_config: the file that is read when none is named.
+        fit_default: called with the content of that file and with the values of the command line, by name; returns the
+            values of the file that hold.
         positional: meaning of the words before the first option, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
 
     Attributes:
         folder: folder of the file that was read, to which names of other files in it are relative.
+        given: names of the options that the command line or a named file gives.
     """
 
     def __init__(
         self,
         *dataclass_types: type,
         default_config: str | os.PathLike | None = None,
+        fit_default: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None,
         positional: Sequence[str] = ("config",),
         description: str = "",
     ):
@@ -89,6 +94,8 @@ class RecipeParser(HfArgumentParser):
         )
         self.words = " ".join(f"[{name.upper()}]" for name in positional)
         self.default_config, self.positional, self.folder = default_config, positional, Path()
+        self.fit_default = fit_default
+        self.given: set[str] = set()
         self.names = [field.name for group in dataclass_types for field in fields(group) if field.init]
         self.former_names: dict[str, str] = {}
         for group in dataclass_types:
@@ -155,29 +162,30 @@ class RecipeParser(HfArgumentParser):
         if asked is not None:
             print_help(help_text(self.options(), self.prog, self.epilog or "", everything=asked == EVERYTHING))
             self.exit(0)
-        config, named = self.default_config, []
+        config, fit_default, named = self.default_config, self.fit_default, []
         for name in self.positional:
             if not arguments or arguments[0].startswith("-"):
                 break
             word = arguments.pop(0)
             if name == "config":
-                config = word
+                config, fit_default = word, None
             else:
                 named.append(f"--{name}={word}")
         self.folder = Path() if config is None else Path(config).parent
-        from_file = [] if config is None else self._as_options(read_config(config), config)
-        blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
-        words = from_file + named + arguments
-        empty = next((word for word in words if word.startswith("--") and word.partition("=")[2] == "--"), None)
-        if empty is not None:  # argparse takes the value for the mark that ends the options, and drops it
-            self.error(f"argument {empty[:-3]}: expected a value, got `--`")
-        parsed, unknown = self.parse_known_args(words, blank)
+        settings = {} if config is None else read_config(config)
+        if fit_default is not None:
+            parsed, _ = self._parse(named + arguments)
+            settings = fit_default(settings, parsed)
+        from_file = [] if config is None else self._as_options(settings, config)
+        values, unknown = self._parse(from_file + named + arguments)
+        self.given = set(values)
+        if fit_default is not None:
+            self.given = set(parsed)
         if unknown:
             names = [word[2:].split("=")[0] for word in unknown if word.startswith("--")]
             if not names:
                 self.error(f"unexpected {unknown[0]!r}: options are written `--field value`")
             raise ValueError(unknown_option_error(names, self.names, self.former_names))
-        values = {name: value for name, value in vars(parsed).items() if value is not UNSET}
         for name, value in values.items():
             if isinstance(value, list) and (name in self.text_or_list or None in value):
                 if len(value) == 1:
@@ -191,10 +199,19 @@ class RecipeParser(HfArgumentParser):
             for group in self.dataclass_types
         )
 
+    def _parse(self, words: list[str]) -> tuple[dict[str, Any], list[str]]:
+        """The values of the options among the words, and the words that are none."""
+        empty = next((word for word in words if word.startswith("--") and word.partition("=")[2] == "--"), None)
+        if empty is not None:  # argparse takes the value for the mark that ends the options, and drops it
+            self.error(f"argument {empty[:-3]}: expected a value, got `--`")
+        blank = argparse.Namespace(**dict.fromkeys(self.by_name, UNSET))
+        parsed, unknown = self.parse_known_args(words, blank)
+        return {name: value for name, value in vars(parsed).items() if value is not UNSET}, unknown
+
     def _take_back(self, values: dict[str, Any], given: set[str]):
-        """Drops the alternatives to options of the command line, except to those whose value is `none`."""
+        """Drops the alternatives to options of the command line, except to those that are given as absent."""
         for names in self.alternatives:
-            if any(name in given and values[name] is not None for name in names):
+            if any(name in given and values[name] not in NO_VALUES for name in names):
                 for name in set(names) - given:
                     values.pop(name, None)
 

@@ -2,8 +2,8 @@
 
 import json
 import warnings
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass, field, fields, replace
+from typing import Any, ClassVar, NamedTuple, cast
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
@@ -31,6 +31,25 @@ def option(default: Any, help: str) -> Any:
     if isinstance(default, list):
         return field(default_factory=lambda: list(default), metadata={"help": help})
     return field(default=default, metadata={"help": help})
+
+
+class Unused(NamedTuple):
+    """Settings that nothing reads, because something that exists takes their place.
+
+    Attributes:
+        option: the option that names what exists.
+        value: its value.
+        names: names of the settings.
+    """
+
+    option: str
+    value: str
+    names: set[str]
+
+
+def field_names(group: type) -> set[str]:
+    """Names of the fields of a dataclass."""
+    return {item.name for item in fields(group)}
 
 
 @dataclass

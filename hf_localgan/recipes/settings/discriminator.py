@@ -1,5 +1,6 @@
 """Settings of the discriminator: its architecture, and the pairs that it is trained on."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import Any, ClassVar, cast
 
@@ -15,7 +16,7 @@ from hf_localgan.models.discriminator.modeling_discriminator import PairDiscrimi
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_discriminator, load_energy
-from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.recipes.settings.data import DataArguments, Unused, field_names, option
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 
@@ -82,6 +83,20 @@ class DiscriminatorArguments:
             raise ValueError(f"`vector_size` must not be negative, got {self.vector_size}.")
         if not given or given[0] not in ("discriminator", "energy"):
             self.config(9 if given else self.vector_size)  # refuses what cannot be built before anything is loaded
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of new embeddings, a new tokenizer or a new discriminator, where there is one."""
+        if self.discriminator is not None:
+            names = field_names(DiscriminatorArguments) - {"discriminator", "extra_datasets"}
+            yield Unused("discriminator", self.discriminator, names | field_names(TokenizerArguments))
+        elif self.energy is not None:
+            names = {"tune_vectors", "vector_size", "embedding_size", "widths", "filters", "share_filters", "head",
+                     "interaction", "embedding_dropout"}  # fmt: skip
+            yield Unused("energy", self.energy, names | field_names(TokenizerArguments))
+        elif self.generator is not None:
+            yield Unused("generator", self.generator, {"vector_size", *field_names(TokenizerArguments)})
+        elif self.word_vectors is not None:
+            yield Unused("word_vectors", self.word_vectors, {"vector_size"})
 
     def paths(self) -> list[str]:
         """Folders or Hub ids of the models that the discriminator starts from."""

@@ -18,7 +18,7 @@ from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy, make_energy
-from hf_localgan.recipes.settings.data import option
+from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 
@@ -80,6 +80,17 @@ class EnergyArguments:
             if getattr(self, name) < 1:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         self.config(self.vector_size, None)  # refuses what cannot be built, before anything is loaded
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of new word vectors, a new tokenizer or a new energy, where there is one."""
+        vectors = {"vector_size", "vector_pairs"}
+        if self.energy is not None:
+            names = field_names(EnergyArguments) - {"energy"} | field_names(TokenizerArguments)
+            yield Unused("energy", self.energy, names)
+        elif self.generator is not None:
+            yield Unused("generator", self.generator, vectors | field_names(TokenizerArguments))
+        elif self.word_vectors is not None:
+            yield Unused("word_vectors", self.word_vectors, vectors)
 
     def paths(self) -> list[str]:
         """Folders or Hub ids of the models that the energy starts from."""

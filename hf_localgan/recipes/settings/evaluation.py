@@ -18,6 +18,7 @@ from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import DataArguments, option
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.settings import TokenLossConfig
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
@@ -240,6 +241,11 @@ class EvaluationArguments:
                 raise ValueError(
                     "`metric_for_best_model` is BLEU, which needs `scores: translation` and `predict_with_generate: "
                     f"true`. They are `{self.scores}` and `{str(args.predict_with_generate).lower()}`."
+                )
+            if args.predict_with_generate:
+                warn_once(
+                    "`predict_with_generate: true` does nothing: it is for `scores: translation`, and these are "
+                    f"`{self.scores}`, for which the test split alone is answered. Leave it out."
                 )
             return None
         args.include_for_metrics = sorted({*args.include_for_metrics, "inputs"})

@@ -1,5 +1,6 @@
 """Settings of the generator: one that exists, or the shape of a recurrent one."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
 from typing import ClassVar
 
@@ -11,7 +12,7 @@ from hf_localgan.models.loading import load_generator
 from hf_localgan.models.rnn_seq2seq.configuration_rnn_seq2seq import RnnSeq2SeqConfig
 from hf_localgan.models.rnn_seq2seq.modeling_rnn_seq2seq import RnnSeq2SeqForConditionalGeneration
 from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.data import option
+from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.recipes.settings.lora import LoraArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, POSITIVE_OR_NONE, PROBABILITY, check_bounds
@@ -103,6 +104,13 @@ class GeneratorArguments(LoraArguments, ModelArguments):
                 "`lora_rank` trains adapters of a generator that exists. Name it by `generator`, or leave `lora_rank` "
                 "out to train a recurrent one from scratch."
             )
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of a new generator and its tokenizer, where there is one."""
+        if self.generator is not None:
+            exists = field_names(ModelArguments) | field_names(LoraArguments)
+            names = field_names(GeneratorArguments) - exists | field_names(TokenizerArguments)
+            yield Unused("generator", self.generator, names)
 
     def config(self, tokenizer: PreTrainedTokenizerBase) -> RnnSeq2SeqConfig:
         """The shape of a new generator over the tokenizer's vocabulary."""

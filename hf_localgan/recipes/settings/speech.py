@@ -1,6 +1,7 @@
 """Groups of settings of recognisers: utterances, the recogniser, its evaluation."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -21,7 +22,7 @@ from hf_localgan.models.rnn_seq2seq import (
 )
 from hf_localgan.phones import FOLDS, PHONE_SETS
 from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.data import option
+from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, POSITIVE_OR_NONE, PROBABILITY, check_bounds
 
 SHAPE = {
@@ -186,6 +187,12 @@ class RecogniserArguments:
 
     def __post_init__(self):
         check_bounds(self, SHAPE)
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of a new recogniser, where there is one."""
+        if self.model is not None:
+            names = field_names(RecogniserArguments) - {"model", "guided_attention_weight"}
+            yield Unused("model", self.model, names)
 
     def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:
         """The recogniser that `model` names, and its processor."""

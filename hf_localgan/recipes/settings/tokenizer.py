@@ -1,5 +1,6 @@
 """Settings of the tokenizer: one that exists, or how to train one."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, ClassVar, cast
 
@@ -10,7 +11,7 @@ from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.tokenization import train_tokenizer
 from hf_localgan.models.scorers import load_tokenizer
 from hf_localgan.recipes.parser import expand_path
-from hf_localgan.recipes.settings.data import option
+from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, check_bounds
 
 
@@ -34,6 +35,11 @@ class TokenizerArguments:
     def path(self) -> str | None:
         """Folder or Hub id of a tokenizer that exists."""
         return None if self.tokenizer is None else expand_path(self.tokenizer, "tokenizer")
+
+    def unused(self) -> Iterator[Unused]:
+        """The settings of a new tokenizer, where there is one."""
+        if self.tokenizer is not None:
+            yield Unused("tokenizer", self.tokenizer, field_names(TokenizerArguments) - {"tokenizer"})
 
     def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
         """Loads the tokenizer, or trains it on the training split.

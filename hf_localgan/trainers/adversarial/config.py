@@ -1,17 +1,23 @@
 """Arguments that trainers of a generator against other players share."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
 from hf_localgan.functional.relaxation import RELAXATIONS
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR, Schedule
 from hf_localgan.trainers.base.launching import refuse_several_gpus
-from hf_localgan.trainers.base.settings import TokenLossConfig
+from hf_localgan.trainers.base.settings import METRIC_SCHEDULES, TokenLossConfig
 
 LENGTHS = ("end", "reference", "survival")
 GENERATOR_PARTS = ("all", "decoder")
 DISCRIMINATOR_PARTS = ("all", "head")
+# They change the Trainer's update itself, which each player has one of.
+SINGLE_PLAYER_OPTIMIZERS = (
+    "lomo", "adalomo", "schedule_free_adamw", "schedule_free_radam", "schedule_free_sgd", "galore_adamw_layerwise",
+    "galore_adamw_8bit_layerwise", "galore_adafactor_layerwise", "apollo_adamw_layerwise",
+)  # fmt: skip
 
 
 @dataclass
@@ -29,6 +35,11 @@ class TwoPlayerConfig(TokenLossConfig):
     """
 
     constant_buffers: ClassVar[bool] = True
+    unsupported: ClassVar[Mapping[str, str]] = {
+        "torch_compile": "each update computes another loss, for which the model would be compiled anew",
+        "auto_find_batch_size": "an update that runs out of memory comes after others have moved the players, and the "
+        "training would begin anew with them",
+    }
 
     # Players
     discriminator_steps: int = field(default=1, metadata={"help": "Updates of the discriminator in a row."})
@@ -111,6 +122,16 @@ class TwoPlayerConfig(TokenLossConfig):
 
     def _check_settled(self):
         super()._check_settled()
+        for name, accepted, refused in (
+            ("lr_scheduler_type", "`constant`, `linear` or `cosine`", METRIC_SCHEDULES),
+            ("optim", "`adamw_torch`, `sgd` or `adafactor`", SINGLE_PLAYER_OPTIMIZERS),
+        ):
+            value = getattr(self, name).value
+            if value in refused:
+                raise ValueError(
+                    f"`{name}: {value}` cannot be had for several players, whose updates it does not tell apart. Set "
+                    f"{accepted}, for example."
+                )
         refuse_several_gpus(self, "from which the players' losses take their means and mismatched pairs")
 
     def _check_values(self):
@@ -134,10 +155,10 @@ class TwoPlayerConfig(TokenLossConfig):
                 "Responses to other queries come from the same batch, so `per_device_train_batch_size` must be at "
                 f"least 2, got {self.per_device_train_batch_size}. Or set `mismatched_weight` to 0."
             )
-        if self.mismatched_weight and self.train_sampling_strategy == "group_by_length":
+        if self.mismatched_weight and self.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             raise ValueError(
-                "`train_sampling_strategy` `group_by_length` would mismatch only responses of equal length. Leave it "
-                "out, or set `mismatched_weight` to 0."
+                f"`train_sampling_strategy` `{self.train_sampling_strategy}` would mismatch only responses of equal "
+                "length. Leave it out, or set `mismatched_weight` to 0."
             )
 
     def _check_sizes(self, *names: str):

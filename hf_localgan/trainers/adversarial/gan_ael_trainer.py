@@ -77,8 +77,16 @@ class GanAelTrainer(SoftRolloutTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, monitor=monitor, peft_config=peft_config, model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
-        if self.args.objective == "wasserstein":
-            self.add_callback(ClipWeights(self.discriminator, self.args.weight_clip))
+        self._clipping = self._replace_callback(None, self._make_clipping())
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self._clipping = self._replace_callback(self._clipping, self._make_clipping())
+
+    def _make_clipping(self) -> "ClipWeights | None":
+        if self.args.objective != "wasserstein":
+            return None
+        return ClipWeights(self.discriminator, self.args.weight_clip)
 
     def generator_terms(self, inputs: dict[str, Any], rollout: SoftRollout, places: Tensor) -> Tensor:
         logits = self.generation_logits(inputs, rollout, places)

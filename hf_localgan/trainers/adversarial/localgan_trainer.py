@@ -113,9 +113,16 @@ class LocalGanTrainer(SoftRolloutTrainer):
                 'The preset "authors_code" is meant for `energy="rbm_pair"`, the sum of two machines; this energy is '
                 f'"{energy.config.energy}".'
             )
-        if settings.clamp_warmup is not None:
-            warmup = settings.discriminator_warmup_steps
-            self.add_callback(ClampHead(self.discriminator, settings.clamp_warmup, warmup))
+        self._clamping = self._replace_callback(None, self._make_clamping())
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self._clamping = self._replace_callback(self._clamping, self._make_clamping())
+
+    def _make_clamping(self) -> "ClampHead | None":
+        if self.args.clamp_warmup is None:
+            return None
+        return ClampHead(self.discriminator, self.args.clamp_warmup, self.args.discriminator_warmup_steps)
 
     @property
     def energy(self) -> DbmModel:

@@ -1,9 +1,11 @@
 """Players that learn in turn inside one `Trainer`: a generator and the models beside it."""
 
+import logging
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
+from accelerate.utils.memory import clear_device_cache
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from transformers import (
@@ -36,6 +38,8 @@ from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+logger = logging.getLogger(__name__)
 
 
 class TwoPlayerTrainer(TokenLossTrainer):
@@ -121,6 +125,11 @@ class TwoPlayerTrainer(TokenLossTrainer):
             settings.gradient_accumulation_steps
         )  # the last update may have fewer
         self.draws = UpdateRandomness(self)
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self.schedule = self.args.schedule()
+        self.guard.share, self.guard.length = self.args.collapse_share, self.args.collapse_length
 
     @classmethod
     def _check_parts(cls, parts: Mapping[str, PreTrainedModel], args: TwoPlayerConfig):
@@ -213,8 +222,15 @@ class TwoPlayerTrainer(TokenLossTrainer):
             return self.lr_scheduler
         players, args = self._optimizers(optimizer), self.args
         assert not isinstance(args.lr_scheduler_kwargs, str)  # `TrainingArguments` has parsed a text
-        # At least 1, for some schedules divide by the number of updates.
-        updates = {name: max(1, number) for name, number in self.schedule.updates(num_training_steps).items()}
+        updates = self.schedule.updates(num_training_steps)
+        idle = [name for name, number in updates.items() if not number]
+        if idle:
+            logger.warning(
+                f"The {' and the '.join(idle)} will not learn: training ends after {num_training_steps} updates of all "
+                f"players, of which the warm-up takes {sum(number for _, number in self.schedule.warmup)}. Raise "
+                "`max_steps` (or `num_train_epochs`), or shorten the warm-up."
+            )
+        updates = {name: max(1, number) for name, number in updates.items()}  # some schedules divide by it
         schedulers = {
             name: get_scheduler(
                 args.lr_scheduler_type, optimizer=player_optimizer, num_training_steps=updates[name],
@@ -273,6 +289,9 @@ class TwoPlayerTrainer(TokenLossTrainer):
         # accelerate puts only the model's own call under autocast, and the encoder is called by itself.
         with self.compute_loss_context_manager(), self.accelerator.autocast():
             loss = self._take_turn(player, model, inputs, num_items_in_batch)
+        pause = self.args.torch_empty_cache_steps
+        if pause is not None and self.state.global_step % pause == 0:
+            clear_device_cache()
         self.accelerator.backward(loss)
         # The Trainer adds up what the batches of an update return.
         return loss.detach()

@@ -3,6 +3,7 @@
 from transformers import EarlyStoppingCallback, TrainerControl, TrainerState, TrainingArguments
 
 from hf_localgan.trainers.base.callbacks import resumed_attributes
+from hf_localgan.trainers.base.settings import EarlyStoppingSettings
 
 
 class EarlyStopping(EarlyStoppingCallback):
@@ -26,3 +27,10 @@ class EarlyStopping(EarlyStoppingCallback):
         name = args.metric_for_best_model or "loss"
         if (name if name.startswith("eval_") else f"eval_{name}") in (metrics or {}):
             super().on_evaluate(args, state, control, metrics, **kwargs)
+
+
+def early_stopping(args: EarlyStoppingSettings) -> EarlyStopping | None:
+    """The callback that settings ask for; `None` without a patience."""
+    if not args.early_stopping_patience:
+        return None
+    return EarlyStopping(args.early_stopping_patience, args.early_stopping_threshold)

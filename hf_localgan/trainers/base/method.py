@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from torch import nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainingArguments
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_utils import TrainOutput
 
 from hf_localgan.hub.objective import Objective
@@ -118,6 +118,26 @@ class MethodMixin(Trainer):
             return super()._determine_best_metric(metrics, trial)
         except KeyError as error:  # of a name that could not be looked for before
             raise ValueError(str(error.args[0])) from error
+
+    def adopt_settings(self):
+        """Makes anew what the trainer has made of `args`, after they have changed.
+
+        A search for hyperparameters changes them before each trial.
+        """
+
+    def _replace_callback(self, old: TrainerCallback | None, new: TrainerCallback | None) -> TrainerCallback | None:
+        """Puts a callback in the place of another; `None` for none. Returns the new one."""
+        if old is not None:
+            self.remove_callback(old)
+        if new is not None:
+            self.add_callback(new)
+        return new
+
+    def _hp_search_setup(self, trial: Any):
+        super()._hp_search_setup(trial)
+        if trial is not None:
+            self.args.check()
+            self.adopt_settings()
 
 
 def known_trainers() -> Iterator[type[MethodMixin]]:

@@ -136,7 +136,7 @@ def _settle_processor(requested: Mapping[str, Any], hardware: Hardware, settleme
         if requested.get(name) == value and not available:
             settlement.changes[name] = substitute
             settlement.lines.append(
-                f"`{name}: {_as_yaml(value)}`: float32 takes its place, because this processor has no instructions for "
+                f"`{name}: {as_yaml(value)}`: float32 takes its place, because this processor has no instructions for "
                 f"{precision} and would compute it more slowly."
             )
     if requested.get("torch_empty_cache_steps"):
@@ -212,15 +212,16 @@ def warn_of_new_precision(checkpoint: str | os.PathLike, args: TrainingArguments
     if differences:
         warn_once(
             f"The checkpoint {checkpoint} was trained with "
-            + ", ".join(f"`{name}: {_as_yaml(saved[name])}`" for name in differences)
+            + ", ".join(f"`{name}: {as_yaml(saved[name])}`" for name in differences)
             + "; this run continues with "
-            + ", ".join(f"`{name}: {_as_yaml(getattr(args, name))}`" for name in differences)
+            + ", ".join(f"`{name}: {as_yaml(getattr(args, name))}`" for name in differences)
             + ". Its results will differ from those of a run in one precision."
         )
 
 
-def _as_yaml(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
+def as_yaml(value: Any) -> str:
+    """A value as a settings file has it, for messages."""
+    return str(value).lower() if isinstance(value, bool) else str(getattr(value, "value", value))
 
 
 @cache

@@ -1,7 +1,7 @@
 """Settings that all trainers share: precedence of values, cards, trackers, early stopping."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, ClassVar
@@ -10,10 +10,12 @@ import torch
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
 
 from hf_localgan.trainers.base.bounds import check_framework_settings
-from hf_localgan.trainers.base.launching import settle_launch
-from hf_localgan.trainers.base.precision import settle_precision
+from hf_localgan.trainers.base.launching import settle_launch, warn_once
+from hf_localgan.trainers.base.precision import as_yaml, settle_precision
 
 HEAD_DTYPES = ("auto", "float32", "bfloat16")
+METRIC_SCHEDULES = ("reduce_lr_on_plateau", "greedy")  # learning rates that follow a metric of the validation
+LOWER_IS_BETTER = ("loss", "perplexity", "per", "wer", "cer")  # ends of metrics' names
 
 
 # Of transformers' arguments, those that shape a training's result.
@@ -60,16 +62,25 @@ class SharedSettings(TrainingArguments):
     Changed: nothing is reported to an experiment tracker unless `report_to` names one; memory is pinned only where
     there is an accelerator that reads it.
 
-    Subclasses override three methods, and each calls its parent's: `_check_values` refuses single values, `_settle`
-    sets defaults that follow from other settings, `_check_settled` refuses combinations, devices included.
+    A setting that the user gives and that would do nothing beside the others is warned of. With a learning rate that
+    follows a metric (`reduce_lr_on_plateau`, `greedy`), the metric rises or falls for the better as
+    `greater_is_better` says.
+
+    Subclasses override four methods, and each calls its parent's: `_check_values` refuses single values, `_settle`
+    sets defaults that follow from other settings, `_check_settled` refuses combinations, devices included, and
+    `_idle_settings` names settings that do nothing.
 
     Attributes:
         presets: for each name that `preset` accepts, the values of the fields that the user did not give.
+        unsupported: fields of `TrainingArguments` that are refused if they are set, and the reason for each.
         constant_buffers: whether the models' buffers are equal on all processes and stay so, as word vectors and
             scalers do. Data parallelism then does not send them before every forward pass.
     """
 
+    _argument_alternatives: ClassVar[tuple[tuple[str, ...], ...]] = (("max_steps", "num_train_epochs"),)
+
     presets: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    unsupported: ClassVar[Mapping[str, str]] = {}
     constant_buffers: ClassVar[bool] = False
 
     card_language: None | str | list[str] = field(
@@ -87,6 +98,14 @@ class SharedSettings(TrainingArguments):
     )
     report_to: None | str | list[str] = field(
         default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
+    )
+
+    stream_buffer_size: int = field(
+        default=10_000,
+        metadata={
+            "help": "Rows of a training stream that are held in memory and drawn from at random, anew in each pass. "
+            "`train_sampling_strategy: sequential` keeps the stream's order."
+        },
     )
 
     def __new__(cls, *args: Any, **kwargs: Any):
@@ -108,6 +127,19 @@ class SharedSettings(TrainingArguments):
         accelerator = torch.accelerator.current_accelerator(check_available=True)
         if self.use_cpu or accelerator is None or accelerator.type == "mps":
             self.dataloader_pin_memory = False  # torch warns about it at every epoch
+        if self.lr_scheduler_type in METRIC_SCHEDULES and self.greater_is_better:
+            assert not isinstance(self.lr_scheduler_kwargs, str)  # `TrainingArguments` has parsed a text
+            self.lr_scheduler_kwargs = {"mode": "max", **(self.lr_scheduler_kwargs or {})}  # torch's default is "min"
+        self._check_settled()
+        self._warn_of_idle_settings()
+
+    def check(self):
+        """Refuses values that are not accepted or do not fit together, after some were changed.
+
+        Raises:
+            ValueError: as the constructor.
+        """
+        self._check_values()
         self._check_settled()
 
     def _apply_preset(self):
@@ -119,14 +151,81 @@ class SharedSettings(TrainingArguments):
             if name not in self._user_fields:
                 setattr(self, name, value)
 
+    @property
+    def needs_metric(self) -> bool:
+        """Whether a metric of the validation decides on something: the model that is kept, or the learning rate."""
+        schedule = getattr(self.lr_scheduler_type, "value", self.lr_scheduler_type)
+        save = getattr(self.save_strategy, "value", self.save_strategy)
+        return self.load_best_model_at_end or save == "best" or schedule in METRIC_SCHEDULES
+
     def _check_values(self):
         """Refuses single values, before other settings are derived from them."""
+        if self.max_steps == 0 or self.max_steps < -1:
+            raise ValueError(
+                f"`max_steps` must be at least 1, or -1 to train `num_train_epochs`, got {self.max_steps}. To score a "
+                "model without training it, use `hf-localgan evaluate`, or `evaluate` of the trainer."
+            )
+        if self.max_steps == -1 and not 0 < self.num_train_epochs < math.inf:
+            raise ValueError(
+                f"`num_train_epochs` must be a number above 0, got {self.num_train_epochs}; a part of an epoch, such "
+                "as 0.1, will do. To score a model without training it, use `hf-localgan evaluate`, or `evaluate` of "
+                "the trainer."
+            )
+        for setting in fields(self):  # the command line looks at these, transformers itself does not
+            accepted, value = setting.metadata.get("choices"), getattr(self, setting.name)
+            if accepted and value is not None and value not in accepted and setting.name != "ddp_backend":
+                raise ValueError(f'`{setting.name}` must be one of {", ".join(accepted)}, got "{value}".')
+        if (self.neftune_noise_alpha or 0) < 0:
+            raise ValueError(f"`neftune_noise_alpha` must not be negative, got {self.neftune_noise_alpha}.")
+        if self.stream_buffer_size < 1:
+            raise ValueError(
+                f"`stream_buffer_size` must be at least 1, got {self.stream_buffer_size}. To keep a stream's order set "
+                "`train_sampling_strategy: sequential`."
+            )
 
     def _settle(self):
         """Sets the defaults that follow from other settings."""
+        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith(LOWER_IS_BETTER):
+            self.greater_is_better = False  # for transformers only names that end in `loss` count as such
 
     def _check_settled(self):
         """Refuses combinations, once all settings and the devices are known."""
+        for name, reason in self.unsupported.items():
+            if getattr(self, name, None):
+                raise ValueError(f"`{name}` is not supported: {reason}. Leave it out.")
+        if self.torch_compile and self.torch_compile_mode is not None:
+            from torch._inductor import list_mode_options  # slow to import, and few runs need it
+
+            modes = list_mode_options()
+            if self.torch_compile_mode not in modes:
+                raise ValueError(
+                    f'`torch_compile_mode` must be one of {", ".join(modes)}, got "{self.torch_compile_mode}".'
+                )
+
+    def _idle_settings(self) -> Iterator[tuple[str, str]]:
+        """Names of settings that do nothing beside the others, each with the reason and the remedy."""
+        if self.max_steps > 0:
+            yield "num_train_epochs", f"training ends after `max_steps` {self.max_steps}. Give one of the two"
+        for event in ("eval", "save", "logging"):
+            strategy = getattr(self, f"{event}_strategy").value
+            if strategy != "steps" and not (event == "logging" and self.eval_steps == self.logging_steps):
+                yield f"{event}_steps", f"`{event}_strategy` is `{strategy}`. Set it to `steps`"
+        if self.eval_strategy == "no":
+            yield "eval_delay", "`eval_strategy` is `no`. Set it to `steps` or `epoch`"
+        if self.lr_scheduler_type == "constant":
+            yield "warmup_steps", "`lr_scheduler_type` is `constant`. Set it to `constant_with_warmup`"
+        elif self.lr_scheduler_type in METRIC_SCHEDULES:
+            yield "warmup_steps", f"`lr_scheduler_type: {as_yaml(self.lr_scheduler_type)}` has no warm-up. Leave it out"
+        if not self.push_to_hub:
+            for name in ("hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"):
+                yield name, "nothing is uploaded. Set `push_to_hub: true`"
+
+    def _warn_of_idle_settings(self):
+        defaults = {setting.name: setting.default for setting in fields(self)}
+        for name, reason in self._idle_settings():
+            value = getattr(self, name)
+            if name in self._user_fields and value != defaults[name]:
+                warn_once(f"`{name}: {as_yaml(value)}` does nothing: {reason}.")
 
 
 @dataclass
@@ -158,12 +257,18 @@ class EarlyStoppingSettings(SharedSettings):
                 "`steps` or `epoch`."
             )
 
+    def _idle_settings(self) -> Iterator[tuple[str, str]]:
+        yield from super()._idle_settings()
+        if not self.early_stopping_patience:
+            yield "early_stopping_threshold", "`early_stopping_patience` is 0. Set it, or leave the threshold out"
+
 
 @dataclass
 class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
     """Arguments of `TokenLossTrainer`, on top of `Seq2SeqTrainingArguments`.
 
-    Changed, on top of the changes of `SharedSettings`: a lower perplexity is better unless `greater_is_better` is set.
+    Changed, on top of the changes of `SharedSettings`: early stopping, `save_strategy: best` and learning rates that
+    follow a metric go by `eval_loss` unless `metric_for_best_model` names another.
     """
 
     # Token loss
@@ -190,11 +295,21 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
     )
 
     def _settle(self):
-        super()._settle()
-        if self.early_stopping_patience and not self.metric_for_best_model:
+        if (self.early_stopping_patience or self.needs_metric) and not self.metric_for_best_model:
             self.metric_for_best_model, self.greater_is_better = "eval_loss", False
-        if self.greater_is_better is None and (self.metric_for_best_model or "").endswith("perplexity"):
-            self.greater_is_better = False  # by default only names that end in `loss` count as such
+        super()._settle()
+
+    def _idle_settings(self) -> Iterator[tuple[str, str]]:
+        yield from super()._idle_settings()
+        yield "sortish_sampler", "transformers has no such sampler. Set `train_sampling_strategy: group_by_length`"
+        yield "use_cache", "the losses are computed without a cache. Leave it out"
+        if self.label_names != ["labels"]:
+            yield "label_names", "the losses read the column `labels`. Rename yours, and leave it out"
+        if not self.fast_loss:
+            yield "head_dtype", "`fast_loss` is false, and full logits have the model's precision. Leave it out"
+        if not self.predict_with_generate:
+            for name in ("generation_max_length", "generation_num_beams"):
+                yield name, "validation measures the likelihood alone. Set `predict_with_generate: true`"
 
     def _check_values(self):
         super()._check_values()

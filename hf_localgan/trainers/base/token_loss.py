@@ -21,7 +21,6 @@ from transformers import (
     TrainerCallback,
     TrainingArguments,
 )
-from transformers.trainer_pt_utils import LengthGroupedSampler
 from transformers.trainer_utils import EvalLoopOutput
 
 from hf_localgan.data.encoding import check_tokenizer
@@ -31,10 +30,10 @@ from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
-from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.data_order import DataOrderMixin
+from hf_localgan.trainers.base.early_stopping import early_stopping
 from hf_localgan.trainers.base.given import GivenModel, GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import check_sharding
-from hf_localgan.trainers.base.length_grouping import EpochLengthGroupedSampler
 from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
 from hf_localgan.trainers.base.settings import TokenLossConfig
@@ -50,7 +49,7 @@ MAXIMUM_LIKELIHOOD = Objective(
 logger = logging.getLogger(__name__)
 
 
-class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
+class TokenLossTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Seq2SeqTrainer):
     """A `Seq2SeqTrainer` whose token loss is correct for every encoder-decoder, and fast.
 
     The loss is the cross-entropy per label of the whole batch: of all accumulated batches and all processes. (The stock
@@ -127,10 +126,14 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
         self._labels_since_log = torch.zeros((), dtype=torch.long)
         self._clock, self._not_training = time.perf_counter(), 0.0
         self._evaluated = torch.zeros(2, dtype=torch.float64)  # summed nats, labels
-        if self.args.early_stopping_patience:
-            self.add_callback(EarlyStopping(self.args.early_stopping_patience, self.args.early_stopping_threshold))
+        self._early_stopping = self._replace_callback(None, early_stopping(self.args))
         if self.args.sample_rows and self.processing_class is not None and self.eval_dataset is not None:
             self.add_callback(SampleTableCallback(self, self._first_rows(self.args.sample_rows)))
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self._separable = None if self.args.fast_loss else False
+        self._early_stopping = self._replace_callback(self._early_stopping, early_stopping(self.args))
 
     def _first_rows(self, number: int) -> list[dict]:
         """The first rows with different queries, for data with several responses to a query repeat it row by row."""
@@ -144,16 +147,6 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
             if len(rows) == number:
                 break
         return list(rows.values())
-
-    def _get_train_sampler(self, train_dataset=None):
-        sampler = super()._get_train_sampler(train_dataset)
-        if not isinstance(sampler, LengthGroupedSampler):
-            return sampler
-        # The stock sampler draws from the global random state, which a resumed run does not have, and which differs
-        # between processes once dropout has drawn from it.
-        seed = self.args.seed if self.args.data_seed is None else self.args.data_seed
-        batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return EpochLengthGroupedSampler(batch_size, sampler.lengths, seed, lambda: self.state.epoch)
 
     # ---- the loss ----
 
@@ -265,6 +258,11 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, Seq2SeqTrainer):
                 self._separable = head_is_separable(self.model, _first_examples(inputs, 2))
             if not self._separable:
                 logger.info("The token loss is computed from full logits for this model and setting.")
+                if self.args.head_dtype != "auto":
+                    logger.warning(
+                        f"`head_dtype: {self.args.head_dtype}` does nothing: for this model and setting the token loss "
+                        "is computed from full logits, which have the model's precision. Leave it out."
+                    )
         return self._separable
 
     # ---- evaluation ----

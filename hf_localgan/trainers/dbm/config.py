@@ -16,6 +16,7 @@ _UNSUPPORTED = {
     "activation_checkpointing": "no activations are kept that it could save",
     "torch_compile": "each period computes another loss",
     "label_smoothing_factor": "it belongs to losses over tokens",
+    "neftune_noise_alpha": "its word vectors are constants",
     "auto_find_batch_size": "an update that runs out of memory has moved the chains",
 }
 
@@ -115,9 +116,9 @@ class DbmTrainingConfig(SharedSettings):
     max_grad_norm: float = field(default=0.0, metadata={"help": "Largest norm of the gradient. 0: no limit."})
 
     def _settle(self):
-        super()._settle()
-        if self.load_best_model_at_end and self.metric_for_best_model is None:
+        if self.needs_metric and self.metric_for_best_model is None:
             self.metric_for_best_model = "matching"
+        super()._settle()
         if self.greater_is_better is None and self.metric_for_best_model is not None:
             self.greater_is_better = not self.metric_for_best_model.endswith(LOWER_IS_BETTER)
 
@@ -156,9 +157,6 @@ class DbmTrainingConfig(SharedSettings):
                 f"`momentum` {self.momentum} needs `optim: sgd`, got `optim: {optim}`. Set that, or leave `momentum` "
                 "out; Adam has `adam_beta1`."
             )
-        for name, reason in _UNSUPPORTED.items():
-            if getattr(self, name, None):
-                raise ValueError(f"`{name}` is not supported: {reason}. Leave it out.")
         if self.ddp_find_unused_parameters is False:
             raise ValueError(
                 "`ddp_find_unused_parameters` must not be False: a period trains some parameters only. Leave it out."

@@ -33,6 +33,7 @@ from hf_localgan.models.dbm.contrastive_dbm import (
 from hf_localgan.models.dbm.swap_dbm import swap_loss
 from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin, damage_explained
+from hf_localgan.trainers.base.data_order import DataOrderMixin
 from hf_localgan.trainers.base.given import GivenRows, settle_rows
 from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
 from hf_localgan.trainers.base.output_head import replaced_forward
@@ -56,7 +57,7 @@ def load_energy(
     return model, None if model.word_vectors is None else load_tokenizer(path_or_id, **place)
 
 
-class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
+class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, DataOrderMixin, Trainer):
     """Trains a `DbmModel`: layer by layer, then all layers together (Salakhutdinov & Hinton 2009).
 
     The periods follow each other by the number of updates: "bottom" (contrastive divergence for the RBM of `[q; r]` and
@@ -122,7 +123,8 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
     ):
         settings: DbmTrainingConfig = self.check_args(args)
         model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
-        model = _checked_model(model)
+        if model_init is None:
+            model = _checked_model(model)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
             datasets[name] = settle_rows(name, dataset, processing_class, data_collator, others=True)
@@ -133,15 +135,30 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         )  # fmt: skip
         self._check_parallelism()
         if processing_class is not None:
-            model.config.vocabulary = vocabulary_fingerprint(processing_class)
+            self.model.config.vocabulary = vocabulary_fingerprint(processing_class)
         self.model_accepts_loss_kwargs = True  # the Trainer then leaves the scale of the loss to `compute_loss`
-        self._watch = Watch(settings, len(model.visible_bias) + model.config.hidden_size + model.config.top_size)
+        self._watch = self._make_watch()
         self._progress: PeriodProgress | None = None
         self._last_batch: tuple[Tensor, Tensor] | None = None
         self._reconstructed: tuple[Tensor, Tensor] | None = None
         self._swapped: Tensor | None = None
         self._diagnosed: tuple[int, dict[str, float]] = (-1, {})
         self._draws = UpdateRandomness(self)
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = _checked_model(super().call_model_init(trial))
+        tokenizer = getattr(self, "processing_class", None)  # set later than the first model
+        if tokenizer is not None:
+            model.config.vocabulary = vocabulary_fingerprint(tokenizer)
+        return model
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        self._watch = self._make_watch()
+
+    def _make_watch(self) -> Watch:
+        config = self.model.config
+        return Watch(self.args, len(self.model.visible_bias) + config.hidden_size + config.top_size)
 
     def _check_parallelism(self):
         refuse_sharding(self, "needs the whole model on every process")
@@ -200,10 +217,14 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, Trainer):
         return [name for name, parameter in model.named_parameters() if parameter.dim() > 1]
 
     def create_optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        if self.args.momentum and self.optimizer_cls_and_kwargs is None:
-            settings = {"lr": self.args.learning_rate, "momentum": self.args.momentum}
-            self.optimizer_cls_and_kwargs = torch.optim.SGD, settings
-        return super().create_optimizer(model)
+        if not self.args.momentum or self.optimizer_cls_and_kwargs is not None:
+            return super().create_optimizer(model)
+        settings = {"lr": self.args.learning_rate, "momentum": self.args.momentum}
+        self.optimizer_cls_and_kwargs = torch.optim.SGD, settings
+        try:
+            return super().create_optimizer(model)
+        finally:
+            self.optimizer_cls_and_kwargs = None  # the next trial of a search has its own
 
     def _prepare_for_training(self, max_steps, train_dataloader, resume_from_checkpoint):
         scalers = self.model.query_scaler, self.model.response_scaler

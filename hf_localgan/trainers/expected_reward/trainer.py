@@ -120,6 +120,12 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             facts["reward function"] = getattr(self.reward, "__qualname__", type(self.reward).__name__)
         return facts
 
+    def adopt_settings(self):
+        super().adopt_settings()
+        self.running_mean.decay = self.args.baseline_decay
+        if not self._reward_given:
+            self.reward = make_reward(self.args.reward, self.processing_class)
+
     # ---- the loss ----
 
     def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None):

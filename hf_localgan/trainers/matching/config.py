@@ -1,5 +1,6 @@
 """Arguments of `MatchingTrainer`."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -17,6 +18,7 @@ class MatchingConfig(EarlyStoppingSettings):
     """
 
     constant_buffers: ClassVar[bool] = True
+    unsupported: ClassVar[Mapping[str, str]] = {"neftune_noise_alpha": "it perturbs the embeddings of generators"}
 
     negatives: int = field(
         default=4,
@@ -37,9 +39,9 @@ class MatchingConfig(EarlyStoppingSettings):
     learning_rate: float = field(default=1e-3, metadata={"help": "Largest learning rate."})
 
     def _settle(self):
-        super()._settle()
-        if (self.load_best_model_at_end or self.early_stopping_patience) and self.metric_for_best_model is None:
+        if (self.needs_metric or self.early_stopping_patience) and self.metric_for_best_model is None:
             self.metric_for_best_model = "eval_matching"
+        super()._settle()
 
     def _check_settled(self):
         super()._check_settled()
@@ -57,10 +59,10 @@ class MatchingConfig(EarlyStoppingSettings):
                 "Mismatched responses come from the same batch, so `per_device_train_batch_size` must be at least 2, "
                 f"got {self.per_device_train_batch_size}."
             )
-        if self.train_sampling_strategy == "group_by_length":
+        if self.train_sampling_strategy in ("group_by_length", "batch_rebalance"):
             raise ValueError(
-                "`train_sampling_strategy` `group_by_length` would mismatch only responses of equal length, and the "
-                "discriminator would not learn from the others. Leave it out."
+                f"`train_sampling_strategy` `{self.train_sampling_strategy}` would mismatch only responses of equal "
+                "length, and the discriminator would not learn from the others. Leave it out."
             )
         if self.label_smoothing_factor:
             raise ValueError(

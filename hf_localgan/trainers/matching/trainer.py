@@ -18,7 +18,8 @@ from hf_localgan.hub.objective import Objective
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
-from hf_localgan.trainers.base.early_stopping import EarlyStopping
+from hf_localgan.trainers.base.data_order import DataOrderMixin
+from hf_localgan.trainers.base.early_stopping import early_stopping
 from hf_localgan.trainers.base.given import GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
@@ -43,7 +44,7 @@ def load_discriminator(
     return model, load_tokenizer(path_or_id, **place)
 
 
-class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
+class MatchingTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Trainer):
     """Trains a discriminator on pairs from the data against the same queries with responses to other queries.
 
     The loss is `matching_loss`. In training, `draw_mismatches` draws the other responses from the same batch of the
@@ -63,6 +64,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         eval_dataset: rows with the same columns, all of which are read.
         processing_class: the tokenizer, saved with the model; by default that of a model that is given by its name.
         model_init_kwargs: arguments of `load_scorer` for a model that is given by its name: `revision`, `subfolder`.
+        model_init, callbacks, optimizers: as `transformers.Trainer`.
 
     Raises:
         ValueError: if `args` belong to another trainer, the model is no discriminator, or all training rows have the
@@ -97,8 +99,8 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
     ):
         settings: MatchingConfig = self.check_args(args)
         model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
-        if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
-            raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
+        if model_init is None:
+            model = _checked_model(model)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
             datasets[name] = settle_rows(name, dataset, processing_class, data_collator, model)
@@ -112,14 +114,21 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         refuse_sharding(self, "has the whole, small model on every process")
         if self.processing_class is not None:
             self.model.config.vocabulary = vocabulary_fingerprint(self.processing_class)
-        self._draws = UpdateRandomness(self, self._data_seed, of_update=True)
+        self._draws = UpdateRandomness(self, lambda: self._order_seed, of_update=True)
         self._scores: list[Tensor] = []
         self._counts = torch.zeros(4)  # pairs, counted pairs, correct ones of the counted: true and mismatched
-        if settings.early_stopping_patience:
-            self.add_callback(EarlyStopping(settings.early_stopping_patience, settings.early_stopping_threshold))
+        self._early_stopping = self._replace_callback(None, early_stopping(settings))
 
-    def _data_seed(self) -> int:
-        return self.args.seed if self.args.data_seed is None else self.args.data_seed
+    def adopt_settings(self):
+        super().adopt_settings()
+        self._early_stopping = self._replace_callback(self._early_stopping, early_stopping(self.args))
+
+    def call_model_init(self, trial: Any = None) -> nn.Module:
+        model = _checked_model(super().call_model_init(trial))
+        tokenizer = getattr(self, "processing_class", None)  # set later than the first model
+        if tokenizer is not None:
+            model.config.vocabulary = vocabulary_fingerprint(tokenizer)
+        return model
 
     # ---- the loss ----
 
@@ -214,6 +223,12 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, Trainer):
         for name, value in matching_metrics(scores[:, 0], scores[:, 1:]).items():
             output.metrics[f"{metric_key_prefix}_{name}"] = value
         return output._replace(predictions=scores.numpy(), label_ids=rows.groups, num_samples=len(scores))
+
+
+def _checked_model(model: Any) -> PairDiscriminator:
+    if getattr(getattr(model, "config", None), "model_type", None) != "query_response_discriminator":
+        raise ValueError(f"`model` must be a `PairDiscriminator`, got {type(model).__name__}.")
+    return model
 
 
 def _columns(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

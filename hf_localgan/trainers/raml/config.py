@@ -47,7 +47,7 @@ class RamlConfig(TokenLossConfig):
     their defaults then.
     """
 
-    _argument_alternatives: ClassVar = (("temperature", "edit_rate"),)
+    _argument_alternatives: ClassVar = (*TokenLossConfig._argument_alternatives, ("temperature", "edit_rate"))
 
     # Payoff
     payoff: str = field(

@@ -24,6 +24,7 @@ from hf_localgan.hub.citations import RAML
 from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.base import Payoff
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
+from hf_localgan.trainers.base.streams import saved_pass
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
 from hf_localgan.trainers.raml.clock import TemperatureSchedule
 from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
@@ -107,13 +108,22 @@ class RamlTrainer(TokenLossTrainer):
             preprocess_logits_for_metrics=preprocess_logits_for_metrics, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
-        self._sampler_given = payoff is not None or raml_collator is not None
+        self._given = payoff, raml_collator
         self.raml_collator = raml_collator or self._make_collator(payoff, self.processing_class)
         # Since the last line: edits, tokens of the references, draws in each bin.
         self._draws = torch.zeros(2 + len(EDIT_BINS))
-        self.add_callback(
-            DrawClock(self.raml_collator, raml_collator is None and self.raml_collator.schedule is not None)
-        )
+        self._clock_of_draws = self._replace_callback(None, self._make_clock())
+
+    def adopt_settings(self):
+        super().adopt_settings()
+        payoff, collator = self._given
+        _check_unread(self.args, payoff, collator)
+        self.raml_collator = collator or self._make_collator(payoff, self.processing_class)
+        self._clock_of_draws = self._replace_callback(self._clock_of_draws, self._make_clock())
+
+    def _make_clock(self) -> "DrawClock":
+        _, collator = self._given
+        return DrawClock(self.raml_collator, collator is None and self.raml_collator.schedule is not None)
 
     def _make_collator(self, payoff: Payoff | None, tokenizer: PreTrainedTokenizerBase | None) -> RamlCollator:
         args = self.args
@@ -141,7 +151,7 @@ class RamlTrainer(TokenLossTrainer):
     def settings_facts(self) -> dict[str, Any]:
         """As the base class's; the settings of a given sampler, too, for they are in no argument."""
         facts = super().settings_facts()
-        if self._sampler_given:
+        if self._given != (None, None):
             payoff = self.raml_collator.payoff
             settings = {name: value for name, value in vars(payoff).items() if isinstance(value, (int, float, str))}
             named = {name: value for name, value in sorted(settings.items()) if not name.startswith("_")}
@@ -236,11 +246,13 @@ class DrawClock(TrainerCallback):
         if self.sets_total:
             assert self.collator.schedule is not None
             self.collator.schedule = replace(self.collator.schedule, total_steps=max(1, state.max_steps))
-        # As the Trainer counts: for it, a stream without a length has one epoch, in which the stream may start over.
-        steps_per_epoch = max(1, state.max_steps)
+        steps_per_epoch = max(1, state.max_steps)  # of a stream without a length
         if has_length(train_dataloader):
             steps_per_epoch = max(1, math.ceil(len(train_dataloader) / args.gradient_accumulation_steps))
         self.epoch, trained = divmod(state.global_step, steps_per_epoch)
+        last = saved_pass(state)
+        if last is not None:  # passes over a stream are epochs of no fixed length
+            self.epoch, trained = last.number, state.global_step - last.first_step
         dispatches = isinstance(train_dataloader, DataLoaderDispatcher) and not train_dataloader.split_batches
         self.batches_per_step = args.world_size if dispatches else 1
         # A resumed stream makes its earlier batches again and throws them away; other data sets skip them.

@@ -24,6 +24,7 @@ from hf_localgan.functional.attention import attention_forward, attention_peak, 
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
@@ -98,6 +99,11 @@ class SpeechMixin(TokenLossTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             **method_arguments,
         )  # fmt: skip
+        if self.args.head_dtype != "auto":
+            warn_once(
+                f"`head_dtype: {self.args.head_dtype}` does nothing: recognisers are trained on full logits, in "
+                "the model's precision. Leave it out."
+            )
         if self.args.label_names is None:
             self.label_names = ["labels"]  # not `ctc_labels`, which the trainer gives to the forward
         if self.args.sample_rows and self.eval_dataset is not None:

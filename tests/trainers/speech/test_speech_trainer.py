@@ -67,6 +67,11 @@ def test_a_recogniser_by_its_name_comes_with_its_processor(tmp_path):
     assert run.processor.tokenizer.get_vocab() == processor().tokenizer.get_vocab() and run.state.global_step == 1
 
 
+def test_a_precision_of_the_output_layer_is_said_to_do_nothing(tmp_path, caplog):
+    trainer(tmp_path, recogniser(), head_dtype="float32")
+    assert "`head_dtype: float32` does nothing: recognisers are trained on full logits" in caplog.text
+
+
 def test_the_loss_is_cross_entropy_and_ctc_and_attention_off_the_diagonal(tmp_path):
     model = recogniser().eval()
     run = trainer(tmp_path, model, guided=2.0)
