@@ -22,12 +22,14 @@ class MethodMixin(Trainer):
         part_roles: role of each model that stands beside the trained one and is saved in a folder of its name, such as
             `{"discriminator": "its opponent in training"}`.
         parts: these models, by name.
+        loss_unit: unit of the `loss` that training logs.
     """
 
     objective: Objective  # no `ClassVar`, for the Trainer has an attribute of this name: the value of a search's trial
     config_class: ClassVar[type[SharedSettings]]
     role: ClassVar[str] = "generator"
     part_roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    loss_unit: ClassVar[str] = "nats per token"
 
     parts: Mapping[str, PreTrainedModel] = MappingProxyType({})
 
