@@ -1,4 +1,4 @@
-"""Parts that the readers of text files share: rows, opened files and decoded lines."""
+"""Parts that the readers of text files share: opened files and decoded lines."""
 
 import bz2
 import gzip
@@ -8,6 +8,8 @@ import sys
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
+from operator import itemgetter
 from typing import Any, NamedTuple
 
 BYTE_ORDER = {
@@ -19,13 +21,12 @@ BYTE_ORDER = {
 SHOWN = 60  # characters of a value in a message
 
 
-class Row(NamedTuple):
-    """One row: its columns by name, the line it begins at, how many lines it takes up, and what is wrong with it."""
+class TableRow(NamedTuple):
+    """The cells of a row of a table, the line it begins at, 0 for the header, and how many lines it takes up."""
 
-    values: dict[str, Any]
+    cells: list[str]
     line: int
-    lines: int = 1
-    wrong: str | None = None
+    lines: int
 
 
 @contextmanager
@@ -76,16 +77,14 @@ def decoded_lines(path: str, opened, settings: dict[str, Any]) -> Iterator[str]:
         lines = io.TextIOWrapper(io.BufferedReader(opened), encoding, errors, newline="")
     except LookupError as error:
         raise ValueError(f"`encoding` or `encoding_errors` is not known: {error}.") from error
-    number = 0
+    decoded = count()
     try:
-        for line in lines:
-            number += 1
-            yield line
+        yield from map(itemgetter(0), zip(lines, decoded, strict=False))  # one call a line, without a frame of Python
     except UnicodeError as error:
         reason = getattr(error, "reason", error)
         raise ValueError(
-            f'"{path}" is not {encoding.removesuffix("-sig")} after line {number}: {reason}. Pass the encoding that it '
-            'is in, such as encoding="latin-1".'
+            f'"{path}" is not {encoding.removesuffix("-sig")} after line {next(decoded)}: {reason}. Pass the encoding '
+            'that it is in, such as encoding="latin-1".'
         ) from error
 
 
