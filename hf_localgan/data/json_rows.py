@@ -22,7 +22,7 @@ def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 DECODER = json.JSONDecoder(object_pairs_hook=_unique)
 JsonRow = tuple[dict[str, Any], int]  # an object with its line, or its place in the list
-_scan = make_scanner(json.JSONDecoder())  # written in C, and blind to names that stand twice
+_scan = make_scanner(json.JSONDecoder())  # type: ignore[arg-type]  # written in C, and blind to names that stand twice
 _NO_WHOLE_LINE = (ValueError, RecursionError, StopIteration)
 
 

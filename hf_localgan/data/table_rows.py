@@ -79,19 +79,26 @@ def table_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str,
 
 
 def row_fault(row: TableRow, names: list[str]) -> str | None:
-    """What is wrong with a row that has more cells than the header, other than empty ones; `None` if nothing is."""
+    """What is wrong with a row: more cells than the header has, but for empty ones, or those of the header again.
+
+    Returns:
+        `None` if neither is the case.
+    """
     if any(row.cells[len(names) :]):
         return f"line {row.line} has {len(row.cells)} cells, the header names {len(names)}"
+    if [row.cells[0].removeprefix("\ufeff"), *row.cells[1:]] == names:
+        return f"line {row.line} holds the names of the columns, as where files with headers are joined"
     return None
 
 
 def _broken_table(path: str, begin: int, end: int, error: csv.Error) -> str:
-    cause = str(error)
+    cause, advice = str(error), QUOTES_ARE_TEXT
     if "unexpected end of data" in cause:
         cause = "a quotation mark is opened there and never closed"
     elif "expected after" in cause:
         cause = "there is text after a closing quotation mark"
+        advice = f'{QUOTES_ARE_TEXT} If a backslash stands before marks that are text, pass escapechar="\\\\".'
     elif "field larger" in cause:
         cause = f"a cell is longer than {csv.field_size_limit():,} characters, as if a quotation mark was never closed"
     place = f"line {begin}" if end <= begin else f"lines {begin} to {end}"
-    return f'"{path}", {place}: {cause}. {QUOTES_ARE_TEXT}'
+    return f'"{path}", {place}: {cause}. {advice}'

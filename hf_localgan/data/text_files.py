@@ -27,7 +27,7 @@ QUERY, RESPONSES, LINES, WRONG = "query", "responses", "(lines)", "(wrong)"
 FEATURES = Features(
     {QUERY: Value("string"), RESPONSES: List(Value("string")), LINES: Value("int32"), WRONG: Value("string")}
 )
-READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
+READER = "2"  # raise it when the rows that are read change, so that no older cache is used for them
 BATCH = 10_000
 PROBED = 1_000  # rows of JSON in which columns are looked for first
 TABLES = (".csv", ".tsv")
@@ -190,20 +190,20 @@ def _read_table(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
         cells, line, lines = row
         if lines > 1 and warns:
             batch.lines[len(batch.queries)] = lines
-        if len(cells) == width:
+        if len(cells) == width and cells[query] != config.query and cells[response] != config.response:
             add_query(cells[query])
             add_response(cells[response])
             add_place(line)
         else:
-            _add_uneven(batch, row, names, query, response)
+            _add_unlike(batch, row, names, query, response)
         if len(batch.queries) == BATCH:
             yield batch.table()
     if batch.queries:
         yield batch.table()
 
 
-def _add_uneven(batch: _Batch, row: TableRow, names: list[str], query: int, response: int):
-    """Adds a row with more or fewer cells than the header has."""
+def _add_unlike(batch: _Batch, row: TableRow, names: list[str], query: int, response: int):
+    """Adds a row with more or fewer cells than the header has, or with cells like the header's."""
     wrong = row_fault(row, names)
     if wrong is None and len(row.cells) <= max(query, response):
         joined = f", on {row.lines} lines that a quotation mark joins. {QUOTES_ARE_TEXT[:-1]}" * (row.lines > 1)
@@ -328,17 +328,36 @@ def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> t
             )
         return found
     seen: dict[str, None] = {}
-    number = -1
-    for number, (values, _) in enumerate(read_rows(path, suffix, settings)):
+    objects: list[dict[str, Any]] = []
+    is_empty = True
+    for values, _ in read_rows(path, suffix, settings):
+        is_empty = False
         seen.update(dict.fromkeys(values))
-        if number + 1 == PROBED:
+        objects.append(values)
+        if len(objects) == PROBED:
             try:
-                return find(list(seen))
+                return _with_text(path, find(list(seen)), objects)
             except ValueError:
-                pass  # further rows may have what these lack
-    if number < 0:
-        return None
-    return find(list(seen))
+                objects.clear()  # further ones may have what these lack
+    return None if is_empty else _with_text(path, find(list(seen)), objects)
+
+
+def _with_text(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The columns; raises if one that is a path of names leads nowhere in all rows."""
+    for name in columns:
+        values = [_at(row, name) for row in rows] if "." in name else ()
+        if values and all(_is_nothing(value) for value in values):
+            start = name.split(".")[0]
+            example = next((row[start] for row in rows if row.get(start) is not None), None)
+            raise ValueError(
+                f'There is no text at `{name}` in "{path}"; `{start}` holds {shown(example)}. Name the fields on the '
+                "way, joined by dots; a place in a list has no name."
+            )
+    return columns
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_nothing, value)))
 
 
 def as_value_error(error: datasets.exceptions.DatasetGenerationError, paths: list[str]) -> ValueError:

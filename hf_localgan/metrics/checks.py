@@ -1,7 +1,8 @@
 """Checks of what the metrics are given, so that every one of them refuses the same mistakes in the same words."""
 
 import warnings
-from collections.abc import Iterable, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
+from numbers import Integral
 
 from hf_localgan.text import UNSPACED_SHARE, script_shares
 
@@ -49,7 +50,7 @@ def require_tokens(name: str, tokens: Sequence[str]) -> None:
     Raises:
         TypeError: naming the value.
     """
-    if isinstance(tokens, (str, bytes)) or not isinstance(tokens, Iterable):
+    if isinstance(tokens, (str, bytes, Set, Mapping)) or not isinstance(tokens, Iterable):
         raise TypeError(
             f"`{name}` must hold tokens, a list per utterance, got {type(tokens).__name__}: {tokens!r:.60}. "
             "Cut text by `metric_tokens` first; its letters would be counted as words."
@@ -62,13 +63,19 @@ def require_token_lists(name: str, utterances: Sequence[Sequence[str]]) -> None:
     Raises:
         TypeError: naming the first value that is wrong.
     """
-    if isinstance(utterances, (str, bytes)) or not isinstance(utterances, Iterable):
+    if isinstance(utterances, (str, bytes)) or not (isinstance(utterances, Iterable) and isinstance(utterances, Sized)):
         raise TypeError(
             f"`{name}` must be a list of utterances, each a list of tokens, got {type(utterances).__name__}: "
             f"{utterances!r:.60}."
         )
     for tokens in utterances:
         require_tokens(name, tokens)
+
+
+def require_order(n: int) -> None:
+    """Refuses an order of n-grams that is no whole number of at least 1."""
+    if isinstance(n, bool) or not isinstance(n, Integral) or n < 1:
+        raise ValueError(f"`n` must be at least 1, got {n!r}. It is a whole number, the length of the n-grams.")
 
 
 def require_texts(name: str, texts: Sequence[str]) -> None:
@@ -94,12 +101,12 @@ def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None
     """
     if tokenization not in SPACED_TOKENIZATIONS:
         return
-    share = script_shares(texts).unsegmented
+    share = script_shares(text for text in texts if isinstance(text, str)).unsegmented  # others are refused elsewhere
     if share > UNSPACED_SHARE:
         warnings.warn(
-            f"{share:.0%} of the letters belong to scripts that are written without spaces (Chinese, Japanese, Thai, "
-            f'Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces for words: '
-            f"whole clauses are counted as one. {advice}",
+            f"{share:.0%} of the letters belong to scripts that are written without spaces (such as Chinese, "
+            f'Japanese, Thai, Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces '
+            f"for words: whole clauses are counted as one. {advice}",
             stacklevel=3,
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hf_localgan.metrics.checks import require_token_lists
+from hf_localgan.metrics.checks import require_order, require_token_lists
 
 Tokens = Sequence[str]
 
@@ -27,8 +27,7 @@ class NgramCounts:
     """
 
     def __init__(self, generations: Sequence[Tokens], n: int):
-        if n < 1:
-            raise ValueError(f"`n` must be at least 1, got {n}.")
+        require_order(n)
         require_token_lists("generations", generations)
         lengths = np.fromiter((len(tokens) for tokens in generations), dtype=np.int64, count=len(generations))
         vocabulary: dict[str, int] = {}

@@ -126,6 +126,8 @@ def score_responses(
         ValueError: for unequal numbers of queries, no query at all, or a query without references.
     """
     require_texts("generations", generations)
+    if queries is not None:
+        require_texts("queries", queries)
     if references is not None:
         require_equal_lengths(generations=generations, references=references)
         require_reference_lists(references)
