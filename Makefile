@@ -24,7 +24,7 @@ $(VENV)/bin/pip: constraints.txt
 
 install: $(VENV)/.installed
 $(VENV)/.installed: $(VENV)/bin/pip pyproject.toml
-	$(PIP) install --quiet --constraint constraints.txt --editable ".[annotation,chinese,demo,plots,speech,tracking]"
+	$(PIP) install --quiet --constraint constraints.txt --editable ".[annotation,chinese,demo,plots,speech,tracking,zstd]"
 	touch $@
 
 $(VENV)/.tested: $(VENV)/bin/pip pyproject.toml

@@ -42,9 +42,12 @@ def fold_phones(phones: Iterable[str], fold: str = "timit39") -> list[str]:
 
     Raises:
         ValueError: for an unknown `fold`, and for phones that it has no class for.
+        TypeError: for a text, whose letters are no phones.
     """
     if fold not in FOLDS:
         raise ValueError(f"`fold` must be one of {', '.join(FOLDS)}, got {fold!r}.")
+    if isinstance(phones, (str, bytes)):
+        raise TypeError(f"`phones` must be a list of phones, got the text {phones!r:.60}. Split it first.")
     phones = list(phones)
     if fold == "none":
         return phones

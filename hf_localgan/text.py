@@ -20,7 +20,10 @@ INVISIBLE = (
     r"\x{FE00}-\x{FE0F}\x{FFA0}\x{E0000}-\x{E0FFF}]"
 )
 # Scripts that are written without spaces between words.
-UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}]"
+UNSPACED = (
+    r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tai_Tham}\p{Tai_Viet}"
+    r"\p{New_Tai_Lue}\p{Javanese}\p{Balinese}]"
+)
 UNSPACED_SHARE = 0.1  # of the letters; above, what white space separates is no word
 SEGMENTED_SHARE = 0.2  # of the gaps between such letters; from here on the words are separated by spaces
 SAMPLED_TEXTS = 1000
@@ -93,8 +96,8 @@ class ScriptShares(NamedTuple):
     """The scripts of some texts, as shares of their letters from 0 to 1.
 
     Attributes:
-        unsegmented: letters of scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese);
-            0 where spaces stand between the words nevertheless.
+        unsegmented: letters of scripts that are written without spaces (Chinese, Japanese, Thai, Lao, Khmer, Burmese
+            and others); 0 where spaces stand between the words nevertheless.
         chinese: Chinese characters (Han).
         kana: Hiragana and Katakana.
         letters: number of letters.

@@ -151,6 +151,29 @@ def browser():
 
 
 @pytest.fixture
+def drawn_curves(monkeypatch) -> dict[str, dict]:
+    """Curves of the pictures that are drawn in a test: by file, panel and label, the steps and the values."""
+    from matplotlib.figure import Figure
+
+    pictures: dict[str, dict] = {}
+    savefig = Figure.savefig
+
+    def save(figure, path, **settings):
+        # The file is written beside its place and renamed: `.training-abc.png`.
+        name = f"{Path(path).name.lstrip('.').rsplit('-', 1)[0]}.png"
+        pictures[name] = {
+            axis.get_ylabel(): {
+                line.get_label(): (list(line.get_xdata()), list(line.get_ydata())) for line in axis.lines
+            }
+            for axis in figure.axes
+        }
+        return savefig(figure, path, **settings)
+
+    monkeypatch.setattr(Figure, "savefig", save)
+    return pictures
+
+
+@pytest.fixture
 def hub(monkeypatch, tmp_path_factory):
     """A Hub of this process (`tests/hub/loopback_hub.py`), to which the unmodified client of this process talks.
 

@@ -11,6 +11,7 @@ import sysconfig
 import tarfile
 import tomllib
 import zipfile
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -26,7 +27,7 @@ MODULES = sorted(PACKAGE.rglob("*.py"))
 
 # Later rooms may import earlier ones, and modules of one room each other, but never in a circle.
 ROOMS = [
-    {"functional", "files", "markdown", "options", "phones", "text", "version"},
+    {"functional", "files", "markdown", "options", "phones", "terminal", "text", "version"},
     {"payoff", "models"},
     {"data", "metrics"},
     {"decoding", "pipelines"},
@@ -114,23 +115,59 @@ def test_a_model_imports_only_torch_transformers_and_its_siblings(path):
             assert node.level == 1 and node.module, "a sibling is imported by `from .x import y`"
 
 
+def imported_on_loading(path: Path) -> set[str]:
+    """Absolute names of the modules that a file imports when it is itself imported, outside of functions."""
+    queue, names = list(ast.parse(path.read_text(encoding="utf-8")).body), set()
+    while queue:
+        node = queue.pop()
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and not node.level:
+            names.add(node.module)
+        elif isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            queue += node.orelse
+        elif not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)):
+            queue += ast.iter_child_nodes(node)
+    return names
+
+
+@cache
+def installed_packages() -> dict[str, list[str]]:
+    """The distributions that hold each top-level package."""
+    return importlib.metadata.packages_distributions()
+
+
+def undeclared(names: set[str], requirements: list[str]) -> set[str]:
+    """The packages among the names that no requirement installs."""
+    declared = {canonicalize_name(re.split(r"[<>=\[ ]", line)[0]) for line in requirements}
+    distributions = installed_packages()
+    others = {name.split(".")[0] for name in names} - sys.stdlib_module_names - {"hf_localgan"}
+    return {
+        name for name in others if not declared & {canonicalize_name(one) for one in distributions.get(name, [name])}
+    }
+
+
 def test_everything_that_is_imported_is_declared():
     # What comes with another package today may not come with it tomorrow.
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     extras = project["optional-dependencies"]
-    wanted = [
-        *project["dependencies"],
-        *(line for name in extras if name not in ("test", "docs") for line in extras[name]),
-    ]
-    declared = {canonicalize_name(re.split(r"[<>=\[ ]", line)[0]) for line in wanted}
-    unpacking = {"zstandard"}  # whoever packs files by it has it
-    distributions = importlib.metadata.packages_distributions()
-    top = {name.split(".")[0] for path in MODULES for name in imported(path)}
-    others = top - sys.stdlib_module_names - {"hf_localgan"} - unpacking
-    missing = {
-        name for name in others if not declared & {canonicalize_name(one) for one in distributions.get(name, [])}
+    for_users = [line for name in extras if name not in ("test", "docs") for line in extras[name]]
+    named = {  # modules that `annotation_module` imports by their names
+        node.args[0].value
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "annotation_module"
     }
-    assert not missing
+    assert {name.split(".")[0] for name in named} == {"nltk", "openpyxl", "statsmodels"}
+    everything = named.union(*map(imported, MODULES))
+    assert not undeclared(everything, [*project["dependencies"], *for_users])
+    assert undeclared({"numpy.linalg", "not_declared.inside"}, project["dependencies"]) == {"not_declared"}
+
+
+def test_what_is_imported_on_loading_is_no_extra():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for path in MODULES:
+        assert not undeclared(imported_on_loading(path), project["dependencies"]), path
 
 
 def python(code: str, *options: str, cwd=ROOT, executable=sys.executable, **environment) -> str:

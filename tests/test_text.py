@@ -40,7 +40,9 @@ def test_metrics_limits_and_tokenizers_agree_on_words_and_characters(script, for
     assert LengthLimits(unit="characters").lengths(array).to_pylist() == [seen, None]
 
 
-@pytest.mark.parametrize("emoji", [FAMILY, "\U0001f44d\U0001f3fd", "\u2764\ufe0f", "\U0001f1e9\U0001f1ea"])
+@pytest.mark.parametrize(
+    "emoji", [FAMILY, "\U0001f44d\U0001f3fd", "\u2764\ufe0f", "\U0001f1e9\U0001f1ea", "1\ufe0f\u20e3"]
+)
 def test_an_emoji_of_several_code_points_is_one_token_everywhere(emoji):
     text = f"hi {emoji}"
     assert metric_tokens(text) == metric_tokens(text, "whitespace") == ["hi", emoji]
@@ -119,6 +121,7 @@ def test_a_query_in_another_coding_is_noticed_in_two_splits_and_grouped_in_one()
         (["你 好 吗 我 很 好"], 0),  # put apart
         (["สวัสดีครับ ผมชื่อสมชาย"], 1),
         (["こんにちは世界"], 1),
+        (["ꦲꦏ꧀ꦱꦫꦗꦮ"], 1),  # Javanese
         (["안녕하세요 세상"], 0),  # Korean writes spaces
         (["hello there"], 0),
         (["你好 ab", "abcdef"], 0.2),  # 2 of 10 letters

@@ -12,6 +12,7 @@ import pyarrow
 import pyarrow.parquet
 
 from hf_localgan.evaluation.plots import new_figure, save_figure
+from hf_localgan.evaluation.tables import with_range
 from hf_localgan.evaluation.writing import write_report
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import (
@@ -544,5 +545,5 @@ def _correlations(metric: np.ndarray, human: np.ndarray) -> np.ndarray:
 def _cell(entry: Correlation | None, with_ends: bool) -> str:
     if entry is None or math.isnan(entry.value):
         return ""
-    text = f"{entry.value:.2f}"
-    return text if not with_ends or math.isnan(entry.low) else f"{text} ({entry.low:.2f} to {entry.high:.2f})"
+    ends = (entry.low, entry.high) if with_ends and not math.isnan(entry.low) else ()
+    return with_range(f"{entry.value:.2f}", *(f"{end:.2f}" for end in ends))

@@ -25,7 +25,7 @@ def training_epilog(general: str, default: str, prog: str) -> str:
     """
     epilog = (
         f"{general}\nWithout CONFIG the settings are those of {default_file(default)}. With --dataset those that "
-        "belong to its\ncorpus are left out: licence and language on the card, decodings; `output_dir` is named for the data."
+        "belong to its\ncorpus are left out: licence and language on the card, decodings; `output_dir` is another."
     )
     if prog.startswith("hf-localgan "):
         command = prog.replace("hf-localgan", "hf_localgan.cli", 1)

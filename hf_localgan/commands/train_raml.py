@@ -7,8 +7,6 @@ Without CONFIG it trains on the shipped corpus. Draws around the references repl
 from collections.abc import Sequence
 from typing import Any
 
-from rich.console import Console
-
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.recipes.generator import TrainingSetup, train_generator
 from hf_localgan.recipes.parser import RecipeParser
@@ -16,6 +14,7 @@ from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.generator import GeneratorArguments
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
+from hf_localgan.terminal import report_console
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
@@ -43,7 +42,7 @@ def describe_draws(trainer: TokenLossTrainer, setup: TrainingSetup) -> dict[str,
     args, draws = trainer.args, summarize_draws(trainer.raml_collator, setup.train, setup.tokenizer)
     if trainer.is_world_process_zero():
         print(draws)
-        Console().print(draws.table())
+        report_console().print(draws.table())
     payoff = {"payoff": args.payoff} | ({"reward": args.reward} if args.payoff == "importance" else {})
     return {**payoff, **args.changed(SERIES_FIELDS), **draws.about()}
 

@@ -11,14 +11,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
 from hf_localgan.commands.exits import WRONG_USAGE, print_error
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.options import help_asked
 from hf_localgan.recipes.parser import RecipeParser, read_config
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
 from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_up_speech
+from hf_localgan.terminal import report_console
 from hf_localgan.trainers.mle.config import MleConfig
 from hf_localgan.trainers.raml.config import SERIES_FIELDS, RamlConfig
 from hf_localgan.trainers.raml.draws import summarize_draws
@@ -36,7 +35,7 @@ def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition:
         draws = summarize_draws(trainer.raml_collator, setup.train, setup.processor.tokenizer)
         if trainer.is_world_process_zero():
             print(draws)
-            Console().print(draws.table())
+            report_console().print(draws.table())
         reward = {"reward": args.reward} if args.payoff == "importance" else {}
         about |= {"payoff": args.payoff, **reward, **args.changed(SERIES_FIELDS), **draws.about()}
     trainer.train(resume_from_checkpoint=setup.checkpoint)

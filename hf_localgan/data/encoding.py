@@ -95,7 +95,9 @@ def encode_pairs(
 
 def _frame_tokens(tokenizer: PreTrainedTokenizerBase) -> tuple[str, ...]:
     """The padding, start and end tokens that the tokenizer makes of their names in a text."""
-    tokens = (tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token)
+    tokens = (
+        tokenizer.pad_token, tokenizer.bos_token, tokenizer.eos_token, tokenizer.cls_token, tokenizer.sep_token
+    )  # fmt: skip
     written = dict.fromkeys(token for token in tokens if token is not None and token != tokenizer.unk_token)
     return tuple(
         token

@@ -1,7 +1,7 @@
 """Query-response pairs: one contract of columns for every source, checked once, where the data comes in."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
@@ -27,7 +27,12 @@ from hf_localgan.text import INVISIBLE
 
 JSON = pa.json_(pa.utf8())
 # Lists written as text, as a table of Python or NumPy lists holds them: ['hello', 'hey'], ["hello"], ['a' 'b'].
-WRITTEN_LIST = r"""^\s*\[\s*('.*'|".*")\s*,?\s*\]\s*$"""
+WRITTEN_LIST = (
+    r"""(?s)^\s*(?:(?:np\.|numpy\.)?(?:array|list|tuple|set)\(\s*)?\[\s*['"].*['"]\s*,?\s*\]"""
+    r"""(?:\s*,\s*dtype=[^)]*)?\)?\s*$"""
+)
+# And what may be one, or a text of people: ('hello', 'hey'), {'text': 'hello'}, [1, 2], [].
+WRITTEN_VALUE = r"""(?s)^\s*(?:[\[({]\s*['"].*[\])}]|\[[\s\d.,-]*\]|\[\s*None\s*\]|\{\s*\})\s*$"""
 MARKED = Features(
     {"query": Value("string"), "response": Value("string"), "row": Value("int64"), "verdict": Value("int8")}
 )
@@ -157,6 +162,8 @@ def load_pairs(
         raise ValueError(f'`on_bad` must be "error" or "drop", got {on_bad!r}.')
     if on_shared not in ("warn", "drop", "error"):
         raise ValueError(f'`on_shared` must be "warn", "drop" or "error", got {on_shared!r}.')
+    if limits is not None and not isinstance(limits, LengthLimits):
+        raise ValueError(f"`limits` must be a `LengthLimits` or None, got {limits!r} ({type(limits).__name__}).")
     find = partial(_find, columns=columns)
     opened = open_splits(source, find, name, streaming=streaming, revision=revision, **options)
     opened = _choose(opened, splits)
@@ -207,6 +214,11 @@ def _choose(
         return opened
     if isinstance(splits, str):
         splits = [splits]
+    if not isinstance(splits, Iterable) or not splits:
+        raise ValueError(
+            f"`splits` must name at least one split, in a list or as a mapping of new names to those in the source, "
+            f"got {splits!r} (found: {', '.join(opened)})."
+        )
     named = splits if isinstance(splits, Mapping) else {split: split for split in splits}
     unknown = [split for split in named.values() if split not in opened]
     if unknown:
@@ -286,7 +298,8 @@ def _mark_batch(
 
     for name, texts in (("bad query", queries), ("bad response", responses)):
         judge(pc.fill_null(pc.match_substring_regex(texts, f"^{INVISIBLE}*$"), True), name)
-    _refuse_written_lists(responses, row_numbers, plural)
+    _refuse_written_lists(queries, row_numbers, "queries")
+    _refuse_written_lists(responses, row_numbers, "responses", plural)
     if limits is not None:
         for side, texts in (("query", queries), ("response", responses)):
             low, high = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
@@ -337,16 +350,31 @@ def _is_plural(name: str) -> bool:
     return name.split(".")[-1] == RESPONSE_NAMES[0]
 
 
-def _refuse_written_lists(responses: pa.Array, rows: pa.Array, plural: bool):
-    """Raises for lists that stand as text in a cell. Elsewhere than in `responses` one may be meant; all are not."""
-    written = pc.fill_null(pc.match_substring_regex(responses, WRITTEN_LIST), False)
-    places = np.flatnonzero(written.to_numpy(zero_copy_only=False))
-    if len(places) and (plural or (len(places) > 1 and pc.all(pc.or_(written, pc.is_null(responses))).as_py())):
-        raise ValueError(
-            f"The responses are lists written as text, such as {responses[int(places[0])].as_py()!r:.60} in row "
-            f"{rows[int(places[0])]} (rows counted from 0): each would be learnt as one response. Write them as lists, "
-            "which JSON lines and parquet can hold, or one row for each response."
-        )
+def _refuse_written_lists(texts: pa.Array, rows: pa.Array, name: str, plural: bool = False):
+    """Raises for lists that stand as text in a cell.
+
+    Args:
+        texts: of queries or of responses.
+        rows: number of the row of each.
+        name: `"queries"` or `"responses"`.
+        plural: whether a column of several responses is expected, in which a list as text is none that is meant.
+            Elsewhere one text may look like a list, all do not.
+    """
+    written = _matches(texts, WRITTEN_LIST)
+    if not (plural and written.any()):
+        written |= _matches(texts, WRITTEN_VALUE)
+        if written.sum() < max(2, len(texts) - texts.null_count):
+            return
+    first = int(np.flatnonzero(written)[0])
+    raise ValueError(
+        f"The {name} are lists written as text, such as {texts[first].as_py()!r:.60} in row {rows[first]} (rows "
+        "counted from 0): each would be learnt as one text. Write them as lists, which JSON lines and parquet can "
+        "hold, or one row for each text."
+    )
+
+
+def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
+    return pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy(zero_copy_only=False).copy()
 
 
 def _from_json(value: str | list[str] | None) -> Any:

@@ -4,6 +4,7 @@ The builder of `datasets` takes `::` in a path for a chain of addresses once any
 leaves what damaged files raise as it comes.
 """
 
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -16,6 +17,7 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from datasets.exceptions import DatasetGenerationError
 from datasets.table import table_cast
 
+from hf_localgan.data.rows import beginning
 from hf_localgan.data.text_files import as_value_error, file_stamp
 
 READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
@@ -58,11 +60,29 @@ def _tables(path: str, columns: tuple[str, ...], features: Features) -> Iterator
                 rows += len(batch)
                 table = pa.Table.from_batches([batch])
                 table.validate(full=True)  # bytes of texts, too
-                yield table_cast(_decoded(table), features.arrow_schema)
+                yield _cast(path, _decoded(table), features)
             if rows != file.metadata.num_rows:
                 raise OSError(f"it names {file.metadata.num_rows:,} rows and has {rows:,}")
+    except _OtherTypes:
+        raise
     except (OSError, pa.ArrowException, TypeError, ValueError) as error:
         raise damaged(path, error) from error
+
+
+class _OtherTypes(ValueError):
+    """A file that is whole, with other types of columns than the first one has."""
+
+
+def _cast(path: str, table: pa.Table, features: Features) -> pa.Table:
+    try:
+        return table_cast(table, features.arrow_schema)
+    except (pa.ArrowException, TypeError, ValueError) as error:
+        own, first = (
+            ", ".join(f"`{field.name}` {field.type}" for field in t) for t in (table.schema, features.arrow_schema)
+        )
+        raise _OtherTypes(
+            f"The files of one split must hold columns of the same types; {path} has {own}, the first file {first}."
+        ) from error
 
 
 def _decoded(table: pa.Table) -> pa.Table:
@@ -75,6 +95,11 @@ def _decoded(table: pa.Table) -> pa.Table:
 
 def damaged(path: str, error: Exception) -> ValueError:
     """The error for a file that cannot be read."""
+    if os.path.isfile(path):
+        with open(path, "rb") as opened:
+            nature = beginning(opened.read(32))
+        if nature is not None and not nature.startswith("parquet"):
+            return ValueError(f'"{path}" is no parquet file: it is {nature}.')
     return ValueError(f"{path} cannot be read as parquet: {str(error).rstrip('.')}. It is damaged, or cut off.")
 
 
@@ -95,9 +120,13 @@ def read_parquet_files(
     try:
         schema = pq.read_schema(paths[0])
         empty = _decoded(pa.schema([schema.field(name) for name in columns]).empty_table())
-        features = Features.from_arrow_schema(empty.schema)
     except (OSError, pa.ArrowException, ValueError) as error:  # a name that is no text, too
         raise damaged(paths[0], error) from error
+    try:
+        features = Features.from_arrow_schema(empty.schema)
+    except ValueError as error:  # such as a map
+        types = ", ".join(f"`{field.name}` {field.type}" for field in empty.schema)
+        raise ValueError(f"{paths[0]} holds columns of a type that cannot be read as text: {types}.") from error
     builder = ParquetFiles(
         cache_dir=options.get("cache_dir"), dataset_name="parquet_files", hash=READER, columns=tuple(columns),
         features=features, data_files=DataFilesDict({"train": DataFilesList(paths, list(map(file_stamp, paths)))}),

@@ -67,6 +67,8 @@ def open_splits(
     """
     if isinstance(source, str) and source == "smalltalk":
         source = smalltalk_files()
+    if not isinstance(source, (Dataset, IterableDataset)) and not source:
+        raise ValueError(f"`source` must name or hold data, got {source!r}, which is empty.")
     path = _path(source)
     is_local = path is None or path.exists()
     if is_local and revision is not None:
@@ -224,7 +226,15 @@ def _split_name(match: re.Match | None) -> str:
 def _open_files(split: str, files: Any, find: FindColumns, streaming: bool, options: dict) -> Dataset | IterableDataset:
     if isinstance(files, (Dataset, IterableDataset)):
         return files
-    listed = [files] if isinstance(files, (str, os.PathLike)) else list(files)
+    listed = [files] if isinstance(files, (str, os.PathLike)) else files
+    if not isinstance(listed, Sequence) or not all(isinstance(file, (str, os.PathLike)) for file in listed):
+        raise ValueError(
+            f"The value of split `{split}` must be a file, a list of files or a data set, got {files!r:.80} "
+            f"({type(files).__name__})."
+        )
+    processes = options.get("num_proc")
+    if processes is not None and (isinstance(processes, bool) or not isinstance(processes, int) or processes < 1):
+        raise ValueError(f"`num_proc` must be a whole number of at least 1 or None, got {processes!r}.")
     paths = [path for file in listed for path in _existing_files(split, str(file))]
     suffixes = {_suffix(Path(path)) for path in paths}
     if len(suffixes) != 1 or not suffixes <= set(SUFFIXES):

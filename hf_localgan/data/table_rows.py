@@ -4,7 +4,7 @@ import csv
 from collections.abc import Iterator
 from typing import Any
 
-from hf_localgan.data.rows import Row
+from hf_localgan.data.rows import TableRow
 
 QUOTING = {
     "minimal": csv.QUOTE_MINIMAL, "literal": csv.QUOTE_NONE, "all": csv.QUOTE_ALL, "nonnumeric": csv.QUOTE_NONNUMERIC,
@@ -13,7 +13,6 @@ TABLE_SETTINGS = (
     "sep", "delimiter", "quoting", "quotechar", "doublequote", "escapechar", "skipinitialspace", "names",
     "column_names", "encoding", "encoding_errors",
 )  # fmt: skip
-HEADER = "(header)"  # the only value of the first row of a table that names its columns
 QUOTES_ARE_TEXT = 'If the quotation marks are text and enclose no cells, pass quoting=3 (or "literal").'
 QUOTES_ENCLOSE = 'If such cells are meant, pass quoting=0 (or "minimal").'
 
@@ -54,44 +53,52 @@ def dialect(suffix: str, settings: dict[str, Any]) -> dict[str, Any]:
     return chosen
 
 
-def table_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str, Any]) -> Iterator[Row]:
+def table_rows(path: str, suffix: str, lines: Iterator[str], settings: dict[str, Any]) -> Iterator[TableRow]:
     """The rows of a table; the first is its header, on line 0, unless `names` name the columns.
 
-    A row with more cells than the header says that it is wrong; empty cells too many are left out.
+    Args:
+        path: for messages.
+        suffix: `".csv"` or `".tsv"`.
+        lines: of the file, with their ends.
+        settings: those of `TABLE_SETTINGS`.
 
     Raises:
         ValueError: for quotation marks that enclose no cell, with the lines.
     """
     reader = csv.reader(lines, **dialect(suffix, settings))
-    names = settings.get("names") or settings.get("column_names")
     begin = 1
-    while True:
-        try:
-            cells = next(reader, None)
-        except csv.Error as error:
-            raise ValueError(_broken_table(path, begin, reader.line_num, error)) from error
-        if cells is None:
-            return
-        line, begin = begin, reader.line_num + 1
-        if not cells:
-            continue  # an empty line
-        if names is None:
-            names = cells
-            yield Row({HEADER: names}, 0)
-            continue
-        wrong = None
-        if any(cells[len(names) :]):
-            wrong = f"line {line} has {len(cells)} cells, the header names {len(names)}"
-        yield Row(dict(zip(names, cells, strict=False)), line, begin - line, wrong)
+    has_header = not (settings.get("names") or settings.get("column_names"))
+    try:
+        for cells in reader:
+            line, begin = begin, reader.line_num + 1
+            if cells:  # else an empty line
+                yield TableRow(cells, 0 if has_header else line, begin - line)
+                has_header = False
+    except csv.Error as error:
+        raise ValueError(_broken_table(path, begin, reader.line_num, error)) from error
+
+
+def row_fault(row: TableRow, names: list[str]) -> str | None:
+    """What is wrong with a row: more cells than the header has, but for empty ones, or those of the header again.
+
+    Returns:
+        `None` if neither is the case.
+    """
+    if any(row.cells[len(names) :]):
+        return f"line {row.line} has {len(row.cells)} cells, the header names {len(names)}"
+    if [row.cells[0].removeprefix("\ufeff"), *row.cells[1:]] == names:
+        return f"line {row.line} holds the names of the columns, as where files with headers are joined"
+    return None
 
 
 def _broken_table(path: str, begin: int, end: int, error: csv.Error) -> str:
-    cause = str(error)
+    cause, advice = str(error), QUOTES_ARE_TEXT
     if "unexpected end of data" in cause:
         cause = "a quotation mark is opened there and never closed"
     elif "expected after" in cause:
         cause = "there is text after a closing quotation mark"
+        advice = f'{QUOTES_ARE_TEXT} If a backslash stands before marks that are text, pass escapechar="\\\\".'
     elif "field larger" in cause:
         cause = f"a cell is longer than {csv.field_size_limit():,} characters, as if a quotation mark was never closed"
     place = f"line {begin}" if end <= begin else f"lines {begin} to {end}"
-    return f'"{path}", {place}: {cause}. {QUOTES_ARE_TEXT}'
+    return f'"{path}", {place}: {cause}. {advice}'

@@ -11,14 +11,15 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import datasets
+import numpy as np
 import pyarrow as pa
 from datasets import Features, List, Value
 from datasets.builder import Key
 from datasets.data_files import DataFilesDict, DataFilesList
 
 from hf_localgan.data.json_rows import JSON_SETTINGS, json_rows, texts_at
-from hf_localgan.data.rows import Row, decoded_lines, open_bytes, shown, unpacking_errors
-from hf_localgan.data.table_rows import HEADER, QUOTES_ARE_TEXT, TABLE_SETTINGS, dialect, table_rows
+from hf_localgan.data.rows import TableRow, decoded_lines, open_bytes, shown, unpacking_errors
+from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, TABLE_SETTINGS, dialect, row_fault, table_rows
 
 # What is read beside the texts of a row: its number of lines where these were joined by quotation marks, and what is
 # wrong with it. Both are empty of most rows.
@@ -26,14 +27,14 @@ QUERY, RESPONSES, LINES, WRONG = "query", "responses", "(lines)", "(wrong)"
 FEATURES = Features(
     {QUERY: Value("string"), RESPONSES: List(Value("string")), LINES: Value("int32"), WRONG: Value("string")}
 )
-READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
+READER = "2"  # raise it when the rows that are read change, so that no older cache is used for them
 BATCH = 10_000
 PROBED = 1_000  # rows of JSON in which columns are looked for first
 TABLES = (".csv", ".tsv")
 
 
-def read_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Row]:
-    """The rows of one file.
+def read_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Any]:
+    """The rows of one file: `TableRow`s, or objects of JSON with their lines.
 
     Args:
         path: local, or a URL.
@@ -43,7 +44,7 @@ def read_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Row]
     Raises:
         ValueError: for what cannot be read, with the file, the line and the cause.
     """
-    reader = table_rows if suffix in TABLES else json_rows
+    reader: Callable = table_rows if suffix in TABLES else json_rows
     try:
         with open_bytes(path) as opened:
             yield from reader(path, suffix, decoded_lines(path, opened, settings), settings)
@@ -53,17 +54,19 @@ def read_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Row]
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
-def _text(value: Any) -> tuple[str | None, str | None]:
-    """The text, or why there is none."""
-    if not isinstance(value, str):
-        return None, None if value is None else f"{shown(value)} is no text"
-    if value.isascii():
-        return value, None
+def _no_text(value: Any) -> str | None:
+    """Why a value is no text; `None` for texts and for what is missing."""
+    if value is None:
+        return None
+    return _half_a_character(value) if isinstance(value, str) else f"{shown(value)} is no text"
+
+
+def _half_a_character(text: str | None) -> str | None:
     try:
-        value.encode("utf-8")
+        (text or "").encode("utf-8")
     except UnicodeEncodeError:
-        return None, f"{value!r:.60} holds half of a character (a lone surrogate)"
-    return value, None
+        return f"{text!r:.60} holds half of a character (a lone surrogate)"
+    return None
 
 
 @dataclass
@@ -103,47 +106,135 @@ class TextFiles(datasets.ArrowBasedBuilder):
                 yield Key(shard, number), table
 
     def _tables(self, path: str) -> Iterator[pa.Table]:
-        config, batch = self.config, []
-        warns = config.suffix in TABLES and "quoting" not in config.settings  # of lines joined by quotation marks
-        for row in data_rows(path, config.suffix, config.settings):
-            batch.append(_read(path, row, config, warns))
-            if len(batch) == BATCH:
-                yield _table(batch)
-                batch = []
-        if batch:
-            yield _table(batch)
+        read = _read_table if self.config.suffix in TABLES else _read_json
+        yield from read(path, self.config)
 
 
-def data_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Row]:
-    """The rows of a file without the header."""
-    return (row for row in read_rows(path, suffix, settings) if row.line or suffix not in TABLES)
+class _Batch:
+    """Rows of `FEATURES` on their way into a table. Nearly all have one response; others are noted by their number."""
+
+    def __init__(self, path: str, config: TextFilesConfig):
+        self.path, self.config = path, config
+        self.queries: list[str | None] = []
+        self.responses: list[str | None] = []  # of all rows
+        self.places: list[int] = []  # line or entry of each row
+        self.sizes: dict[int, int] = {}
+        self.lines: dict[int, int] = {}
+        self.wrong: dict[int, str] = {}
+
+    def add(self, query: Any, responses: list, place: int, wrong: str | None = None):
+        """Adds a row whatever it holds; what is no text is left out and told."""
+        index = len(self.queries)
+        reasons = [wrong, *map(_no_text, (query, *responses))]
+        reason = next((reason for reason in reasons if reason is not None), None)
+        if reason is not None:
+            self.wrong[index] = f"{self._named(place)}: {reason}" if wrong is None else f"{self._file()}, {wrong}"
+        if len(responses) != 1:
+            self.sizes[index] = len(responses)
+        self.queries.append(_whole(query))
+        self.responses.extend(map(_whole, responses))
+        self.places.append(place)
+
+    def _named(self, place: int) -> str:
+        return f"{self._file()}, {'entry' if self.config.suffix == '.json' else 'line'} {place}"
+
+    def _file(self) -> str:
+        return f'"{_file_name(self.path)}"'
+
+    def table(self) -> pa.Table:
+        """The rows; empties the batch."""
+        number = len(self.queries)
+        sizes = np.ones(number, np.int32)
+        sizes[list(self.sizes)] = list(self.sizes.values())
+        offsets = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int32)
+        try:
+            texts = [pa.array(texts, pa.string()) for texts in (self.queries, self.responses)]
+        except UnicodeEncodeError:
+            self._tell_of_surrogates(offsets)
+            texts = [pa.array(map(_whole, texts), pa.string()) for texts in (self.queries, self.responses)]
+        notes = [
+            pa.array([noted.get(index) for index in range(number)] if noted else [None] * number, dtype)
+            for noted, dtype in ((self.lines, pa.int32()), (self.wrong, pa.string()))
+        ]
+        columns = [texts[0], pa.ListArray.from_arrays(pa.array(offsets), texts[1]), *notes]
+        for rows in (self.queries, self.responses, self.places, self.sizes, self.lines, self.wrong):
+            rows.clear()
+        return pa.Table.from_arrays(columns, names=FEATURES.arrow_schema.names).cast(FEATURES.arrow_schema)
+
+    def _tell_of_surrogates(self, offsets: np.ndarray):
+        for index, query in enumerate(self.queries):
+            for text in (query, *self.responses[offsets[index] : offsets[index + 1]]):
+                reason = _half_a_character(text)
+                if reason is not None:
+                    self.wrong.setdefault(index, f"{self._named(self.places[index])}: {reason}")
 
 
-def _table(batch: list[tuple]) -> pa.Table:
-    cells = zip(*batch, strict=True)
-    columns = [pa.array(column, field.type) for column, field in zip(cells, FEATURES.arrow_schema, strict=True)]
-    return pa.Table.from_arrays(columns, schema=FEATURES.arrow_schema)
+def _whole(value: Any) -> str | None:
+    return value if isinstance(value, str) and _half_a_character(value) is None else None
 
 
-def _read(path: str, row: Row, config: TextFilesConfig, warns: bool) -> tuple:
-    lines = row.lines if warns and row.lines > 1 else None
-    values, wrong = row.values, row.wrong
-    if wrong is None and config.suffix in TABLES and not (config.query in values and config.response in values):
+def _read_table(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+    rows = read_rows(path, config.suffix, config.settings)
+    names = _given_names(config.settings)
+    if not names:
+        header = next(rows, None)
+        if header is None:
+            return
+        names = header.cells
+    columns = {name: index for index, name in enumerate(names)}
+    query, response, width = columns[config.query], columns[config.response], len(names)
+    warns = "quoting" not in config.settings  # of lines joined by quotation marks
+    batch = _Batch(path, config)
+    add_query, add_response, add_place = batch.queries.append, batch.responses.append, batch.places.append
+    for row in rows:
+        cells, line, lines = row
+        if lines > 1 and warns:
+            batch.lines[len(batch.queries)] = lines
+        if len(cells) == width and cells[query] != config.query and cells[response] != config.response:
+            add_query(cells[query])
+            add_response(cells[response])
+            add_place(line)
+        else:
+            _add_unlike(batch, row, names, query, response)
+        if len(batch.queries) == BATCH:
+            yield batch.table()
+    if batch.queries:
+        yield batch.table()
+
+
+def _add_unlike(batch: _Batch, row: TableRow, names: list[str], query: int, response: int):
+    """Adds a row with more or fewer cells than the header has, or with cells like the header's."""
+    wrong = row_fault(row, names)
+    if wrong is None and len(row.cells) <= max(query, response):
         joined = f", on {row.lines} lines that a quotation mark joins. {QUOTES_ARE_TEXT[:-1]}" * (row.lines > 1)
-        wrong = f"line {row.line} has only {len(values)} cells{joined}"
-    if wrong is not None:
-        return None, [], lines, f'"{_file_name(path)}", {wrong}'
-    query, wrong = _text(_at(values, config.query))
-    value = _at(values, config.response)
-    responses = []
-    for cell in value if isinstance(value, list) else [value]:
-        response, reason = _text(cell)
-        responses.append(response)
-        wrong = wrong or reason
-    if wrong is not None:
-        place = "entry" if config.suffix == ".json" else "line"
-        wrong = f'"{_file_name(path)}", {place} {row.line}: {wrong}'
-    return query, responses, lines, wrong
+        wrong = f"line {row.line} has only {len(row.cells)} cells{joined}"
+    if wrong is None:
+        batch.add(row.cells[query], [row.cells[response]], row.line)
+    else:
+        batch.add(None, [], row.line, wrong)
+
+
+def _read_json(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+    batch = _Batch(path, config)
+    add_query, add_response, add_place = batch.queries.append, batch.responses.append, batch.places.append
+    query_name, response_name = config.query, config.response
+    for values, place in read_rows(path, config.suffix, config.settings):
+        query, response = values.get(query_name), values.get(response_name)
+        if type(query) is str and type(response) is str:
+            add_query(query)
+            add_response(response)
+            add_place(place)
+        else:
+            value = _at(values, response_name)
+            batch.add(_at(values, query_name), value if isinstance(value, list) else [value], place)
+        if len(batch.queries) == BATCH:
+            yield batch.table()
+    if batch.queries:
+        yield batch.table()
+
+
+def _given_names(settings: dict[str, Any]) -> list[str]:
+    return list(settings.get("names") or settings.get("column_names") or ())
 
 
 def _file_name(path: str) -> str:
@@ -217,31 +308,56 @@ def read_text_files(
 
 def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> tuple[str, ...] | None:
     """The columns of one file, `None` where it has no rows."""
-    names: list[str] = list(settings.get("names") or settings.get("column_names") or ())
     if suffix in TABLES:
         rows = read_rows(path, suffix, settings)
         row = next(rows, None)
         if row is None or (row.line == 0 and next(rows, None) is None):
             return None
-        names = names or row.values[HEADER]
+        names = _given_names(settings) or row.cells
         try:
-            return find(names)
+            found = find(names)
         except ValueError as error:
             mark = next((mark for mark in ("\t", ";", ",", "|") if len(names) == 1 and mark in names[0]), None)
             hint = "" if mark is None else f' The cells may be separated otherwise: pass sep="{mark!r:.4}".'
             raise ValueError(f"{error}{hint}".replace("\"'", '"').replace("'\"", '"')) from error
+        absent = next((name for name in found if name not in names), None)
+        if absent is not None:
+            raise ValueError(
+                f'"{path}" has no `{absent}` column (found: {", ".join(f"`{name}`" for name in names)}): a cell of a '
+                "table is text and has no fields. Name the columns themselves, or write JSON lines or parquet."
+            )
+        return found
     seen: dict[str, None] = {}
-    number = -1
-    for number, row in enumerate(read_rows(path, suffix, settings)):
-        seen.update(dict.fromkeys(row.values))
-        if number + 1 == PROBED:
+    objects: list[dict[str, Any]] = []
+    is_empty = True
+    for values, _ in read_rows(path, suffix, settings):
+        is_empty = False
+        seen.update(dict.fromkeys(values))
+        objects.append(values)
+        if len(objects) == PROBED:
             try:
-                return find(list(seen))
+                return _with_text(path, find(list(seen)), objects)
             except ValueError:
-                pass  # further rows may have what these lack
-    if number < 0:
-        return None
-    return find(list(seen))
+                objects.clear()  # further ones may have what these lack
+    return None if is_empty else _with_text(path, find(list(seen)), objects)
+
+
+def _with_text(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[str, ...]:
+    """The columns; raises if one that is a path of names leads nowhere in all rows."""
+    for name in columns:
+        values = [_at(row, name) for row in rows] if "." in name else ()
+        if values and all(_is_nothing(value) for value in values):
+            start = name.split(".")[0]
+            example = next((row[start] for row in rows if row.get(start) is not None), None)
+            raise ValueError(
+                f'There is no text at `{name}` in "{path}"; `{start}` holds {shown(example)}. Name the fields on the '
+                "way, joined by dots; a place in a list has no name."
+            )
+    return columns
+
+
+def _is_nothing(value: Any) -> bool:
+    return value is None or (isinstance(value, list) and all(map(_is_nothing, value)))
 
 
 def as_value_error(error: datasets.exceptions.DatasetGenerationError, paths: list[str]) -> ValueError:

@@ -28,10 +28,11 @@ Texts: TypeAlias = Iterable[str] | Dataset | IterableDataset | Mapping[str, Any]
 # Joiners (U+200C, U+200D) belong to the word they stand in, and one sign is what is seen as one: an emoji may have
 # several code points.
 LETTERS = r"[\p{L}\p{M}]+(?:[\x{200c}\x{200d}][\p{L}\p{M}]+)*"
-ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|\p{{N}}+|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
+NUMBERS = r"\p{N}+(?!\p{M})"  # a digit with a mark on it, as of a keycap, is a sign
+ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|{NUMBERS}|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
 # Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
 IDEOGRAPHS = r"\p{Han}\p{Hiragana}\p{Katakana}"
-CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|\p{{N}}+|\.\.\.|(?!{SPACE})\X|."
+CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|{NUMBERS}|\.\.\.|(?!{SPACE})\X|."
 # The same signs for Python, whose `re` knows no scripts.
 HAN = (("\u3400", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"))
 CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"

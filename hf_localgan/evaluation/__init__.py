@@ -5,6 +5,7 @@ from hf_localgan.evaluation.adversarial.plots import (
     plot_adversarial_training,
     plot_answer_radii,
     plot_fronts,
+    plot_player_losses,
     plot_stability,
 )
 from hf_localgan.evaluation.adversarial.report import AdversarialReport
@@ -63,6 +64,7 @@ __all__ = [
     "plot_energy_training",
     "plot_fronts",
     "plot_gap",
+    "plot_player_losses",
     "plot_radii",
     "plot_speech_training",
     "plot_stability",

@@ -1,6 +1,7 @@
 """One generator, scored under greedy decoding, beam search and a sweep of sampling temperatures."""
 
 import math
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -8,18 +9,19 @@ from typing import Any, ClassVar
 
 import pyarrow
 import pyarrow.parquet
-from rich.box import SIMPLE_HEAD
 from rich.console import Console, Group
 from rich.markup import escape
 from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.decoding.answers import Decoding, answer_all
+from hf_localgan.evaluation.tables import cell
 from hf_localgan.evaluation.writing import write_report
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import ScoreReport, score_references, score_responses
 from hf_localgan.metrics.embedding import Vectors
+from hf_localgan.terminal import report_console, tables_that_fit
 
 # Scores in the tables of dialogue and their headings, in this order; the JSON file holds every score.
 SHOWN = {
@@ -91,17 +93,22 @@ class Evaluation:
         return [*((decoding.name, self.reports[decoding.name]) for decoding in self.decodings), *own]
 
     def scores_table(self) -> Table:
-        """Scores as a rich table."""
-        table = Table(title=f"scores of {len(self.queries)} queries", title_justify="left", box=SIMPLE_HEAD)
-        table.show_edge, table.padding = False, (0, 1, 0, 0)  # ten columns fit on a screen of 80 characters
-        table.add_column("decoding", min_width=11)
+        """Scores as one rich table, with the intervals beneath them."""
+        return self.scores_tables(sys.maxsize)[0]
+
+    def scores_tables(self, width: int) -> list[Table]:
+        """Scores as rich tables of at most `width` characters in a line, with the intervals beneath them.
+
+        Scores that one table has no room for stand in the next.
+        """
         names = self._names_shown()
-        for name in names:
-            longest = max(len(word) for word in self.shown[name].split())
-            table.add_column(self.shown[name], justify="right", min_width=max(longest, 6), overflow="fold")
-        for title, report in self.rows():
-            table.add_row(title, *(_cell(report, name) for name in names))
-        return table
+        rows = [(title, *(_cell(report, name) for name in names)) for title, report in self.rows()]
+        tables = tables_that_fit(("decoding", *(self.shown[name] for name in names)), rows, width)
+        intervals = [score.interval for _, report in self.rows() for score in report.scores.values()]
+        level = next((interval.level for interval in intervals if not math.isnan(interval.low)), None)
+        beneath = "" if level is None else f", {level:.0%} intervals beneath them"
+        tables[0].title, tables[0].title_justify = f"scores of {len(self.queries)} queries{beneath}", "left"
+        return tables
 
     def samples_table(self, rows: int = 8) -> Table:
         """Some queries with a reference and the answers under three decodings, as a rich table."""
@@ -131,8 +138,9 @@ class Evaluation:
         return "\n".join(lines) + "\n"
 
     def print(self, console: Console | None = None):
-        """Both tables on the console."""
-        (console or Console()).print(Group(self.scores_table(), self.samples_table()))
+        """All tables on the console, by default as `report_console` makes it."""
+        console = console or report_console()
+        console.print(Group(*self.scores_tables(console.width), self.samples_table()))
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
         """Writes `evaluation.json`, `evaluation.md`, two parquet files and, for dialogue, `diversity_relevance.png`.
@@ -258,18 +266,16 @@ def _decoding_settings(decoding: Decoding) -> dict[str, Any]:
 
 
 def _cell(report: ScoreReport, name: str) -> str:
-    return _short(report[name].value) if name in report.scores else ""
+    """A score, in the next line its interval."""
+    return _cell_with_interval(report, name).replace(" (", "\n").rstrip(")")
 
 
 def _cell_with_interval(report: ScoreReport, name: str) -> str:
-    if name not in report.scores:
-        return ""
-    interval = report[name].interval
-    if math.isnan(interval.low):  # a score of the whole set, such as a length ratio
-        return _short(interval.value)
-    return f"{_short(interval.value)} ({_short(interval.low)} to {_short(interval.high)})"
+    return cell(report[name].interval, _short) if name in report.scores else ""
 
 
 def _short(value: float) -> str:
     """At most six characters, so that a table fits on a screen: 0.0083, 5.204, 13.32."""
+    if math.isnan(value):
+        return ""
     return f"{value:.4f}" if abs(value) < 1 else f"{value:.3f}" if abs(value) < 10 else f"{value:.2f}"

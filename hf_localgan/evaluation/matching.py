@@ -4,12 +4,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markdown import Markdown
-
 from hf_localgan.evaluation.writing import write_report
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.intervals import Interval
+from hf_localgan.terminal import Report, report_console
 
 FILES = ("matching.json", "matching.md")
 
@@ -64,7 +62,7 @@ class MatchingReport:
 
     def print(self):
         """Shows the table in the terminal."""
-        Console().print(Markdown(self.to_markdown()))
+        report_console().print(Report(self.to_markdown()))
 
     def write(self, folder: str | Path) -> list[Path]:
         """Writes `matching.json` and `matching.md`; returns their paths."""

@@ -11,7 +11,10 @@ from hf_localgan.files import replacing
 from hf_localgan.metrics.intervals import Interval
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+NATS = "nats per token"
 
 
 def require_matplotlib():
@@ -99,28 +102,47 @@ def error_bars(intervals: Sequence[Interval]) -> list[list[float]] | None:
     return [below, above] if all(length == length for length in below + above) else None
 
 
-def plot_training(history: list[dict[str, Any]], path: str | Path):
+def plot_training(history: list[dict[str, Any]], path: str | Path, unit: str = NATS):
     """Training and validation loss in nats per token over the optimizer steps, and BLEU where it was logged.
+
+    A training loss in another unit has a panel of its own.
 
     Args:
         history: `trainer.state.log_history`.
         path: of the picture.
+        unit: unit of the training loss, a trainer's `loss_unit`.
     """
-    panels = [("nats per token", [("loss", "training"), ("eval_loss", "validation")])]
+    training = [("loss", "training")]
+    panels = {NATS: [*(training if unit == NATS else ()), ("eval_loss", "validation")]}
+    if unit != NATS:
+        panels[f"loss ({unit})"] = training
     if any("eval_bleu" in entry for entry in history):
-        panels.append(("BLEU", [("eval_bleu", "validation")]))
+        panels["BLEU"] = [("eval_bleu", "validation")]
     figure, axes = new_figure(columns=len(panels))
-    for axis, (unit, lines) in zip(axes, panels, strict=True):
-        for key, label in lines:
-            points = [(entry["step"], entry[key]) for entry in history if key in entry]
-            if points:
-                axis.plot(*zip(*points, strict=True), label=label, marker="." if key == "eval_bleu" else None)
+    for axis, (label, lines) in zip(axes, panels.items(), strict=True):
+        draw_curves(axis, history, lines, label)
         axis.set_xlabel("step")
-        axis.set_ylabel(unit)
-        axis.grid(alpha=0.3)
-        if axis.lines:
-            axis.legend()
     save_figure(figure, path)
+
+
+def draw_curves(axis: "Axes", history: list[dict[str, Any]], lines: Sequence[tuple[str, str]], unit: str):
+    """Values over the optimizer steps, as far as they were logged.
+
+    Args:
+        axis: of the panel.
+        history: `trainer.state.log_history`.
+        lines: logged keys with their labels.
+        unit: of the vertical axis.
+    """
+    for key, label in lines:
+        points = [(entry["step"], entry[key]) for entry in history if entry.get(key) is not None]
+        if points:  # one point alone makes no line
+            marked = len(points) == 1 or key == "eval_bleu"
+            axis.plot(*zip(*points, strict=True), label=label, marker="." if marked else None)
+    axis.set_ylabel(unit)
+    axis.grid(alpha=0.3)
+    if axis.lines:
+        axis.legend(fontsize=8)
 
 
 def plot_tau_curve(

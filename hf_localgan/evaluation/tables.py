@@ -1,18 +1,34 @@
 """Numbers in the tables of reports."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from hf_localgan.metrics.intervals import Interval
 
 
-def cell(interval: Interval) -> str:
-    """`0.652 (0.641 to 0.663)`, or the value alone."""
-    if math.isnan(interval.low):
-        return number(interval.value)
-    return f"{number(interval.value)} ({number(interval.low)} to {number(interval.high)})"
+def cell(interval: Interval, form: Callable[[float], str] | None = None) -> str:
+    """`0.652 (0.641 to 0.663)`, or the value alone where there is no interval.
+
+    Args:
+        interval: of a score.
+        form: writes a number, by default as `number`.
+    """
+    form = form or number
+    return with_range(
+        form(interval.value), *(form(end) for end in (interval.low, interval.high) if not math.isnan(end))
+    )
+
+
+def with_range(value: str, *ends: str) -> str:
+    """`0.3 (0.2 to 0.4)`; the value alone without ends, and where all three are written alike, which tells nothing.
+
+    Args:
+        value: as it is written.
+        ends: the lower and the upper end, as they are written.
+    """
+    return value if not ends or {*ends} == {value} else f"{value} ({' to '.join(ends)})"
 
 
 def number(value: float) -> str:
@@ -23,12 +39,14 @@ def number(value: float) -> str:
 
 
 def spread(values: Sequence[float | None], form: str = ".3g") -> str:
-    """Mean, smallest and largest of the known values: `0.25 (0.2 to 0.3)`; empty where none is known."""
-    known = [value for value in values if value is not None]
+    """Mean, smallest and largest of the known values: `0.25 (0.2 to 0.3)`; empty where none is known.
+
+    The mean alone stands where they do not differ in the digits that are shown.
+    """
+    known = [value for value in values if value is not None and not math.isnan(value)]
     if not known:
         return ""
-    mean = f"{sum(known) / len(known):{form}}"
-    return mean if len(known) == 1 else f"{mean} ({min(known):{form}} to {max(known):{form}})"
+    return with_range(*(f"{value:{form}}" for value in (sum(known) / len(known), min(known), max(known))))
 
 
 def summary(values: np.ndarray) -> dict[str, float | int]:

@@ -1,7 +1,7 @@
 """Checks of what the metrics are given, so that every one of them refuses the same mistakes in the same words."""
 
 import warnings
-from collections.abc import Iterable, Mapping, Sequence, Sized
+from collections.abc import Iterable, Mapping, Sequence, Set, Sized
 from numbers import Integral, Real
 from typing import Any
 
@@ -61,7 +61,7 @@ def require_tokens(name: str, tokens: Sequence[str]) -> None:
     Raises:
         TypeError: naming the value.
     """
-    if isinstance(tokens, (str, bytes)) or not _is_list(tokens):
+    if isinstance(tokens, (str, bytes, Set, Mapping)) or not _is_list(tokens):
         raise TypeError(
             f"`{name}` must hold tokens, a list per utterance, got {type(tokens).__name__}: {tokens!r:.60}. "
             "Cut text by `metric_tokens` first; its letters would be counted as words."
@@ -153,12 +153,12 @@ def warn_of_script(tokenization: str, texts: Iterable[str], advice: str) -> None
     """
     if tokenization not in SPACED_TOKENIZATIONS:
         return
-    share = script_shares(texts).unsegmented
+    share = script_shares(text for text in texts if isinstance(text, str)).unsegmented  # others are refused elsewhere
     if share > UNSPACED_SHARE:
         warnings.warn(
-            f"{share:.0%} of the letters belong to scripts that are written without spaces (Chinese, Japanese, Thai, "
-            f'Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces for words: '
-            f"whole clauses are counted as one. {advice}",
+            f"{share:.0%} of the letters belong to scripts that are written without spaces (such as Chinese, "
+            f'Japanese, Thai, Lao, Khmer, Burmese), and tokenization "{tokenization}" takes what stands between spaces '
+            f"for words: whole clauses are counted as one. {advice}",
             stacklevel=3,
         )
 

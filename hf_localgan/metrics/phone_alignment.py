@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from hf_localgan.metrics.checks import require_equal_lengths
+from hf_localgan.metrics.checks import require_equal_lengths, require_token_lists, require_tokens
 from hf_localgan.phones import fold_phones
 
 Step = tuple[str | None, str | None]  # of the reference and of the generation; `None` where one has no counterpart
@@ -21,7 +21,12 @@ def align_phones(reference: Sequence[str], generation: Sequence[str], optional: 
     Returns:
         Pairs of reference and generation in order. Among equally cheap ones that with the fewest insertions, and of
         those the one whose matches stand latest.
+
+    Raises:
+        TypeError: for a text where phones are expected.
     """
+    for name, phones in (("reference", reference), ("generation", generation)):
+        require_tokens(name, phones)
     rows, columns = len(reference) + 1, len(generation) + 1
     skip = [0 if phone in optional else 1 for phone in reference]
     costs = [[0] * columns for _ in range(rows)]
@@ -87,7 +92,10 @@ def phone_confusions(
 
     Raises:
         ValueError: for unequal numbers of utterances.
+        TypeError: for a text where phones are expected.
     """
+    require_token_lists("generations", generations)
+    require_token_lists("references", references)
     require_equal_lengths(generations=generations, references=references)
     counts: Counter = Counter()
     for generation, reference in zip(generations, references, strict=True):

@@ -190,8 +190,9 @@ def check_references(labels: Sequence[Labels], keys: np.ndarray) -> np.ndarray:
     """The keys as uint64.
 
     Raises:
-        ValueError: if there is not one key for each reference.
+        ValueError: if there is not one key for each reference, or a reference is no row of token ids.
     """
+    _check_rows("labels", labels)
     keys = np.asarray(keys)
     if keys.shape != (len(labels),) or keys.dtype.kind not in "ui":
         raise ValueError(
@@ -205,10 +206,21 @@ def check_pairs(candidates: Sequence[Labels], references: Sequence[Labels]) -> N
     """Refuses what is no list of pairs.
 
     Raises:
-        ValueError: if there is not one candidate for each reference.
+        ValueError: if there is not one candidate for each reference, or one of them is no row of token ids.
     """
+    _check_rows("candidates", candidates)
+    _check_rows("references", references)
     if len(candidates) != len(references):
         raise ValueError(f"`candidates` and `references` must be as many, got {len(candidates)} and {len(references)}.")
+
+
+def _check_rows(name: str, rows: Sequence[Labels]) -> None:
+    wrong = next((row for row in rows if isinstance(row, (str, bytes)) or not hasattr(row, "__len__")), None)
+    if wrong is not None:
+        raise ValueError(
+            f"`{name}` must hold rows of integer token ids of at least 0, one for each example, got {wrong!r:.60} "
+            f"({type(wrong).__name__}) as a row. Give what the tokenizer returns, unscaled."
+        )
 
 
 def _places(tokens: np.ndarray) -> np.ndarray:

@@ -8,7 +8,13 @@ import numpy as np
 
 
 def copy_row(row: Sequence[int]) -> list[int]:
-    """The row as a new list; of Python integers also where it is an array or a tensor."""
+    """The row as a new list; of Python integers also where it is an array or a tensor.
+
+    Raises:
+        ValueError: for a text, whose letters are no tokens.
+    """
+    if isinstance(row, (str, bytes)):
+        raise ValueError(_no_integer(row))
     return row.tolist() if hasattr(row, "tolist") else list(row)
 
 

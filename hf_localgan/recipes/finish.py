@@ -1,6 +1,7 @@
 """The end of a training: likelihood and scores on the test split, files, plots, tables."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -43,9 +44,18 @@ def finish_training(
 
 
 def score_test(
-    trainer: TokenLossTrainer, test: Dataset, score: Callable[..., Evaluation] | None, about: Mapping[str, Any]
+    trainer: TokenLossTrainer,
+    test: Dataset,
+    score: Callable[..., Evaluation] | None,
+    about: Mapping[str, Any],
+    plot: Callable[[list[dict[str, Any]], Path], None] | None = None,
 ) -> Evaluation | None:
-    """The work of `finish_training` without the card and the upload."""
+    """The work of `finish_training` without the card and the upload.
+
+    Args:
+        trainer, test, score, about: as in `finish_training`.
+        plot: draws a history of logs in a file, by default as `plot_training`.
+    """
     trainer.compute_metrics = None  # they are of the validation split
     trainer.remove_callback(EarlyStoppingCallback)  # it would look for its metric among those of the test split
     likelihood = trainer.evaluate(test, metric_key_prefix="test")
@@ -61,7 +71,8 @@ def score_test(
             about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **weights_about(folder)},
         )  # fmt: skip
         files = result.write(folder)
-        plot_training(trainer.state.log_history, folder / "training.png")
+        plot = plot or partial(plot_training, unit=trainer.loss_unit)
+        plot(trainer.state.log_history, folder / "training.png")
         perplexity, nats = likelihood["test_perplexity"], likelihood["test_loss"]
         show_report(
             trainer, result, [*files, folder / "training.png"],

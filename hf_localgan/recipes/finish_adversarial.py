@@ -2,12 +2,14 @@
 
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
 from datasets import Dataset
 from transformers import PreTrainedModel
 
+from hf_localgan.evaluation.adversarial.plots import plot_player_losses
 from hf_localgan.evaluation.adversarial.report import AdversarialReport
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.runs import Run, check_comparable
@@ -62,7 +64,7 @@ def finish_adversarial_training(
         about["training"] = trainer.guard.reason
     main = trainer.is_world_process_zero()
     responses = None if train_pairs is None or not main else _responses(train_pairs)
-    score_test(trainer, test, score, about)
+    score_test(trainer, test, score, about, partial(plot_player_losses, players=[*trainer.players]))
     report = None
     if main:
         assert score is not None  # the main process has one

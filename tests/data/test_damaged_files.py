@@ -27,7 +27,7 @@ QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.
 # Letters of several scripts, what tables and JSON are written with, ends of lines and what is not seen.
 LETTERS = st.text(st.sampled_from("abé你न्🙂\u0301\u200b\u2028 0-:'\"\\[]{},;\t\r\n"), max_size=12)
 PLAIN = st.text(st.sampled_from("abé你🙂 '.!?0"), min_size=1, max_size=8).filter(lambda text: not is_blank(text))
-WHOLE = LETTERS.filter(lambda text: not is_blank(text) and not (text.lstrip().startswith("[")))
+WHOLE = LETTERS.filter(lambda text: not is_blank(text) and not (text.lstrip().startswith(("[", "{"))))
 FORMS = ["jsonl", "json", "csv", "tsv", "parquet", "jsonl.gz"]
 
 
@@ -109,6 +109,7 @@ def truth(form: str, content: bytes) -> list | None:
             mark = "\t" if form == "tsv" else ","
             header, *lines = [line.split(mark) for line in text.replace("\r\n", "\n").split("\n") if line]
             ok = header == ["query", "response"] and all(len(line) == 2 and all(line) for line in lines)
+            ok = ok and header not in lines  # as where files are joined
             rows = [dict(zip(header, line, strict=True)) for line in lines] if ok else None
         elif form == "json" or text.lstrip().startswith("["):
             rows = json.loads(text, object_pairs_hook=named_once)

@@ -87,6 +87,31 @@ def test_a_row_with_more_cells_than_the_header_is_an_error_or_left_out(tmp_path,
         assert rows(load_pairs(path, streaming=streaming, on_bad="drop")) == [("A", "B")]
 
 
+@streamed
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_the_header_of_a_joined_file_is_no_pair(tmp_path, streaming, mark):
+    header, other = "query,response\n", f"{mark}query,response\n"
+    path = write(tmp_path, "train.csv", f"{header}a,b\nquery,what is it\n{other}c,d\n")
+    with pytest.raises(ValueError, match=r"\(2\).*line 4 holds the names of the columns"):
+        list(load_pairs(path, streaming=streaming)["train"])
+    with pytest.warns(UserWarning, match="left out"):
+        kept = rows(load_pairs(path, on_bad="drop", streaming=streaming))
+    assert kept == [("a", "b"), ("query", "what is it"), ("c", "d")]
+
+
+@pytest.mark.parametrize(
+    "header, told",
+    [
+        ("Query,Response", "'Query' from 'query' and 'Response' from 'response'"),
+        ("query, response", "' response' from 'response'"),
+        ("\ufeff\ufeffquery,response", r"'\\ufeffquery' from 'query'"),
+    ],
+)
+def test_names_of_columns_that_look_alike_are_told(tmp_path, header, told):
+    with pytest.raises(ValueError, match=f"Of the columns {told} differs in case, spaces"):
+        load_pairs(write(tmp_path, "train.csv", f"{header}\na,b\n"))
+
+
 def test_trailing_separators_shift_nothing(tmp_path):
     write(tmp_path, "train.csv", "query,response\na,b,\nc,d,,\n")
     write(tmp_path, "test.csv", "query,response,,\nx,y,,\n")
@@ -108,6 +133,11 @@ def test_a_row_with_too_few_cells_is_told(tmp_path):
         ("train.csv", "query,response,response\na,b,c\n"),
         ("train.jsonl", '{"query": "a", "query": "b", "response": "c"}\n'),
         ("train.json", '[{"query": "b", "response": "c", "response": "d"}]'),
+        ("train.jsonl", '{"query":"a","qu\\u0065ry":"b","response":"c"}\n'),
+        ("train.jsonl", '{"query" : "a","query" : "b","response" : "c"}\n'),
+        ("train.jsonl", '{"query":"a","query"\t:"z","response":"b","x":"y:"}\n'),
+        ("train.jsonl", '{"query":"a:b","query":"a","response":"c"}\n'),
+        ("train.jsonl", '{"query":"a","response":"c","x":{"query":1,"query":2}}\n'),
     ],
 )
 def test_a_name_that_stands_twice_loses_nothing(tmp_path, name, content):
@@ -156,7 +186,13 @@ def test_half_a_character_is_refused_in_every_form_of_json(tmp_path, name):
         load_pairs(path, columns={"query": "query", "response": "response"})
 
 
-@pytest.mark.parametrize("written", ["['hello', 'hey']", '["hello", "hey"]', "['hello' 'hey']", " ['one'] "])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "['hello', 'hey']", '["hello", "hey"]', "['hello' 'hey']", " ['one'] ",
+        """["it's", 'hey']""", "['hello'\n 'hey']", "array(['hello', 'hey'], dtype=object)",
+    ],
+)  # fmt: skip
 @pytest.mark.parametrize("source", ["csv", "jsonl", "memory"])
 def test_a_list_written_as_text_is_no_response(tmp_path, written, source):
     row = {"query": "a", "responses": written}
@@ -173,6 +209,15 @@ def test_one_response_in_brackets_is_a_text():
     assert load_pairs(data)["train"]["response"][:] == ["['x']", "y"]
     with pytest.raises(ValueError, match="lists written as text"):
         load_pairs(Dataset.from_dict({"query": ["a", "b"], "response": ["['x']", "['y', 'z']"]}))
+
+
+@pytest.mark.parametrize("side", ["query", "response"])
+@pytest.mark.parametrize("written", ["['x', 'y']", "('x', 'y')", "{'text': 'x'}", "[1, 2]", "[]", "['x', 5]", "[None]"])
+def test_texts_that_are_all_lists_are_refused_and_one_may_look_so(side, written):
+    texts = {"query": ["a", "b"], "response": ["c", "d"], side: [written, "x"]}
+    assert load_pairs(Dataset.from_dict(texts))["train"][side][:] == [written, "x"]
+    with pytest.raises(ValueError, match="(queries|responses) are lists written as text"):
+        load_pairs(Dataset.from_dict({**texts, side: [written, written]}))
 
 
 # Fields inside lists
@@ -205,6 +250,18 @@ def test_responses_inside_objects_are_several_responses():
     assert rows(pairs) == [("a", "x"), ("a", "y"), ("b", "z")]
     with pytest.raises(ValueError, match="There is no text at `r.z`"):
         load_pairs(data, columns={"query": "q", "response": "r.z"})
+
+
+@streamed
+def test_a_path_that_leads_nowhere_says_what_is_there(tmp_path, streaming):
+    row = {"translation": {"en": "a", "fr": "b"}, "turns": [{"text": "a"}]}
+    path = write(tmp_path, "train.jsonl", objects(row))
+    for name in ("translation.de", "turns.0.text"):
+        with pytest.raises(ValueError, match=f"no text at `{name}` in .*train.jsonl.*holds .*(en|text)"):
+            load_pairs(path, columns={"source": "translation.en", "target": name}, streaming=streaming)
+    write(tmp_path, "test.csv", "query,response\na,b\n")
+    with pytest.raises(ValueError, match="no `query.x` column .*a cell of a table is text and has no fields"):
+        load_pairs(tmp_path / "test.csv", columns={"query": "query.x", "response": "response"}, streaming=streaming)
 
 
 # Folders and paths
@@ -264,6 +321,25 @@ def test_folders_and_files_named_for_splits_in_other_ways(tmp_path):
     assert list(load_pairs(tmp_path / "b")) == ["train", "test"]
 
 
+@pytest.mark.parametrize("source", ["", {}, {"train": None}, {"train": [5]}])
+def test_sources_that_name_nothing_are_refused(source):
+    with pytest.raises(ValueError, match="`source` must name|value of split `train` must be a file"):
+        load_pairs(source)
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        {"columns": ["query", "response"]}, {"columns": "query"}, {"splits": []}, {"splits": 5},
+        {"limits": {"min_query": 1}}, {"num_proc": 0}, {"encoding": 5}, {"encoding_errors": "bogus"},
+    ],
+    ids=str,
+)  # fmt: skip
+def test_settings_of_a_wrong_type_are_named(tmp_path, setting):
+    with pytest.raises(ValueError, match=f"`{next(iter(setting))}`"):
+        load_pairs(write(tmp_path, "train.csv", "query,response\na,b\n"), **setting)
+
+
 @pytest.mark.parametrize("setting", [{"name": "x"}, {"revision": "main"}, {"quoting": 3}])
 def test_settings_that_a_source_cannot_take_are_refused(setting):
     with pytest.raises(ValueError, match=f"`?{next(iter(setting))}`?"):
@@ -304,6 +380,43 @@ def test_packed_files_and_what_is_left_of_them(tmp_path, ending, pack):
     for streaming in (False, True):
         with pytest.raises(ValueError, match="cannot be (unpacked|read)"):
             list(load_pairs(path, streaming=streaming)["train"])
+
+
+@pytest.mark.parametrize(
+    "name, content, told",
+    [
+        ("train.jsonl", gzip.compress(b"{}"), "packed by gzip; name it .gz"),
+        ("train.csv", b"PK\x03\x04\x14\x00\x00", "zip archive or a spreadsheet"),
+        ("train.csv", b"PAR1\x15\x04", "it is parquet"),
+        ("train.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "pointer of Git LFS"),
+        ("train.parquet", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "pointer of Git LFS"),
+        ("train.csv", "query,response\na,b\n".encode("utf-16-le"), 'Pass encoding="utf-16-le"'),
+        ("train.jsonl", objects({"query": "a"}).encode("utf-16-be"), 'Pass encoding="utf-16-be"'),
+    ],
+)
+def test_what_a_file_is_instead_of_text_is_told(tmp_path, name, content, told):
+    with pytest.raises(ValueError, match=f"{name}.*{told}"):
+        load_pairs(write(tmp_path, name, content))
+
+
+def test_frames_of_zstd_are_read_to_their_end_and_a_cut_one_is_an_error(tmp_path):
+    zstandard = pytest.importorskip("zstandard")
+    text = "".join(f'{{"query": "{os.urandom(40).hex()}", "response": "r{n}"}}\n' for n in range(4_000)).encode()
+    frame = zstandard.ZstdCompressor().compress(text)
+    path = write(tmp_path, "train.jsonl.zst", frame + frame)
+    assert len(load_pairs(path)["train"]) == 8_000
+    for end in (len(frame) // 2, len(frame) - 1, 2 * len(frame) - 200):
+        path.write_bytes((frame + frame)[:end])
+        with pytest.raises(ValueError, match="cannot be unpacked: its last frame has no end"):
+            load_pairs(path)
+
+
+def test_parquet_files_that_are_whole_are_not_called_damaged(tmp_path):
+    pq.write_table(pa.table({"query": ["a"], "response": ["b"]}), tmp_path / "a.parquet")
+    pq.write_table(pa.table({"query": ["a"], "response": [["b"]]}), tmp_path / "b.parquet")
+    with pytest.raises(ValueError, match="same types; .*b.parquet has `query` string, `response` list") as error:
+        load_pairs({"train": [tmp_path / "a.parquet", tmp_path / "b.parquet"]})
+    assert "damaged" not in str(error.value)
 
 
 def test_a_file_without_a_header_and_with_another_separator(tmp_path):

@@ -14,7 +14,9 @@ from torch import nn
 from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import Evaluation, evaluate_generator, plot_diversity_relevance, plot_training
+from hf_localgan.evaluation.dialogue import SHOWN, _cell_with_interval
 from hf_localgan.metrics import bleu, distinct_n, score_references, score_responses
+from hf_localgan.trainers import ExpectedRewardTrainer
 
 QUERIES = ["hello", "how are you ?", "what is your name ?", "are you fine ?"]
 REFERENCES = [
@@ -207,7 +209,12 @@ def test_the_console_shows_text_in_brackets_and_every_number_at_80_columns(evalu
     result.print(console)
     said = console.file.getvalue()
     assert "[sighs]" in said and "[bold]" in said
-    assert "…" not in said.split("sample responses")[0]
+    scores = said.split("sample responses")[0]
+    assert "…" not in scores and "95% intervals beneath them" in scores
+    for _, report in result.rows():  # every number of evaluation.md, with its interval
+        for name in [name for name in SHOWN if name in report.scores]:
+            value, *ends = _cell_with_interval(report, name).rstrip(")").split(" (")
+            assert value in scores and all(end in scores for end in ends), name
 
 
 def test_samples_show_greedy_the_widest_beam_and_the_middle_temperature(evaluate):
@@ -242,6 +249,15 @@ def test_the_losses_are_plotted_over_the_steps(tmp_path):
     for name, some in (("both.png", history), ("training.png", history[:1]), ("neither.png", [])):
         plot_training(some, tmp_path / name)
         assert (tmp_path / name).read_bytes().startswith(PNG)
+
+
+def test_a_loss_in_a_unit_of_its_own_has_a_panel_of_its_own(tmp_path, drawn_curves):
+    history = [{"step": 1, "loss": 0.4}, {"step": 2, "loss": 0.3}, {"step": 2, "eval_loss": 3.5}]
+    plot_training(history, tmp_path / "nats.png")
+    plot_training(history, tmp_path / "reward.png", unit=ExpectedRewardTrainer.loss_unit)
+    training, validation = {"training": ([1, 2], [0.4, 0.3])}, {"validation": ([2], [3.5])}
+    assert drawn_curves["nats.png"] == {"nats per token": training | validation}
+    assert drawn_curves["reward.png"] == {"nats per token": validation, "loss (units of the reward)": training}
 
 
 def test_without_matplotlib_the_error_names_the_extra_and_the_scores_are_there(evaluate, tmp_path, monkeypatch):

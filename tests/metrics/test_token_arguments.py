@@ -8,6 +8,7 @@ import pytest
 
 from hf_localgan import metrics
 from hf_localgan.data import train_word_vectors
+from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, NegativeTokenErrorRate, RougeL, SentenceBleu
 
 
 class Letters:
@@ -36,9 +37,12 @@ TAKING_TOKENS = {
     "embedding_scores of references": lambda wrong: metrics.embedding_scores([["a"]], [wrong], Letters()),
     "utterance_vectors": lambda wrong: metrics.utterance_vectors(wrong, Letters()),
     "vector_coverage": lambda wrong: metrics.vector_coverage(wrong, Letters()),
+    "phone_confusions": lambda wrong: metrics.phone_confusions(wrong, wrong),
     "train_word_vectors": lambda wrong: train_word_vectors(wrong, dim=1, min_count=1),
 }
 TAKING_ONE = {
+    "align_phones": lambda wrong: metrics.align_phones(wrong, ["a"]),
+    "align_phones to": lambda wrong: metrics.align_phones(["a"], wrong),
     "metric_tokens": lambda wrong: metrics.metric_tokens(wrong, "none"),
     **{
         function.__name__: lambda wrong, function=function: function(wrong, ["a"], Letters())
@@ -80,6 +84,7 @@ TAKING_TEXTS = {
     "word_error_rate of references": lambda wrong: metrics.word_error_rate(["a"] * len(wrong), wrong),
     "phone_error_rate": lambda wrong: metrics.phone_error_rate(wrong, ["a"] * len(wrong)),
     "score_responses": lambda wrong: metrics.score_responses(wrong, [["a"]] * len(wrong)),
+    "queries": lambda wrong: metrics.score_responses(["a"] * len(wrong), queries=wrong),
     "samples": lambda wrong: metrics.score_responses(["a"], [["a"]], samples=[wrong]),
     "score_references": lambda wrong: metrics.score_references([wrong]),
 }
@@ -89,6 +94,33 @@ TAKING_TEXTS = {
 def test_one_text_where_a_list_of_texts_is_expected_is_refused(name):
     with pytest.raises((TypeError, ValueError), match="list"):
         TAKING_TEXTS[name](TEXT)
+
+
+def test_tokens_without_an_order_and_orders_that_are_no_number_are_refused():
+    for wrong in ({"a", "b"}, {"a": 1}):
+        with pytest.raises(TypeError, match="must hold tokens"):
+            metrics.distinct_n([wrong], 1)
+    with pytest.raises(TypeError, match="takes a string, got list"):
+        metrics.word_error_rate([["a"]], [["a"]])
+    for wrong in (1.5, "1", True):
+        with pytest.raises((TypeError, ValueError), match="`n` must be (at least 1|a whole number), got "):
+            metrics.distinct_n([["a"]], wrong)
+
+
+@pytest.mark.parametrize("reward", [RougeL(), NegativeTokenErrorRate(), SentenceBleu()])
+@pytest.mark.parametrize("wrong", ["hello", b"hello"])
+def test_rewards_take_no_text_for_token_ids(reward, wrong):
+    for pair in ((wrong, [1]), ([1], wrong)):
+        with pytest.raises(ValueError, match="integer token ids"):
+            reward(*pair)
+
+
+@pytest.mark.parametrize("payoff", [HammingPayoff, EditPayoff, ExactEditPayoff])
+@pytest.mark.parametrize("wrong", ["567", ["567"], [b"56"], [["5", "6"]], [5, 6]], ids=str)
+def test_payoffs_take_rows_of_token_ids_alone(payoff, wrong):
+    keys = np.arange(len(wrong), dtype=np.uint64)
+    with pytest.raises(ValueError, match="integer token ids"):
+        payoff(range(4, 9), 0.8).draw(wrong, keys)
 
 
 CHINESE, THAI, SPACED = ["你好吗", "我很好。谢谢"], ["สวัสดีครับ ผมชื่อสมชาย"], ["我 喜欢 你", "하이 세상"]

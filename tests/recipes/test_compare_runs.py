@@ -65,7 +65,7 @@ def test_seeds_are_put_together_by_their_names_with_mean_smallest_and_largest(ru
     said = run(*six_runs, decodings=["greedy"], metrics=["distinct_responses", "relevance_mean"])
     # Of 12 answers 1 is "i do not know" for sharp, so all are distinct; 7, 8 or 9 are for dull, which leaves
     # 5 + 1, 4 + 1 or 3 + 1 distinct ones.
-    assert "| sharp | 1 (1 to 1) |" in said
+    assert "| sharp | 1 |" in said  # no range from a value to itself
     assert np.mean([6 / 12, 5 / 12, 4 / 12]) == pytest.approx(0.41667, abs=1e-5)
     assert "| dull | 0.417 (0.333 to 0.5) |" in said
     assert said.count("| references | ") == 1
@@ -80,7 +80,7 @@ def test_the_references_own_scores_are_the_last_line_of_a_table(run, six_runs):
 def test_likelihood_on_both_sets(run, six_runs):
     said = run(*six_runs, decodings=["greedy"])
     # test 3.1, 3.2, 3.3; dev: the best of seeds 1 and 2 (3.1, 3.2), the last of seed 3, which kept its last model
-    assert "| sharp | 3 | 3.267 (3.100 to 3.500) | 3.200 (3.100 to 3.300) | 20.00 (20.00 to 20.00) |" in said
+    assert "| sharp | 3 | 3.267 (3.100 to 3.500) | 3.200 (3.100 to 3.300) | 20.00 |" in said
     assert "| dull | 3 |  | 3.200" in said  # no training record
 
 
@@ -200,7 +200,7 @@ def test_a_front_is_held_against_the_first_ones_at_equal_diversity(run, tmp_path
     picture = tmp_path / "front.png"
     text = run(*folders, front=str(picture))
     assert "## better against the front of plain" in text
-    assert "| greedy | +0.000 (+0.000 to +0.000) | 2 of 2 |" in text and picture.read_bytes()[:4] == b"\x89PNG"
+    assert "| greedy | +0.000 | 2 of 2 |" in text and picture.read_bytes()[:4] == b"\x89PNG"
     write_run(tmp_path / "better-s1", 1, dull=3)  # more varied than any of the first one's answers
     assert "| greedy | +0.000 | 1 of 1 |" in run(*folders)
 
@@ -214,6 +214,6 @@ def test_the_stability_of_ent_4_is_told_where_it_was_watched(run, tmp_path):
     folders, picture = sorted(tmp_path.glob("*-s*")), tmp_path / "stability.png"
     text = run(*folders, stability=str(picture))
     # Changes +1, -2: deviation 1.5, drop 2; +0.5, +0.5: none.
-    assert "| a | 4 (4 to 4) | 4 (3 to 5) | 0.75 (0 to 1.5) | 1 (0 to 2) |" in text and "| b | 4" not in text
+    assert "| a | 4 | 4 (3 to 5) | 0.75 (0 to 1.5) | 1 (0 to 2) |" in text and "| b | 4" not in text
     assert picture.read_bytes()[:4] == b"\x89PNG"
     assert "Stability" not in run(*folders[2:])

@@ -1,13 +1,13 @@
 """Plots of adversarial training and of its results; they need matplotlib, from the `plots` extra."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from hf_localgan.evaluation.plots import error_bars, new_figure, save_figure
+from hf_localgan.evaluation.plots import NATS, draw_curves, error_bars, new_figure, save_figure
 from hf_localgan.evaluation.runs import SEED_ENDING, Run
 
 if TYPE_CHECKING:
@@ -39,6 +39,26 @@ def plot_adversarial_training(history: list[dict[str, Any]], path: str | Path):
         if key == "gan/phase2_fraction":
             axis.set_ylim(0, 1)
             axis.axhline(0.5, color="grey", linestyle="--", linewidth=0.8)
+    axes[-1].set_xlabel("step")
+    save_figure(figure, path)
+
+
+def plot_player_losses(history: list[dict[str, Any]], path: str | Path, players: Sequence[str]):
+    """Each player's own loss over the optimizer steps, beneath the references' nats per token.
+
+    The Trainer's `loss` is that of whoever's turn it was, a mixture that is not drawn. The panels share the horizontal
+    axis; a player has values where it had a turn.
+
+    Args:
+        history: `trainer.state.log_history`.
+        path: of the picture.
+        players: their names; of each `loss/PLAYER` is drawn.
+    """
+    panels = {NATS: [("loss/teacher_forcing", "training (teacher forcing)"), ("eval_loss", "validation")]}
+    panels |= {f"loss of the\n{player.replace('_', ' ')}": [(f"loss/{player}", "training")] for player in players}
+    figure, axes = new_figure(heights=[1.5, *(1 for _ in players)])
+    for axis, (unit, lines) in zip(axes, panels.items(), strict=True):
+        draw_curves(axis, history, lines, unit)
     axes[-1].set_xlabel("step")
     save_figure(figure, path)
 

@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.evaluation.adversarial.front import EQUAL, FrontPoint, front_points
@@ -21,6 +20,7 @@ from hf_localgan.evaluation.writing import plain, write_report
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import Comparison, Stability, stability
 from hf_localgan.models.dbm import DbmModel
+from hf_localgan.terminal import Report, report_console
 
 FILES = ("adversarial.json", "adversarial.md")
 PLOTS = ("adversarial_training.png", "front.png", "radii.png")
@@ -190,7 +190,7 @@ class AdversarialReport:
 
     def print(self, console: Console | None = None):
         """The summary on the console."""
-        (console or Console()).print(Markdown(f"# {self.objective} against its start\n\n{self.summary()}"))
+        (console or report_console()).print(Report(f"# {self.objective} against its start\n\n{self.summary()}"))
 
     def write(self, folder: str | Path, history: list[dict[str, Any]] | None = None, plots: bool = True) -> list[Path]:
         """Writes `adversarial.json`, `adversarial.md` and pictures, as far as there is something to plot.

@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from rich.console import Console
-from rich.markdown import Markdown
 
 from hf_localgan.evaluation.tables import cell, number, summary
 from hf_localgan.evaluation.writing import plain, write_report
@@ -15,6 +14,7 @@ from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.energy import CenterCosine
 from hf_localgan.metrics.energy_gap import GapBySize, GapBySpread, SecondOrderGap
 from hf_localgan.metrics.intervals import Interval
+from hf_localgan.terminal import Report, report_console
 
 Show = Callable[[Interval], str]
 
@@ -185,7 +185,7 @@ class EnergyReport:
 
     def print(self, console: Console | None = None):
         """The tables on the console, without intervals, so that they fit."""
-        (console or Console()).print(Markdown(self.to_markdown(intervals=False)))
+        (console or report_console()).print(Report(self.to_markdown(intervals=False)))
 
     def write(self, folder: str | Path, plots: bool = True) -> list[Path]:
         """Writes `energy.json`, `energy.md` and three plots, as far as there is something to plot.

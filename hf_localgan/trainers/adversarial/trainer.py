@@ -55,8 +55,9 @@ class TwoPlayerTrainer(TokenLossTrainer):
     discriminator compares with references. `token_loss` and `compute_loss` return nats of references; `draws` gives
     random numbers that a resumed run draws again.
 
-    Logged are the norm of a player's gradient before clipping as `gan/PLAYER_grad_norm`, a mean over its updates since
-    the last line, and the number of generator updates so far as `gan/generator_updates`.
+    Logged are, as means over a player's updates since the last line, its loss as `loss/PLAYER`, unless `player_loss`
+    records that itself, and the norm of its gradient before clipping as `gan/PLAYER_grad_norm`; and the number of
+    generator updates so far as `gan/generator_updates`. The Trainer's `loss` is that of whoever's turn it was.
 
     Args:
         model: an encoder-decoder, or a PEFT model around one.
@@ -307,10 +308,15 @@ class TwoPlayerTrainer(TokenLossTrainer):
         learner = self.players[player]
         others = [part for name, part in self.players.items() if name not in (player, GENERATOR)]
         forward = learner.forward
+        name = f"loss/{player}"
 
         def loss() -> Tensor:
+            recorded = self._terms.get(name)
             with replaced_forward(learner, forward):
-                return self.player_loss(player, inputs, prepared, num_items_in_batch)
+                share = self.player_loss(player, inputs, prepared, num_items_in_batch)
+            if self._terms.get(name) is recorded:  # a method may record it itself
+                self.record(**{name: share * self.current_gradient_accumulation_steps})
+            return share
 
         wrapped = self._active(model)
         with replaced_forward(learner, loss), without_gradients(*others):

@@ -32,12 +32,14 @@ class MethodMixin(Trainer):
         parts: these models, by name.
         loader: loads a model that is given by its name, and its tokenizer or processor.
         measured: names of what an evaluation of this trainer measures, without `eval_`.
+        loss_unit: unit of the `loss` that training logs.
     """
 
     objective: Objective  # no `ClassVar`, for the Trainer has an attribute of this name: the value of a search's trial
     config_class: ClassVar[type[SharedSettings]]
     role: ClassVar[str] = "generator"
     part_roles: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    loss_unit: ClassVar[str] = "nats per token"
 
     parts: Mapping[str, PreTrainedModel] = MappingProxyType({})
     loader: ClassVar[Callable[..., tuple[PreTrainedModel, Any]]] = staticmethod(load_generator)

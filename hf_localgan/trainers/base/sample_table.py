@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 from torch import Tensor
@@ -20,6 +19,7 @@ from transformers.data.data_collator import pad_without_fast_tokenizer_warning
 
 from hf_localgan.decoding.answers import Decoding, evaluation_mode, generate_answers
 from hf_localgan.files import replacing
+from hf_localgan.terminal import report_console
 from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
 
 COLUMNS = ("step", "query", "reference", "generation")
@@ -91,7 +91,7 @@ class SampleTableCallback(TrainerCallback):
         _write_samples(_path(args), self.rows + rows)
         self.rows += rows
         if not args.disable_tqdm:
-            Console().print(sample_table(rows, f"step {state.global_step}"))
+            report_console().print(sample_table(rows, f"step {state.global_step}"))
         self.trainer.track_table("samples", COLUMNS, rows)
 
     def answer(self, args: TokenLossConfig) -> list[dict[str, str]]:

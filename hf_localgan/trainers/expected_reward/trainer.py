@@ -72,6 +72,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         "The expected reward of the model's own outputs and their entropy, by policy gradient.", (RAML, REINFORCE),
     )  # fmt: skip
     config_class = ExpectedRewardConfig
+    loss_unit = "units of the reward"
     args: ExpectedRewardConfig
     model: PreTrainedModel
 

@@ -75,6 +75,7 @@ def fake_trainer(tiny_generator, tiny_tokenizer, tmp_path):
         return SimpleNamespace(
             **{
                 "args": args, "objective": LocalGanTrainer.objective, "parts": {},
+                "players": {"generator": None, "discriminator": None},
                 "guard": SimpleNamespace(reason=None),
                 "create_model_card": lambda **told: card(**told) if main() else None,
                 "model": tiny_generator(seed=1), "processing_class": tiny_tokenizer,

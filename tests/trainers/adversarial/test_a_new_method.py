@@ -130,7 +130,9 @@ def test_a_resumed_run_is_the_whole_one(method, family, pairs, interrupted, asse
     assert history(whole, "loss/judge") == history(resumed, "loss/judge")
 
 
-def test_its_card_tracker_report_and_comparison(method, family, pairs, trainer, tiny_tokenizer, tmp_path):
+def test_its_card_tracker_report_and_comparison(
+    method, family, pairs, trainer, tiny_tokenizer, tmp_path, monkeypatch, drawn_curves
+):
     vectors = WordVectors(["hello", "fine", "name", "you", "i"], torch.randn(5, 3).numpy(), name="random")
     score = partial(
         evaluate_generator, queries=["hello you", "how are you ?", "what is your name ?"],
@@ -162,6 +164,19 @@ def test_its_card_tracker_report_and_comparison(method, family, pairs, trainer, 
     tags = EventAccumulator(str(place), size_guidance={"tensors": 0}).Reload().Tags()
     assert {"judge_config/text_summary", "energy_config/text_summary"} <= set(tags["tensors"])
     assert "train/gan/weight" in tags["scalars"]
+
+    # Its picture shows each player's own loss, and the warm-up of the first judge as no generator's.
+    panels = drawn_curves["training.png"]
+    assert list(panels) == [
+        "nats per token", "loss of the\ngenerator", "loss of the\ndiscriminator", "loss of the\njudge"
+    ]  # fmt: skip
+    turns = [run.schedule.player(step) for step in range(6)]
+    for player in ("discriminator", "judge", GENERATOR):
+        steps = [step + 1 for step in range(6) if turns[step] == player]
+        values = [row[f"loss/{player}"] for row in run.state.log_history if f"loss/{player}" in row]
+        assert panels[f"loss of the\n{player}"] == {"training": (steps, values)}
+    generator = turns.index(GENERATOR)
+    assert history(run, "loss/generator")[0] == history(run, "loss")[generator]  # recorded though it does not
 
     # Report and comparison.
     assert report.objective == "two judges" and "radii" in json.loads((folder / "adversarial.json").read_text())
