@@ -61,8 +61,9 @@ def link(source: Path, target: Path) -> None:
 
 
 def main(wheel: str, extra: str, site: str) -> None:
-    distributions = required(wheel, extra)
-    for distribution in distributions.values():
+    own = {canonicalize_name(other.name) for other in importlib.metadata.distributions(path=[site])}
+    linked = [distribution for name, distribution in required(wheel, extra).items() if name not in own]
+    for distribution in linked:
         for path in distribution.files or []:
             source, target = Path(distribution.locate_file(path)), Path(site) / path
             if ".." in path.parts or target.exists() or not source.exists():  # commands name their interpreter
@@ -72,7 +73,7 @@ def main(wheel: str, extra: str, site: str) -> None:
                 compiled = Path(cache_from_source(str(source)))
                 if compiled.exists() and not (copy := Path(cache_from_source(str(target)))).exists():
                     link(compiled, copy)
-    print(f"{len(distributions)} packages linked")
+    print(f"{len(linked)} packages linked")
 
 
 if __name__ == "__main__":
