@@ -14,11 +14,12 @@ PIP := $(VENV)/bin/python -m pip --disable-pip-version-check
 # PyTorch's processor-only build is "2.13.0+cpu"; where the index does not offer it, the plain one is taken.
 TORCH := $(shell sed -n 's/^torch==//p' constraints.txt)
 
-.PHONY: install train test test-plain lint wheel-check docs browser-test benchmark clean
+.PHONY: install train test test-plain test-avx2 test-sse41 lint wheel-check docs browser-test benchmark clean
 
 $(VENV)/bin/pip: constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed, this is " + sys.version)'
 	$(PYTHON) -m venv $(VENV)
+	$(PIP) install --quiet --upgrade "pip>=25.1"  # older ones take three times as long to find what fits together
 	$(PIP) install --quiet "torch==$(TORCH)+cpu" 2>/dev/null || $(PIP) install --quiet "torch==$(TORCH)"
 	touch $@
 
@@ -41,9 +42,13 @@ test: $(VENV)/.tested
 PRECISION_TESTS := tests/functional tests/models/test_rnn_seq2seq_precision.py tests/models/dbm/test_dbm_precision.py \
 	tests/trainers/base/test_precision.py tests/trainers/base/test_trainer_precision.py \
 	tests/trainers/adversarial/test_localgan_trainer.py
-test-plain: $(VENV)/.tested
-	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet $(PRECISION_TESTS)
-	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(VENV)/bin/python -m pytest --numprocesses 2 --dist loadfile --quiet $(PRECISION_TESTS)
+# One process each: two such rounds run side by side with `make --jobs 2 test-plain`.
+test-plain: test-avx2 test-sse41
+test-avx2 test-sse41: ROUND = $(VENV)/bin/python -m pytest --quiet -p no:cacheprovider $(PRECISION_TESTS)
+test-avx2: $(VENV)/.tested
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 $(ROUND)
+test-sse41: $(VENV)/.tested
+	ATEN_CPU_CAPABILITY=default ONEDNN_MAX_CPU_ISA=SSE41 $(ROUND)
 
 lint: $(VENV)/.tested
 	$(VENV)/bin/ruff check .

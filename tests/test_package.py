@@ -170,12 +170,12 @@ def test_what_is_imported_on_loading_is_no_extra():
         assert not undeclared(imported_on_loading(path), project["dependencies"]), path
 
 
-def python(code: str, *options: str, cwd=ROOT, executable=sys.executable, **environment) -> str:
-    """What a new interpreter prints."""
+def python(code: str, *options: str, words=(), cwd=ROOT, executable=sys.executable, **environment) -> str:
+    """What a new interpreter prints; `words` are its arguments."""
     path = {"PYTHONPATH": str(ROOT)} if executable == sys.executable else {}
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     done = subprocess.run(
-        [executable, *options, "-c", code], cwd=cwd, env={**kept, **path, **environment}, text=True,
+        [executable, *options, "-c", code, *words], cwd=cwd, env={**kept, **path, **environment}, text=True,
         capture_output=True, timeout=300,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
@@ -213,10 +213,32 @@ print(sorted(set(sys.modules) & {{"jieba", "matplotlib", "trackio", "tensorboard
     assert python(code).strip() == "[]"
 
 
-@pytest.mark.parametrize("before", ["", "AutoConfig", "pipeline"])
-def test_models_and_pipelines_are_known_whichever_is_imported_first(before):
-    code = f"""
-{f"from transformers import {before}" if before else ""}
+# Each order in a process of its own. What transformers itself builds on is the same in all of them and takes longer to
+# load than the rest, so one process loads it, and the others are its copies.
+COPIES = """
+import json, os, sys, tempfile, traceback
+import accelerate, datasets, scipy.stats, sklearn.metrics, torch._dynamo, torch.distributed.checkpoint
+import torch.distributed.fsdp
+assert not {"transformers", "hf_localgan"} & set(sys.modules)
+said = []
+for code in json.loads(sys.argv[1]):
+    with tempfile.TemporaryFile() as file:
+        child = os.fork()
+        if not child:
+            os.dup2(file.fileno(), 1)
+            try:
+                exec(compile(code, "code", "exec"), {"__name__": "__main__"})
+            except BaseException:
+                traceback.print_exc(file=sys.stdout)
+            sys.stdout.flush()
+            os._exit(0)
+        os.waitpid(child, 0)
+        file.seek(0)
+        said.append(file.read().decode())
+print(json.dumps(said))
+"""
+BEFORE = ["", "AutoConfig", "pipeline"]
+BEFORE_CODE = """
 import hf_localgan
 from transformers import AutoConfig, AutoModelForSeq2SeqLM
 config = AutoConfig.for_model("rnn_seq2seq", vocab_size=9, embedding_size=2, hidden_size=2)
@@ -224,29 +246,40 @@ print(type(AutoModelForSeq2SeqLM.from_config(config)).__name__)
 from transformers.pipelines import PIPELINE_REGISTRY
 print("text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
 """
-    assert python(code).split() == ["RnnSeq2SeqForConditionalGeneration", "True"]
-
-
-@pytest.mark.parametrize(
-    "next_import",
-    [
-        "from transformers import pipeline",
-        "from transformers import AutoModelForSeq2SeqLM",
-        "from transformers import Seq2SeqTrainer",
-        "import hf_localgan.models",
-        "import hf_localgan.data",
-    ],
-)
-def test_whatever_is_imported_next_comes_without_an_error(next_import):
-    """Each of these loads the modules of transformers in another order, and with them the rooms that wait for them."""
-    code = f"""
-import hf_localgan
-{next_import}
+NEXT = [
+    "from transformers import pipeline",
+    "from transformers import AutoModelForSeq2SeqLM",
+    "from transformers import Seq2SeqTrainer",
+    "import hf_localgan.models",
+    "import hf_localgan.data",
+]
+NEXT_CODE = """
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.pipelines import PIPELINE_REGISTRY
 print("rnn_seq2seq" in CONFIG_MAPPING, "text2text-generation" in PIPELINE_REGISTRY.get_supported_tasks())
 """
-    assert python(code).split() == ["True", "True"]
+ORDERS = {name: f"from transformers import {name}\n{BEFORE_CODE}" if name else BEFORE_CODE for name in BEFORE}
+ORDERS |= {line: f"import hf_localgan\n{line}\n{NEXT_CODE}" for line in NEXT}
+
+
+@pytest.fixture(scope="module")
+def in_order() -> dict[str, str]:
+    """What was printed after the imports of each of `ORDERS`."""
+    if not hasattr(os, "fork"):
+        return {name: python(code) for name, code in ORDERS.items()}
+    said = json.loads(python(COPIES, words=[json.dumps(list(ORDERS.values()))]).splitlines()[-1])
+    return dict(zip(ORDERS, said, strict=True))
+
+
+@pytest.mark.parametrize("before", BEFORE)
+def test_models_and_pipelines_are_known_whichever_is_imported_first(before, in_order):
+    assert in_order[before].split() == ["RnnSeq2SeqForConditionalGeneration", "True"], in_order[before]
+
+
+@pytest.mark.parametrize("next_import", NEXT)
+def test_whatever_is_imported_next_comes_without_an_error(next_import, in_order):
+    """Each of these loads the modules of transformers in another order, and with them the rooms that wait for them."""
+    assert in_order[next_import].split() == ["True", "True"], in_order[next_import]
 
 
 def test_importing_the_package_imports_neither_torch_nor_transformers():

@@ -31,6 +31,7 @@ import numpy as np
 from hf_localgan.metrics.checks import require_equal_lengths, require_level
 
 Statistic = Callable[[np.ndarray], float]  # of the indices of the queries to score
+_DRAWN_AT_ONCE = 1 << 18  # indices, 2 MiB
 
 
 @dataclass(frozen=True)
@@ -80,7 +81,14 @@ def bootstrap_interval(
     if len(known) < 2 or resamples < 2:
         require_level(level)
         return no_interval(known.mean() if len(known) else math.nan, level)
-    return bootstrap_statistic(lambda indices: known[indices].mean(), len(known), resamples, level, seed)
+    require_level(level)
+    rng, n = np.random.default_rng(seed), len(known)
+    at_once = max(1, _DRAWN_AT_ONCE // n)  # the same draws as one sample after the other
+    means = [
+        known[rng.integers(0, n, size=(min(at_once, resamples - begin), n))].mean(axis=1)
+        for begin in range(0, resamples, at_once)
+    ]
+    return _percentiles(float(known.mean()), np.concatenate(means), level, seed)
 
 
 def bootstrap_statistic(
@@ -100,8 +108,12 @@ def bootstrap_statistic(
         return no_interval(value, level)
     rng = np.random.default_rng(seed)
     scores = [statistic(rng.integers(0, n, size=n)) for _ in range(resamples)]
+    return _percentiles(value, scores, level, seed)
+
+
+def _percentiles(value: float, scores: Sequence[float] | np.ndarray, level: float, seed: int) -> Interval:
     low, high = np.quantile(scores, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(value, float(low), float(high), level, "bootstrap", resamples, seed)
+    return Interval(value, float(low), float(high), level, "bootstrap", len(scores), seed)
 
 
 def jackknife_interval(

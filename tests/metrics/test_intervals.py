@@ -97,9 +97,12 @@ def test_one_seed_one_interval():
     assert wide.low < narrow.low < narrow.high < wide.high
 
 
-def test_a_bootstrap_of_a_statistic_over_indices_equals_that_of_the_mean():
-    values = np.random.default_rng(0).normal(size=30)
-    assert bootstrap_statistic(lambda indices: values[indices].mean(), 30) == bootstrap_interval(values)
+@pytest.mark.parametrize(("n", "resamples"), [(3, 1000), (30, 1000), (1000, 300), (200_000, 3)])
+def test_a_bootstrap_of_a_statistic_over_indices_equals_that_of_the_mean(n, resamples):
+    # to the last bit, whether the means are drawn all at once or not
+    values = np.random.default_rng(0).normal(size=n)
+    drawn = bootstrap_statistic(lambda indices: values[indices].mean(), n, resamples)
+    assert drawn == bootstrap_interval(values, resamples=resamples)
 
 
 def test_queries_without_a_value_are_left_out():

@@ -91,8 +91,9 @@ def test_what_is_finished_is_skipped_and_what_fails_says_where(tmp_path):
     done = tmp_path / "done.json"
     done.touch()
     lines = []
-    failing = Task("broken", ("train-mle", str(tmp_path / "missing.yaml")), tmp_path / "broken", tmp_path / "never")
-    with pytest.raises(OSError, match=r"broken ended with code 2: .*missing.yaml.*broken.log"):
+    words = ("chat", "nothing", "--top-p", "2")  # fails before it loads what takes long
+    failing = Task("broken", words, tmp_path / "broken", tmp_path / "never")
+    with pytest.raises(OSError, match=r"broken ended with code 2: .*top_p.*broken.log"):
         run_tasks([(0, Task("one", (), tmp_path, done)), (0, failing)], lines.append)
     assert lines == ["[1 of 2] seed 0, one: finished before", "[2 of 2] seed 0, broken: begins; 1 runs to do"]
 

@@ -3,7 +3,6 @@
 All data are token ids; nothing is read from outside.
 """
 
-import gc
 import importlib.util
 import json
 import os
@@ -36,15 +35,6 @@ from hf_localgan.trainers import (
     MleConfig,
     MleTrainer,
 )
-
-
-@pytest.fixture(scope="module", autouse=True)
-def frozen_heap():
-    """The trainer collects garbage when it starts, over all modules that are loaded: half a second each time."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def _marian(**fields):

@@ -3,6 +3,7 @@
 A script lies beside this file, so that it finds it by its name as torchrun starts it.
 """
 
+import gc
 import json
 import random
 import sys
@@ -69,6 +70,7 @@ def flat(model: torch.nn.Module) -> torch.Tensor:
 def report(measure: Callable[[int, Path], dict]) -> None:
     """What a script does: `measure(processes, folder)`, the script's arguments, written to `rank<i>.json` in it."""
     torch.set_num_threads(1)
+    gc.freeze()  # each trainer collects garbage when it starts, over all that is loaded
     folder = Path(sys.argv[2])
     measured = measure(int(sys.argv[1]), folder)
     (folder / f"rank{torch.distributed.get_rank()}.json").write_text(json.dumps(measured))
