@@ -32,6 +32,11 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     loading.add_argument("--device", help="device, such as cpu or cuda:0 (default: a GPU if there is one)")
     loading.add_argument("--trust-remote-code", action="store_true", help="run code that comes with the model")
     loading.add_argument("--revision", help="branch, tag or commit on the Hub")
+    loading.add_argument(
+        "--base-model",
+        metavar="MODEL",
+        help="base of an adapter (default: the one that adapter_config.json names)",
+    )
     return parser
 
 
@@ -63,7 +68,11 @@ def _transcribe(args: argparse.Namespace, prog: str) -> int | None:
     logging.disable_progress_bar()
     device = args.device or ("cuda" if torch.cuda.is_available() else None)
     model, processor = load_recogniser(
-        args.model, revision=args.revision, trust_remote_code=args.trust_remote_code, device=device
+        args.model,
+        revision=args.revision,
+        trust_remote_code=args.trust_remote_code,
+        device=device,
+        base_model=args.base_model,
     )
     extractor = processor.feature_extractor
     decoding = Decoding.greedy() if args.num_beams == 1 else Decoding.beam(args.num_beams)

@@ -1,6 +1,7 @@
 """Loading the models of the page: generators, an energy with its tokenizer, radii of references."""
 
 import json
+import logging
 import os
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,8 @@ from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
 
 ENERGY = "energy"  # folder of the energy in an output of LocalGAN's trainer
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -114,7 +117,8 @@ def find_energy(model: str) -> str | None:
     if not folder.is_dir():
         try:
             folder = Path(snapshot_download(model, allow_patterns=f"{ENERGY}/*"))
-        except (OSError, ValueError):  # not on the Hub, or no connection and not in the cache
+        except (OSError, ValueError) as error:  # no connection, and not in the cache
+            logger.warning("Whether `%s` has an energy beside it cannot be told: %s", model, error)
             return None
     energy = folder / ENERGY
     return str(energy) if (energy / "config.json").is_file() else None

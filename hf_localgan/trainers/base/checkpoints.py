@@ -540,6 +540,8 @@ def _stale_files(new: Path, folder: Path) -> list[Path]:
     """
     adapter = new / ADAPTER_CONFIG
     if not adapter.is_file():
+        if not any(new.glob("model*.safetensors")):  # shards of a distributed training
+            return []
         return [folder / name for name in (ADAPTER_CONFIG, "adapter_model.safetensors")]
     base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
     if base and Path(base).is_dir() and Path(base).samefile(folder):
