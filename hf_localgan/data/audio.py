@@ -4,7 +4,6 @@ import io
 import math
 import os
 from collections.abc import Mapping
-from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -85,7 +84,7 @@ def _decode(source: Any) -> tuple[np.ndarray, int]:
             if source.get("sampling_rate") is None:
                 raise ValueError("An `array` of sound needs its `sampling_rate` beside it.")
             rate = source["sampling_rate"]
-            if not isinstance(rate, Real) or not 0 < rate < math.inf:
+            if not isinstance(rate, (int, float, np.number)) or not 0 < rate < math.inf:
                 raise ValueError(f"`sampling_rate` must be a number above 0, in Hz, got {rate!r}.")
             return array, int(rate)
         content, path = source.get("bytes"), source.get("path")

@@ -1,7 +1,7 @@
 """`pipeline("automatic-speech-recognition")` for the recognisers of this package: sound of any rate and format."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -31,7 +31,8 @@ class SpeechRecognitionPipeline(AutomaticSpeechRecognitionPipeline):
 
     def __call__(self, inputs: Any, **kwargs: Any) -> Any:  # type: ignore[override]  # as the stock method
         if isinstance(inputs, (list, tuple)) and isinstance(self.model, RnnSpeechForConditionalGeneration):
-            return super().__call__(list(inputs), **kwargs) if len(inputs) else []
+            inputs = list(inputs)
+            return super().__call__(cast(Any, inputs), **kwargs) if inputs else []
         return super().__call__(inputs, **kwargs)
 
     def _sanitize_parameters(self, *args: Any, **parameters: Any) -> tuple[dict[str, Any], ...]:

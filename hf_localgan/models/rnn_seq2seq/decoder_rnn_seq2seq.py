@@ -7,6 +7,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
 from transformers.modeling_outputs import BaseModelOutputWithPastAndCrossAttentions
 from transformers.utils import can_return_tuple
 
@@ -219,6 +220,7 @@ class RnnSeq2SeqDecoder(RnnSeq2SeqPreTrainedModel):
         for number, layer in enumerate(self.layers):
             inputs = self.dropout(outputs[-1]) if number else inputs
             first = self._cell_state(state[:, number])
+            output: Tensor | PackedSequence
             if torch.compiler.is_exporting():
                 exists = None if skipped is None else ~skipped
                 output, final = scan_recurrent(cast(nn.RNNBase, layer), inputs, first, exists)

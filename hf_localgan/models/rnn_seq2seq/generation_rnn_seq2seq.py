@@ -96,14 +96,15 @@ class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
     ) -> StoppingCriteriaList:
         # The last that `generate` asks before it searches, whatever the search.
         refuse_settings(generation_config)
+        base: Any = super()
         given: dict[str, Any] = {"stopping_criteria": stopping_criteria, "tokenizer": tokenizer, **kwargs}
         stops = generation_config.stop_strings
         if stops is None or tokenizer is None:
-            return super()._get_stopping_criteria(generation_config, **given)
+            return base._get_stopping_criteria(generation_config, **given)
         # Those of transformers go by the letters of tokens, and fail for vocabularies of whole words.
         without_stops = copy(generation_config)
         without_stops.stop_strings = None
-        criteria = super()._get_stopping_criteria(without_stops, **given)
+        criteria = base._get_stopping_criteria(without_stops, **given)
         criteria.append(StopAtText(tokenizer, stops))
         return criteria
 
