@@ -38,7 +38,7 @@ def unwritten_named(folder: str | os.PathLike) -> Iterator[None]:
     """Turns what libraries raise where they cannot write into an `OSError` that names the folder and the reason.
 
     Those that write weights raise errors of their own classes: safetensors keeps the reason in the text only, and
-    `torch.save` loses it.
+    `torch.save` loses it. So a small file is tried, too.
 
     Args:
         folder: the folder that is written to.
@@ -51,17 +51,16 @@ def unwritten_named(folder: str | os.PathLike) -> Iterator[None]:
     except OSError:
         raise
     except Exception as error:
-        text = " ".join(str(error).split())
-        if not any(sign in text for sign in UNWRITTEN):
+        text, reason = " ".join(str(error).split()), _why_unwritten(Path(folder))
+        if reason is None and not any(sign in text for sign in UNWRITTEN):
             raise
-        reason = _why_unwritten(Path(folder)) or text
         raise OSError(
-            f'"{os.fspath(folder)}" cannot be written to: {reason}. The disk may be full, or a quota used up: make '
+            f'"{os.fspath(folder)}" cannot be written to: {reason or text}. The disk may be full, or a quota used up: make '
             "room and start again. Earlier checkpoints are as they were."
         ) from error
 
 
-UNWRITTEN = ("PytorchStreamWriter", "inline_container", "I/O error", "os error")
+UNWRITTEN = ("PytorchStreamWriter", "inline_container", "iostream", "I/O error", "os error")
 PROBE = 1 << 20  # bytes
 
 

@@ -111,3 +111,9 @@ def test_other_errors_of_writing_go_through(tmp_path):
         with pytest.raises(type(error)) as caught, unwritten_named(tmp_path):
             raise error
         assert caught.value is error
+
+
+def test_an_error_without_a_reason_has_that_of_a_small_file(quota, tmp_path):
+    quota(20_000)
+    with pytest.raises(OSError, match="File too large"), unwritten_named(tmp_path):
+        raise RuntimeError("basic_ios::clear: iostream error")  # of `torch.save`, which closes an archive

@@ -14,6 +14,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModel, AutoModelForSeq2SeqLM, AutoTokenizer, pipeline
 
+from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.trainers.base.publishing import PublishingMixin
 
 ROOT = Path(__file__).parents[2]
@@ -316,6 +317,9 @@ def test_a_part_of_another_tokenizer_is_refused_by_its_first_other_token(message
         vocabulary[first], vocabulary[second] = vocabulary[second], vocabulary[first]
         tokenizer.save_pretrained(other)
         (other / "tokenizer.json").write_text(json.dumps(swapped))
+        config = json.loads((other / "config.json").read_text())  # made with that tokenizer
+        config["vocabulary"] = vocabulary_fingerprint(AutoTokenizer.from_pretrained(other))
+        (other / "config.json").write_text(json.dumps(config))
         (other / "first").write_text(first)
     told = message("--generator", trained[0], "--energy", other)
     assert f"the token {(other / 'first').read_text()!r} has the id 9 in its own and has the id 7 in the gen" in told

@@ -135,7 +135,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
         _remove_leftovers(folder)
         forget_last_call(self.processing_class)
         with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=folder) as temporary:
-            with unwritten_named(folder):
+            with unwritten_named(output_folder(self.args)):
                 super()._save(temporary, state_dict=state_dict)
                 self._save_extra(Path(temporary))
             (Path(temporary) / TRAINING_ARGS_NAME).unlink(missing_ok=True)
