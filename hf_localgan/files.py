@@ -55,8 +55,8 @@ def unwritten_named(folder: str | os.PathLike) -> Iterator[None]:
         if reason is None and not any(sign in text for sign in UNWRITTEN):
             raise
         raise OSError(
-            f'"{os.fspath(folder)}" cannot be written to: {reason or text}. The disk may be full, or a quota used up: make '
-            "room and start again. Earlier checkpoints are as they were."
+            f'"{os.fspath(folder)}" cannot be written to: {reason or text}. The disk may be full, or a quota used up: '
+            "make room and start again. Earlier checkpoints are as they were."
         ) from error
 
 
