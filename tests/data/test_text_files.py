@@ -385,7 +385,7 @@ def test_packed_files_and_what_is_left_of_them(tmp_path, ending, pack):
 @pytest.mark.parametrize(
     "name, content, told",
     [
-        ("train.jsonl", gzip.compress(b"{}"), "packed by gzip; name it .gz"),
+        ("train.jsonl", gzip.compress(b"{}", mtime=0), "packed by gzip; name it .gz"),
         ("train.csv", b"PK\x03\x04\x14\x00\x00", "zip archive or a spreadsheet"),
         ("train.csv", b"PAR1\x15\x04", "it is parquet"),
         ("train.csv", b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "pointer of Git LFS"),
