@@ -19,7 +19,10 @@ SHORT, LONG = 4, 250  # of each of the four
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
 NAMES = ("mle", "lora", "dbm", "localgan")
 # Without these a resumed training would be another one.
-NEEDED = ("model.safetensors", "adapter_model.safetensors", "trainer_state.json")
+NEEDED = (
+    "config.json", "model.safetensors", "adapter_model.safetensors", "trainer_state.json", "optimizer.pt",
+    "scheduler.pt", "rng_state.pth", "dbm_chains.safetensors",
+)  # fmt: skip
 
 
 @dataclass
