@@ -16,18 +16,6 @@ OF_THE_CORPUS = (
 BEST_MODEL = ("load_best_model_at_end", "metric_for_best_model", "greater_is_better")
 
 
-def default_file(name: str) -> Path:
-    """The settings file for the shipped corpus, which a training reads by default.
-
-    Args:
-        name: `mle` for `recipes/smalltalk/mle.yaml`; in a wheel these files lie beside this module.
-    """
-    folder = Path(__file__).parent / "smalltalk"
-    if not folder.is_dir():
-        folder = Path(__file__).parents[2] / "recipes" / "smalltalk"
-    return folder / f"{name}.yaml"
-
-
 def fitted_defaults(settings: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings of a default file that go with those of the command line.
 

@@ -1,13 +1,26 @@
 """Shared parts of the commands whose settings are a YAML file and options."""
 
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
-from hf_localgan.commands.default_settings import default_file, fitted_defaults
+from hf_localgan.commands.default_settings import fitted_defaults
 from hf_localgan.commands.exits import STOPPED, ending, print_error
 from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.dbm.divergence import DivergenceError
+
+
+def default_file(name: str) -> Path:
+    """The settings file for the shipped corpus, which a training reads by default.
+
+    Args:
+        name: `mle` for `recipes/smalltalk/mle.yaml`; in a wheel these files lie beside this module.
+    """
+    folder = Path(__file__).parent / "smalltalk"
+    if not folder.is_dir():
+        folder = Path(__file__).parents[2] / "recipes" / "smalltalk"
+    return folder / f"{name}.yaml"
 
 
 def training_parser(*dataclass_types: type, default: str, description: str, prog: str | None) -> RecipeParser:

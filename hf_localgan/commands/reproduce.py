@@ -9,8 +9,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_localgan.commands.default_settings import default_file
 from hf_localgan.commands.exits import ending
+from hf_localgan.commands.recipe import default_file
 
 FORM = argparse.RawDescriptionHelpFormatter
 

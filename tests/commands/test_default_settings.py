@@ -5,8 +5,8 @@ import json
 import pytest
 import yaml
 
-from hf_localgan.commands.default_settings import default_file, fitted_defaults
-from hf_localgan.commands.recipe import run, training_parser
+from hf_localgan.commands.default_settings import fitted_defaults
+from hf_localgan.commands.recipe import default_file, run, training_parser
 from hf_localgan.recipes.earlier_stages import EarlierStages
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
