@@ -1,7 +1,7 @@
 """Loading a recogniser of speech and its processor."""
 
 import os
-from typing import Any
+from typing import Any, cast
 
 import torch
 from transformers import (
@@ -57,6 +57,7 @@ def load_recogniser(
         raise ValueError(
             f"`{place_of_processor}` has no processor with a feature extractor: its processor_config.json is missing."
         )
+    _check_fit(model, processor, place_of_processor)
     if device is not None:
         model.to(device)  # type: ignore[arg-type]  # the stub of this method lacks `self`
     return model.eval(), processor
@@ -72,3 +73,20 @@ def _load_model(place: str, hub: dict[str, Any]) -> PreTrainedModel:
         )
     with untied_without_warning():
         return load_whole(AutoModelForSpeechSeq2Seq, place, **hub)
+
+
+def _check_fit(model: PreTrainedModel, processor: ProcessorMixin, place: str):
+    """Refuses a processor whose tokens or features the model does not have."""
+    tokenizer = getattr(processor, "tokenizer", None)
+    absent = [name for name in ("pad_token", "eos_token") if getattr(tokenizer, f"{name}_id", None) is None]
+    if absent:
+        raise ValueError(
+            f"The tokenizer of `{place}` has no {' and no '.join(f'`{name}`' for name in absent)}: transcripts cannot "
+            "be padded or cannot end. Save the processor that the model was trained with there."
+        )
+    largest, vocab_size = max(cast(Any, tokenizer).get_vocab().values()), model.config.vocab_size
+    if largest >= vocab_size:
+        raise ValueError(
+            f"The tokenizer of `{place}` has ids up to {largest}, but the model has {vocab_size} tokens. Save the "
+            "processor that the model was trained with there."
+        )

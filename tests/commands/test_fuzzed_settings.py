@@ -63,7 +63,7 @@ HARDWARE = (
 )  # settled by what the hardware can do, which is told
 
 
-class Captured(Exception):
+class Captured(BaseException):  # which no command takes for an error
     def __init__(self, parser: argparse.ArgumentParser):
         self.parser = parser
 
