@@ -13,6 +13,7 @@ from importlib import import_module
 from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE, print_error, protected
 from hf_localgan.commands.known_options import answer_early
 from hf_localgan.commands.names import COMMANDS, MODULES, PROG
+from hf_localgan.connection import use_the_cache_if_cut_off
 from hf_localgan.version import __version__
 
 
@@ -42,6 +43,7 @@ def _run(argv: list[str]) -> int:
         answered = answer_early(name, words, prog)
         if answered is not None:
             return answered
+        use_the_cache_if_cut_off()
         return import_module(f"hf_localgan.commands.{MODULES[name]}").main(words, prog=prog)
     if not name.startswith("-"):
         near = get_close_matches(name, MODULES, n=2, cutoff=0.6)

@@ -36,7 +36,15 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
     parser = command_parser(prog)
-    return ending(parser.prog, lambda: (parser.parse_args(argv),), _work, argv)
+    return ending(parser.prog, lambda: (_read(parser, argv),), _work, argv)
+
+
+def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
+    args = parser.parse_args(argv)
+    for seed in args.seeds:
+        if not 0 <= seed < 2**32:
+            parser.error(f"--seeds must be from 0 to {2**32 - 1}, got {seed}")
+    return args
 
 
 def corpus_files(dataset: str) -> Path:

@@ -18,6 +18,8 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
+from hf_localgan.connection import hub_has_no_address
+
 CONFIG, ADAPTER_CONFIG = "config.json", "adapter_config.json"
 VOCABULARY_FILES = ("tokenizer.json", "spiece.model", "sentencepiece.bpe.model", "vocab.json", "vocab.txt")
 TOKENIZER_FILES = (*VOCABULARY_FILES, "tokenizer_config.json")
@@ -40,7 +42,7 @@ def find_file(place: str, name: str, revision: str | None = None) -> Path | None
         path = Path(place) / name
         return path if path.is_file() else None
     try:
-        return Path(hf_hub_download(place, name, revision=revision))
+        return Path(hf_hub_download(place, name, revision=revision, local_files_only=hub_has_no_address()))
     except LocalEntryNotFoundError as error:
         raise FileNotFoundError(_not_downloaded(place, name, revision, error.__cause__)) from error
     except EntryNotFoundError:
@@ -129,8 +131,8 @@ def _not_downloaded(place: str, name: str, revision: str | None, cause: BaseExce
     revision = revision or "main"
     if _is_offline():
         return (
-            f"{start} and offline (`HF_HUB_OFFLINE`) only what was downloaded can be loaded. Check the name and the "
-            f"revision ({revision}), or load it once with a connection."
+            f"{start} and without a connection (or with `HF_HUB_OFFLINE`) only what was downloaded can be loaded. "
+            f"Check the name and the revision ({revision}), or load it once with a connection."
         )
     if isinstance(cause, HfHubHTTPError):
         return (

@@ -44,8 +44,8 @@ def check_files(folder: str | os.PathLike):
             ) from error
         if not isinstance(values, dict):
             raise ValueError(
-                f"`{path}` must hold an object of JSON, got {type(values).__name__}. It may be another file's copy: "
-                "save or copy it again."
+                f"`{path}` cannot be read: it must hold an object of JSON, got {type(values).__name__}. It may be "
+                "another file's copy: save or copy it again."
             )
     for path in sorted(Path(folder).glob("*.safetensors")) if Path(folder).is_dir() else ():
         try:
@@ -123,6 +123,11 @@ def load_whole(auto_class: Any, place: str, subfolder: str = "", **options: Any)
     """
     check_files(Path(place) / subfolder)
     inside = str(Path(place) / subfolder) if subfolder else place
+    folder = Path(inside)
+    if folder.is_dir() and not [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
+        raise FileNotFoundError(
+            f"The weights of `{inside}` cannot be found: it has no model.safetensors. Save the whole model again."
+        )
     with damage_named(inside, "model", "Save the whole model again, with its configuration."):
         model, info = auto_class.from_pretrained(
             place, subfolder=subfolder, use_safetensors=True, output_loading_info=True,

@@ -43,7 +43,7 @@ def load_scorer(
     """
     place = _place(path_or_id)
     shown = f"{place}/{subfolder}" if subfolder else place
-    folder, file = FOLDERS[role], f"{subfolder}/{CONFIG}" if subfolder else CONFIG
+    folder, file = FOLDERS.get(role, role), f"{subfolder}/{CONFIG}" if subfolder else CONFIG
     advice = f"Give the folder of a saved {role}, with config.json and model.safetensors."
     if Path(place).is_file():
         raise FileNotFoundError(f'"{shown}" is no folder, so it holds no {role}. {advice}')

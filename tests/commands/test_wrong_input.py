@@ -156,8 +156,7 @@ def test_damaged_models(damage, refused):
         (["annotate", "power", "nan", "0.4"], "got nan"),
         (["reproduce", "table1", "--dataset", "empty"], "has no mle.yaml"),
         (["reproduce", "table1", "--seeds", "-1"], "--seeds must be from 0"),
-        (["nonsense"], "invalid choice: 'nonsense'"),
-        ([], "COMMAND"),
+        (["nonsense"], "There is no command `nonsense`"),
     ],
     ids=lambda value: " ".join(value)[:60] if isinstance(value, list) else "",
 )

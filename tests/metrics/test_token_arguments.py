@@ -100,7 +100,7 @@ def test_tokens_without_an_order_and_orders_that_are_no_number_are_refused():
     for wrong in ({"a", "b"}, {"a": 1}):
         with pytest.raises(TypeError, match="must hold tokens"):
             metrics.distinct_n([wrong], 1)
-    with pytest.raises(TypeError, match="takes a string, got list"):
+    with pytest.raises(TypeError, match="must hold strings, got list"):
         metrics.word_error_rate([["a"]], [["a"]])
     for wrong in (1.5, "1", True):
         with pytest.raises((TypeError, ValueError), match="`n` must be (at least 1|a whole number), got "):

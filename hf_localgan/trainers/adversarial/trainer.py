@@ -119,7 +119,7 @@ class TwoPlayerTrainer(TokenLossTrainer):
         self._first_parts = self._copied_parts() if model_init is not None else None
         self._wrapped: dict[str, nn.Module] = {}
         self.monitor = monitor
-        self.measured |= frozenset() if monitor is None else monitor.names
+        self.measured |= getattr(monitor, "names", frozenset())
         self.guard = CollapseGuard(settings.collapse_share, settings.collapse_length)
         self.add_callback(self.guard)
         self.current_gradient_accumulation_steps = (

@@ -272,6 +272,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             )
         checkpoint = Path(resume_from_checkpoint)
         with damage_explained(resume_from_checkpoint):
+            read_object(checkpoint / TRAINER_STATE_NAME)
             TrainerState.load_from_json(str(checkpoint / TRAINER_STATE_NAME))
             self._check_checkpoint(checkpoint)
             super()._load_from_checkpoint(resume_from_checkpoint, model)
@@ -307,8 +308,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
 
     def _check_trainer(self, checkpoint: Path):
         name = saved_trainer(checkpoint)
-        trainer = None if name is None else trainer_named(name)
         own = type(self)  # of an instance the Trainer makes it the value of a search's trial
+        trainer = None if name in (None, own.__name__) else trainer_named(name)
         if trainer is not None and trainer.objective != own.objective:
             raise ValueError(
                 f'"{checkpoint}" was written by `{name}` ({trainer.objective.name}), and this is '

@@ -257,6 +257,7 @@ def fake_monitor():
 
     class Fake:
         scores_relevance = True
+        names = frozenset({"ent_4", "dist_2", "length", "quality"})
 
         def __init__(self, values):
             self.values = iter(values)

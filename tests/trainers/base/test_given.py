@@ -137,7 +137,7 @@ def test_plain_arguments_keep_what_was_given_and_leave_the_rest_to_the_trainer()
     assert [getattr(args, name) for name in kept] == [getattr(plain, name) for name in kept]
     assert args.eval_strategy == "steps" and args.metric_for_best_model == "eval_quality" and args.greater_is_better
     assert args.remove_unused_columns == LocalGanConfig("runs/x", use_cpu=True).remove_unused_columns
-    assert settle_args(MleConfig, "MleTrainer", plain).metric_for_best_model == "loss"
+    assert settle_args(MleConfig, "MleTrainer", plain).metric_for_best_model == "eval_loss"
     matching = settle_args(MatchingConfig, "MatchingTrainer", TrainingArguments("runs/x", use_cpu=True))
     assert matching.per_device_train_batch_size == 64  # its own default, not the framework's
     with pytest.raises(ValueError, match="set `predict_with_generate`, which `MatchingTrainer` does not have"):
