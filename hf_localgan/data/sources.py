@@ -3,6 +3,7 @@
 import glob
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,7 @@ SHARD = r"-(?P<shard>\d{1,6})-of-(?P<shards>\d{1,6})(?:-[0-9a-zA-Z]+)?"
 SPLIT_NAME = re.compile(
     rf"(?P<split>training|train|validation|valid|val|dev|testing|test)(?P<more>[_-]\w+?)?(?:{SHARD})?", re.IGNORECASE
 )
+DESCRIPTIONS = ("dataset_infos.json", "dataset_info.json")  # of data sets, which some folders of the Hub hold
 FILE_OPTIONS = ("cache_dir", "download_mode", "keep_in_memory", "num_proc")
 Source: TypeAlias = str | os.PathLike | Mapping[str, Any] | Dataset | IterableDataset
 FindColumns = Callable[[str, Sequence[str]], tuple[str, ...]]  # the columns of a split that are read, among its names
@@ -152,10 +154,29 @@ def _open_folder(folder: Path, name: str | None, find: FindColumns, streaming: b
         )
     for split, paths in files.items():
         _check_shards(folder, split, paths)
+    _warn_of_others(folder, {path.parent for paths in files.values() for path in paths})
     ordered = sorted(
         files, key=lambda split: (["train", "validation", "test"].index(split.split("_")[0].split("-")[0]), split)
     )
     return {split: _open_files(split, files[split], find, streaming, options) for split in ordered}
+
+
+def _warn_of_others(folder: Path, places: set[Path]):
+    """Tells of data files beside those of the splits, for one of them may be meant."""
+    beside = places & {folder, folder / "data"}
+    others = sorted(
+        str(path.relative_to(folder))
+        for place in beside
+        for path in place.iterdir()
+        if path.is_file() and _suffix(path) in SUFFIXES and not _split_match(path) and path.name not in DESCRIPTIONS
+    )
+    if others:
+        shown = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        warnings.warn(
+            f'"{folder}" also holds {shown}, left out: such a name says no split. Names begin with train, validation '
+            "(valid, val, dev) or test; for other names pass a dict of split to file.",
+            stacklevel=2,
+        )
 
 
 def _load_from_disk(folder: Path):

@@ -131,7 +131,7 @@ def _not_downloaded(place: str, name: str, revision: str | None, cause: BaseExce
     revision = revision or "main"
     if _is_offline():
         return (
-            f"{start} and without a connection (or with `HF_HUB_OFFLINE`) only what was downloaded can be loaded. "
+            f"{start} and offline (no connection, or `HF_HUB_OFFLINE`) only what was downloaded can be loaded. "
             f"Check the name and the revision ({revision}), or load it once with a connection."
         )
     if isinstance(cause, HfHubHTTPError):

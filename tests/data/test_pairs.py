@@ -53,6 +53,14 @@ def test_a_folder_gives_its_splits_in_order_and_test_multi_stays_apart(tmp_path)
     assert pairs["test"]["query"][:] == ["test.jsonl"] and pairs["validation"]["query"][:] == ["dev.jsonl"]
 
 
+def test_data_files_beside_the_splits_are_told(tmp_path):
+    for name in ("train.jsonl", "eval.jsonl", "dataset_infos.json", "notes.txt"):
+        write_json_lines(tmp_path / name, [{"query": name, "response": "yes"}])
+    with pytest.warns(UserWarning, match="also holds eval.jsonl, left out: such a name says no split"):
+        pairs = load_pairs(tmp_path)
+    assert list(pairs) == ["train"]
+
+
 def test_shards_of_one_split_are_joined_in_order(tmp_path):
     (tmp_path / "data").mkdir()
     for shard in (1, 0):

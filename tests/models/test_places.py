@@ -91,7 +91,7 @@ def test_offline_the_file_that_was_not_downloaded_is_named(repositories, monkeyp
     def offline(yes: bool):
         monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", yes)
 
-    words = "downloaded before", "without a connection (or with `HF_HUB_OFFLINE`)"
+    words = "downloaded before", "offline (no connection, or `HF_HUB_OFFLINE`)"
     offline(True)
     refused(load_generator, "somebody/adapter", "`config.json`", *words)
     refused(load_recogniser, "somebody/whole", "`config.json`", *words)
