@@ -142,7 +142,7 @@ def load_reader(path: str, speaker: Speaker, device: str = "cpu") -> Reader:
         and not (folder / "tokenizer.json").is_file()
         and not (folder / "tokenizer_config.json").is_file()
     ):
-        energy = load_scorer(DbmModel, "energy model", folder)
+        energy = load_scorer(DbmModel, folder)
         rows = cast(nn.Embedding, speaker.model.get_input_embeddings()).num_embeddings
         check_same_vocabulary(f"energy `{path}`", energy.config, rows, speaker.tokenizer)
         tokenizer = speaker.tokenizer

@@ -34,6 +34,7 @@ from hf_localgan.models.adapters import find_adapter, merge_in_memory
 from hf_localgan.models.loading import load_generator
 from hf_localgan.models.places import ADAPTER_CONFIG, CONFIG, TOKENIZER_FILES, find_any, find_file, first_line
 from hf_localgan.models.recognisers import load_recogniser
+from hf_localgan.models.scorers import FOLDERS as SCORERS
 from hf_localgan.models.scorers import load_scorer
 from hf_localgan.pipelines import Text2TextGenerationPipeline
 
@@ -55,7 +56,6 @@ AUTO_CLASSES: dict[str, dict[str, type[PreTrainedModel]]] = {
     PairDiscriminatorConfig.model_type: {"AutoModel": PairDiscriminator},
 }
 # Models that score pairs, and their names on cards; all others are generators.
-SCORERS: dict[type[PreTrainedModel], str] = {DbmModel: "energy", PairDiscriminator: "discriminator"}
 SCORER_TYPES = (DbmConfig.model_type, PairDiscriminatorConfig.model_type)
 # Folders of an output that hold models and are no parts of it: checkpoints, and the stages of a recipe.
 UNEXPORTED_FOLDERS = re.compile(r"[._].*|(last-)?checkpoint.*|stages|start|runs")
@@ -196,7 +196,7 @@ def _load(
         return load_generator(path, **options)
     path = str(Path(path).expanduser())
     scorer = dict(zip(SCORER_TYPES, SCORERS, strict=True))[model_type]
-    model = load_scorer(scorer, SCORERS[scorer], path, revision=revision)
+    model = load_scorer(scorer, path, revision=revision)
     for name in ("auto_map", "custom_pipelines"):
         vars(model.config).pop(name, None)
     tokenizer = None

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 from transformers import (
     CONFIG_MAPPING,
@@ -38,13 +37,11 @@ from .places import (
     find_any,
     find_file,
     first_line,
-    list_files,
 )
-from .reading import MAX_LISTED, check_files, check_weights, damage_named, saved_as
+from .reading import check_files, load_whole, saved_as
 from .ties import untied_without_warning
 
 LONGEST = 400  # characters of an error of another library
-WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 # Loads a whole model from a place with options of the Hub.
 Load = Callable[[str, dict[str, Any]], PreTrainedModel]
 
@@ -248,25 +245,8 @@ def _load_config(place: str, hub: dict[str, Any]) -> PreTrainedConfig:
 
 
 def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], options: dict[str, Any]) -> PreTrainedModel:
-    try:
-        advice = "Save the whole model again, with its configuration."
-        with untied_without_warning(), damage_named(place, "model", advice):
-            model, info = AutoModelForSeq2SeqLM.from_pretrained(
-                place,
-                config=config,
-                use_safetensors=True,
-                output_loading_info=True,
-                ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
-                **hub,
-                **options,
-            )
-    except ValueError as error:
-        if isinstance(error.__cause__, SafetensorError):  # of a download; files in a folder were looked at before
-            raise ValueError(_describe_broken_weights(place, hub, error.__cause__)) from error
-        raise
-    except OSError as error:
-        raise FileNotFoundError(_describe_missing_weights(place, hub, error)) from error
-    check_weights(model, info, place)
+    with untied_without_warning():
+        model = load_whole(AutoModelForSeq2SeqLM, place, config=config, **hub, **options)
     if adapters := getattr(model, "peft_config", None):  # from the same folder; transformers has added them
         for adapter in adapters.values():
             refuse_unrepeatable(adapter, place)
@@ -275,44 +255,6 @@ def _load_model(place: str, config: PreTrainedConfig, hub: dict[str, Any], optio
         for name in ("auto_map", "custom_pipelines"):  # they would be saved with the model, without their files
             vars(model.config).pop(name, None)
     return model
-
-
-def _describe_missing_weights(place: str, hub: dict[str, Any], error: OSError) -> str:
-    start = f"The weights of `{place}` cannot be found:"
-    try:
-        if find_any(place, WEIGHT_FILES, hub["revision"]):  # the index, and not all parts
-            return f"{start} {first_line(error)} Give model.safetensors, or its parts with {WEIGHT_FILES[1]}."
-    except OSError as cause:
-        return f"{start} {cause}"
-    folder = Path(place)
-    files = [path.name for path in folder.iterdir()] if folder.is_dir() else list_files(place, hub["revision"])
-    text = f"{start} it has no {WEIGHT_FILES[0]}. Give that, or its parts with {WEIGHT_FILES[1]}."
-    pickled = sorted(name for name in files if name.endswith(".bin"))
-    if pickled:
-        text += (
-            f" It holds {', '.join(pickled[:MAX_LISTED])}, which could run code when unpickled. Convert it with "
-            "`model.save_pretrained` if you trust it."
-        )
-    return text
-
-
-def _describe_broken_weights(place: str, hub: dict[str, Any], error: SafetensorError) -> str:
-    folder = Path(place)
-    if not folder.is_dir():
-        config = find_file(place, CONFIG, hub["revision"])
-        assert config is not None  # for it was read
-        folder = config.parent
-    for path in sorted(folder.glob("*.safetensors")):
-        try:
-            with safe_open(path, framework="pt"):
-                continue
-        except SafetensorError:
-            size = path.stat().st_size
-            return (
-                f"`{path}` ({size:,} bytes) is no complete safetensors file: {error}. It may have been cut off while "
-                "it was saved, copied or downloaded. Get it again, or load another checkpoint."
-            )
-    return f"The weights of `{place}` cannot be read: {error}. Save or download them again."
 
 
 def _load_tokenizer(place: str, hub: dict[str, Any]) -> PreTrainedTokenizerBase:

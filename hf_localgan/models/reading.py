@@ -10,9 +10,10 @@ from typing import Any
 from safetensors import SafetensorError, safe_open
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from .places import first_line
+from .places import CONFIG, find_any, find_file, first_line, list_files
 
 MAX_LISTED = 5  # names of weights in an error
+WEIGHT_FILES = ("model.safetensors", "model.safetensors.index.json")
 # Files that hold an object of JSON, where they exist.
 JSON_FILES = (
     "config.json", "generation_config.json", "model.safetensors.index.json", "adapter_config.json", "tokenizer.json",
@@ -123,19 +124,44 @@ def load_whole(auto_class: Any, place: str, subfolder: str = "", **options: Any)
     """
     check_files(Path(place) / subfolder)
     inside = str(Path(place) / subfolder) if subfolder else place
-    folder = Path(inside)
-    if folder.is_dir() and not [*folder.glob("*.safetensors"), *folder.glob("*.safetensors.index.json")]:
-        raise FileNotFoundError(
-            f"The weights of `{inside}` cannot be found: it has no model.safetensors. Save the whole model again."
-        )
-    with damage_named(inside, "model", "Save the whole model again, with its configuration."):
-        model, info = auto_class.from_pretrained(
-            place, subfolder=subfolder, use_safetensors=True, output_loading_info=True,
-            ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
-            **options,
-        )  # fmt: skip
+    revision = options.get("revision")
+    try:
+        with damage_named(inside, "model", "Save the whole model again, with its configuration."):
+            model, info = auto_class.from_pretrained(
+                place, subfolder=subfolder, use_safetensors=True, output_loading_info=True,
+                ignore_mismatched_sizes=True,  # they are in `info`, too, and are refused below
+                **options,
+            )  # fmt: skip
+    except ValueError as error:
+        if isinstance(error.__cause__, SafetensorError):  # of a download; files in a folder were looked at before
+            config = find_file(place, f"{subfolder}/{CONFIG}" if subfolder else CONFIG, revision)
+            assert config is not None  # for it was read
+            check_files(config.parent)
+        raise
+    except OSError as error:
+        raise FileNotFoundError(_describe_missing_weights(place, subfolder, revision, error)) from error
     check_weights(model, info, inside)
     return model
+
+
+def _describe_missing_weights(place: str, subfolder: str, revision: str | None, error: OSError) -> str:
+    inside = f"{subfolder}/" if subfolder else ""
+    start = f"The weights of `{Path(place) / subfolder if subfolder else place}` cannot be found:"
+    try:
+        if find_any(place, [f"{inside}{name}" for name in WEIGHT_FILES], revision):  # the index, and not all parts
+            return f"{start} {first_line(error)} Give model.safetensors, or its parts with {WEIGHT_FILES[1]}."
+    except OSError as cause:
+        return f"{start} {cause}"
+    folder = Path(place) / subfolder
+    files = [path.name for path in folder.iterdir()] if folder.is_dir() else list_files(place, revision)
+    text = f"{start} it has no {WEIGHT_FILES[0]}. Give that, or its parts with {WEIGHT_FILES[1]}."
+    pickled = sorted(name.removeprefix(inside) for name in files if name.endswith(".bin"))
+    if pickled:
+        text += (
+            f" It holds {', '.join(pickled[:MAX_LISTED])}, which could run code when unpickled. Convert it with "
+            "`model.save_pretrained` if you trust it."
+        )
+    return text
 
 
 def load_tokenizer(place: str, subfolder: str = "", **options: Any) -> PreTrainedTokenizerBase:

@@ -7,19 +7,21 @@ from typing import Any, TypeVar, cast
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.files import missing_path
+from hf_localgan.models.dbm.modeling_dbm import DbmModel
+from hf_localgan.models.discriminator.modeling_discriminator import PairDiscriminator
 from hf_localgan.models.places import CONFIG, TOKENIZER_FILES, describe_no_model, find_any, find_file, has_file
 from hf_localgan.models.reading import load_config, load_whole, saved_as
 from hf_localgan.models.reading import load_tokenizer as read_tokenizer
 
 Scorer = TypeVar("Scorer", bound=PreTrainedModel)
 
-# Folders of scorers beside a generator, by what they are called in errors.
-FOLDERS = {"energy model": "energy", "discriminator": "discriminator"}
+# What each is called in errors, and its folder beside a generator.
+LABELS: dict[type[PreTrainedModel], str] = {DbmModel: "energy model", PairDiscriminator: "discriminator"}
+FOLDERS: dict[type[PreTrainedModel], str] = {DbmModel: "energy", PairDiscriminator: "discriminator"}
 
 
 def load_scorer(
     model_class: type[Scorer],
-    role: str,
     path_or_id: str | os.PathLike,
     *,
     subfolder: str = "",
@@ -29,7 +31,6 @@ def load_scorer(
 
     Args:
         model_class: `DbmModel` or `PairDiscriminator`.
-        role: what it is called in errors, a key of `FOLDERS`.
         path_or_id: a folder, or an id on the Hub. Weights are read from safetensors files only.
         subfolder: folder of a repository that holds the model.
         revision: branch, tag or commit on the Hub.
@@ -43,7 +44,8 @@ def load_scorer(
     """
     place = _place(path_or_id)
     shown = f"{place}/{subfolder}" if subfolder else place
-    folder, file = FOLDERS.get(role, role), f"{subfolder}/{CONFIG}" if subfolder else CONFIG
+    role, folder = LABELS[model_class], FOLDERS[model_class]
+    file = f"{subfolder}/{CONFIG}" if subfolder else CONFIG
     advice = f"Give the folder of a saved {role}, with config.json and model.safetensors."
     if Path(place).is_file():
         raise FileNotFoundError(f'"{shown}" is no folder, so it holds no {role}. {advice}')

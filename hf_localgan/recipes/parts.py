@@ -27,7 +27,7 @@ def load_energy(path: str) -> tuple[DbmModel, PreTrainedTokenizerBase]:
         ValueError: for another type of model, a damaged one, and an energy over vectors alone.
     """
     place, inside = split_place(path)
-    model = load_scorer(DbmModel, "energy model", place, subfolder=inside)
+    model = load_scorer(DbmModel, place, subfolder=inside)
     if model.word_vectors is None:
         raise ValueError(f'The energy model "{path}" holds no word vectors, so it cannot be trained on text.')
     return model, _own_tokenizer(path, "energy", model)
@@ -44,7 +44,7 @@ def load_discriminator(path: str) -> tuple[PairDiscriminator, PreTrainedTokenize
         ValueError: for another type of model, and a damaged one.
     """
     place, inside = split_place(path)
-    model = load_scorer(PairDiscriminator, "discriminator", place, subfolder=inside)
+    model = load_scorer(PairDiscriminator, place, subfolder=inside)
     return model, _own_tokenizer(path, "discriminator", model)
 
 

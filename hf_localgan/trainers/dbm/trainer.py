@@ -53,7 +53,7 @@ def load_energy(
 ) -> tuple[DbmModel, PreTrainedTokenizerBase | None]:
     """An energy and its tokenizer, which one over vectors does not have. Arguments and errors as `load_scorer`."""
     place: Any = {"revision": revision, "subfolder": subfolder}
-    model = load_scorer(DbmModel, "energy model", path_or_id, **place)
+    model = load_scorer(DbmModel, path_or_id, **place)
     return model, None if model.word_vectors is None else load_tokenizer(path_or_id, **place)
 
 

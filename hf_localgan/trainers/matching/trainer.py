@@ -40,7 +40,7 @@ def load_discriminator(
 ) -> tuple[PairDiscriminator, PreTrainedTokenizerBase]:
     """A discriminator and its tokenizer. Arguments and errors as `load_scorer`."""
     place: Any = {"revision": revision, "subfolder": subfolder}
-    model = load_scorer(PairDiscriminator, "discriminator", path_or_id, **place)
+    model = load_scorer(PairDiscriminator, path_or_id, **place)
     return model, load_tokenizer(path_or_id, **place)
 
 
