@@ -19,6 +19,10 @@ INVISIBLE = (
     r"[\s\pZ\p{Cc}\p{Cf}\x{034F}\x{115F}\x{1160}\x{17B4}\x{17B5}\x{180B}-\x{180F}\x{2800}\x{3164}"
     r"\x{FE00}-\x{FE0F}\x{FFA0}\x{E0000}-\x{E0FFF}]"
 )
+# What stands between words: Unicode's white space, and the zero-width space, which Khmer and Thai put there.
+SPACE = r"[\p{White_Space}\u200b]"
+# A sigma at the end of a word; soft hyphens may stand inside of one.
+FINAL_SIGMA = "(?<=[\\p{L}\\p{M}\u00ad])σ(?![\\p{M}\u00ad]*\\p{L})"
 # Scripts that are written without spaces between words.
 UNSPACED = (
     r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Bopomofo}\p{Yi}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tai_Tham}\p{Tai_Viet}"
@@ -29,9 +33,9 @@ SEGMENTED_SHARE = 0.2  # of the gaps between such letters; from here on the word
 SAMPLED_TEXTS = 1000
 
 _CHARACTER = regex.compile(CHARACTER)
-_SPACE = regex.compile(r"\p{White_Space}+")
+_SPACE = regex.compile(rf"{SPACE}+")
 _VISIBLE = regex.compile(r"[^\p{White_Space}\p{Cc}\p{Cf}\p{Default_Ignorable_Code_Point}\u2800]")
-_FINAL_SIGMA = regex.compile(r"(?<=\p{L}\p{M}*)σ(?!\p{M}*\p{L})")
+_FINAL_SIGMA = regex.compile(FINAL_SIGMA)
 _NO_WORD = regex.compile(r"[^\p{L}\p{N}\p{M}]+|\p{Default_Ignorable_Code_Point}+")
 _LETTER_OR_NUMBER = regex.compile(r"[\p{L}\p{N}]")
 _NO_SIGN = regex.compile(r"(?:\p{White_Space}|(?!\u200d)\p{Default_Ignorable_Code_Point})+")
@@ -52,7 +56,7 @@ def characters(text: str) -> list[str]:
 
 
 def spaced_words(text: str) -> list[str]:
-    """What white space separates (Unicode's White_Space), without pieces in which nothing is visible."""
+    """What white space separates, the zero-width space included, without pieces in which nothing is visible."""
     return [piece for piece in _SPACE.split(unicodedata.normalize("NFC", text)) if _VISIBLE.search(piece)]
 
 
@@ -72,7 +76,8 @@ def without_surrogates(text: str) -> str:
 
 def lower_cased(text: str) -> str:
     """A text in lower case and NFC form. A sigma at the end of a word is a final one, whichever was written."""
-    lowered = unicodedata.normalize("NFC", text).lower()
+    # Python's own rule for the capital, which looks past apostrophes, too, is not that of the tokenizers' library.
+    lowered = unicodedata.normalize("NFC", text).replace("Σ", "σ").lower()
     if "σ" in lowered:
         lowered = _FINAL_SIGMA.sub("ς", lowered)
     return unicodedata.normalize("NFC", lowered)

@@ -41,6 +41,32 @@ def test_metrics_limits_and_tokenizers_agree_on_words_and_characters(script, for
 
 
 @pytest.mark.parametrize(
+    ("text", "lowered"),
+    # soft hyphens are looked past, apostrophes are not
+    [
+        ("ΛΟΓΟ\u00adΣ", "λογο\u00adς"),
+        ("Σ\u00adΟΣ", "σ\u00adος"),
+        ("Ο'Σ", "ο'σ"),
+        ("ΟΣ'", "ος'"),
+        ("οσ\u00ad", "ος\u00ad"),
+    ],
+)
+def test_a_sigma_beside_a_soft_hyphen_or_an_apostrophe_is_one_everywhere(text, lowered):
+    tokenizer = train_tokenizer(["a"], lowercase=True)
+    assert lower_cased(text) == tokenizer.backend_tokenizer.normalizer.normalize_str(text) == lowered
+
+
+def test_a_zero_width_space_is_one_between_words_everywhere():
+    text = "hello\u200bworld \u200b again"
+    tokenizer = train_tokenizer(["hello world again"])
+    words = ["hello", "world", "again"]
+    assert metric_tokens(text) == metric_tokens(text, "whitespace") == spaced_words(text) == words
+    assert len(tokenizer(text, add_special_tokens=False).input_ids) == 3
+    assert LengthLimits(max_query=3).lengths(pa.array([text])).to_pylist() == [3]
+    assert equality_key(text) == equality_key("hello world again")
+
+
+@pytest.mark.parametrize(
     "emoji", [FAMILY, "\U0001f44d\U0001f3fd", "\u2764\ufe0f", "\U0001f1e9\U0001f1ea", "1\ufe0f\u20e3"]
 )
 def test_an_emoji_of_several_code_points_is_one_token_everywhere(emoji):

@@ -14,7 +14,7 @@ from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
 from hf_localgan.files import missing_path
-from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
+from hf_localgan.text import FINAL_SIGMA, SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0, 1, 2, 3
 LANGUAGES = ("en", "zh", "zh-words")
@@ -258,9 +258,9 @@ def _iterate(texts: Texts) -> Iterator[str]:
 
 
 def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"\s+"), " "), normalizers.Strip()]
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"[\s\u200b]+"), " "), normalizers.Strip()]
     # as `text.lower_cased`
-    final = normalizers.Replace(Regex(r"(?<=[\p{L}\p{M}])σ(?!\p{M}*\p{L})"), "ς")
+    final = normalizers.Replace(Regex(FINAL_SIGMA), "ς")
     return normalizers.Sequence(steps + [normalizers.Lowercase(), final] if lowercase else steps)
 
 
