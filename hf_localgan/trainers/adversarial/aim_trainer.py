@@ -180,7 +180,6 @@ class AimTrainer(SoftRolloutTrainer):
             nats = self.compute_loss(self.model, forced, num_items_in_batch=num_items_in_batch)
             loss = loss + self.args.supervised_share * nats
             self.record(**{"loss/teacher_forcing": nats * self.current_gradient_accumulation_steps})
-        self.record(**{"loss/generator": loss * self.current_gradient_accumulation_steps})
         return loss
 
     def comparison_loss(self, direction: Direction, inputs: dict, rollout: SoftRollout) -> Tensor:
@@ -202,7 +201,6 @@ class AimTrainer(SoftRolloutTrainer):
         else:
             loss = self.reading(backward, rollout, inputs, query_labels(inputs)).mean()
             loss = loss / self.current_gradient_accumulation_steps
-        self.record(**{"loss/backward": loss * self.current_gradient_accumulation_steps})
         return loss
 
     def adversarial_loss(self, direction: Direction, inputs: dict, encoded) -> Tensor:
@@ -411,7 +409,6 @@ class DaimTrainer(AimTrainer):
             nats = self.nats_per_token(backward, back, encoded)
             loss = loss + self.args.supervised_share * nats
             self.record(**{"loss/backward_teacher_forcing": nats * self.current_gradient_accumulation_steps})
-        self.record(**{"loss/backward": loss * self.current_gradient_accumulation_steps})
         loss = self.args.backward_weight * loss
         if rollout is not None:
             read = self.reading(backward, rollout, inputs, query_labels(inputs))

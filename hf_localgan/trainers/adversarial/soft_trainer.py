@@ -143,9 +143,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
             nats = self.compute_loss(self.model, forced, num_items_in_batch=num_items_in_batch)
             loss = loss + self.args.teacher_forcing_weight * nats
             self.record(**{"loss/teacher_forcing": nats * self.current_gradient_accumulation_steps})
-        self.record(
-            **{"loss/generator": loss * self.current_gradient_accumulation_steps, "gan/soft_length": rollout.lengths}
-        )
+        self.record(**{"gan/soft_length": rollout.lengths})
         return loss
 
     def discriminator_loss(self, inputs: dict[str, Any], rollout: SoftRollout) -> Tensor:

@@ -321,7 +321,7 @@ def test_swapped_columns_and_models_mirror_every_term(aim, family, parts, batch)
         recorded.append((loss.item(), terms))
     names = {
         "loss/backward_adversarial": "loss/adversarial", "loss/backward_information": "loss/information",
-        "loss/backward_teacher_forcing": "loss/teacher_forcing", "loss/backward": "loss/generator",
+        "loss/backward_teacher_forcing": "loss/teacher_forcing",
         "loss/read_queries": "loss/read_responses", "gan/backward_soft_length": "gan/soft_length",
         "gan/backward_soft_entropy": "gan/soft_entropy",
     }  # fmt: skip
