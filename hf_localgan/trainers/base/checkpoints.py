@@ -2,7 +2,6 @@
 
 import json
 import logging
-import math
 import os
 import shutil
 import tempfile
@@ -19,12 +18,11 @@ from safetensors.torch import load_file
 from torch import nn
 from transformers import PreTrainedModel, Trainer, TrainerState
 from transformers.trainer import SCHEDULER_NAME, TRAINER_STATE_NAME, TRAINING_ARGS_NAME
-from transformers.trainer_callback import ExportableState, TrainerControl
+from transformers.trainer_callback import ExportableState
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from hf_localgan.data.tokenization import forget_last_call
 from hf_localgan.files import unwritten_named
-from hf_localgan.models.places import ADAPTER_CONFIG
 from hf_localgan.trainers.base.callbacks import saved_states
 from hf_localgan.trainers.base.compatibility import (
     alike,
@@ -49,9 +47,10 @@ from hf_localgan.trainers.base.method import trainer_named
 from hf_localgan.trainers.base.precision import warn_of_new_precision
 from hf_localgan.trainers.base.publishing import PublishingMixin
 from hf_localgan.trainers.base.settings import output_folder
+from hf_localgan.trainers.base.staging import STAGING, move_all, remove_leftovers, stale_files
+from hf_localgan.trainers.base.training_end import end_message, is_at_end
 from hf_localgan.trainers.base.training_facts import FINGERPRINT, ROWS, base_fingerprint, data_facts, fingerprint_of
 
-STAGING = ".saving"
 # Facts of a record that must be the same in a resumed training, and what to say where one is not.
 IDENTITY = {
     "base_model": (
@@ -97,7 +96,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
         # The same name on every process; only the main process removes and renames.
         staging = run_dir / f"{STAGING}-{name}"
         if self.args.should_save:
-            _remove_leftovers(run_dir)
+            remove_leftovers(run_dir)
         self.accelerator.wait_for_everyone()
         try:
             self._staging = staging
@@ -110,7 +109,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             if self.args.should_save:
                 replace(self._record, saved_at=time.time()).write(staging / name)
                 self.state.save_to_json(str(staging / name / TRAINER_STATE_NAME))
-                _move_all(staging, run_dir)
+                move_all(staging, run_dir)
         finally:
             self._staging = None
             if self.args.should_save:
@@ -132,7 +131,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if not self.args.should_save:
             return super()._save(str(folder), state_dict=state_dict)
         folder.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(folder)
+        remove_leftovers(folder)
         forget_last_call(self.processing_class)
         with tempfile.TemporaryDirectory(prefix=f"{STAGING}-", dir=folder) as temporary:
             with unwritten_named(output_folder(self.args)):
@@ -143,8 +142,8 @@ class CheckpointMixin(PublishingMixin, Trainer):
             arguments = {**self.args.to_sanitized_dict(), "trainer": type(self).__name__}
             text = json.dumps(arguments, indent=2, sort_keys=True) + "\n"
             (Path(temporary) / "training_args.json").write_text(text, encoding="utf-8")
-            stale = _stale_files(Path(temporary), folder)
-            _move_all(Path(temporary), folder)
+            stale = stale_files(Path(temporary), folder)
+            move_all(Path(temporary), folder)
             for path in stale:
                 path.unlink(missing_ok=True)
 
@@ -172,7 +171,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
         if is_at_end(saved, max_steps, settings):
             self._final_checkpoint = str(resume_from_checkpoint)
             if self.is_world_process_zero():
-                logger.warning(_end_message(self._final_checkpoint, saved, max_steps))
+                logger.warning(end_message(self._final_checkpoint, saved, max_steps))
             return progress
         self._require_training_state(checkpoint, record)
         self._begin_run(trial, record.lineage)
@@ -463,49 +462,6 @@ def _value(setting: Any) -> Any:
     return getattr(setting, "value", setting)
 
 
-def _end_message(checkpoint: str, saved: TrainerState, max_steps: int) -> str:
-    if saved.global_step > max_steps:
-        return (
-            f'"{checkpoint}" lies beyond the end of this training: it has made {saved.global_step:,} updates, and this '
-            f"run is to make {max_steps:,}. So it takes no step, and its model is that of the checkpoint. To continue, "
-            "set a larger `max_steps` or `num_train_epochs`; to train anew, take another `output_dir`."
-        )
-    return (
-        f'The training had ended in "{checkpoint}", so it takes no step. To continue, set a larger `max_steps` or '
-        "`num_train_epochs`, or change the settings that stopped it."
-    )
-
-
-def is_at_end(saved: TrainerState, max_steps: int, settings: dict[str, dict[str, Any]]) -> bool:
-    """Whether a resumed training has no update left to do.
-
-    Args:
-        saved: the state in the checkpoint.
-        max_steps: updates of the whole training that this run requests.
-        settings: this run's settings of the callbacks that keep a state, by the names of their classes.
-
-    Returns:
-        `True` if all updates have been made; or if a callback had stopped the training for good, has the same settings
-        in this run, and no more updates are requested. A callback that keeps no state does not count.
-    """
-    if saved.global_step >= max_steps:
-        return True
-    states = {name: state for name, state in saved_states(saved).items() if isinstance(state, dict)}
-    control = states.pop(TrainerControl.__name__, None)
-    if control is None or not control["args"]["should_training_stop"] or max_steps > saved.max_steps:
-        return False
-    return any(has_stopped(state) and settings.get(name) == state["args"] for name, state in states.items())
-
-
-def has_stopped(state: dict[str, dict[str, Any]]) -> bool:
-    """Whether the saved state of a callback shows that it has stopped the training.
-
-    The sign is a `reason` among its attributes or, for transformers' early stopping, a patience that has run out.
-    """
-    attributes, patience = state["attributes"], state["args"].get("early_stopping_patience", math.inf)
-    return attributes.get("reason") is not None or attributes.get("early_stopping_patience_counter", 0) >= patience
-
-
 @contextmanager
 def damage_explained(checkpoint: str | None) -> Iterator[None]:
     """Turns the errors of reading a truncated or damaged file of a checkpoint into a `ValueError` that names it.
@@ -524,58 +480,3 @@ def damage_explained(checkpoint: str | None) -> Iterator[None]:
             f'"{checkpoint}" cannot be read ({type(error).__name__}: {" ".join(str(error).split())}): a file in it is '
             "truncated or damaged. Resume from an earlier checkpoint."
         ) from error
-
-
-def _remove_leftovers(folder: Path):
-    """Removes the temporary folders of a process that was killed while it saved."""
-    for leftover in folder.glob(f"{STAGING}-*"):
-        shutil.rmtree(leftover, ignore_errors=True)
-
-
-def _stale_files(new: Path, folder: Path) -> list[Path]:
-    """Files of the model of an earlier training in a folder that a new one does not write over: a whole one's or an
-    adapter's.
-
-    Both together would be read back as an adapter on a model that it was not trained on. The base model of the new
-    adapter stays, for it is read with it.
-    """
-    adapter = new / ADAPTER_CONFIG
-    if not adapter.is_file():
-        if not any(new.glob("model*.safetensors")):  # shards of a distributed training
-            return []
-        return [folder / name for name in (ADAPTER_CONFIG, "adapter_model.safetensors")]
-    base = json.loads(adapter.read_text(encoding="utf-8")).get("base_model_name_or_path")
-    if base and Path(base).is_dir() and Path(base).samefile(folder):
-        return []
-    whole = [folder / name for name in ("config.json", "model.safetensors", "model.safetensors.index.json")]
-    return [*whole, *folder.glob("model-*-of-*.safetensors")]
-
-
-def _move_all(source: Path, target: Path):
-    """Moves files and folders from `source` over those in `target`; on an error `target` is as it was before."""
-    backup = source / STAGING
-    moved = []
-    names = sorted(path.name for path in source.iterdir())
-    backup.mkdir()
-    try:
-        for name in names:
-            moved.append(name)
-            if (target / name).exists():
-                _back_up(target / name, backup / name)
-            os.replace(source / name, target / name)
-    except BaseException:
-        for name in moved:
-            if (backup / name).exists():
-                if (target / name).is_dir():
-                    shutil.rmtree(target / name)
-                os.replace(backup / name, target / name)
-            elif not (source / name).exists():
-                os.replace(target / name, source / name)
-        raise
-
-
-def _back_up(path: Path, backup: Path):
-    try:
-        os.link(path, backup)  # a second name for the file, so that it exists at every moment
-    except OSError:  # a folder, or a file system without links
-        os.replace(path, backup)

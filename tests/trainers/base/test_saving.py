@@ -16,7 +16,7 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, TrainerState
 from transformers.trainer_utils import get_last_checkpoint
 
 from hf_localgan.trainers import read_samples
-from hf_localgan.trainers.base import checkpoints
+from hf_localgan.trainers.base import staging
 
 
 def full_disk(*args, **kwargs):
@@ -100,7 +100,7 @@ def break_at(monkeypatch, moment: str, fail):
     elif moment == "trainer state":
         monkeypatch.setattr(TrainerState, "save_to_json", after_writing(TrainerState.save_to_json, fail))
     elif moment == "rename":
-        monkeypatch.setattr(checkpoints.os, "replace", later(os.replace, fail, 1))
+        monkeypatch.setattr(staging.os, "replace", later(os.replace, fail, 1))
 
 
 @pytest.fixture
@@ -191,7 +191,7 @@ def folders(tmp_path):
 
 def test_moving_replaces_what_is_there_and_leaves_other_files_alone(folders):
     new, old = folders
-    checkpoints._move_all(new, old)
+    staging.move_all(new, old)
     expected = {"a.json": b"new", "b.json": b"new", "c.json": b"new", "part/d.json": b"new", "kept.json": b"old"}
     assert contents(old) == expected
 
@@ -207,11 +207,11 @@ def test_an_error_in_any_move_puts_back_what_was_there(name, links, folders, mon
             full_disk()
         replace(source, target)
 
-    monkeypatch.setattr(checkpoints.os, "replace", failing)
+    monkeypatch.setattr(staging.os, "replace", failing)
     if not links:
-        monkeypatch.setattr(checkpoints.os, "link", full_disk)
+        monkeypatch.setattr(staging.os, "link", full_disk)
     with pytest.raises(OSError, match="No space left"):
-        checkpoints._move_all(new, old)
+        staging.move_all(new, old)
     assert contents(old) == before
 
 
@@ -247,7 +247,7 @@ from pathlib import Path
 import torch, transformers.modeling_utils
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq
 from hf_localgan.trainers import MleConfig, MleTrainer
-from hf_localgan.trainers.base import checkpoints
+from hf_localgan.trainers.base import staging
 
 output, moment = Path(sys.argv[1]), sys.argv[2]
 
@@ -263,7 +263,7 @@ def break_now():
             die()
         transformers.modeling_utils.safe_save_file = half
     elif moment == "rename":
-        checkpoints.os.replace = die
+        staging.os.replace = die
     elif moment == "optimizer":
         torch.save = die
 

@@ -26,7 +26,7 @@ from hf_localgan.trainers import (
     RamlConfig,
     RamlTrainer,
 )
-from hf_localgan.trainers.base.checkpoints import is_at_end
+from hf_localgan.trainers.base.training_end import is_at_end
 
 TRAINERS = {
     one.__name__: (one, config)
