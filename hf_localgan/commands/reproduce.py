@@ -1,8 +1,9 @@
 """Trains all systems of the LocalGAN paper from the same start per seed, and puts them side by side.
 
 `reproduce table1` runs DAIM, AIM, LocalGAN, GAN-AEL, Adver-REGS, maximum likelihood at both widths and for as many more
-updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves `table1.md` and `.json`
-(Dist-1, Dist-2, Ent-4, Rel with their spread over seeds, samples), `front.png` and `entropy.png` in OUTPUT.
+updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves in OUTPUT `table1.md` and
+`.json` (Dist-1, Dist-2, Ent-4, Rel with their spread over seeds, Rel above the temperatures of maximum likelihood, the
+order of the systems beside the paper's, samples), `front.png`, `entropy.png`, and all of it as one page, `table1.html`.
 """
 
 import argparse

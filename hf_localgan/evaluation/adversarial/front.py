@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from hf_localgan.evaluation.runs import Run
 from hf_localgan.functional.rounding import rounding_bound
 from hf_localgan.metrics import Interval, bootstrap_interval
 from hf_localgan.metrics.intervals import no_interval
@@ -125,3 +126,29 @@ def front_points(
             margin = bootstrap_interval(relevance[name] - weights @ relevances, resamples=resamples, seed=seed)
         points.append(FrontPoint(name, across, float(np.nanmean(relevance[name])), margin))
     return points
+
+
+def run_front(run: Run, rival: Run, *, resamples: int = 1000) -> list[FrontPoint] | None:
+    """The margins of every decoding of an evaluation over the front of all decodings of a rival's.
+
+    Args:
+        run, rival: evaluations of the same queries.
+        resamples: number of bootstrap samples.
+
+    Returns:
+        A point for each decoding of `run`; `None` where a decoding of either has no relevance.
+    """
+    if any("relevance_mean" not in entry["scores"] for side in (run, rival) for entry in side.decodings.values()):
+        return None
+    diversity, rival_diversity = (
+        {name: side.interval(name, "dist_2").value for name in side.decodings} for side in (run, rival)
+    )
+    relevance, rival_relevance = (
+        {name: _query_scores(side, name, "relevance_mean") for name in side.decodings} for side in (run, rival)
+    )
+    return front_points(diversity, relevance, rival_diversity, rival_relevance, resamples=resamples)
+
+
+def _query_scores(run: Run, decoding: str, metric: str) -> np.ndarray:
+    rows = sorted((row for row in run.query_scores if row["decoding"] == decoding), key=lambda row: row["query"])
+    return np.array([np.nan if row[metric] is None else row[metric] for row in rows], dtype=float)

@@ -10,7 +10,7 @@ import numpy as np
 from rich.console import Console
 from transformers import PreTrainedTokenizerBase
 
-from hf_localgan.evaluation.adversarial.front import EQUAL, FrontPoint, front_points
+from hf_localgan.evaluation.adversarial.front import EQUAL, FrontPoint, run_front
 from hf_localgan.evaluation.adversarial.plots import plot_adversarial_training, plot_answer_radii, plot_fronts
 from hf_localgan.evaluation.dialogue import SHOWN
 from hf_localgan.evaluation.energy.ranking import answer_radii
@@ -114,7 +114,7 @@ class AdversarialReport:
             trained=trained,
             start=start,
             tests={name: compare_runs(trained, start, name, SHOWN, permutations) for name in shared},
-            front=_front(trained, start, resamples),
+            front=run_front(trained, start, resamples=resamples),
             stability=stability(entropies) if len(entropies) > 1 else None,
             phase2=Phase2(shares[0], shares[-1], float(np.mean(shares))) if shares else None,
             radii=None if energy is None or tokenizer is None else _radii(energy, tokenizer, trained, start, objective),
@@ -285,22 +285,6 @@ class AdversarialReport:
 def _greedy(run: Run) -> str:
     """The name of greedy decoding, or of the first decoding where there is no greedy one."""
     return "greedy" if "greedy" in run.decodings else next(iter(run.decodings))
-
-
-def _front(trained: Run, start: Run, resamples: int) -> list[FrontPoint] | None:
-    runs = (trained, start)
-    if any("relevance_mean" not in entry["scores"] for run in runs for entry in run.decodings.values()):
-        return None
-    diversity, rival_diversity = ({name: run.interval(name, "dist_2").value for name in run.decodings} for run in runs)
-    relevance, rival_relevance = (
-        {name: _query_scores(run, name, "relevance_mean") for name in run.decodings} for run in runs
-    )
-    return front_points(diversity, relevance, rival_diversity, rival_relevance, resamples=resamples)
-
-
-def _query_scores(run: Run, decoding: str, metric: str) -> np.ndarray:
-    rows = sorted((row for row in run.query_scores if row["decoding"] == decoding), key=lambda row: row["query"])
-    return np.array([np.nan if row[metric] is None else row[metric] for row in rows], dtype=float)
 
 
 def _radii(
