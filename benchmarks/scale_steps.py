@@ -59,23 +59,25 @@ class Corpus:
     """A corpus of a paper, and which recipe files are run on it.
 
     Attributes:
-        recipe: beginning of their names.
+        recipe: path of the file of a system or part, whose name stands for `{}`.
+        generator: the name of maximum likelihood.
         tokens: on each side of an invented pair, its end included.
     """
 
     recipe: str
+    generator: str
     tokens: int
+
+    def read(self, part: str) -> dict:
+        """The settings of a system or part, such as `mle`."""
+        return yaml.safe_load((PAPERS / f"{self.recipe.format(part)}.yaml").read_text(encoding="utf-8"))
 
 
 CORPORA = {
-    "opensubtitles": Corpus("localgan_opensubtitles", 15),
-    "weibo": Corpus("localgan_weibo", 15),
-    "wmt14": Corpus("raml_wmt14_en_fr", 30),
+    "opensubtitles": Corpus("opensubtitles/{}", "mle", 15),
+    "weibo": Corpus("weibo/{}", "mle", 15),
+    "wmt14": Corpus("raml_wmt14_en_fr{}", "_mle", 30),
 }
-
-
-def recipe(name: str) -> dict:
-    return yaml.safe_load((PAPERS / f"{name}.yaml").read_text(encoding="utf-8"))
 
 
 def make_rows(vocabulary: int, tokens: int, number: int) -> Dataset:
@@ -102,7 +104,7 @@ class Bench:
 
     def __init__(self, name: str, rounds: int, folder: str):
         self.corpus, self.rounds, self.folder = CORPORA[name], rounds, folder
-        self.mle = recipe(f"{self.corpus.recipe}_mle")
+        self.mle = self.corpus.read(self.corpus.generator)
         self.vocabulary = self.mle["vocab_size"]
         self.tokenizer = make_tokenizer(self.vocabulary)
         self.found: dict[str, dict] = {}
@@ -155,11 +157,11 @@ class Bench:
         args = MleConfig(**self.arguments(self.mle, updates, sample_rows=0, learning_rate=1e-5))
         self.measure("maximum likelihood", MleTrainer(generator, args, **self.shared(updates * batch)), {})
         energy = self.energy()
-        settings = recipe(f"{self.corpus.recipe}_matching")
+        settings = self.corpus.read("matching")
         args = MatchingConfig(**self.arguments(settings, updates))
         trainer = MatchingTrainer(PairDiscriminator.from_energy(energy), args, **self.shared(updates * batch))
         self.measure("matching", trainer, {})
-        settings = recipe(self.corpus.recipe)
+        settings = self.corpus.read("localgan")
         args = self.arguments(settings, 2 * updates, sample_rows=0, discriminator_warmup_steps=0)
         discriminator = PairDiscriminator.from_energy(energy)
         trainer = LocalGanTrainer(
@@ -169,7 +171,7 @@ class Bench:
         self.measure("LocalGAN", trainer, {"generator": generator, "discriminator": discriminator})
 
     def energy(self) -> DbmModel:
-        settings, size = recipe(f"{self.corpus.recipe}_dbm"), self.mle["embedding_size"]
+        settings, size = self.corpus.read("dbm"), self.mle["embedding_size"]
         torch.manual_seed(1)
         own = {name: settings[name] for name in ("hidden_size", "top_size")}
         energy = DbmModel(DbmConfig(query_size=size, response_size=size, vocab_size=self.vocabulary, **own))
@@ -186,7 +188,7 @@ class Bench:
     def translation(self):
         """RAML with the Hamming payoff; maximum likelihood costs the same but for the draws."""
         updates = self.rounds + 2
-        settings = recipe(self.corpus.recipe)
+        settings = self.corpus.read("")
         batch = settings["per_device_train_batch_size"]
         args = self.arguments(settings, updates, sample_rows=0, optim="sgd", learning_rate=0.5)
         payoff = HammingPayoff(regular_tokens(self.tokenizer), temperature=settings["temperature"])

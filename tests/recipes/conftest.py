@@ -95,6 +95,34 @@ def run_here(run_script):
 
 
 @pytest.fixture(scope="session")
+def stand_in():
+    """`stand_in(place, corpus, english)`: variables for a tiny stand-in of a corpus of the LocalGAN paper.
+
+    It writes word vectors to `place`, and Chinese pairs; the English pairs are those of a folder that is there.
+    """
+
+    def make(place: Path, corpus: str, english: Path) -> dict[str, Path]:
+        words, size, vectors, data = "you hate want the cat dog today yes no", 200, "GLOVE", english
+        if corpus == "weibo":
+            words, size, vectors, data = "你 喜欢 今天 天气 我们 公园", 300, "WEIBO_VECTORS", place / "chinese"
+            data.mkdir()
+            things = "猫 狗 书 茶 车 花 鱼 鸟 山 海".split()
+            rows = [
+                {"query": f"你今天喜欢{a}和{b}吗", "responses": [f"我们很喜欢{a}", f"我不想要{b}了"]}
+                for a in things
+                for b in things
+            ]
+            for number, split in enumerate(("train", "validation", "test")):
+                text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[number::3])
+                (data / f"{split}.jsonl").write_text(text)
+        lines = [f"{word} {' '.join(['0.5', '-0.25'] * (size // 2))}" for word in words.split()]
+        (place / f"{corpus}.txt").write_text("".join(f"{line}\n" for line in lines))
+        return {f"HF_LOCALGAN_{corpus.upper()}": data, f"HF_LOCALGAN_{vectors}": place / f"{corpus}.txt"}
+
+    return make
+
+
+@pytest.fixture(scope="session")
 def variables_of():
     """`variables_of(place)`: the environment of a process that works in that folder, as `run_here` does."""
 

@@ -333,39 +333,21 @@ def test_gan_ael_has_no_energy_that_its_discriminator_could_be_a_copy_of(message
 
 # ---- the paper's own corpora ----
 
-STAND_IN = {"opensubtitles": ("en", 200, "GLOVE"), "weibo": ("zh-words", 300, "WEIBO_VECTORS")}
 
-
-@pytest.mark.parametrize("corpus", STAND_IN)
-def test_the_papers_run_starts_on_a_stand_in(recipe, place, corpus):
-    language, size, vectors = STAND_IN[corpus]
-    words = "you hate want the cat dog today yes no" if language == "en" else "你 喜欢 今天 天气 我们 公园"
-    lines = [f"{word} {' '.join(['0.5', '-0.25'] * (size // 2))}" for word in words.split()]
-    (place / f"{corpus}.txt").write_text("".join(f"{line}\n" for line in lines))
-    data = place / "corpus"
-    if language != "en":
-        data = place / "chinese"
-        data.mkdir()
-        things = "猫 狗 书 茶 车 花 鱼 鸟 山 海".split()
-        rows = [
-            {"query": f"你今天喜欢{a}和{b}吗", "responses": [f"我们很喜欢{a}", f"我不想要{b}了"]}
-            for a in things
-            for b in things
-        ]
-        for number, split in enumerate(("train", "validation", "test")):
-            text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows[number::3])
-            (data / f"{split}.jsonl").write_text(text)
+@pytest.mark.parametrize(("corpus", "size"), [("opensubtitles", 200), ("weibo", 300)])
+def test_the_papers_run_starts_on_a_stand_in(recipe, place, corpus, size, stand_in):
+    variables = stand_in(place, corpus, place / "corpus")
     short = ["max_steps=2", "warmup_steps=0", "eval_steps=2", "save_steps=2", "bf16=true", "logging_steps=1"]
     scores = ["beams=[2]", "temperatures=[1.0]", "metric_vector_size=4", "max_new_tokens=3", "resamples=0"]
     energy = ["max_steps=3", "ais_temperatures=5", "ais_chains=2", "resamples=5", "curvature_queries=1", "bf16=true"]
     said = recipe(
         f"paper_{corpus}", "--use_cpu", "--disable_tqdm", "true",
-        "--mle_options", f"word_vectors=$HF_LOCALGAN_{vectors}", *short, *scores,
+        "--mle_options", *short, *scores,
         "--energy_options", *energy, "--discriminator_options", *short,
         "--max_steps", 4, "--discriminator_warmup_steps", 2, "--eval_steps", 2, "--save_steps", 2,
         "--logging_steps", 1, "--max_soft_length", 3, "--monitor_max_new_tokens", 3, *_words(scores),
-        config=str(ROOT / "recipes" / "papers" / f"localgan_{corpus}.yaml"),
-        **{f"HF_LOCALGAN_{corpus.upper()}": data, f"HF_LOCALGAN_{vectors}": place / f"{corpus}.txt"},
+        config=str(ROOT / "recipes" / "papers" / corpus / "localgan.yaml"),
+        **variables,
     )  # fmt: skip
     assert stages(said) == dict.fromkeys(("mle", "energy", "discriminator", "adversarial"), "begins")
     folder = place / f"paper_{corpus}"

@@ -42,7 +42,9 @@ def option(task: Task, name: str) -> str:
     return task.words[task.words.index(f"--{name}") + 1]
 
 
-@pytest.mark.parametrize("corpus", ["smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu"])
+@pytest.mark.parametrize(
+    "corpus", ["smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu", "papers/opensubtitles", "papers/weibo"]
+)
 def test_every_system_starts_from_one_generator_of_the_seed(corpus, tmp_path):
     tasks = {task.name: task for task in seed_tasks(corpus_files(corpus), tmp_path, 3, smoke=False)}
     mle = str(tmp_path / "seed3" / "daim" / "stages" / "mle")
@@ -96,6 +98,25 @@ def test_what_is_finished_is_skipped_and_what_fails_says_where(tmp_path):
     with pytest.raises(OSError, match=r"broken ended with code 2: .*top_p.*broken.log"):
         run_tasks([(0, Task("one", (), tmp_path, done)), (0, failing)], lines.append)
     assert lines == ["[1 of 2] seed 0, one: finished before", "[2 of 2] seed 0, broken: begins; 1 runs to do"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("corpus", ["opensubtitles", "weibo"])
+def test_the_table_of_the_papers_corpora_starts_on_a_stand_in(corpus, tmp_path, write_dialogue, run_here, stand_in):
+    write_dialogue(tmp_path / "corpus", adjectives=True)
+    variables = stand_in(tmp_path, corpus, tmp_path / "corpus")
+    few = [
+        "use_cpu=true",
+        "max_new_tokens=5",
+        "monitor_max_new_tokens=5",
+        "discriminator_warmup_steps=2",
+        "max_steps=8",
+    ]
+    words = ["table1", "--dataset", f"papers/{corpus}", "--smoke", "--output", "out", "--options", *few]
+    said = run_here(tmp_path, "reproduce", *words, **variables)
+    assert "[9 of 9] seed 0, mle_longer: done in" in said
+    rows = json.loads((tmp_path / "out" / "table1.json").read_text())["rows"]
+    assert len({row["system"] for row in rows}) == 9
 
 
 @pytest.mark.slow

@@ -23,7 +23,7 @@ from hf_localgan.trainers import MleConfig
 from hf_localgan.trainers.raml.config import RamlConfig, make_payoff
 
 RECIPES = Path(__file__).parents[2] / "recipes"
-FILES = sorted(path for path in RECIPES.glob("*/*.yaml") if "recipes/train_speech.py" in path.read_text())
+FILES = sorted(path for path in RECIPES.glob("**/*.yaml") if "recipes/train_speech.py" in path.read_text())
 QUICK = ["--use_cpu", "--disable_tqdm", "true", "--num_train_epochs", "1", "--max_steps", "2", "--eval_strategy", "no"]
 QUICK += ["--save_strategy", "no", "--load_best_model_at_end", "false", "--metric_for_best_model", "none"]
 QUICK += ["--beams", "2", "--resamples", "20", "--attention_pictures", "2", "--sample_rows", "0"]

@@ -31,7 +31,7 @@ PARTS = {
     AimConfig: ("discriminator", "backward"), DaimConfig: ("discriminator", "backward", "backward_discriminator"),
 }  # fmt: skip
 FILES = sorted(
-    path for path in RECIPES.glob("*/*.yaml") if re.search(f"recipes/({'|'.join(CONFIGS)}).py", path.read_text())
+    path for path in RECIPES.glob("**/*.yaml") if re.search(f"recipes/({'|'.join(CONFIGS)}).py", path.read_text())
 )
 
 
@@ -50,9 +50,8 @@ def test_there_is_a_file_for_every_corpus_that_the_recipe_is_meant_for():
     found = {f"{path.parent.name}/{path.stem}" for path in FILES}
     corpora = ("smalltalk", "dailydialog_pp", "dailydialog", "subtitles_en", "weibo_lccc")
     assert {f"{corpus}/localgan" for corpus in corpora} <= found
-    for corpus in ("smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu"):
+    for corpus in ("smalltalk", "dailydialog_pp", "lccc_base_eval", "chitchat_byu", "opensubtitles", "weibo"):
         assert {f"{corpus}/{system}" for system in ("localgan", "gan_ael", "adver_regs", "aim", "daim")} <= found
-    assert {"papers/localgan_opensubtitles", "papers/localgan_weibo", "smalltalk/gan_ael"} <= found
 
 
 @pytest.mark.parametrize("kind", CONFIGS.values(), ids=CONFIGS)
@@ -82,7 +81,7 @@ def test_a_file_and_those_of_its_stages_are_read_and_go_together(path, tmp_path,
 
 
 def test_the_papers_files_say_what_the_paper_says(tmp_path, monkeypatch):
-    path = RECIPES / "papers" / "localgan_opensubtitles.yaml"
+    path = RECIPES / "papers" / "opensubtitles" / "localgan.yaml"
     data, _, evaluation, args, earlier = read(path, tmp_path, monkeypatch)
     assert (args.preset, args.radial_scale, args.per_device_train_batch_size) == ("paper", "center", 128)
     assert (data.min_query, data.max_query, data.min_response, data.max_response) == (4, 30, 4, 30)

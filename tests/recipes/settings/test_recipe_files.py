@@ -27,7 +27,7 @@ CONFIGS = {
     "recipes/train_mle.py": MleConfig, "recipes/train_raml.py": RamlConfig,
     "recipes/train_expected_reward.py": ExpectedRewardConfig,
 }  # fmt: skip
-EVERY_FILE = sorted(path for path in RECIPES.glob("*/*.yaml") if path.parent.name != "accelerate_configs")
+EVERY_FILE = sorted(path for path in RECIPES.glob("**/*.yaml") if path.parent.name != "accelerate_configs")
 
 
 def script_of(path: Path) -> str:
