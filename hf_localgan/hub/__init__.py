@@ -1,5 +1,6 @@
-"""Model cards, exported checkpoints, and uploads to and downloads from the Hub."""
+"""Cards of models and data sets, exported checkpoints, and uploads to and downloads from the Hub."""
 
+from hf_localgan.hub.completions import push_completions, write_completions
 from hf_localgan.hub.download import pull_checkpoint
 from hf_localgan.hub.export import export_with_code, merge_adapter
 from hf_localgan.hub.model_card import write_model_card
@@ -13,7 +14,9 @@ __all__ = [
     "export_with_code",
     "merge_adapter",
     "pull_checkpoint",
+    "push_completions",
     "push_folder",
+    "write_completions",
     "write_discriminator_card",
     "write_energy_card",
     "write_model_card",
