@@ -7,6 +7,7 @@ from hf_localgan.hub.model_card import write_model_card
 from hf_localgan.hub.objective import Objective
 from hf_localgan.hub.pair_cards import write_discriminator_card, write_energy_card
 from hf_localgan.hub.smalltalk import push_smalltalk, write_smalltalk
+from hf_localgan.hub.spaces import push_metric
 from hf_localgan.hub.upload import UploadError, push_folder
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "pull_checkpoint",
     "push_completions",
     "push_folder",
+    "push_metric",
     "push_smalltalk",
     "write_completions",
     "write_discriminator_card",

@@ -51,6 +51,7 @@ def push_folder(
         whole: folders of the repository in which files that are not in `folder` are deleted.
         owned: files of the repository that are deleted where `folder` has none of their names.
         repo_type: "dataset" or "space"; by default a model.
+        space_sdk: of a Space, such as "gradio".
         advice: last sentence of an error.
         api: the client.
 
@@ -106,6 +107,7 @@ def create_repository(
     token: str | bool | None = None,
     private: bool | None = None,
     repo_type: str | None = None,
+    space_sdk: str | None = None,
     advice: str = "Nothing was trained yet. Or train without `push_to_hub`.",
     api: HfApi | None = None,
 ) -> str:
@@ -124,7 +126,9 @@ def create_repository(
     """
     try:
         api = api or HfApi()
-        return api.create_repo(name, token=token, private=private, repo_type=repo_type, exist_ok=True).repo_id
+        return api.create_repo(
+            name, token=token, private=private, repo_type=repo_type, space_sdk=space_sdk, exist_ok=True
+        ).repo_id
     except Exception as error:
         raise upload_error(error, name, advice, failure="cannot be made or written to") from error
 

@@ -22,7 +22,7 @@ class LoopbackHub:
 
     Attributes:
         commits: of each repository, by branch: a list of `(sha, message, files)`, oldest first. Names of data sets
-            begin with "datasets/".
+            begin with "datasets/", of Spaces with "spaces/".
         settings: of each repository, what it was asked for with.
         licenses: of each data set, what its card says.
         requests: `(method, path)`, in order.
@@ -118,16 +118,20 @@ class Handler(BaseHTTPRequestHandler):
         body = self.body()
         if failure is not None:
             return self.send(failure, {"error": "the server failed"})
-        if path.startswith(("/api/", "/somebody/", "/datasets/")) and "/lfs/put/" not in path and not self.allowed():
+        if (
+            path.startswith(("/api/", "/somebody/", "/datasets/", "/spaces/"))
+            and "/lfs/put/" not in path
+            and not self.allowed()
+        ):
             return self.send(401, {"error": "Invalid username or password."})
-        is_dataset = path.startswith(("/api/datasets/", "/datasets/"))
-        plain = path.replace("/api/datasets/", "/api/models/", 1).removeprefix("/datasets") if is_dataset else path
+        sort = re.match(r"(?:/api)?/(datasets|spaces)/", path)
+        plain = path if sort is None else path.replace(sort[0], "/api/models/" if "/api" in sort[0] else "/", 1)
         for of, pattern, handle in ROUTES:
             match = re.fullmatch(pattern, plain)
             if of == method and match:
                 groups = [*match.groups()]
-                if is_dataset:
-                    groups[0] = f"datasets/{groups[0]}"
+                if sort is not None:
+                    groups[0] = f"{sort[1]}/{groups[0]}"
                 try:
                     return handle(self, body, *groups)
                 except KeyError as error:
@@ -166,8 +170,8 @@ class Handler(BaseHTTPRequestHandler):
     def create(self, body):
         wanted = json.loads(body)
         repo = name = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
-        if wanted.get("type", "model") == "dataset":
-            repo = f"datasets/{name}"
+        if wanted.get("type", "model") != "model":
+            repo = f"{wanted['type']}s/{name}"
         known = repo in self.hub.commits
         if not known:
             self.hub.commits[repo], self.hub.settings[repo] = {"main": []}, wanted
