@@ -119,7 +119,7 @@ def write_model_card(
         name=name, title=name.split("/")[-1], objective=objective, trainer=trainer.__name__,
         data_set=data_set, hub_ids=hub_ids,
         about=evaluation_facts(about, progress), query=query, response=response,
-        brief=[] if evaluation is None else decodings_table(evaluation),
+        brief=[] if evaluation is None else decodings_table(evaluation), verdict=verdict(sections or {}),
         scores=None if evaluation is None else _scores_table(evaluation),
         sections={title: lowered(text) for title, text in (sections or {}).items()},
         samples=_samples_table(samples or _samples(evaluation)), license=license, adapter=adapter,
@@ -131,6 +131,18 @@ def write_model_card(
     )  # fmt: skip
     write_eval_results(folder, results, dataset_id=hub_id(about.get("dataset")), repo_id=name, date=about.get("date"))
     return path
+
+
+def verdict(sections: Mapping[str, str]) -> str | None:
+    """What an adversarial training's comparison with its start comes to, in one sentence that stands unfolded.
+
+    Args:
+        sections: Markdown by title; `AdversarialReport.summary` has the sentence among its lines.
+    """
+    lines = (line for text in sections.values() for line in text.splitlines())
+    found = next((line for line in lines if line.startswith("The front lies ")), None)
+    start = "Beside the generator that the training began with, in diversity against relevance, the"
+    return None if found is None else found.replace("The", start, 1)
 
 
 def _parts(folder: Path, trainer: type[Method], stale: bool) -> dict[str, str]:

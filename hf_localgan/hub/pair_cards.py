@@ -19,7 +19,7 @@ from hf_localgan.hub.rendering import (
     quoted,
     render_card,
 )
-from hf_localgan.hub.scores import results_table, write_eval_results
+from hf_localgan.hub.scores import plus_minus, results_table, write_eval_results
 
 TASK = "text-ranking"
 # A query, a response to it, and a response to another query.
@@ -59,8 +59,9 @@ def write_energy_card(
     reads_text = shape.get("vocab_size", 0) is not None
     return _write(
         existing_folder(folder, "energy"), "energy_card.md.jinja", trainer, report, results,
-        scores_file="energy.json", scores=None if text is None else lowered(_without_facts(text, report)), shape=shape,
-        reads_text=reads_text, **described,
+        scores_file="energy.json", rival=None if report is None else _rival(report),
+        scores=None if text is None else lowered(_without_facts(text, report)), shape=shape, reads_text=reads_text,
+        **described,
     )  # fmt: skip
 
 
@@ -147,6 +148,22 @@ def _energy_results(report: Mapping[str, Any]) -> list[dict]:
     if likelihood is not None:
         results.append(_result("log_likelihood", "log-likelihood, nats per pair", likelihood["test"]))
     return [result for result in results if result is not None]
+
+
+def _rival(report: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What a Gaussian over the same vectors reaches, which a card of an energy must not keep silent about.
+
+    Returns:
+        Its matching by `F(q, r) - F(bq, r)` and how often it puts the true response first; `None` where neither was
+        measured.
+    """
+    gaussian = report["matching"].get("Gaussian")
+    if gaussian is None or None in (gaussian["difference"]["value"], gaussian["recall_at_1"]["value"]):
+        return None
+    matching, first = (
+        plus_minus(*(gaussian[name][key] for key in ("value", "low", "high"))) for name in ("difference", "recall_at_1")
+    )
+    return matching, f"{first} first of {gaussian['candidates']}"
 
 
 def _matching_results(report: Mapping[str, Any]) -> list[dict]:

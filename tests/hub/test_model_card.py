@@ -141,9 +141,11 @@ def test_a_card_is_read_in_two_minutes(trainer, evaluation, tmp_path):
     score = {"value": 0.7654, "low": 0.75, "high": 0.78, "level": 0.95, "method": "bootstrap"}
     if trainer.role == "energy":
         own = {"difference": score, "energy": score, "recall_at_1": score, "candidates": 10}
-        report = {"about": about, "matching": {"DBM": own}, "likelihood": {}}
+        report = {"about": about, "matching": {"DBM": own, "Gaussian": own}, "likelihood": {}}
         path = write_energy_card(tmp_path, trainer=trainer, report=report, text="## Matching\n\n| a |\n| --- |\n| 1 |")
         row = "| matching by F(q, r) | 0.7654 ± 0.0150 |"
+        said = "A Gaussian over the same vectors: matching by F(q, r) - F(bq, r) 0.7654 ± 0.0150, 0.7654 ± 0.0150 first"
+        assert f"{said} of 10." in path.read_text()
     elif trainer.role == "discriminator":
         report = {"about": about, "matching": score, "recall_at_1": score, "candidates": 5, "accuracy": 0.6,
                   "pairs": 10, "queries": 5}  # fmt: skip
@@ -151,15 +153,22 @@ def test_a_card_is_read_in_two_minutes(trainer, evaluation, tmp_path):
         row = "| recall@1 of 5 | 0.7654 ± 0.0150 |\n| accuracy at logit 0 | 0.6000 |"
     else:
         path = write_model_card(
-            tmp_path, trainer=trainer, evaluation=evaluation, args=args, sections={"Against its start": "better"}
+            tmp_path,
+            trainer=trainer,
+            evaluation=evaluation,
+            args=args,
+            sections={"Against its start": "| a |\n\nThe front lies nowhere comparable with the start's.\n"},
         )
         interval = evaluation.reports["greedy"]["mean_length"].interval
         row = f"| words | {interval.value:.3f} ± {(interval.high - interval.low) / 2:.3f} |"
+        assert "in diversity against relevance, the front lies nowhere comparable with the start's.\n" in unfolded(
+            path.read_text()
+        )
         assert "<summary>All decodings, with their intervals</summary>" in path.read_text()
         assert "temperature" not in unfolded(path.read_text())
     text = ModelCard.load(path).text
     assert row in unfolded(text) and {"Curves", "Training: settings and course", "Citation"} <= {*folds(text)}
-    assert len(unfolded(text).split()) < 420  # at 230 words a minute
+    assert len(unfolded(text).split()) < 450  # at 230 words a minute
     assert "![" not in unfolded(text) and "bibtex" not in unfolded(text)
 
 
