@@ -16,20 +16,27 @@ from hf_localgan.hub.settings import changed_settings
 from hf_localgan.metrics import score_references, score_responses
 from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.trainers import (
+    AdverRegsTrainer,
+    AimTrainer,
+    DaimTrainer,
+    DbmTrainer,
     ExpectedRewardTrainer,
     GanAelTrainer,
     LocalGanConfig,
     LocalGanTrainer,
+    MatchingTrainer,
     MleConfig,
     MleTrainer,
     RamlTrainer,
 )
-from hf_localgan.trainers.base.method import known_trainers
+from hf_localgan.trainers.speech.trainer import SpeechRamlTrainer
 
 QUERIES = ["how are you ?", "what is | your name ?", "are you <b>fine</b> ?"]
 REFERENCES = [["i am fine thanks", "fine !"], ["my name is hello", "hello"], ["you are fine", "i am"]]
 ANSWERS = ["fine thanks", "my name is *you*", "i am"]
 GENERATOR_TRAINERS = (MleTrainer, RamlTrainer, ExpectedRewardTrainer, GanAelTrainer, LocalGanTrainer)
+ALL_TRAINERS = (*GENERATOR_TRAINERS, AdverRegsTrainer, AimTrainer, DaimTrainer, DbmTrainer, MatchingTrainer,
+                SpeechRamlTrainer)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +139,7 @@ def test_what_is_not_there_is_left_out(folder):
     assert "No licence is stated here" in card.text and "Data:" not in card.text
 
 
-@pytest.mark.parametrize("trainer", known_trainers(), ids=lambda trainer: trainer.__name__)
+@pytest.mark.parametrize("trainer", ALL_TRAINERS, ids=lambda trainer: trainer.__name__)
 def test_a_card_is_read_in_two_minutes(trainer, evaluation, tmp_path):
     for name in ("training.png", "front.png", "evaluation.json", "energy_gap.png"):
         (tmp_path / name).write_bytes(b"")
