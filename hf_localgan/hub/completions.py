@@ -21,7 +21,7 @@ from hf_localgan.markdown import markdown_cell
 SMALLTALK, SMALLTALK_LICENSE = "smalltalk", "cc0-1.0"
 UNKNOWN = "unknown"  # the Hub's identifier for it
 # Facts of an evaluation that the card tells elsewhere.
-TOLD = ("model", "dataset", "split")
+SHOWN_ELSEWHERE = ("model", "dataset", "split")
 ADVICE = "The generations are in the folder of the evaluation: push them again by `hf_localgan.hub.push_completions`."
 
 
@@ -141,7 +141,7 @@ def write_completions(
         model_id=model_id if model_id and HUB_ID.fullmatch(model_id) else None, rows=table.num_rows, words=words,
         split=split, dataset=dataset or "a data set", dataset_id=ids[0] if ids else None,
         repo_id=repo_id or folder.resolve().name, columns=columns, license=license,
-        about={name: value for name, value in about.items() if name not in TOLD},
+        about={name: value for name, value in about.items() if name not in SHOWN_ELSEWHERE},
     )  # fmt: skip
     with replacing(folder / place) as path:
         pyarrow.parquet.write_table(table, path)

@@ -140,9 +140,9 @@ def verdict(sections: Mapping[str, str]) -> str | None:
         sections: Markdown by title; `AdversarialReport.summary` has the sentence among its lines.
     """
     lines = (line for text in sections.values() for line in text.splitlines())
-    found = next((line for line in lines if line.startswith("The front lies ")), None)
+    sentence = next((line for line in lines if line.startswith("The front lies ")), None)
     start = "Beside the generator that the training began with, in diversity against relevance, the"
-    return None if found is None else found.replace("The", start, 1)
+    return None if sentence is None else sentence.replace("The", start, 1)
 
 
 def _parts(folder: Path, trainer: type[Method], stale: bool) -> dict[str, str]:

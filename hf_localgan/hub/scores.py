@@ -50,7 +50,10 @@ def decodings_table(evaluation: Any) -> list[str]:
         intervals = [None if score is None or not math.isfinite(score.value) else score.interval for score in scores]
         if any(intervals):
             rows.append(
-                (title, *("" if one is None else plus_minus(one.value, one.low, one.high) for one in intervals))
+                (
+                    title,
+                    *("" if score is None else plus_minus(score.value, score.low, score.high) for score in intervals),
+                )
             )
     return markdown_table(("score", *shown), rows, "<>") if rows else []
 

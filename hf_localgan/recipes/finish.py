@@ -161,15 +161,14 @@ def check_publishing(args: TokenLossConfig, dataset: str):
 
 def _publish_completions(trainer: PublishingMixin):
     args = trainer.args
-    name = getattr(args, "completions_to", None)
-    folder = output_folder(args)
-    if name is None or not (folder / "generations.parquet").is_file():
+    if not isinstance(args, TokenLossConfig) or args.completions_to is None:
         return
     push_completions(
-        folder, name, license=args.completions_license, private=args.hub_private_repo is not False,
-        model_id=trainer.hub_model_id, language=args.card_language, token=args.hub_token,
+        output_folder(args), args.completions_to, license=args.completions_license,
+        private=args.hub_private_repo is not False, model_id=trainer.hub_model_id, language=args.card_language,
+        token=args.hub_token,
     )  # fmt: skip
-    print(f"generations uploaded to the data set {name}")
+    print(f"generations uploaded to the data set {args.completions_to}")
 
 
 def scored_about(folder: Path) -> dict[str, str]:
