@@ -17,6 +17,7 @@ from hf_localgan.files import replacing
 from hf_localgan.hub.rendering import HUB_ID, NAME, TEMPLATES, data_names, hub_id, languages, weights_digest
 from hf_localgan.hub.upload import create_repository, push_folder, upload_error
 from hf_localgan.markdown import markdown_cell
+from hf_localgan.version import __version__
 
 SMALLTALK, SMALLTALK_LICENSE = "smalltalk", "cc0-1.0"
 UNKNOWN = "unknown"  # the Hub's identifier for it
@@ -140,7 +141,7 @@ def write_completions(
         card_data=data.to_yaml(), title=f"Generations of {model.split('/')[-1]}", model=model,
         model_id=model_id if model_id and HUB_ID.fullmatch(model_id) else None, rows=table.num_rows, words=words,
         split=split, dataset=dataset or "a data set", dataset_id=ids[0] if ids else None,
-        repo_id=repo_id or folder.resolve().name, columns=columns, license=license,
+        repo_id=repo_id or folder.resolve().name, columns=columns, license=license, version=__version__,
         about={name: value for name, value in about.items() if name not in SHOWN_ELSEWHERE},
     )  # fmt: skip
     with replacing(folder / place) as path:
