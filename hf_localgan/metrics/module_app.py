@@ -64,12 +64,14 @@ def module_app(file: str | os.PathLike, example: Mapping[str, Any]) -> Any:
         except (TypeError, ValueError) as error:
             raise gradio.Error(str(error)) from error
 
+    introduction, mark, rest = _without_metadata(file.with_name(README)).partition("\n## ")
     with gradio.Blocks(title=file.stem, analytics_enabled=False) as page:
-        gradio.Markdown(_without_metadata(file.with_name(README)))
+        gradio.Markdown(introduction)
         boxes = [gradio.Textbox(_shown(example[name]), label=f"{name}, as JSON", lines=3) for name in names]
         boxes.append(gradio.Textbox(_shown(settings), label="settings, as JSON", lines=2))
         button, scores = gradio.Button("Compute", variant="primary"), gradio.JSON(label="scores")
         button.click(compute, boxes, scores, api_name="compute")
+        gradio.Markdown(mark + rest)
     return page
 
 
