@@ -15,6 +15,8 @@ from transformers import DataCollatorForSeq2Seq
 from hf_localgan.commands.recipe import run
 from hf_localgan.data.tokenization import report_unknown
 from hf_localgan.evaluation.plots import require_matplotlib
+from hf_localgan.hub.completions import prepare_completions, push_completions
+from hf_localgan.hub.rendering import hub_id
 from hf_localgan.recipes.finish import likelihood_about
 from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.recipes.settings.data import DataArguments, option
@@ -36,9 +38,21 @@ class OutputArguments:
     )
     seed: int = option(0, "Seed of sampling and resampling.")
     use_cpu: bool = option(False, "Use the processor even if there is an accelerator.")
+    completions_to: str | None = option(
+        None, "Upload the generations to this data set on the Hub (`owner/name`), which is private where it is new."
+    )
+    completions_license: str | None = option(
+        None,
+        "Licence of the texts that `completions_to` publishes, in the Hub's spelling. Needed where neither "
+        "the package nor the data set's card on the Hub says it; `unknown` publishes without.",
+    )
 
     def __post_init__(self):
         check_bounds(self, {"seed": SEED})
+        if self.completions_license is not None and self.completions_to is None:
+            raise ValueError(
+                "`completions_license` does nothing without `completions_to`. Name a data set, or leave it out."
+            )
 
 
 def evaluate(data: DataArguments, generator: ModelArguments, evaluation: EvaluationArguments, output: OutputArguments):
@@ -48,6 +62,8 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
         ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     require_matplotlib()
+    if output.completions_to is not None:  # what would refuse the upload refuses the work
+        prepare_completions(output.completions_to, data.dataset, license=output.completions_license)
     path = generator.path()
     assert path is not None  # see `Parser`
     place = Path(path)
@@ -72,6 +88,12 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
     result = score(model, tokenizer, about={**about, **likelihood_about(likelihood)})
     result.print()
     print("written:", ", ".join(str(path) for path in result.write(folder)))
+    if output.completions_to is not None:
+        push_completions(
+            folder, output.completions_to, license=output.completions_license, language=data.pair_language,
+            model_id=generator.generator if hub_id(generator.generator) else None,
+        )  # fmt: skip
+        print(f"generations uploaded to the data set {output.completions_to}")
 
 
 class Parser(RecipeParser):

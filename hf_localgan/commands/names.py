@@ -31,6 +31,7 @@ COMMANDS = {
     "publishing and help": {
         "card": "write the model card of a finished output folder anew",
         "export": "write a checkpoint that loads without this package",
+        "smalltalk": "write the shipped corpus as a data set for the Hub",
         "env": "print versions and devices, for a report of a fault",
         "completion": "print a script that completes commands and options in a shell",
     },

@@ -14,12 +14,14 @@ from hf_localgan.hub.rendering import (
     data_names,
     evaluation_facts,
     existing_folder,
+    hub_id,
     interval_settings,
     languages,
     lowered,
     quoted,
     render_card,
 )
+from hf_localgan.hub.scores import decodings_table, write_eval_results
 from hf_localgan.hub.settings import changed_settings
 from hf_localgan.markdown import markdown_table
 
@@ -61,9 +63,11 @@ def write_model_card(
 ) -> Path:
     """Writes `README.md` into the folder of a trained generator or recogniser.
 
-    Missing parts are left out: scores without an evaluation, settings without arguments, pictures that the folder does
-    not hold. Intervals stand in the table of the text and, as the metadata have no field for them, among the arguments
-    of each metric of the `model-index`.
+    The card begins with use, scores under greedy decoding and beam search, and limits; all else is folded. Missing
+    parts are left out: scores without an evaluation, settings without arguments, pictures that the folder does not
+    hold. Intervals stand in the tables of the text and, as the metadata have no field for them, among the arguments of
+    each metric of the `model-index`. Where the evaluated data set is one of the Hub, `.eval_results/hf-localgan.yaml`
+    beside the card holds the same scores, see `write_eval_results`.
 
     Args:
         folder: the model's, as `trainer.save_model()` and the end of a training left it. It may hold the adapters of a
@@ -110,11 +114,12 @@ def write_model_card(
         tags=list(dict.fromkeys(tags)), language=languages(language), license=license, datasets=hub_ids or None,
         base_model=base_model, model_name=name.split("/")[-1] if results else None, eval_results=results or None,
     )  # fmt: skip
-    return render_card(
+    path = render_card(
         folder, role.template, data, with_pictures=not stale,
         name=name, title=name.split("/")[-1], objective=objective, trainer=trainer.__name__,
         data_set=data_set, hub_ids=hub_ids,
         about=evaluation_facts(about, progress), query=query, response=response,
+        brief=[] if evaluation is None else decodings_table(evaluation), verdict=verdict(sections or {}),
         scores=None if evaluation is None else _scores_table(evaluation),
         sections={title: lowered(text) for title, text in (sections or {}).items()},
         samples=_samples_table(samples or _samples(evaluation)), license=license, adapter=adapter,
@@ -124,6 +129,20 @@ def write_model_card(
         parts=_parts(folder, trainer, stale),
         files=[file for file in ("evaluation.json", "adversarial.json") if (folder / file).is_file()],
     )  # fmt: skip
+    write_eval_results(folder, results, dataset_id=hub_id(about.get("dataset")), repo_id=name, date=about.get("date"))
+    return path
+
+
+def verdict(sections: Mapping[str, str]) -> str | None:
+    """What an adversarial training's comparison with its start comes to, in one sentence that stands unfolded.
+
+    Args:
+        sections: Markdown by title; `AdversarialReport.summary` has the sentence among its lines.
+    """
+    lines = (line for text in sections.values() for line in text.splitlines())
+    sentence = next((line for line in lines if line.startswith("The front lies ")), None)
+    start = "Beside the generator that the training began with, in diversity against relevance, the"
+    return None if sentence is None else sentence.replace("The", start, 1)
 
 
 def _parts(folder: Path, trainer: type[Method], stale: bool) -> dict[str, str]:

@@ -12,12 +12,14 @@ from hf_localgan.hub.rendering import (
     data_names,
     evaluation_facts,
     existing_folder,
+    hub_id,
     interval_settings,
     languages,
     lowered,
     quoted,
     render_card,
 )
+from hf_localgan.hub.scores import plus_minus, results_table, write_eval_results
 
 TASK = "text-ranking"
 # A query, a response to it, and a response to another query.
@@ -57,6 +59,7 @@ def write_energy_card(
     reads_text = shape.get("vocab_size", 0) is not None
     return _write(
         existing_folder(folder, "energy"), "energy_card.md.jinja", trainer, report, results,
+        scores_file="energy.json", rival=None if report is None else _rival(report),
         scores=None if text is None else lowered(_without_facts(text, report)), shape=shape, reads_text=reads_text,
         **described,
     )  # fmt: skip
@@ -91,12 +94,13 @@ def write_discriminator_card(
     lines = [] if text is None else [line for line in text.splitlines() if line.startswith("|")]
     return _write(
         existing_folder(folder, "discriminator"), "discriminator_card.md.jinja", trainer, report, results,
-        scores="\n".join(lines) or None, **described,
+        scores_file="matching.json", scores="\n".join(lines) or None, **described,
     )  # fmt: skip
 
 
 def _write(
     folder: Path, template: str, trainer: type[Method], report: Mapping[str, Any] | None, results: list[dict], *,
+    scores_file: str,
     settings: Sequence[tuple[str, str]] = (), progress: Mapping[str, Any] | None = None,
     example: Sequence[str] | None = None, repo_id: str | None = None, license: str | None = None,
     language: str | Sequence[str] | None = None, datasets: str | Sequence[str] | None = None,
@@ -109,22 +113,28 @@ def _write(
         "task_type": TASK, "dataset_type": data_set or "data", "dataset_name": data_set or "data",
         "dataset_split": about.get("split"),
     }  # fmt: skip
+    eval_results = [EvalResult(**place, **result) for result in results]
     data = ModelCardData(
         library_name="transformers", tags=list(dict.fromkeys(["hf-localgan", objective.tag, *tags])),
         language=languages(language), license=license, datasets=hub_ids or None, base_model=base_model,
         model_name=name.split("/")[-1] if results else None,
-        eval_results=[EvalResult(**place, **result) for result in results] or None,
+        eval_results=eval_results or None,
     )  # fmt: skip
     code = languages(language)
     examples = (example, EXAMPLES.get(code if isinstance(code, str) else "en", EXAMPLES["en"]))
     query, response, other = next(filter(None, (quoted(*texts) for texts in examples if texts)))
-    return render_card(
+    path = render_card(
         folder, template, data, with_pictures=not stale, name=name, title=name.split("/")[-1],
         objective=objective, trainer=trainer.__name__, data_set=data_set, hub_ids=hub_ids,
         about=evaluation_facts(about, progress), query=query, response=response, other=other,
         settings=list(settings), progress=dict(progress or {}),
-        license=license, report=report, **context,
+        license=license, report=report, brief=results_table(results), **context,
     )  # fmt: skip
+    write_eval_results(
+        folder, eval_results, dataset_id=hub_id(about.get("dataset")), repo_id=name, report=scores_file,
+        date=about.get("date"),
+    )  # fmt: skip
+    return path
 
 
 def _energy_results(report: Mapping[str, Any]) -> list[dict]:
@@ -138,6 +148,22 @@ def _energy_results(report: Mapping[str, Any]) -> list[dict]:
     if likelihood is not None:
         results.append(_result("log_likelihood", "log-likelihood, nats per pair", likelihood["test"]))
     return [result for result in results if result is not None]
+
+
+def _rival(report: Mapping[str, Any]) -> tuple[str, str] | None:
+    """What a Gaussian over the same vectors reaches, which a card of an energy must not keep silent about.
+
+    Returns:
+        Its matching by `F(q, r) - F(bq, r)` and how often it puts the true response first; `None` where neither was
+        measured.
+    """
+    gaussian = report["matching"].get("Gaussian")
+    if gaussian is None or None in (gaussian["difference"]["value"], gaussian["recall_at_1"]["value"]):
+        return None
+    matching, first = (
+        plus_minus(*(gaussian[name][key] for key in ("value", "low", "high"))) for name in ("difference", "recall_at_1")
+    )
+    return matching, f"{first} first of {gaussian['candidates']}"
 
 
 def _matching_results(report: Mapping[str, Any]) -> list[dict]:

@@ -87,6 +87,11 @@ def languages(language: str | Sequence[str] | None) -> str | list[str] | None:
     return [code.removesuffix("-words") for code in language]
 
 
+def hub_id(dataset: str | None) -> str | None:
+    """The data set's id on the Hub; `None` for a file or folder of this machine and for a name of the package's."""
+    return dataset if dataset is not None and HUB_ID.fullmatch(dataset) and not Path(dataset).exists() else None
+
+
 def data_names(dataset: str | None, datasets: str | Sequence[str] | None) -> tuple[str | None, list[str]]:
     """The data set's name, without folders of this machine, and its ids on the Hub.
 
@@ -94,9 +99,9 @@ def data_names(dataset: str | None, datasets: str | Sequence[str] | None) -> tup
         dataset: name, path or id from an evaluation.
         datasets: ids on the Hub, which win over `dataset`.
     """
-    name: str | None
-    if dataset is not None and HUB_ID.fullmatch(dataset) and not Path(dataset).exists():
-        name, ids = dataset, [dataset]
+    name: str | None = hub_id(dataset)
+    if name is not None:
+        ids = [name]
     else:
         name, ids = None if dataset is None else Path(dataset).stem, []
     if datasets is not None:

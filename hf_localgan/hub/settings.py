@@ -16,6 +16,7 @@ LISTED_IF_CHANGED = (
 # Fields of the package's own configurations that do not shape the model.
 UNLISTED_FIELDS = (
     "report_to", "sample_rows", "sample_max_new_tokens", "fast_loss", "card_language", "card_license", "card_datasets",
+    "completions_to", "completions_license",
 )  # fmt: skip
 
 

@@ -33,6 +33,8 @@ def push_folder(
     token: str | bool | None = None,
     revision: str | None = None,
     whole: Sequence[str] = (),
+    owned: Sequence[str] = (),
+    repo_type: str | None = None,
     advice: str = "",
     api: HfApi | None = None,
 ) -> CommitInfo:
@@ -47,6 +49,9 @@ def push_folder(
         token: with write permission; by default the one that `hf auth login` stored.
         revision: a branch, made where it is missing; by default the main one.
         whole: folders of the repository in which files that are not in `folder` are deleted.
+        owned: files of the repository that are deleted where `folder` has none of their names.
+        repo_type: "dataset" or "space"; by default a model.
+        space_sdk: of a Space, such as "gradio".
         advice: last sentence of an error.
         api: the client.
 
@@ -56,7 +61,7 @@ def push_folder(
     api, folder = api or HfApi(), Path(folder)
     for wait in (*WAITS, None):
         try:
-            return _commit(api, folder, repo_id, message, token, revision, whole)
+            return _commit(api, folder, repo_id, message, token, revision, whole, owned, repo_type)
         except Exception as error:  # from the network, the server or the client's threads: one meaning
             status = _status(error)
             if wait is None or not (status is None or status == 429 or status >= 500):
@@ -73,36 +78,58 @@ def _commit(
     token: str | bool | None,
     revision: str | None,
     whole: Sequence[str],
+    owned: Sequence[str],
+    repo_type: str | None,
 ) -> CommitInfo:
     """One attempt. If the answer to an earlier one was lost, there is nothing to commit, and the client sees that."""
     if revision is not None:
-        _make_branch(api, repo_id, revision, token)
+        _make_branch(api, repo_id, revision, token, repo_type)
     files = sorted(path for path in folder.rglob("*") if path.is_file())
     added = {path.relative_to(folder).as_posix(): path for path in files}
     operations: list[CommitOperationAdd | CommitOperationDelete] = [
         CommitOperationAdd(name, path) for name, path in added.items()
     ]
-    if whole:
-        names = api.list_repo_files(repo_id, revision=revision, token=token)
+    if whole or owned:
+        names = api.list_repo_files(repo_id, revision=revision, token=token, repo_type=repo_type)
         prefixes = tuple(f"{name}/" for name in whole)
-        operations += [CommitOperationDelete(name) for name in names if name.startswith(prefixes) and name not in added]
+        gone = (name for name in names if (name.startswith(prefixes) or name in owned) and name not in added)
+        operations += map(CommitOperationDelete, gone)
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message=".*about to commit a data file")  # scores of single answers
-        return api.create_commit(repo_id, operations, commit_message=message, token=token, revision=revision)
+        return api.create_commit(
+            repo_id, operations, commit_message=message, token=token, revision=revision, repo_type=repo_type
+        )
 
 
 def create_repository(
-    name: str, *, token: str | bool | None = None, private: bool | None = None, api: HfApi | None = None
+    name: str,
+    *,
+    token: str | bool | None = None,
+    private: bool | None = None,
+    repo_type: str | None = None,
+    space_sdk: str | None = None,
+    advice: str = "Nothing was trained yet. Or train without `push_to_hub`.",
+    api: HfApi | None = None,
 ) -> str:
     """Makes a repository where it is missing; returns its full id.
+
+    Args:
+        name: `owner/name`, or a name alone for a repository of the token's owner.
+        token: with write permission; by default the one that `hf auth login` stored.
+        private: by default as the owner's settings say. A repository that exists stays as it is.
+        repo_type: "dataset" or "space"; by default a model.
+        advice: last sentence of an error.
+        api: the client.
 
     Raises:
         UploadError: names the repository and what to do.
     """
     try:
-        return (api or HfApi()).create_repo(name, token=token, private=private, exist_ok=True).repo_id
+        api = api or HfApi()
+        return api.create_repo(
+            name, token=token, private=private, repo_type=repo_type, space_sdk=space_sdk, exist_ok=True
+        ).repo_id
     except Exception as error:
-        advice = "Nothing was trained yet. Or train without `push_to_hub`."
         raise upload_error(error, name, advice, failure="cannot be made or written to") from error
 
 
@@ -181,10 +208,10 @@ def _link(source: str | Path, target: str | Path):
     shutil.copy2(source, target)
 
 
-def _make_branch(api: HfApi, repo_id: str, revision: str, token: str | bool | None):
+def _make_branch(api: HfApi, repo_id: str, revision: str, token: str | bool | None, repo_type: str | None):
     if revision.startswith("refs/"):  # a pull request, which cannot be made here
         return
     try:
-        api.repo_info(repo_id, revision=revision, token=token)
+        api.repo_info(repo_id, revision=revision, token=token, repo_type=repo_type)
     except RevisionNotFoundError:
-        api.create_branch(repo_id, branch=revision, token=token, exist_ok=True)
+        api.create_branch(repo_id, branch=revision, token=token, repo_type=repo_type, exist_ok=True)

@@ -14,6 +14,7 @@ from hf_localgan.data.pairs import Pairs
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.recipes.earlier_stages import EarlierStages, made_from
+from hf_localgan.recipes.finish import check_publishing
 from hf_localgan.recipes.generator import TrainingSetup, set_up_training
 from hf_localgan.recipes.parts import LOADERS
 from hf_localgan.recipes.settings.data import DataArguments
@@ -89,6 +90,7 @@ def set_up_adversarial(
             for a run that was begun with other settings; as far as possible before the first stage.
     """
     require_matplotlib()
+    check_publishing(args, data.dataset)
     earlier = EarlierStages(data, stages, args, folder, part_names)
     earlier.check()
     made = earlier.train()

@@ -1,21 +1,24 @@
 """The end of a training: likelihood and scores on the test split, files, plots, tables."""
 
 from collections.abc import Callable, Mapping, Sequence
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, Trainer
 
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import plot_training
+from hf_localgan.hub.completions import prepare_completions, push_completions
 from hf_localgan.hub.rendering import weights_digest
 from hf_localgan.models.loading import load_generator
 from hf_localgan.trainers.base.method import MethodMixin
 from hf_localgan.trainers.base.publishing import PublishingMixin
-from hf_localgan.trainers.base.settings import output_folder
+from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.base.tracking import TrackingMixin
 
@@ -68,7 +71,7 @@ def score_test(
             model = load_generator(folder, device=trainer.args.device)[0]
         result = score(
             model, trainer.processing_class,
-            about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **weights_about(folder)},
+            about={**about, **chosen_about(trainer), **likelihood_about(likelihood), **scored_about(folder)},
         )  # fmt: skip
         files = result.write(folder)
         plot = plot or partial(plot_training, unit=trainer.loss_unit)
@@ -114,11 +117,14 @@ def show_report(trainer: TrackingMixin, report: Printable, files: Sequence[Path]
 def publish(trainer: PublishingMixin, **facts: Any):
     """Writes the model card of a training whose scores are in its output folder; with `push_to_hub` uploads the folder.
 
-    To be called on every process.
+    With `completions_to` the generations of the test split go to a data set. To be called on every process.
 
     Args:
         trainer: a trainer of this package.
         facts: further arguments of `create_model_card`.
+
+    Raises:
+        UploadError: naming the repository and what to do. All files are in the output folder by then.
     """
     if trainer.args.push_to_hub:
         trainer.push_to_hub(commit_message="Scores and model card", **facts)
@@ -128,13 +134,51 @@ def publish(trainer: PublishingMixin, **facts: Any):
         print(f"written: {output_folder(trainer.args) / 'README.md'}")
         if trainer.args.push_to_hub:
             print(f"uploaded to the repository {trainer.hub_model_id}")
+        _publish_completions(trainer)
     trainer.accelerator.wait_for_everyone()
 
 
-def weights_about(folder: Path) -> dict[str, str]:
-    """The digest of the weights in a folder, for their scores, which are then never shown beside other weights."""
+def check_publishing(args: TokenLossConfig, dataset: str):
+    """Refuses before a training what would refuse the upload of its generations, and makes their data set on the Hub.
+
+    To be called on every process; the main one asks the Hub.
+
+    Args:
+        args: the trainer's configuration.
+        dataset: the data set whose test split will be answered.
+
+    Raises:
+        ValueError: where the licence of the data set is not known.
+        UploadError: if the repository cannot be made or written to.
+    """
+    if args.completions_to is None or not PartialState().is_main_process:
+        return
+    prepare_completions(
+        args.completions_to, dataset, license=args.completions_license, private=args.hub_private_repo is not False,
+        token=args.hub_token,
+    )  # fmt: skip
+
+
+def _publish_completions(trainer: PublishingMixin):
+    args = trainer.args
+    if not isinstance(args, TokenLossConfig) or args.completions_to is None:
+        return
+    push_completions(
+        output_folder(args), args.completions_to, license=args.completions_license,
+        private=args.hub_private_repo is not False, model_id=trainer.hub_model_id, language=args.card_language,
+        token=args.hub_token,
+    )  # fmt: skip
+    print(f"generations uploaded to the data set {args.completions_to}")
+
+
+def scored_about(folder: Path) -> dict[str, str]:
+    """Facts for the scores of the weights in a folder: the day, in UTC, and the weights' digest.
+
+    By the digest scores are never shown beside other weights.
+    """
     digest = weights_digest(folder)
-    return {} if digest is None else {"weights": digest}
+    day = {"date": datetime.now(UTC).date().isoformat()}
+    return day if digest is None else {**day, "weights": digest}
 
 
 def likelihood_about(metrics: Mapping[str, float]) -> dict[str, float]:

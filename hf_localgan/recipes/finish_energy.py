@@ -8,7 +8,7 @@ from datasets import Dataset, IterableDataset
 from hf_localgan.evaluation.energy.measure import evaluate_energy
 from hf_localgan.evaluation.energy.plots import plot_energy_training
 from hf_localgan.evaluation.energy.report import EnergyReport
-from hf_localgan.recipes.finish import matching_about, publish, save_state, show_report, weights_about
+from hf_localgan.recipes.finish import matching_about, publish, save_state, scored_about, show_report
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.trainer import DbmTrainer
 
@@ -41,7 +41,7 @@ def finish_energy_training(
         chosen = matching_about(trainer, best="best_step", last="last_evaluated_step")
         report = evaluate_energy(
             trainer.accelerator.unwrap_model(trainer.model), train, test, tokenizer=trainer.processing_class,
-            about={**about, **chosen, **weights_about(folder)}, ais_chains=args.ais_chains,
+            about={**about, **chosen, **scored_about(folder)}, ais_chains=args.ais_chains,
             ais_temperatures=args.ais_temperatures, seed=args.seed, **settings,
         )  # fmt: skip
         files = report.write(folder)

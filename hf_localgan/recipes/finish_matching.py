@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from hf_localgan.evaluation.matching import MatchingReport
 from hf_localgan.metrics.energy import matching_accuracy, recall_at_one
-from hf_localgan.recipes.finish import matching_about, publish, save_state, show_report, weights_about
+from hf_localgan.recipes.finish import matching_about, publish, save_state, scored_about, show_report
 from hf_localgan.trainers.matching.trainer import MatchingTrainer
 
 
@@ -33,7 +33,7 @@ def finish_matching(
     report = None
     if trainer.is_world_process_zero():
         folder = save_state(trainer)
-        about = {**about, **matching_about(trainer, best="step", last="step"), **weights_about(folder)}
+        about = {**about, **matching_about(trainer, best="step", last="step"), **scored_about(folder)}
         report = _score(trainer, scores, groups, metrics, about, resamples)
         show_report(trainer, report, report.write(folder))
     trainer.accelerator.wait_for_everyone()

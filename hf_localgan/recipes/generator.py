@@ -12,7 +12,7 @@ from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
-from hf_localgan.recipes.finish import finish_training
+from hf_localgan.recipes.finish import check_publishing, finish_training
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
@@ -114,6 +114,7 @@ def set_up_training(
         ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     require_matplotlib()
+    check_publishing(args, data.dataset)
     set_seed(args.seed)
     data.adopt_language(generator.path(), tokens.path())
     if evaluation.scores == "dialogue":  # a translator has two languages, and the settings name none

@@ -12,7 +12,15 @@ from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
 from hf_localgan.evaluation.speech_plots import plot_speech_training
-from hf_localgan.recipes.finish import chosen_about, likelihood_about, publish, save_state, show_report, weights_about
+from hf_localgan.recipes.finish import (
+    check_publishing,
+    chosen_about,
+    likelihood_about,
+    publish,
+    save_state,
+    scored_about,
+    show_report,
+)
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.speech import (
     RecogniserArguments,
@@ -57,6 +65,7 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
         ValueError, OSError, ImportError: for what is missing or does not fit together.
     """
     require_matplotlib()
+    check_publishing(args, shown_name(speech.dataset))
     if (args.metric_for_best_model or "").endswith(("per", "wer")) and args.greater_is_better is not False:
         raise ValueError(
             f"Fewer errors are better, but `greater_is_better` is not false for `metric_for_best_model: "
@@ -137,7 +146,7 @@ def finish_speech(
         facts = {
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
-            **likelihood_about(likelihood), **weights_about(folder),
+            **likelihood_about(likelihood), **scored_about(folder),
         }  # fmt: skip
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,

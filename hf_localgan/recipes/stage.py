@@ -26,6 +26,7 @@ HARMLESS_PREFIXES = (
     "logging_",
     "hub_",
     "card_",
+    "completions_",
     "trackio_",
     "dataloader_pin",
     "dataloader_num",

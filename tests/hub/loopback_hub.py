@@ -14,14 +14,17 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 TOKEN = "hf_loopback"
 OWNER = "somebody"
-REGULAR = (".json", ".md", ".txt", ".gitattributes")  # inside the commit; everything else is LFS
+REGULAR = (".json", ".md", ".txt", ".yaml", ".gitattributes")  # inside the commit; everything else is LFS
 
 
 class LoopbackHub:
     """The server and what it holds.
 
     Attributes:
-        commits: of each repository, by branch: a list of `(sha, message, files)`, oldest first.
+        commits: of each repository, by branch: a list of `(sha, message, files)`, oldest first. Names of data sets
+            begin with "datasets/", of Spaces with "spaces/".
+        settings: of each repository, what it was asked for with.
+        licenses: of each data set, what its card says.
         requests: `(method, path)`, in order.
         failures: `(method, pattern)` to what happens instead of an answer: a status, or "break" for a connection that
             is closed in the middle. Each is used up as many times as its number says; -1 is for good.
@@ -29,6 +32,8 @@ class LoopbackHub:
 
     def __init__(self):
         self.commits: dict[str, dict[str, list[tuple[str, str, dict[str, bytes]]]]] = {}
+        self.settings: dict[str, dict] = {}
+        self.licenses: dict[str, str] = {}
         self.blobs: dict[str, bytes] = {}
         self.requests: list[tuple[str, str]] = []
         self.failures: dict[tuple[str, str], list] = {}
@@ -113,15 +118,24 @@ class Handler(BaseHTTPRequestHandler):
         body = self.body()
         if failure is not None:
             return self.send(failure, {"error": "the server failed"})
-        if path.startswith(("/api/", "/somebody/")) and "/lfs/put/" not in path and not self.allowed():
+        if (
+            path.startswith(("/api/", "/somebody/", "/datasets/", "/spaces/"))
+            and "/lfs/put/" not in path
+            and not self.allowed()
+        ):
             return self.send(401, {"error": "Invalid username or password."})
+        sort = re.match(r"(?:/api)?/(datasets|spaces)/", path)
+        plain = path if sort is None else path.replace(sort[0], "/api/models/" if "/api" in sort[0] else "/", 1)
         for of, pattern, handle in ROUTES:
-            match = re.fullmatch(pattern, path)
+            match = re.fullmatch(pattern, plain)
             if of == method and match:
+                groups = [*match.groups()]
+                if sort is not None:
+                    groups[0] = f"{sort[1]}/{groups[0]}"
                 try:
-                    return handle(self, body, *match.groups())
+                    return handle(self, body, *groups)
                 except KeyError as error:
-                    code = "RevisionNotFound" if match.groups()[0] in self.hub.commits else "RepoNotFound"
+                    code = "RevisionNotFound" if groups[0] in self.hub.commits else "RepoNotFound"
                     return self.send(404, {"error": f"not found: {error}"}, {"X-Error-Code": code})
         return self.send(404, {"error": f"no {method} {path}"})
 
@@ -155,14 +169,16 @@ class Handler(BaseHTTPRequestHandler):
 
     def create(self, body):
         wanted = json.loads(body)
-        repo = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
+        repo = name = f"{wanted.get('organization') or OWNER}/{wanted['name']}"
+        if wanted.get("type", "model") != "model":
+            repo = f"{wanted['type']}s/{name}"
         known = repo in self.hub.commits
         if not known:
-            self.hub.commits[repo] = {"main": []}
+            self.hub.commits[repo], self.hub.settings[repo] = {"main": []}, wanted
             self.hub.commit(repo, "main", "initial commit", {".gitattributes": b"*.safetensors filter=lfs\n"})
         if known and not wanted.get("existOk", False):
             return self.send(409, {"error": "You already created this model repo", "url": f"{self.hub.url}/{repo}"})
-        self.send(200, {"url": f"{self.hub.url}/{repo}", "name": repo, "id": repo})
+        self.send(200, {"url": f"{self.hub.url}/{repo}", "name": name, "id": name})
 
     def validate(self, body):
         self.send(200, {"errors": [], "warnings": []})
@@ -219,7 +235,10 @@ class Handler(BaseHTTPRequestHandler):
     def info(self, body, repo, revision="main"):
         sha, _, files = self.hub.find(repo, revision)
         siblings = [{"rfilename": name, "size": len(data)} for name, data in files.items()]
-        self.send(200, {"id": repo, "modelId": repo, "sha": sha, "private": False, "siblings": siblings, "tags": []})
+        found = {"id": repo, "modelId": repo, "sha": sha, "private": False, "siblings": siblings, "tags": []}
+        if repo in self.hub.licenses:
+            found["cardData"] = {"license": self.hub.licenses[repo]}
+        self.send(200, found)
 
     def tree(self, body, repo, revision, under=""):
         rows, folders = [], set()

@@ -11,24 +11,32 @@ from huggingface_hub import ModelCard
 from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import Evaluation
-from hf_localgan.hub import write_model_card
+from hf_localgan.hub import write_discriminator_card, write_energy_card, write_model_card
 from hf_localgan.hub.settings import changed_settings
 from hf_localgan.metrics import score_references, score_responses
 from hf_localgan.models import DbmConfig, DbmModel
 from hf_localgan.trainers import (
+    AdverRegsTrainer,
+    AimTrainer,
+    DaimTrainer,
+    DbmTrainer,
     ExpectedRewardTrainer,
     GanAelTrainer,
     LocalGanConfig,
     LocalGanTrainer,
+    MatchingTrainer,
     MleConfig,
     MleTrainer,
     RamlTrainer,
 )
+from hf_localgan.trainers.speech.trainer import SpeechRamlTrainer
 
 QUERIES = ["how are you ?", "what is | your name ?", "are you <b>fine</b> ?"]
 REFERENCES = [["i am fine thanks", "fine !"], ["my name is hello", "hello"], ["you are fine", "i am"]]
 ANSWERS = ["fine thanks", "my name is *you*", "i am"]
 GENERATOR_TRAINERS = (MleTrainer, RamlTrainer, ExpectedRewardTrainer, GanAelTrainer, LocalGanTrainer)
+ALL_TRAINERS = (*GENERATOR_TRAINERS, AdverRegsTrainer, AimTrainer, DaimTrainer, DbmTrainer, MatchingTrainer,
+                SpeechRamlTrainer)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +64,17 @@ def folder(tiny_generator, tiny_tokenizer, tmp_path):
     tiny_generator().save_pretrained(folder)
     tiny_tokenizer.save_pretrained(folder)
     return folder
+
+
+def folds(text: str) -> list[str]:
+    """Titles of the folded parts of a card, whose Markdown is read only between empty lines."""
+    parts = re.findall(r"(?<=\n\n)<details>\n<summary>(.*)</summary>\n\n(?s:.*?)\n\n</details>(?=\n\n|\n?$)", text)
+    assert len(parts) == text.count("<details>") == text.count("</details>")
+    return parts
+
+
+def unfolded(text: str) -> str:
+    return re.sub(r"(?s)<details>.*?</details>", "", text)
 
 
 def code_blocks(text: str) -> list[str]:
@@ -114,9 +133,50 @@ def test_what_is_not_there_is_left_out(folder):
     card = ModelCard.load(write_model_card(folder, trainer=MleTrainer))
     assert set(card.data.to_dict()) == {"library_name", "pipeline_tag", "tags"}
     headings = re.findall(r"^## (.*)", card.text, flags=re.MULTILINE)
-    assert headings == ["Use", "Training", "Limits and risks", "Citation", "Versions"]
+    assert headings == ["Use", "Limits and risks", "Details"]
+    assert folds(card.text) == ["Without the pipeline", "Training: settings and course", "Citation", "Versions"]
     assert len(code_blocks(card.text)) == 2 and "energy/" not in card.text and "![" not in card.text
     assert "No licence is stated here" in card.text and "Data:" not in card.text
+
+
+@pytest.mark.parametrize("trainer", ALL_TRAINERS, ids=lambda trainer: trainer.__name__)
+def test_a_card_is_read_in_two_minutes(trainer, evaluation, tmp_path):
+    for name in ("training.png", "front.png", "evaluation.json", "energy_gap.png"):
+        (tmp_path / name).write_bytes(b"")
+    args = trainer.config_class(str(tmp_path), use_cpu=True)
+    about = {"dataset": "somebody/chats", "split": "test"}
+    score = {"value": 0.7654, "low": 0.75, "high": 0.78, "level": 0.95, "method": "bootstrap"}
+    if trainer.role == "energy":
+        own = {"difference": score, "energy": score, "recall_at_1": score, "candidates": 10}
+        report = {"about": about, "matching": {"DBM": own, "Gaussian": own}, "likelihood": {}}
+        path = write_energy_card(tmp_path, trainer=trainer, report=report, text="## Matching\n\n| a |\n| --- |\n| 1 |")
+        row = "| matching by F(q, r) | 0.7654 ± 0.0150 |"
+        said = "A Gaussian over the same vectors: matching by F(q, r) - F(bq, r) 0.7654 ± 0.0150, 0.7654 ± 0.0150 first"
+        assert f"{said} of 10." in path.read_text()
+    elif trainer.role == "discriminator":
+        report = {"about": about, "matching": score, "recall_at_1": score, "candidates": 5, "accuracy": 0.6,
+                  "pairs": 10, "queries": 5}  # fmt: skip
+        path = write_discriminator_card(tmp_path, trainer=trainer, report=report, text="| a |\n| --- |\n| 1 |")
+        row = "| recall@1 of 5 | 0.7654 ± 0.0150 |\n| accuracy at logit 0 | 0.6000 |"
+    else:
+        path = write_model_card(
+            tmp_path,
+            trainer=trainer,
+            evaluation=evaluation,
+            args=args,
+            sections={"Against its start": "| a |\n\nThe front lies nowhere comparable with the start's.\n"},
+        )
+        interval = evaluation.reports["greedy"]["mean_length"].interval
+        row = f"| words | {interval.value:.3f} ± {(interval.high - interval.low) / 2:.3f} |"
+        assert "in diversity against relevance, the front lies nowhere comparable with the start's.\n" in unfolded(
+            path.read_text()
+        )
+        assert "<summary>All decodings, with their intervals</summary>" in path.read_text()
+        assert "temperature" not in unfolded(path.read_text())
+    text = ModelCard.load(path).text
+    assert row in unfolded(text) and {"Curves", "Training: settings and course", "Citation"} <= {*folds(text)}
+    assert len(unfolded(text).split()) < 450  # at 230 words a minute
+    assert "![" not in unfolded(text) and "bibtex" not in unfolded(text)
 
 
 def test_pictures_parts_and_sections_that_are_there_are_shown(folder, evaluation):
@@ -130,7 +190,7 @@ def test_pictures_parts_and_sections_that_are_there_are_shown(folder, evaluation
     text = path.read_text()
     assert re.findall(r"!\[.*?\]\((.*?)\)", text) == ["training.png", "front.png"]
     assert "there is `discriminator/` (its opponent in training). Inference" in text
-    assert "## Against its start\n\n### Scores\n\nbetter\n" in text
+    assert "<summary>Against its start</summary>\n\n### Scores\n\nbetter\n\n</details>" in text
     assert "| query | start | GAN-AEL |\n| --- | --- | --- |\n| hello | a | b |\n" in text
     assert "are in `evaluation.json`." in text
 

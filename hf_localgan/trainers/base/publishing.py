@@ -17,6 +17,7 @@ from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, HubStrategy, Train
 from transformers.utils.hub import PushInProgress
 
 from hf_localgan.hub.download import BEST, CHECKPOINT, LAST, STAGES, pull_checkpoint
+from hf_localgan.hub.scores import RESULTS_FILE, RESULTS_FOLDER
 from hf_localgan.hub.upload import UploadError, create_repository, laid_out, link_files, push_folder
 from hf_localgan.trainers.base.cards import REPORTS, read_report, write_card
 from hf_localgan.trainers.base.lineage import RECORD, last_checkpoint
@@ -45,8 +46,8 @@ class PublishingMixin(MethodMixin):
       "end". In the same commit go, with "checkpoint", the whole checkpoint as `last-checkpoint/`, and, with
       "all_checkpoints", the whole checkpoint under its own name, each with the models of a recipe's earlier stages. The
       upload runs in the background; a failure is logged as a warning, and training continues.
-    * `push_to_hub` uploads the output folder without stages, hidden files and scores of other weights, and those
-      checkpoints that the strategy names. A failure raises an `UploadError`.
+    * `push_to_hub` uploads the output folder without stages, hidden files (but `.eval_results`) and scores of other
+      weights, and those checkpoints that the strategy names. A failure raises an `UploadError`.
     """
 
     # The Trainer declares these as `None` alone.
@@ -187,6 +188,8 @@ class PublishingMixin(MethodMixin):
             report = read_report(output)
             stale: tuple[str, ...] = () if report is None or report.is_current else REPORTS[report.role]
             link_files(output, folder, ignored=(*LOCAL_FILES, *stale))
+            if (output / RESULTS_FOLDER).is_dir():  # hidden, and yet the Hub's
+                link_files(output, folder, [RESULTS_FOLDER])
             whole: tuple[str, ...] = ()
             last = last_checkpoint(output)
             if self.args.hub_strategy == HubStrategy.CHECKPOINT and last is not None:
@@ -265,7 +268,7 @@ class PublishingMixin(MethodMixin):
         advice = f'All files are in "{self.args.output_dir}". Then call `trainer.push_to_hub()` again.'
         return push_folder(
             folder, self.hub_model_id, message=message, token=token, revision=revision or self.args.hub_revision,
-            whole=whole, advice=advice, api=self._client(),
+            whole=whole, owned=(RESULTS_FILE,), advice=advice, api=self._client(),
         )  # fmt: skip
 
     def _client(self) -> HfApi:

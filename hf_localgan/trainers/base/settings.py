@@ -30,7 +30,7 @@ UNSHAPING = {
     "preset", "report_to", "fast_loss", "head_dtype", "final_log_likelihood", "matching_pairs", "free_energy_bound",
     "reconstruction_factor", "min_chain_spread",
 }  # fmt: skip
-UNSHAPING_PREFIXES = ("card_", "sample_", "early_stopping_", "monitor_", "collapse_", "ais_", "eval_")
+UNSHAPING_PREFIXES = ("card_", "completions_", "sample_", "early_stopping_", "monitor_", "collapse_", "ais_", "eval_")
 
 
 def shaping_settings(config: type[TrainingArguments]) -> list[str]:
@@ -217,7 +217,10 @@ class SharedSettings(TrainingArguments):
         elif self.lr_scheduler_type in METRIC_SCHEDULES:
             yield "warmup_steps", f"`lr_scheduler_type: {as_yaml(self.lr_scheduler_type)}` has no warm-up. Leave it out"
         if not self.push_to_hub:
-            for name in ("hub_strategy", "hub_private_repo", "hub_always_push", "hub_revision"):
+            names = ["hub_strategy", "hub_always_push", "hub_revision"]
+            if getattr(self, "completions_to", None) is None:  # whose repository is as private as the model's
+                names.append("hub_private_repo")
+            for name in names:
                 yield name, "nothing is uploaded. Set `push_to_hub: true`"
 
     def _warn_of_idle_settings(self):
@@ -294,6 +297,22 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
         default=30, metadata={"help": "Longest generation in the sample table, in tokens."}
     )
 
+    # Generations on the Hub
+    completions_to: str | None = field(
+        default=None,
+        metadata={
+            "help": "Upload the generations of the test split to this data set on the Hub (`owner/name`), private "
+            "unless `hub_private_repo` is false."
+        },
+    )
+    completions_license: str | None = field(
+        default=None,
+        metadata={
+            "help": "Licence of the texts that `completions_to` publishes, in the Hub's spelling. Needed where neither "
+            "the package nor the data set's card on the Hub says it; `unknown` publishes without."
+        },
+    )
+
     def _settle(self):
         if (self.early_stopping_patience or self.needs_metric) and not self.metric_for_best_model:
             self.metric_for_best_model, self.greater_is_better = "eval_loss", False
@@ -303,6 +322,8 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
         yield from super()._idle_settings()
         yield "sortish_sampler", "transformers has no such sampler. Set `train_sampling_strategy: group_by_length`"
         yield "use_cache", "the losses are computed without a cache. Leave it out"
+        if self.completions_to is None:
+            yield "completions_license", "no generations are uploaded. Set `completions_to`"
         if self.label_names != ["labels"]:
             yield "label_names", "the losses read the column `labels`. Rename yours, and leave it out"
         if not self.fast_loss:

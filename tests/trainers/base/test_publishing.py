@@ -7,11 +7,14 @@ import re
 import shutil
 import subprocess
 import sys
+from datetime import date
 from functools import partial
 from pathlib import Path
 
+import pyarrow.parquet
 import pytest
 import torch
+import yaml
 from huggingface_hub import ModelCard
 from peft import LoraConfig, get_peft_model
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSeq2Seq, TrainerCallback, pipeline
@@ -19,13 +22,16 @@ from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, DataCollatorForSe
 import hf_localgan  # noqa: F401 - registers the models and the pipeline
 from hf_localgan.decoding import Decoding
 from hf_localgan.evaluation import evaluate_generator
+from hf_localgan.hub.scores import RESULTS_FILE
 from hf_localgan.hub.upload import UploadError
 from hf_localgan.models import DbmModel, PairDiscriminator
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes import checkpoint_to_resume, finish_matching, finish_training
+from hf_localgan.recipes.finish import check_publishing
 from hf_localgan.recipes.parts import load_discriminator, load_energy
 from hf_localgan.trainers import DbmTrainer, DbmTrainingConfig, MatchingConfig, MatchingTrainer
 from hf_localgan.trainers.base.cards import card_of_folder
+from hf_localgan.trainers.base.settings import shaping_settings
 
 REPO = "somebody/tiny"
 SAVING = {"save_strategy": "steps", "save_steps": 2, "max_steps": 4, "hub_always_push": True, "seed": 3}
@@ -292,9 +298,14 @@ def test_scores_are_shown_and_uploaded_only_beside_their_weights(published, hub,
     run = published(hub_strategy="end", save_strategy="no")
     run.train()
     run.save_model()
-    finish_training(run, pairs(8, 2), score, {"model": "run", "dataset": "chats", "split": "test", "seed": 3})
+    about = {"model": "run", "dataset": "somebody/chats", "split": "test", "seed": 3}
+    finish_training(run, pairs(8, 2), score, about)
     folder, files = Path(run.args.output_dir), hub.files(REPO)
     text = files["README.md"].decode()
+    (entry, *_) = yaml.safe_load(files[RESULTS_FILE])
+    day = json.loads(files["evaluation.json"])["about"]["date"]
+    assert entry["dataset"] == {"id": "somebody/chats", "task_id": "dist_1_greedy"} and entry["date"] == day
+    assert date.fromisoformat(day) and entry["source"]["url"] == f"{hub.url}/{REPO}/blob/main/evaluation.json"
     assert {"evaluation.json", "generations.parquet", "training.png"} <= set(files) and "## Scores" in text
     interval = ModelCard(text).data.eval_results[0].metric_args["interval"]
     assert interval["low"] <= ModelCard(text).data.eval_results[0].metric_value <= interval["high"]
@@ -303,11 +314,34 @@ def test_scores_are_shown_and_uploaded_only_beside_their_weights(published, hub,
     assert (folder / "README.md").read_text() == text
     with torch.no_grad():
         run.model.get_input_embeddings().weight.add_(1)
+    (folder / ".eval_results" / "other.yaml").write_text("[]\n")
     run.push_to_hub(revision="later")
+    assert {name for name in hub.files(REPO, "later") if "eval_results" in name} == {".eval_results/other.yaml"}
     later = ModelCard(hub.files(REPO, "later")["README.md"].decode())
     assert "## Scores" not in later.text and later.data.eval_results is None
     run.save_model(_internal_call=True)
     assert "## Scores" not in card_of_folder(folder).read_text()
+
+
+def test_generations_are_published_with_the_scores_if_they_are_asked_for(published, hub, pairs):
+    run = published(push_to_hub=False, save_strategy="no", completions_to="somebody/said")
+    with pytest.raises(ValueError, match='The licence of the data set "chats" is not known'):
+        check_publishing(run.args, "chats")
+    assert not hub.commits
+    check_publishing(run.args, "smalltalk")  # at the start, so that a wrong token shows then
+    assert hub.settings["datasets/somebody/said"]["visibility"] == "private"
+    run.train()
+    run.save_model()
+    score = partial(evaluate_generator, queries=["hello"], references=[["hello you"]], resamples=20, max_new_tokens=4,
+                    decodings=[Decoding.greedy(), Decoding.sampling(0.7)])  # fmt: skip
+    result = finish_training(run, pairs(8, 2), score, {"model": "run", "dataset": "smalltalk", "split": "test"})
+    files = hub.files("datasets/somebody/said")
+    assert hub.messages("datasets/somebody/said") == ["initial commit", "Generations"] and REPO not in hub.commits
+    (parquet,) = (data for name, data in files.items() if name.endswith(".parquet"))
+    row = {"query": "hello", "references": ["hello you"], **{name: said[0] for name, said in result.answers.items()}}
+    assert pyarrow.parquet.read_table(pyarrow.BufferReader(parquet)).to_pylist() == [row]
+    assert "completions" not in (Path(run.args.output_dir) / "README.md").read_text()
+    assert "completions_to" not in shaping_settings(type(run.args))
 
 
 def test_adapters_are_pushed_with_our_card(published, hub, family, tmp_path, capsys):
