@@ -1,7 +1,7 @@
 """Checks of pairs that were read: cells without text, splits without pairs, queries that two splits share."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from hf_localgan.data.report import VERDICTS, PairsReport, SharedQueries, SplitReport
+from hf_localgan.data.report import BAD, BEYOND_LIMITS, VERDICTS, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
 from hf_localgan.text import equality_key
@@ -26,15 +26,15 @@ def count_split(marked: Dataset, rows: int) -> SplitReport:
     """Counts the verdicts of one split of `rows` rows."""
     verdict = marks(marked, "verdict")
     counts = np.bincount(verdict, minlength=len(VERDICTS))
-    removed = {name: int(count) for name, count in zip(VERDICTS[3:], counts[3:], strict=True) if count}
+    limited = zip(BEYOND_LIMITS, counts[-len(BEYOND_LIMITS) :], strict=True)
+    removed = {name: int(count) for name, count in limited if count}
     bad = np.unique(np.concatenate(bad_rows(verdict, marks(marked, "row"))))
     return SplitReport(rows=rows, pairs=int(counts[0]), removed=removed, bad_rows=len(bad))
 
 
-def bad_rows(verdict: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows whose query, and of those whose response, is empty or not text."""
-    queries, responses = (np.unique(row[verdict == VERDICTS.index(name)]) for name in ("bad query", "bad response"))
-    return queries, responses
+def bad_rows(verdict: np.ndarray, row: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the rows whose query, of those whose response is no text, and of conversations that make no pair."""
+    return [np.unique(row[verdict == VERDICTS.index(name)]) for name in BAD]
 
 
 def report_bad_rows(
@@ -43,8 +43,7 @@ def report_bad_rows(
     row: np.ndarray,
     on_bad: str,
     columns: Mapping | None = None,
-    reasons: pa.ChunkedArray | None = None,
-    first: int = 0,
+    reasons: Callable[[np.ndarray], list[str | None]] | None = None,
 ):
     """Raises, or with "drop" warns, if there are bad rows.
 
@@ -53,21 +52,21 @@ def report_bad_rows(
         verdict, row: verdict and row number of each pair, as marked.
         on_bad: `"error"` or `"drop"`.
         columns: the source's, with their types.
-        reasons: for each row the reader's reason why it is bad; null elsewhere.
-        first: number of the row that the first reason belongs to.
+        reasons: returns why rows are bad, given their numbers; `None` for a row of which nothing is known.
     """
+    bad = bad_rows(verdict, row)
+    sides = ("a query that is empty or not text", "a response that is empty or not text")
+    sides += ("a conversation that cannot be read",)
     faults = [
-        f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} a {side} that is empty or not text "
-        f"({_first(rows)})"
-        for side, rows in zip(("query", "response"), bad_rows(verdict, row), strict=True)
+        f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} {side} ({_first(rows)})"
+        for side, rows in zip(sides, bad, strict=True)
         if len(rows)
     ]
     if not faults:
         return
     message = f"Split `{split}`: {' and '.join(faults)}; rows are counted from 0."
     if reasons is not None:
-        bad = np.unique(np.concatenate(bad_rows(verdict, row))) - first
-        known = [reason for reason in reasons.take(pa.array(bad)).to_pylist() if reason is not None]
+        known = [reason for reason in reasons(np.unique(np.concatenate(bad))) if reason is not None]
         if known:
             more = f"; and {len(known) - SHOWN:,} more" if len(known) > SHOWN else ""
             message += f" {'; '.join(known[:SHOWN])}{more}."
@@ -102,6 +101,29 @@ def report_joined_lines(split: str, table: pa.Table, first: int = 0):
         f"{', ...' if len(joined) > SHOWN else ''}. {QUOTES_ARE_TEXT} {QUOTES_ENCLOSE}",
         stacklevel=4,
     )
+
+
+def report_messages(split: str, left_out: int, replaced: int, separator: str):
+    """Warns of messages that were left out, and of turns in which the separator was replaced.
+
+    Args:
+        split: its name.
+        left_out: number of messages of the system and of tools.
+        replaced: number of queries with a turn that holds the separator.
+        separator: what stands between turns.
+    """
+    if left_out:
+        warnings.warn(
+            f"Split `{split}`: {left_out:,} messages of the system or of tools are left out: queries and responses are "
+            "turns of the user and the assistant. Write what is needed into the user's turns.",
+            stacklevel=4,
+        )
+    if replaced:
+        warnings.warn(
+            f"Split `{split}`: {replaced:,} queries have a turn with {separator!r} in it, which stands between turns; "
+            "a space replaces it there. Choose another sign by `turn_separator` to keep the text.",
+            stacklevel=4,
+        )
 
 
 def _beginning(table: pa.Table, index: int) -> str:

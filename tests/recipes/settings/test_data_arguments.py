@@ -41,10 +41,10 @@ def test_quoting_that_is_not_known_is_refused_before_anything_is_read(quoting):
 def test_the_language_kept_with_a_model_is_taken_unless_one_is_given(tmp_path):
     train_tokenizer(["我喜欢喝茶。"], language="zh").save_pretrained(tmp_path)
     data = DataArguments()
-    data.adopt_language(None, "/no/such/folder", str(tmp_path))
+    data.adopt_reading(None, "/no/such/folder", str(tmp_path))
     assert data.language == "zh" and data.limits() is None
     given = DataArguments(language="en")
-    given.adopt_language(str(tmp_path))
+    given.adopt_reading(str(tmp_path))
     assert given.language == "en"
     assert DataArguments().language == "en"
 
