@@ -163,16 +163,33 @@ def compare_splits(
     if len(marked) < 2:
         return
     keys = {split: _query_keys(data.data.column("query")) for split, data in marked.items()}
+    pairs = {split: _last_pair_keys(data) for split, data in marked.items()}
     distinct = {split: pc.unique(keys[split].filter(pa.array(keep[split]))) for split in keys}
+    distinct_pairs = {split: pc.unique(pairs[split].filter(pa.array(keep[split]))) for split in pairs}
+
+    def is_shared(split: str, queries: pa.Array, last_pairs: pa.Array) -> np.ndarray:
+        """Which rows of a split share their query with these, or its last turn and the response."""
+        by_query = pc.is_in(keys[split], value_set=queries).to_numpy(zero_copy_only=False)
+        by_pair = pc.is_in(pairs[split], value_set=last_pairs.drop_null(), skip_nulls=True)
+        return by_query | by_pair.to_numpy(zero_copy_only=False)
+
     for first, second in combinations(marked, 2):
-        common = distinct[second].filter(pc.is_in(distinct[second], value_set=distinct[first]))
-        if len(common):
-            is_common = pc.is_in(keys[second], value_set=common).to_numpy(zero_copy_only=False) & keep[second]
+        is_common = is_shared(second, distinct[first], distinct_pairs[first]) & keep[second]
+        if is_common.any():
+            queries = len(pc.unique(keys[second].filter(pa.array(is_common))))
             rows = np.unique(marks(marked[second], "row")[is_common])
-            report.shared.append(SharedQueries(first, second, len(common), rows[:10].tolist()))
+            report.shared.append(SharedQueries(first, second, queries, rows[:10].tolist()))
     shared = report.shared
     if on_shared == "drop":
-        _drop_from_training(keys, distinct, keep, report)
+        for split in filter(_is_training, keys):
+            others = [other for other in keys if not _is_training(other)]
+            if others:
+                queries, last_pairs = (
+                    pa.concat_arrays([sets[other] for other in others]) for sets in (distinct, distinct_pairs)
+                )
+                is_dropped = is_shared(split, queries, last_pairs)
+                report.splits[split].shared_dropped = int((is_dropped & keep[split]).sum())
+                keep[split] &= ~is_dropped
         shared = [s for s in shared if not (_is_training(s.first) or _is_training(s.second))]
     if not shared:
         return
@@ -188,23 +205,23 @@ def compare_splits(
     warnings.warn(f"{message} Scores on them are not scores on unseen queries.{advice}", stacklevel=4)
 
 
-def _drop_from_training(
-    keys: dict[str, pa.Array], distinct: dict[str, pa.Array], keep: dict[str, np.ndarray], report: PairsReport
-) -> None:
-    others = [queries for split, queries in distinct.items() if not _is_training(split)]
-    for split in filter(_is_training, keys):
-        if others:
-            shared = pc.is_in(keys[split], value_set=pa.concat_arrays(others)).to_numpy(zero_copy_only=False)
-            report.splits[split].shared_dropped = int((shared & keep[split]).sum())
-            keep[split] &= ~shared
-
-
 def _is_training(split: str) -> bool:
     return split.startswith("train")
 
 
 def _first(rows: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
+
+
+def _last_pair_keys(marked: Dataset) -> pa.Array:
+    """Last turns of queries with their responses, as `equality_key` has them; null where queries have no history.
+
+    Of a conversation that stands in two splits, in one of them without its beginning, the joined queries differ.
+    """
+    last, response = (marked.data.column(name) for name in ("bare", "response"))
+    if not pc.any(pc.is_valid(last)).as_py():
+        return pa.nulls(len(marked), pa.string())
+    return pc.binary_join_element_wise(_query_keys(last), _query_keys(response), "\n")
 
 
 def _query_keys(queries: pa.ChunkedArray) -> pa.Array:

@@ -40,7 +40,8 @@ WRITTEN_LIST = (
 WRITTEN_VALUE = r"""(?s)^\s*(?:[\[({]\s*['"].*[\])}]|\[[\s\d.,-]*\]|\[\s*None\s*\]|\{\s*\})\s*$"""
 MARKED = Features({
     "query": Value("string"), "response": Value("string"), "row": Value("int64"), "verdict": Value("int8"),
-    "reason": Value("string"), "turns": Value("int32"), "left_out": Value("int32"), "replaced": Value("bool"),
+    "reason": Value("string"), "bare": Value("string"), "turns": Value("int32"), "left_out": Value("int32"),
+    "replaced": Value("bool"),
 })  # fmt: skip
 
 
@@ -154,7 +155,8 @@ def load_pairs(
         on_bad: a cell in which nothing is visible or that is not text, and a row of a table with more cells than the
             header, are an error, or their pairs are dropped with a counted warning.
         on_shared: queries that two splits share (ignoring case, spacing, punctuation and how letters are coded) are
-            warned of, taken out of the training split, or an error. A streamed source is not compared.
+            warned of, taken out of the training split, or an error. Queries with `history_turns` are shared where all
+            their turns are equal, or the last one and the response. A streamed source is not compared.
         streaming: read as an `IterableDataset`; nothing is counted or compared in advance, bad cells raise when met.
         revision: branch, tag or commit of a Hub data set.
         options: for a data set on the Hub, arguments of `datasets.load_dataset`, such as `cache_dir` or `token`. For
@@ -366,6 +368,7 @@ def _mark_batch(
     zeros = np.zeros(number, np.int32)
     notes = {
         "reason": pa.nulls(number, pa.string()) if given is None else pa.array(given.reasons, pa.string()),
+        "bare": bare if given is not None and history.turns else pa.nulls(number, pa.string()),
         "turns": pa.array(zeros if given is None else given.turns, pa.int32()),
         "left_out": pa.array(zeros if given is None else given.left_out, pa.int32()),
         "replaced": pa.array(zeros.astype(bool) if given is None else given.replaced, pa.bool_()),

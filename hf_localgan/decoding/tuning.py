@@ -136,10 +136,10 @@ def tabulate_candidates(
     texts, groups, finished, parts = [], [], [], []
     with evaluation_mode(model, seed):
         for start in tqdm(range(0, len(queries), batch_size), desc=reranker.name, leave=False):
+            read_queries = fitted_queries(tokenizer, queries[start : start + batch_size], max_source_length)
             encoded = tokenizer(
-                fitted_queries(tokenizer, queries[start : start + batch_size], max_source_length), truncation=True, max_length=max_source_length, padding=True,
-                return_tensors="pt",
-            ).to(model.device)  # fmt: skip
+                read_queries, truncation=True, max_length=max_source_length, padding=True, return_tensors="pt"
+            ).to(model.device)
             batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
             candidates = draw_candidates(
                 model, batch, beams=reranker.beams, samples=reranker.samples, max_new_tokens=max_new_tokens

@@ -137,10 +137,10 @@ def settle_rows(
 ) -> Any:
     """Encoded rows: those that are given, or those that are made of pairs of text.
 
-    Pairs of text are a `Pairs` object, or rows with columns of text or messages as `load_pairs` finds them: `query` with
-    `response`, `prompt` with `completion`, `messages` and so on. They are checked as `load_pairs` does, and encoded whole: a text with more
-    tokens than the model has positions is an error. Rows of token ids or vectors are returned as they are, and so is
-    everything for a collator of the user's own, which may read text itself.
+    Pairs of text are a `Pairs` object, or rows with columns of text or messages as `load_pairs` finds them: `query`
+    with `response`, `prompt` with `completion`, `messages` and so on. They are checked as `load_pairs` does, and
+    encoded whole: a text with more tokens than the model has positions is an error. Rows of token ids or vectors are
+    returned as they are, and so is everything for a collator of the user's own, which may read text itself.
 
     Args:
         name: `train_dataset` or `eval_dataset`.
