@@ -326,9 +326,7 @@ def answer_lines(
             try:
                 queries[row] = query_text(model, tokenizer, _as_messages(query) or query)
             except ValueError as error:
-                report(
-                    f"Line {number + row + 1} is a conversation that cannot be answered: {error}; its answer is empty."
-                )
+                report(f"Line {number + row + 1} cannot be answered: {error}; its answer is empty.")
         lengths = dict(zip(queries, _lengths(tokenizer, list(queries.values())), strict=True))
         longest = longest_query(model, tokenizer)
         for row, length in lengths.items():

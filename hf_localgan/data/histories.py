@@ -51,7 +51,8 @@ def keep_history(tokenizer: PreTrainedTokenizerBase, history: History) -> None:
     if not history.turns:
         return
     apart, together = tokenizer([f"a{history.separator}a", "a a"], add_special_tokens=False, verbose=False).input_ids
-    if tokenizer.unk_token_id in set(apart) - set(together) or apart == together:
+    unknown = tokenizer.unk_token_id
+    if apart == together or apart.count(unknown) > together.count(unknown):
         warnings.warn(
             f"The tokenizer has no token for the sign between turns, {history.separator!r}: a model cannot tell where "
             f"one ends. Choose another by `{TURN_SEPARATOR}`, such as {f' {tokenizer.eos_token} '!r}.",

@@ -459,7 +459,9 @@ def _text(inputs: Any) -> str:
         if column is None:
             if is_message(inputs):
                 raise TypeError(_not_a_text(inputs))
-            accepted, columns = (", ".join(f"`{name}`" for name in names) for names in (TEXT_COLUMNS, inputs))
+            accepted, columns = (
+                ", ".join(f"`{name}`" for name in names) for names in ((*TEXT_COLUMNS, "messages"), inputs)
+            )
             raise ValueError(f"A row must have its text under one of {accepted}; found: {columns or 'nothing'}.")
         value = instruction_text(inputs[column], inputs.get("input")) if column == "instruction" else inputs[column]
     if not isinstance(value, str):
