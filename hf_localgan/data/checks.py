@@ -55,8 +55,11 @@ def report_bad_rows(
         reasons: returns why rows are bad, given their numbers; `None` for a row of which nothing is known.
     """
     bad = bad_rows(verdict, row)
-    sides = ("a query that is empty or not text", "a response that is empty or not text")
-    sides += ("a conversation that cannot be read",)
+    sides = (
+        "a query that is empty or not text",
+        "a response that is empty or not text",
+        "a conversation that cannot be read",
+    )
     faults = [
         f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} {side} ({_first(rows)})"
         for side, rows in zip(sides, bad, strict=True)

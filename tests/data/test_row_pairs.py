@@ -1,7 +1,9 @@
 """Rows as people have them: other names of columns, instructions, conversations, from every source."""
 
 import json
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 from datasets import Dataset, DatasetDict, load_from_disk
@@ -87,6 +89,16 @@ def test_columns_that_can_be_read_in_two_ways_are_named_with_the_remedy(tmp_path
         load_pairs(Dataset.from_list([{"prompt": "a", "chosen": "b"}]))
     with pytest.raises(ValueError, match="must map one query and one response, or `messages` alone"):
         load_pairs(Dataset.from_list([row]), columns={"messages": "messages", "query": "prompt"})
+
+
+@pytest.mark.parametrize("page", ["docs/mle.md", "recipes/README.md"])
+def test_the_rows_of_the_pages_are_read(page, tmp_path):
+    text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
+    rows = re.findall(r"^\| .* \| `(\{.*\})` \|$", text, flags=re.MULTILINE)
+    assert len(rows) >= 4
+    for row in rows:
+        (tmp_path / "train.jsonl").write_text(f"{row}\n", encoding="utf-8")
+        assert all(all(pair) for pair in pairs_of(tmp_path))
 
 
 # ---- conversations ----
