@@ -91,7 +91,7 @@ def test_columns_that_can_be_read_in_two_ways_are_named_with_the_remedy(tmp_path
         load_pairs(Dataset.from_list([row]), columns={"messages": "messages", "query": "prompt"})
 
 
-@pytest.mark.parametrize("page", ["docs/mle.md", "recipes/README.md"])
+@pytest.mark.parametrize("page", ["docs/data.md", "recipes/README.md"])
 def test_the_rows_of_the_pages_are_read(page, tmp_path):
     text = (Path(__file__).parents[2] / page).read_text(encoding="utf-8")
     rows = re.findall(r"^\| .* \| `(\{.*\})` \|$", text, flags=re.MULTILINE)
