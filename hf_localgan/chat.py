@@ -1,20 +1,31 @@
 """Asking a generator in the terminal, or line by line in a pipe.
 
-Each query is answered on its own: there is no memory of earlier turns, which is how the generators are trained.
+As many earlier turns are remembered as the generator was trained on, which its tokenizer's configuration says; most
+generators are trained on none, and then each query is answered on its own.
 torch is imported by the functions that need it, so that wrong settings are reported at once.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable
+import json
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import TYPE_CHECKING, Any, NamedTuple, TextIO
+from typing import TYPE_CHECKING, Any, NamedTuple, TextIO, TypeAlias
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from hf_localgan.text import is_blank, without_surrogates
+from hf_localgan.turns import (
+    ASSISTANT,
+    USER,
+    History,
+    is_conversation,
+    kept_history,
+    query_of,
+    token_counts,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -27,9 +38,10 @@ HELP = """\
 /set              show the settings
 /greedy           the single most probable next word, one answer
 /sample           draw words at random
+/new              begin a new conversation: forget what was said
 /help             this text
 /quit             leave (so do Ctrl-D and, at the prompt, Ctrl-C; during an answer Ctrl-C stops that answer)
-Everything else is a query. Each is answered on its own, without memory of earlier ones."""
+Everything else is a query."""
 
 # A bound for what is read from a pipe, where one line may be a whole file: longer queries are cut, and told.
 LONGEST_QUERY = 4096  # tokens
@@ -156,6 +168,9 @@ def parse_decoding(name: str) -> "Decoding":
     return Decoding.parse(name)
 
 
+Query: TypeAlias = str | Sequence[Mapping[str, Any]]  # a text, or the messages of a conversation
+
+
 class Response(NamedTuple):
     """A generation and its score.
 
@@ -172,7 +187,7 @@ class Response(NamedTuple):
 def respond(
     model: "PreTrainedModel",
     tokenizer: "PreTrainedTokenizerBase",
-    queries: list[str],
+    queries: Sequence[Query],
     settings: ChatSettings,
     *,
     scored: bool = False,
@@ -182,8 +197,10 @@ def respond(
     Args:
         model: an encoder-decoder in evaluation mode.
         tokenizer: the model's.
-        queries: texts with at least one token each. Tokens beyond the model's positions, and beyond 4,096, are cut off;
-            surrogates are replaced as by `without_surrogates`.
+        queries: texts with at least one token each, or conversations, which are lists of messages such as
+            `{"role": "user", "content": "Hello."}` that end with one of the user: as many earlier turns are read as the
+            model was trained on, and of these the oldest are left out that do not fit. Tokens of a query beyond the
+            model's positions, and beyond 4,096, are cut off; surrogates are replaced as by `without_surrogates`.
         settings: how responses are generated.
         scored: compute the score of a single response, too; several always have scores.
 
@@ -191,19 +208,19 @@ def respond(
         `settings.num_return_sequences` responses to each query.
 
     Raises:
-        ValueError: for a query without tokens.
+        ValueError: for a query without tokens, and a conversation that cannot be read.
     """
     import torch
 
     from hf_localgan.decoding.answers import generate_answers
 
     positions = _positions(model)
-    queries = [without_surrogates(query) for query in queries]
+    texts = [query_text(model, tokenizer, query) for query in queries]
     truncation: dict[str, Any] = {"truncation": True, "max_length": longest_query(model, tokenizer)}
-    encoded = tokenizer(queries, padding=True, return_tensors="pt", **truncation).to(model.device)
+    encoded = tokenizer(texts, padding=True, return_tensors="pt", **truncation).to(model.device)
     empty = (encoded["attention_mask"].sum(dim=1) == 0).nonzero().flatten().tolist()
     if empty:
-        raise ValueError(f"The query {queries[empty[0]]!r:.80} has no tokens for this tokenizer. Leave it out.")
+        raise ValueError(f"The query {texts[empty[0]]!r:.80} has no tokens for this tokenizer. Leave it out.")
     inputs = {name: encoded[name] for name in ("input_ids", "attention_mask")}
     longest = min(settings.max_new_tokens, positions - 1) if positions else settings.max_new_tokens
     with torch.no_grad():
@@ -221,6 +238,26 @@ def respond(
     groups = [scored_texts[start : start + number] for start in range(0, len(texts), number)]
     ranked = (sorted(group, key=lambda scored_text: -scored_text[0]) for group in groups)
     return [[Response(text, score) for score, text in group] for group in ranked]
+
+
+def history_of(tokenizer: "PreTrainedTokenizerBase") -> History:
+    """How many earlier turns a model was trained on, which its tokenizer's configuration keeps; by default none."""
+    return kept_history(tokenizer.init_kwargs) or History()
+
+
+def query_text(model: "PreTrainedModel", tokenizer: "PreTrainedTokenizerBase", query: Query) -> str:
+    """A query as the model reads it: a text as it is, a conversation joined, without the oldest turns that do not fit.
+
+    Surrogates are replaced as by `without_surrogates`.
+
+    Raises:
+        ValueError: for a conversation that cannot be read.
+    """
+    if isinstance(query, str):
+        return without_surrogates(query)
+    history = history_of(tokenizer)
+    text = without_surrogates(query_of(query, history))
+    return history.fit([text], longest_query(model, tokenizer), token_counts(tokenizer))[0]
 
 
 def _positions(model: "PreTrainedModel") -> int | None:
@@ -259,7 +296,8 @@ def answer_lines(
 
     Lines are answered `batch_size` at a time and written in their order. What is wrong with one costs no other: bytes
     that are no text are replaced by U+FFFD, lines that are too long are cut, and a line without tokens, or too large
-    for the memory, gives an empty one.
+    for the memory, gives an empty one. A line of JSON that is a list of messages, or an object with such a list under
+    `messages`, is a conversation.
 
     Args:
         model: an encoder-decoder in evaluation mode.
@@ -283,8 +321,12 @@ def answer_lines(
             query = without_surrogates(line).strip()
             if query != line.strip():
                 report(f"Line {number + row + 1} holds bytes or surrogates that are no text; U+FFFD replaces them.")
-            if not is_blank(query):
-                queries[row] = query
+            if is_blank(query):
+                continue
+            try:
+                queries[row] = query_text(model, tokenizer, _as_messages(query) or query)
+            except ValueError as error:
+                report(f"Line {number + row + 1} cannot be answered: {error}; its answer is empty.")
         lengths = dict(zip(queries, _lengths(tokenizer, list(queries.values())), strict=True))
         longest = longest_query(model, tokenizer)
         for row, length in lengths.items():
@@ -324,6 +366,18 @@ def answer_lines(
         number += len(batch)
 
 
+def _as_messages(line: str) -> list[Mapping[str, Any]] | None:
+    """The messages that a line holds as JSON; `None` for any other line."""
+    if not line.startswith(("[", "{")):
+        return None
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return None
+    value = value.get("messages") if isinstance(value, Mapping) else value
+    return value if is_conversation(value) else None
+
+
 def _without_mark(line: str) -> str:
     """The first line without a byte order mark.
 
@@ -351,6 +405,9 @@ def _is_out_of_memory(error: Exception) -> bool:
 class Chat:
     """A session in the terminal.
 
+    Attributes:
+        conversation: the messages since the last new beginning, as many as the model remembers.
+
     Args:
         model: an encoder-decoder in evaluation mode.
         tokenizer: the model's.
@@ -370,14 +427,14 @@ class Chat:
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
         self.console = Console() if console is None else console
         self.read = read or (lambda: self.console.input("[bold cyan]query>[/] "))
+        self.history = history_of(tokenizer)
+        self.conversation: list[dict[str, str]] = []
 
     def run(self):
         """Answers until the user leaves."""
         name = self.model.config.name_or_path or type(self.model).__name__
         self._show(f"{name}: {self.settings.describe()}.", "bold")
-        self._show(
-            "Each query is answered on its own, without memory of earlier ones. /help lists the commands.", "dim"
-        )
+        self._show(f"{self._memory()} /help lists the commands.", "dim")
         while True:
             try:
                 line = self.read().strip()
@@ -403,10 +460,20 @@ class Chat:
                     raise
                 self._show("Not enough memory for this answer. Lower num_beams or num_return_sequences.", "red")
 
+    def _memory(self) -> str:
+        turns = self.history.turns
+        if not turns:
+            return "Each query is answered on its own, without memory of earlier ones."
+        remembered = "the turn" if turns == 1 else f"the {turns} turns"
+        return f"Each query is answered with {remembered} before it in mind; /new forgets them."
+
     def _command(self, line: str):
         name, *rest = line.split()
         if name == "/help":
-            self._show(HELP)
+            self._show(f"{HELP} {self._memory()}")
+        elif name == "/new":
+            self.conversation.clear()
+            self._show("A new conversation." if self.history.turns else self._memory(), "dim")
         elif name == "/set" and (len(rest) == 2 or rest[:1] == ["decoding"] and len(rest) > 1):
             self._adopt(self.settings.changed(rest[0], " ".join(rest[1:])))
         elif name == "/set" and not rest:
@@ -434,7 +501,10 @@ class Chat:
         length = _lengths(self.tokenizer, [without_surrogates(query)])[0]
         if length > longest:
             self._show(f"The query has {length:,} tokens; the first {longest:,} are read.", "dim")
-        responses = respond(self.model, self.tokenizer, [query], self.settings)[0]
+        messages = [*self.conversation, {"role": USER, "content": query}]
+        asked: Query = messages if self.history.turns else query
+        responses = respond(self.model, self.tokenizer, [asked], self.settings)[0]
+        self._remember(messages, responses[0].text)
         if len(responses) == 1:
             self._show(responses[0].text or "(an empty response)")
             return
@@ -442,6 +512,12 @@ class Chat:
         for response in responses:
             table.add_row(f"{response.score:.2f}", Text(response.text or "(an empty response)"))
         self.console.print(table)
+
+    def _remember(self, messages: list[dict[str, str]], answer: str):
+        if is_blank(answer):
+            return  # nothing was said, so the next query follows the one before
+        messages = [*messages, {"role": ASSISTANT, "content": answer}]
+        self.conversation = messages[-self.history.turns :] if self.history.turns else []
 
     def _show(self, text: str, style: str = ""):
         self.console.print(Text(text, style=style))  # `Text`, for rich would read brackets in a response as markup

@@ -1,4 +1,5 @@
 import io
+import json
 import math
 
 import pytest
@@ -284,4 +285,69 @@ def test_several_responses_to_a_line_are_separated_by_tabs(parts):
     answer_lines(*parts, settings, ["hello"], output)
     assert sorted(output.getvalue().rstrip("\n").split("\t")) == sorted(
         greedy(parts, "hello", num_beams=3, num_return_sequences=3)
+    )
+
+
+# ---- conversations ----
+
+
+def remembering(parts, turns):
+    model, tokenizer = parts
+    tokenizer.init_kwargs |= {"history_turns": turns, "turn_separator": " . "}
+    return model, tokenizer
+
+
+def message(role, content):
+    return {"role": role, "content": content}
+
+
+@pytest.mark.parametrize("turns", [0, 1, 2, 9])
+def test_a_session_remembers_as_many_turns_as_the_model_was_trained_on(tiny_generator, tiny_tokenizer, turns):
+    model, tokenizer = remembering((tiny_generator(3), tiny_tokenizer), turns)  # which has something to say
+    said, answers = [], []
+    for query in ("hello", "how are you ?", "fine thanks"):
+        read = " . ".join([*said, query][-1 - turns :])
+        answers.append(greedy((model, tokenizer), read)[0])
+        said += [query, answers[-1]]
+    assert all(answers)
+    output, _, _ = session((model, tokenizer), ["hello", "how are you ?", "fine thanks", "/new", "hello"])
+    assert output.splitlines()[2:5] == answers and output.splitlines()[-2:] == [answers[0], ""]
+    told = {0: "without memory of earlier ones", 1: "with the turn before it", 2: "with the 2 turns before it"}
+    assert told.get(turns, "with the 9 turns before it") in output.splitlines()[1]
+    assert ("A new conversation." in output) == (turns > 0)
+
+
+def test_conversations_are_answered_beside_texts(parts):
+    model, tokenizer = remembering(parts, 2)
+    talk = [message("user", "hello"), message("assistant", "fine"), message("user", "how are you")]
+    found = respond(model, tokenizer, [talk, "hello", talk[:1]], ChatSettings(max_new_tokens=5))
+    queries = ["hello . fine . how are you", "hello", "hello"]
+    assert found == respond(model, tokenizer, queries, ChatSettings(max_new_tokens=5))
+    with pytest.raises(ValueError, match="ends with a turn of the assistant"):
+        respond(model, tokenizer, [talk[:2]], ChatSettings())
+
+
+def test_lines_of_json_are_conversations_and_other_lines_are_not(parts):
+    model, tokenizer = remembering(parts, 2)
+    talk = [message("user", "hello"), message("assistant", "fine"), message("user", "how are you")]
+    lines = [
+        json.dumps(talk), json.dumps({"messages": talk}), "hello . fine . how are you", "[1, 2]", '{"a": 1}',
+        json.dumps(talk[:2]), json.dumps([message("narrator", "hello")]), "fine",
+    ]  # fmt: skip
+    output, told = io.StringIO(), []
+    answer_lines(model, tokenizer, ChatSettings(max_new_tokens=5), lines, output, report=told.append)
+    answers = output.getvalue().split("\n")
+    assert answers[0] == answers[1] == answers[2] == greedy(parts, "hello . fine . how are you")[0]
+    assert [answers[3], answers[4], answers[7]] == [greedy(parts, line)[0] for line in (lines[3], lines[4], "fine")]
+    assert answers[5] == answers[6] == "" and len(told) == 2
+    assert told[0].startswith("Line 6 cannot be answered: the conversation ends with a turn of the assistant")
+    assert told[1].startswith("Line 7 cannot be answered: message 0 has the role 'narrator'")
+
+
+def test_a_long_conversation_loses_its_oldest_turns(tiny_bart, tiny_tokenizer):
+    model, tokenizer = remembering((tiny_bart(), tiny_tokenizer), 9)  # 64 positions
+    talk = [message("user", "hello " * 50), message("assistant", "fine"), message("user", "how are you " * 18)]
+    settings = ChatSettings(max_new_tokens=5)
+    assert respond(model, tokenizer, [talk], settings) == respond(
+        model, tokenizer, ["fine . " + "how are you " * 18], settings
     )

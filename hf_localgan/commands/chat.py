@@ -1,7 +1,9 @@
 """Answers queries. In a terminal: a prompt. Otherwise: one query per line of standard input, one line of standard
-output for each, several responses separated by tabs. Every query is answered on its own, without memory of earlier
-ones. What is wrong with a line of a pipe is told on standard error, and the others are answered all the same. Without
-options the search is greedy; a temperature or top-p means sampling, and --decoding names any decoding.
+output for each, several responses separated by tabs. The prompt remembers as many turns as the model was trained on,
+and most models are trained on none; a line of a pipe is answered on its own, or is a conversation as JSON: a list of
+messages with role and content. What is wrong with a line of a pipe is told on standard error, and the others are
+answered all the same. Without options the search is greedy; a temperature or top-p means sampling, and --decoding names
+any decoding.
 """
 
 import argparse

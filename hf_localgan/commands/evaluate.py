@@ -72,7 +72,7 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
     split = "" if data.test_split == "test" else f"-{data.test_split}"
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
     model, tokenizer = generator.load()  # before the data, whose reading may take minutes
-    data.adopt_language(path)
+    data.adopt_reading(path)
     pairs = data.load(data.test_split)
     score = evaluation.scorer(pairs, data, output.seed)
 

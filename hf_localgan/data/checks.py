@@ -1,7 +1,7 @@
 """Checks of pairs that were read: cells without text, splits without pairs, queries that two splits share."""
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
-from hf_localgan.data.report import VERDICTS, PairsReport, SharedQueries, SplitReport
+from hf_localgan.data.report import BAD, BEYOND_LIMITS, VERDICTS, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
 from hf_localgan.text import equality_key
@@ -26,15 +26,15 @@ def count_split(marked: Dataset, rows: int) -> SplitReport:
     """Counts the verdicts of one split of `rows` rows."""
     verdict = marks(marked, "verdict")
     counts = np.bincount(verdict, minlength=len(VERDICTS))
-    removed = {name: int(count) for name, count in zip(VERDICTS[3:], counts[3:], strict=True) if count}
+    limited = zip(BEYOND_LIMITS, counts[-len(BEYOND_LIMITS) :], strict=True)
+    removed = {name: int(count) for name, count in limited if count}
     bad = np.unique(np.concatenate(bad_rows(verdict, marks(marked, "row"))))
     return SplitReport(rows=rows, pairs=int(counts[0]), removed=removed, bad_rows=len(bad))
 
 
-def bad_rows(verdict: np.ndarray, row: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of the rows whose query, and of those whose response, is empty or not text."""
-    queries, responses = (np.unique(row[verdict == VERDICTS.index(name)]) for name in ("bad query", "bad response"))
-    return queries, responses
+def bad_rows(verdict: np.ndarray, row: np.ndarray) -> list[np.ndarray]:
+    """Numbers of the rows whose query, of those whose response is no text, and of conversations that make no pair."""
+    return [np.unique(row[verdict == VERDICTS.index(name)]) for name in BAD]
 
 
 def report_bad_rows(
@@ -43,8 +43,7 @@ def report_bad_rows(
     row: np.ndarray,
     on_bad: str,
     columns: Mapping | None = None,
-    reasons: pa.ChunkedArray | None = None,
-    first: int = 0,
+    reasons: Callable[[np.ndarray], list[str | None]] | None = None,
 ):
     """Raises, or with "drop" warns, if there are bad rows.
 
@@ -53,21 +52,24 @@ def report_bad_rows(
         verdict, row: verdict and row number of each pair, as marked.
         on_bad: `"error"` or `"drop"`.
         columns: the source's, with their types.
-        reasons: for each row the reader's reason why it is bad; null elsewhere.
-        first: number of the row that the first reason belongs to.
+        reasons: returns why rows are bad, given their numbers; `None` for a row of which nothing is known.
     """
+    bad = bad_rows(verdict, row)
+    sides = (
+        "a query that is empty or not text",
+        "a response that is empty or not text",
+        "a conversation that cannot be read",
+    )
     faults = [
-        f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} a {side} that is empty or not text "
-        f"({_first(rows)})"
-        for side, rows in zip(("query", "response"), bad_rows(verdict, row), strict=True)
+        f"{len(rows):,} {'row has' if len(rows) == 1 else 'rows have'} {side} ({_first(rows)})"
+        for side, rows in zip(sides, bad, strict=True)
         if len(rows)
     ]
     if not faults:
         return
     message = f"Split `{split}`: {' and '.join(faults)}; rows are counted from 0."
     if reasons is not None:
-        bad = np.unique(np.concatenate(bad_rows(verdict, row))) - first
-        known = [reason for reason in reasons.take(pa.array(bad)).to_pylist() if reason is not None]
+        known = [reason for reason in reasons(np.unique(np.concatenate(bad))) if reason is not None]
         if known:
             more = f"; and {len(known) - SHOWN:,} more" if len(known) > SHOWN else ""
             message += f" {'; '.join(known[:SHOWN])}{more}."
@@ -102,6 +104,29 @@ def report_joined_lines(split: str, table: pa.Table, first: int = 0):
         f"{', ...' if len(joined) > SHOWN else ''}. {QUOTES_ARE_TEXT} {QUOTES_ENCLOSE}",
         stacklevel=4,
     )
+
+
+def report_messages(split: str, left_out: int, replaced: int, separator: str):
+    """Warns of messages that were left out, and of turns in which the separator was replaced.
+
+    Args:
+        split: its name.
+        left_out: number of messages of the system and of tools.
+        replaced: number of queries with a turn that holds the separator.
+        separator: what stands between turns.
+    """
+    if left_out:
+        warnings.warn(
+            f"Split `{split}`: {left_out:,} messages of the system or of tools are left out: queries and responses are "
+            "turns of the user and the assistant. Write what is needed into the user's turns.",
+            stacklevel=4,
+        )
+    if replaced:
+        warnings.warn(
+            f"Split `{split}`: {replaced:,} queries have a turn with {separator!r} in it, which stands between turns; "
+            "a space replaces it there. Choose another sign by `turn_separator` to keep the text.",
+            stacklevel=4,
+        )
 
 
 def _beginning(table: pa.Table, index: int) -> str:
@@ -141,16 +166,33 @@ def compare_splits(
     if len(marked) < 2:
         return
     keys = {split: _query_keys(data.data.column("query")) for split, data in marked.items()}
+    pairs = {split: _last_pair_keys(data) for split, data in marked.items()}
     distinct = {split: pc.unique(keys[split].filter(pa.array(keep[split]))) for split in keys}
+    distinct_pairs = {split: pc.unique(pairs[split].filter(pa.array(keep[split]))) for split in pairs}
+
+    def is_shared(split: str, queries: pa.Array, last_pairs: pa.Array) -> np.ndarray:
+        """Which rows of a split share their query with these, or its last turn and the response."""
+        by_query = pc.is_in(keys[split], value_set=queries).to_numpy(zero_copy_only=False)
+        by_pair = pc.is_in(pairs[split], value_set=last_pairs.drop_null(), skip_nulls=True)
+        return by_query | by_pair.to_numpy(zero_copy_only=False)
+
     for first, second in combinations(marked, 2):
-        common = distinct[second].filter(pc.is_in(distinct[second], value_set=distinct[first]))
-        if len(common):
-            is_common = pc.is_in(keys[second], value_set=common).to_numpy(zero_copy_only=False) & keep[second]
+        is_common = is_shared(second, distinct[first], distinct_pairs[first]) & keep[second]
+        if is_common.any():
+            queries = len(pc.unique(keys[second].filter(pa.array(is_common))))
             rows = np.unique(marks(marked[second], "row")[is_common])
-            report.shared.append(SharedQueries(first, second, len(common), rows[:10].tolist()))
+            report.shared.append(SharedQueries(first, second, queries, rows[:10].tolist()))
     shared = report.shared
     if on_shared == "drop":
-        _drop_from_training(keys, distinct, keep, report)
+        for split in filter(_is_training, keys):
+            others = [other for other in keys if not _is_training(other)]
+            if others:
+                queries, last_pairs = (
+                    pa.concat_arrays([sets[other] for other in others]) for sets in (distinct, distinct_pairs)
+                )
+                is_dropped = is_shared(split, queries, last_pairs)
+                report.splits[split].shared_dropped = int((is_dropped & keep[split]).sum())
+                keep[split] &= ~is_dropped
         shared = [s for s in shared if not (_is_training(s.first) or _is_training(s.second))]
     if not shared:
         return
@@ -166,23 +208,23 @@ def compare_splits(
     warnings.warn(f"{message} Scores on them are not scores on unseen queries.{advice}", stacklevel=4)
 
 
-def _drop_from_training(
-    keys: dict[str, pa.Array], distinct: dict[str, pa.Array], keep: dict[str, np.ndarray], report: PairsReport
-) -> None:
-    others = [queries for split, queries in distinct.items() if not _is_training(split)]
-    for split in filter(_is_training, keys):
-        if others:
-            shared = pc.is_in(keys[split], value_set=pa.concat_arrays(others)).to_numpy(zero_copy_only=False)
-            report.splits[split].shared_dropped = int((shared & keep[split]).sum())
-            keep[split] &= ~shared
-
-
 def _is_training(split: str) -> bool:
     return split.startswith("train")
 
 
 def _first(rows: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
+
+
+def _last_pair_keys(marked: Dataset) -> pa.Array:
+    """Last turns of queries with their responses, as `equality_key` has them; null where queries have no history.
+
+    Of a conversation that stands in two splits, in one of them without its beginning, the joined queries differ.
+    """
+    last, response = (marked.data.column(name) for name in ("bare", "response"))
+    if not pc.any(pc.is_valid(last)).as_py():
+        return pa.nulls(len(marked), pa.string())
+    return pc.binary_join_element_wise(_query_keys(last), _query_keys(response), "\n")
 
 
 def _query_keys(queries: pa.ChunkedArray) -> pa.Array:

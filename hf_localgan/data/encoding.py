@@ -10,6 +10,9 @@ import pyarrow.compute as pc
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_localgan.data.histories import keep_history, noted_history, tokenizer_history
+from hf_localgan.turns import History, token_counts
+
 Limits = tuple[int | None, int | None]  # longest query and response in tokens; `None`: no limit
 
 
@@ -46,6 +49,10 @@ def encode_pairs(
     its convention (BART's `<s>` at the start, T5's bare text); labels that it does not close get `eos`. Texts that hold
     the names of the padding, start or end token are warned of, counted: the tokenizer reads them as these tokens.
 
+    Queries that hold earlier turns (`load_pairs(..., history_turns=2)`) lose as many of the oldest as do not fit into
+    `max_source_length`; how a query itself fits is what `on_long` is about. The tokenizer's configuration keeps the
+    number of turns and what separates them, for the chat and the pipeline.
+
     Args:
         dataset: rows of `query` and `response`, such as `load_pairs(...)["train"]`.
         max_source_length, max_target_length: in tokens, special tokens included.
@@ -77,12 +84,16 @@ def encode_pairs(
                 f"The data set has no `{name}` column (found: {listed}). Run `load_pairs` first, or name the column."
             )
     kept = (query, response) if keep_text else ()
+    history = noted_history(dataset)
+    if history is not None and history != tokenizer_history(tokenizer):
+        keep_history(tokenizer, history)
     special = _frame_tokens(tokenizer)
     if not streamed:
         _warn_of_frame_tokens(dataset, (query, response), special)
     encode = partial(
         _encode_batch, tokenizer=tokenizer, query=query, response=response, limits=limits, closes=_closes(tokenizer),
         truncate=on_long == "truncate", on_long=on_long if streamed else None, special=special if streamed else (),
+        history=history or History(),
     )  # fmt: skip
     remove = [name for name in names if name not in kept]
     if streamed:
@@ -152,6 +163,7 @@ def _encode_batch(
     closes: bool,
     on_long: str | None,
     special: tuple[str, ...],
+    history: History,
 ) -> dict[str, list]:
     source_limit, target_limit = limits
     for name in (query, response) if special else ():
@@ -165,7 +177,8 @@ def _encode_batch(
         return {"truncation": True, "max_length": limit} if truncate and limit is not None else {"truncation": False}
 
     # `verbose=False`: what is too long is counted here, not by a remark about the first one
-    sources = tokenizer(batch[query], verbose=False, return_token_type_ids=False, **settings(source_limit))
+    queries = history.fit(batch[query], source_limit, token_counts(tokenizer))
+    sources = tokenizer(queries, verbose=False, return_token_type_ids=False, **settings(source_limit))
     labels = tokenizer(text_target=batch[response], verbose=False, **settings(target_limit)).input_ids
     if not closes:
         labels = [ids + [tokenizer.eos_token_id] for ids in labels]

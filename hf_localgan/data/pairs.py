@@ -1,14 +1,14 @@
 """Query-response pairs: one contract of columns for every source, checked once, where the data comes in."""
 
-import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset, Features, IterableDataset, Value
+from datasets import Dataset, IterableDataset
 
 from hf_localgan.data.checks import (
     check_sizes,
@@ -17,25 +17,15 @@ from hf_localgan.data.checks import (
     marks,
     report_bad_rows,
     report_joined_lines,
+    report_messages,
 )
-from hf_localgan.data.columns import RESPONSE_NAMES, column_path, find_columns
-from hf_localgan.data.json_rows import texts_at
-from hf_localgan.data.report import VERDICTS, LengthLimits, PairsReport
+from hf_localgan.data.columns import find_columns
+from hf_localgan.data.histories import note_history
+from hf_localgan.data.marking import bad_row_reasons, mark_rows
+from hf_localgan.data.report import LengthLimits, PairsReport
 from hf_localgan.data.sources import Source, open_splits
-from hf_localgan.data.text_files import LINES, QUERY, RESPONSES, WRONG
-from hf_localgan.text import INVISIBLE
-
-JSON = pa.json_(pa.utf8())
-# Lists written as text, as a table of Python or NumPy lists holds them: ['hello', 'hey'], ["hello"], ['a' 'b'].
-WRITTEN_LIST = (
-    r"""(?s)^\s*(?:(?:np\.|numpy\.)?(?:array|list|tuple|set)\(\s*)?\[\s*['"].*['"]\s*,?\s*\]"""
-    r"""(?:\s*,\s*dtype=[^)]*)?\)?\s*$"""
-)
-# And what may be one, or a text of people: ('hello', 'hey'), {'text': 'hello'}, [1, 2], [].
-WRITTEN_VALUE = r"""(?s)^\s*(?:[\[({]\s*['"].*[\])}]|\[[\s\d.,-]*\]|\[\s*None\s*\]|\{\s*\})\s*$"""
-MARKED = Features(
-    {"query": Value("string"), "response": Value("string"), "row": Value("int64"), "verdict": Value("int8")}
-)
+from hf_localgan.data.text_files import WRONG
+from hf_localgan.turns import History, make_history
 
 
 class Pairs(Mapping):
@@ -118,6 +108,8 @@ def load_pairs(
     name: str | None = None,
     *,
     columns: Mapping[str, str] | None = None,
+    history_turns: int = 0,
+    turn_separator: str | None = None,
     splits: Sequence[str] | Mapping[str, str] | None = None,
     limits: LengthLimits | None = None,
     on_bad: Literal["error", "drop"] = "error",
@@ -126,7 +118,7 @@ def load_pairs(
     revision: str | None = None,
     **options: Any,
 ) -> Pairs:
-    """Reads query-response (or source-target) pairs and checks them. Text is kept as it stands in the source.
+    """Reads pairs of a query and a response, or conversations, and checks them. Text is kept as it stands there.
 
     Args:
         source: `"smalltalk"` (the shipped corpus), the id of a data set on the Hub, a folder with files named for their
@@ -134,15 +126,20 @@ def load_pairs(
             saved by `save_to_disk`, one file, a dict of split to file or files, or a `DatasetDict`, `Dataset` or their
             streamed counterparts. Files are parquet, JSON lines, JSON, CSV or TSV.
         name: configuration of a Hub data set, or of a folder that has a folder for each.
-        columns: the column of each role, such as `{"query": "post", "response": "reply"}`. By default `query` with
-            `responses` or `response`, or `source` with `target`. A column of lists holds several responses.
+        columns: the column of each role, such as `{"query": "post", "response": "reply"}` or `{"messages": "chat"}`. By
+            default `query` with `responses` or `response`, or `source` with `target`; without these `prompt` with
+            `completion`, `question` with `answer`, `input` with `output`, `instruction` with `output` (and `input`), or
+            `messages`. A column of lists of texts holds several responses.
+        history_turns: earlier turns of a conversation, of either speaker, that stand in front of its query; 0 for none.
+        turn_separator: what stands between turns; by default `" | "`. A turn that holds it gets a space instead.
         splits: which splits to take, or a mapping of their new names to their names in the source, such as
             `{"train": "train", "test": "test_2016_flickr"}`. By default all.
-        limits: lengths outside of which a pair is left out, in every split.
+        limits: lengths outside of which a pair is left out, in every split. Those of a query are of its last turn.
         on_bad: a cell in which nothing is visible or that is not text, and a row of a table with more cells than the
             header, are an error, or their pairs are dropped with a counted warning.
         on_shared: queries that two splits share (ignoring case, spacing, punctuation and how letters are coded) are
-            warned of, taken out of the training split, or an error. A streamed source is not compared.
+            warned of, taken out of the training split, or an error. Queries with `history_turns` are shared where all
+            their turns are equal, or the last one and the response. A streamed source is not compared.
         streaming: read as an `IterableDataset`; nothing is counted or compared in advance, bad cells raise when met.
         revision: branch, tag or commit of a Hub data set.
         options: for a data set on the Hub, arguments of `datasets.load_dataset`, such as `cache_dir` or `token`. For
@@ -150,6 +147,13 @@ def load_pairs(
             (0 or `"minimal"`: quotation marks enclose cells; 3 or `"literal"`: they are text), `quotechar`,
             `doublequote`, `escapechar`, `skipinitialspace`, `names` (of the columns of a file without a header),
             `encoding` and `encoding_errors`; for JSON `field`, `encoding` and `encoding_errors`.
+
+    Conversations are lists of messages (`role` and `content`, or `from` and `value`) under `messages`, or under
+    `prompt` and `completion`, whose messages alone are responses. Each turn of the assistant behind one of the user
+    makes a pair. Messages of the system, and calls and results of tools, are left out with a counted warning; what one
+    speaker says in several messages is one turn. A conversation without a pair, with unknown roles, messages without
+    text, or parts that are no text is bad as a whole. `encode_pairs` keeps `history_turns` with the tokenizer, and so
+    with the model, so that chat and pipeline remember as many turns.
 
     Every cell of a CSV or TSV file is text, and so is every text in JSON, whatever it looks like. A row whose quotation
     marks join several lines is warned of, unless `quoting` says that they are meant.
@@ -164,16 +168,20 @@ def load_pairs(
         raise ValueError(f'`on_shared` must be "warn", "drop" or "error", got {on_shared!r}.')
     if limits is not None and not isinstance(limits, LengthLimits):
         raise ValueError(f"`limits` must be a `LengthLimits` or None, got {limits!r} ({type(limits).__name__}).")
+    history = make_history(history_turns, turn_separator)
     find = partial(_find, columns=columns)
     opened = open_splits(source, find, name, streaming=streaming, revision=revision, **options)
     opened = _choose(opened, splits)
-    marked = {split: _mark(data, split, columns, limits, on_bad, streaming) for split, data in opened.items()}
+    marked = {
+        split: mark_rows(data, split, columns, limits, on_bad, streaming, history) for split, data in opened.items()
+    }
     streamed = [split for split, data in marked.items() if isinstance(data, IterableDataset)]
     if streamed:
         if len(streamed) < len(marked):
             raise ValueError(f"Streamed splits ({', '.join(streamed)}) cannot be mixed with splits held whole.")
-        return Pairs(marked, PairsReport({}, limits=limits, streaming=True))
-    return _checked(marked, opened, limits, on_bad, on_shared)
+        noted = {split: _with_history(data, history) for split, data in marked.items()}
+        return Pairs(noted, PairsReport({}, limits=limits, streaming=True))
+    return _checked(marked, opened, limits, on_bad, on_shared, history)
 
 
 def _checked(
@@ -182,19 +190,28 @@ def _checked(
     limits: LengthLimits | None,
     on_bad: str,
     on_shared: str,
+    history: History,
 ) -> Pairs:
     counts = {split: count_split(data, len(opened[split])) for split, data in marked.items()}
     report = PairsReport(counts, limits=limits)
     for split, data in marked.items():
         source = opened[split]
         is_text = WRONG in source.column_names  # a text file, whose rows say what is wrong with them
-        reasons = source.data.column(WRONG) if is_text else None
         report_bad_rows(
             split, marks(data, "verdict"), marks(data, "row"), on_bad,
-            columns=None if is_text else source.features, reasons=reasons,
+            columns=None if is_text else source.features, reasons=bad_row_reasons(data.data.table, source.data.table),
         )  # fmt: skip
         if is_text:
             report_joined_lines(split, source.data.table)
+        report_messages(
+            split, int(marks(data, "left_out").sum()), int(marks(data, "replaced").sum()), history.separator
+        )
+        if history.turns and not marks(data, "turns").any():
+            warnings.warn(
+                f"Split `{split}`: no query has an earlier turn, so `history_turns={history.turns}` joins nothing. "
+                "Turns are read from conversations, such as a column `messages`.",
+                stacklevel=3,
+            )
     keep = {split: marks(data, "verdict") == 0 for split, data in marked.items()}
     check_sizes(report, keep)
     compare_splits(marked, keep, report, on_shared)
@@ -202,7 +219,8 @@ def _checked(
     pairs = {}
     for split, data in marked.items():
         data = data.select_columns(["query", "response"])
-        pairs[split] = data if keep[split].all() else data.select(np.flatnonzero(keep[split]))
+        data = data if keep[split].all() else data.select(np.flatnonzero(keep[split]))
+        pairs[split] = _with_history(data, history)
         report.splits[split].pairs = len(pairs[split])
     return Pairs(pairs, report)
 
@@ -234,168 +252,10 @@ def _pick(splits: Mapping[str, Any], split: str):
     return splits[split]
 
 
-def _find(split: str, names: Sequence[str], columns: Mapping[str, str] | None) -> tuple[str, str]:
+def _with_history(data: Any, history: History) -> Any:
+    """The rows, which say what their queries are joined of; those that said so before keep it."""
+    return note_history(data, history) if history.turns else data
+
+
+def _find(split: str, names: Sequence[str], columns: Mapping[str, str] | None) -> tuple[str, ...]:
     return find_columns(names, split, columns)
-
-
-# Reading one split
-
-
-def _mark(
-    data: Dataset | IterableDataset,
-    split: str,
-    columns: Mapping[str, str] | None,
-    limits: LengthLimits | None,
-    on_bad: str,
-    streaming: bool,
-) -> Dataset | IterableDataset:
-    """Rows of query, response, row in the source and verdict; of a stream only the kept queries and responses."""
-    if streaming and isinstance(data, Dataset):
-        data = data.to_iterable_dataset()
-    names = data.column_names
-    if names is None:  # a stream of unknown features
-        first = next(iter(data), None)
-        names = [] if first is None else list(first)
-    if not names or (isinstance(data, Dataset) and not len(data)):
-        raise ValueError(f"Split `{split}` has no rows.")
-    if WRONG in names:
-        query, response, plural = QUERY, RESPONSES, _is_plural(data.info.description)
-        data = data.select_columns([QUERY, RESPONSES, LINES, WRONG])
-    else:
-        query, response = find_columns(names, split, columns)
-        plural = _is_plural(response)
-        # only the columns that are read, so that audio or images beside them are not touched
-        data = data.select_columns(sorted({column_path(names, name)[0] for name in (query, response)}))
-    mark = partial(_mark_batch, query=query, response=response, plural=plural, limits=limits)
-    if isinstance(data, Dataset):
-        settings = {"batch_size": 10_000, "remove_columns": data.column_names, "features": MARKED}
-        settings["desc"] = f"Reading {split} pairs"
-    else:
-        mark = partial(_stream_batch, mark=mark, split=split, on_bad=on_bad)
-        features = Features({"query": Value("string"), "response": Value("string")})
-        # a column that is written again must not be removed here
-        remove = [name for name in data.column_names or names if name not in features]
-        settings = {"remove_columns": remove, "features": features}
-    return data.with_format("arrow").map(mark, batched=True, with_indices=True, **settings).with_format(None)
-
-
-def _mark_batch(
-    table: pa.Table, rows: list[int], *, query: str, response: str, plural: bool, limits: LengthLimits | None
-) -> pa.Table:
-    """A row per pair, with a verdict; a row without any response gets one row that says so."""
-    queries, responses = _texts(table, query, lists=False), _texts(table, response, lists=True)
-    row_numbers = pa.array(rows, pa.int64())
-    if pa.types.is_list(responses.type):
-        parents = pc.list_parent_indices(responses)
-        none = pa.array(np.flatnonzero(pc.equal(pc.fill_null(pc.list_value_length(responses), 0), 0).to_numpy(False)))
-        responses = pa.concat_arrays([pc.list_flatten(responses), pa.nulls(len(none), pa.string())])
-        parents = pa.concat_arrays([parents.cast(pa.int64()), none.cast(pa.int64())])
-        queries, row_numbers = queries.take(parents), row_numbers.take(parents)
-    verdict = np.zeros(len(row_numbers), np.int8)
-
-    def judge(where: pa.Array, name: str):
-        verdict[pc.fill_null(where, False).to_numpy(False) & (verdict == 0)] = VERDICTS.index(name)
-
-    for name, texts in (("bad query", queries), ("bad response", responses)):
-        judge(pc.fill_null(pc.match_substring_regex(texts, f"^{INVISIBLE}*$"), True), name)
-    _refuse_written_lists(queries, row_numbers, "queries")
-    _refuse_written_lists(responses, row_numbers, "responses", plural)
-    if limits is not None:
-        for side, texts in (("query", queries), ("response", responses)):
-            low, high = getattr(limits, f"min_{side}"), getattr(limits, f"max_{side}")
-            lengths = limits.lengths(texts) if low is not None or high is not None else None
-            if low is not None:
-                judge(pc.less(lengths, low), f"{side} too short")
-            if high is not None:
-                judge(pc.greater(lengths, high), f"{side} too long")
-    return pa.table({"query": queries, "response": responses, "row": row_numbers, "verdict": pa.array(verdict)})
-
-
-def _texts(table: pa.Table, name: str, lists: bool) -> pa.Array:
-    """A column as text, or as lists of texts where it holds lists and `lists` allows; null for what is not text."""
-    parent, *fields = column_path(table.column_names, name)
-    column = table[parent]
-    while fields and pa.types.is_struct(column.type):
-        if column.type.get_field_index(fields[0]) < 0:
-            names = ", ".join(f"`{parent}.{child.name}`" for child in column.type)
-            raise ValueError(f"There is no `{name}` column (found: {names}).")
-        parent, column = f"{parent}.{fields[0]}", pc.struct_field(column, fields.pop(0))
-    array = column.combine_chunks() if isinstance(column, pa.ChunkedArray) else column
-    dtype = array.type
-    if not fields and _is_text(dtype):
-        return array.cast(pa.string())
-    if not fields and lists and _is_list(dtype) and _is_text(dtype.value_type):
-        return array.cast(pa.list_(pa.string()))
-    values = array.to_pylist()
-    if JSON in (dtype, getattr(dtype, "value_type", None)):  # how JSON lines with cells of several types are read
-        values = [_from_json(value) for value in values]
-    if fields:  # what remains leads through lists of objects
-        values = [texts_at(value, fields) for value in values]
-        if not lists and any(isinstance(value, list) for value in values):
-            raise ValueError(
-                f"`{name}` holds a list in each row, and a query is one text. Make one column of it first, such as by "
-                "`Dataset.map`."
-            )
-        if all(
-            value is None or value == [None] * len(value) for value in values if not isinstance(value, str)
-        ) and not any(isinstance(value, str) for value in values):
-            raise ValueError(f"There is no text at `{name}`; the column `{parent}` is {dtype}.")
-    if lists and any(isinstance(value, list) for value in values):
-        values = [value if isinstance(value, list) else [value] for value in values]
-        return pa.array([[v if isinstance(v, str) else None for v in value] for value in values], pa.list_(pa.string()))
-    return pa.array([value if isinstance(value, str) else None for value in values], pa.string())
-
-
-def _is_plural(name: str) -> bool:
-    return name.split(".")[-1] == RESPONSE_NAMES[0]
-
-
-def _refuse_written_lists(texts: pa.Array, rows: pa.Array, name: str, plural: bool = False):
-    """Raises for lists that stand as text in a cell.
-
-    Args:
-        texts: of queries or of responses.
-        rows: number of the row of each.
-        name: `"queries"` or `"responses"`.
-        plural: whether a column of several responses is expected, in which a list as text is none that is meant.
-            Elsewhere one text may look like a list, all do not.
-    """
-    written = _matches(texts, WRITTEN_LIST)
-    if not (plural and written.any()):
-        written |= _matches(texts, WRITTEN_VALUE)
-        if written.sum() < max(2, len(texts) - texts.null_count):
-            return
-    first = int(np.flatnonzero(written)[0])
-    raise ValueError(
-        f"The {name} are lists written as text, such as {texts[first].as_py()!r:.60} in row {rows[first]} (rows "
-        "counted from 0): each would be learnt as one text. Write them as lists, which JSON lines and parquet can "
-        "hold, or one row for each text."
-    )
-
-
-def _matches(texts: pa.Array, pattern: str) -> np.ndarray:
-    return pc.fill_null(pc.match_substring_regex(texts, pattern), False).to_numpy(zero_copy_only=False).copy()
-
-
-def _from_json(value: str | list[str] | None) -> Any:
-    if isinstance(value, list):
-        return [_from_json(part) for part in value]
-    return None if value is None else json.loads(value)
-
-
-def _is_text(dtype: pa.DataType) -> bool:
-    return dtype in (pa.string(), pa.large_string(), pa.string_view(), pa.null())
-
-
-def _is_list(dtype: pa.DataType) -> bool:
-    return pa.types.is_list(dtype) or pa.types.is_large_list(dtype) or pa.types.is_fixed_size_list(dtype)
-
-
-def _stream_batch(table: pa.Table, rows: list[int], *, mark: Callable, split: str, on_bad: str) -> pa.Table:
-    marked = mark(table, rows)
-    verdict, first = marked["verdict"].to_numpy(), rows[0] if rows else 0
-    reasons = table[WRONG] if WRONG in table.column_names else None
-    report_bad_rows(split, verdict, marked["row"].to_numpy(), on_bad, reasons=reasons, first=first)
-    if reasons is not None:
-        report_joined_lines(split, table, first)
-    return marked.select(["query", "response"]).filter(pa.array(verdict == 0))

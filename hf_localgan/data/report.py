@@ -14,11 +14,13 @@ VERDICTS = (
     "kept",
     "bad query",
     "bad response",
+    "bad conversation",
     "query too short",
     "query too long",
     "response too short",
     "response too long",
 )
+BAD, BEYOND_LIMITS = VERDICTS[1:4], VERDICTS[4:]
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ class PairsReport:
         """One row per split."""
         table = Table(title="Pairs" if self.limits is None else f"Pairs (limits: {self.limits})")
         table.add_column("split")
-        reasons = [v for v in VERDICTS[3:] if any(split.removed.get(v) for split in self.splits.values())]
+        reasons = [v for v in BEYOND_LIMITS if any(split.removed.get(v) for split in self.splits.values())]
         counts = {
             "rows": [s.rows for s in self.splits.values()],
             "bad rows dropped": [s.bad_rows for s in self.splits.values()],

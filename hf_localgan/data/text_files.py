@@ -4,11 +4,12 @@ Readers that infer types make dates of texts, and readers of tables join lines a
 or leave out what does not fit. Here a cell is text or it is not, and a row that does not fit says so.
 """
 
+import json
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import datasets
 import numpy as np
@@ -20,6 +21,7 @@ from datasets.data_files import DataFilesDict, DataFilesList
 from hf_localgan.data.json_rows import JSON_SETTINGS, json_rows, texts_at
 from hf_localgan.data.rows import TableRow, decoded_lines, open_bytes, shown, unpacking_errors
 from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, TABLE_SETTINGS, dialect, row_fault, table_rows
+from hf_localgan.turns import is_conversation
 
 # What is read beside the texts of a row: its number of lines where these were joined by quotation marks, and what is
 # wrong with it. Both are empty of most rows.
@@ -27,6 +29,12 @@ QUERY, RESPONSES, LINES, WRONG = "query", "responses", "(lines)", "(wrong)"
 FEATURES = Features(
     {QUERY: Value("string"), RESPONSES: List(Value("string")), LINES: Value("int32"), WRONG: Value("string")}
 )
+# What is read of rows that are more than a query and responses, such as messages: the columns as JSON, the row's place,
+# and the same two.
+ROW, PLACE = "(row)", "(place)"
+ROW_FEATURES = Features({
+    ROW: Value("string"), PLACE: Value("string"), LINES: Value("int32"), WRONG: Value("string")
+})  # fmt: skip
 READER = "2"  # raise it when the rows that are read change, so that no older cache is used for them
 BATCH = 10_000
 PROBED = 1_000  # rows of JSON in which columns are looked for first
@@ -54,14 +62,15 @@ def read_rows(path: str, suffix: str, settings: dict[str, Any]) -> Iterator[Any]
         raise ValueError(f"{path} cannot be read: {error}.") from error
 
 
-def _no_text(value: Any) -> str | None:
+def no_text(value: Any) -> str | None:
     """Why a value is no text; `None` for texts and for what is missing."""
     if value is None:
         return None
-    return _half_a_character(value) if isinstance(value, str) else f"{shown(value)} is no text"
+    return half_a_character(value) if isinstance(value, str) else f"{shown(value)} is no text"
 
 
-def _half_a_character(text: str | None) -> str | None:
+def half_a_character(text: str | None) -> str | None:
+    """What is wrong with a text that holds a lone surrogate; `None` for others."""
     try:
         (text or "").encode("utf-8")
     except UnicodeEncodeError:
@@ -77,20 +86,28 @@ class TextFilesConfig(datasets.BuilderConfig):
         suffix: suffix of the files.
         settings: settings of the reader.
         query, response: columns, or the paths to them.
+        columns: the columns of rows that are more than a query and responses, or the paths to them; then `query` and
+            `response` are not read.
     """
 
     suffix: str = ".jsonl"
     settings: dict[str, Any] = field(default_factory=dict)
     query: str = "query"
     response: str = "response"
+    columns: tuple[str, ...] = ()
 
 
 class TextFiles(datasets.ArrowBasedBuilder):
-    """Rows of `FEATURES`, in the order of the files; the description names the column of the responses."""
+    """Rows of `FEATURES`, or of `ROW_FEATURES`, in the order of the files.
+
+    The description names the column of the responses, or those of the rows as JSON.
+    """
 
     BUILDER_CONFIG_CLASS = TextFilesConfig
 
     def _info(self):
+        if self.config.columns:
+            return datasets.DatasetInfo(features=ROW_FEATURES, description=json.dumps(self.config.columns))
         return datasets.DatasetInfo(features=FEATURES, description=self.config.response)
 
     def _split_generators(self, dl_manager):
@@ -106,7 +123,10 @@ class TextFiles(datasets.ArrowBasedBuilder):
                 yield Key(shard, number), table
 
     def _tables(self, path: str) -> Iterator[pa.Table]:
-        read = _read_table if self.config.suffix in TABLES else _read_json
+        if self.config.columns:
+            read = _read_table_rows if self.config.suffix in TABLES else _read_json_rows
+        else:
+            read = _read_table if self.config.suffix in TABLES else _read_json
         yield from read(path, self.config)
 
 
@@ -125,7 +145,7 @@ class _Batch:
     def add(self, query: Any, responses: list, place: int, wrong: str | None = None):
         """Adds a row whatever it holds; what is no text is left out and told."""
         index = len(self.queries)
-        reasons = [wrong, *map(_no_text, (query, *responses))]
+        reasons = [wrong, *map(no_text, (query, *responses))]
         reason = next((reason for reason in reasons if reason is not None), None)
         if reason is not None:
             self.wrong[index] = f"{self._named(place)}: {reason}" if wrong is None else f"{self._file()}, {wrong}"
@@ -164,13 +184,13 @@ class _Batch:
     def _tell_of_surrogates(self, offsets: np.ndarray):
         for index, query in enumerate(self.queries):
             for text in (query, *self.responses[offsets[index] : offsets[index + 1]]):
-                reason = _half_a_character(text)
+                reason = half_a_character(text)
                 if reason is not None:
                     self.wrong.setdefault(index, f"{self._named(self.places[index])}: {reason}")
 
 
 def _whole(value: Any) -> str | None:
-    return value if isinstance(value, str) and _half_a_character(value) is None else None
+    return value if isinstance(value, str) and half_a_character(value) is None else None
 
 
 def _read_table(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
@@ -233,6 +253,58 @@ def _read_json(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
         yield batch.table()
 
 
+def _read_table_rows(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+    """Rows of `ROW_FEATURES` of a table."""
+    rows = read_rows(path, config.suffix, config.settings)
+    names = _given_names(config.settings)
+    if not names:
+        header = next(rows, None)
+        if header is None:
+            return
+        names = header.cells
+    places = [names.index(name) for name in config.columns]
+    warns = "quoting" not in config.settings
+    batch = []
+    for row in rows:
+        wrong = row_fault(row, names)
+        if wrong is None and len(row.cells) <= max(places):
+            wrong = f"line {row.line} has only {len(row.cells)} cells"
+        values = {} if wrong else {names[place]: row.cells[place] for place in places}
+        wrong = None if wrong is None else f'"{_file_name(path)}", {wrong}'
+        lines = row.lines if row.lines > 1 and warns else None
+        batch.append((json.dumps(values), _place(path, config, row.line), lines, wrong))
+        if len(batch) == BATCH:
+            yield _rows_table(batch)
+    if batch:
+        yield _rows_table(batch)
+
+
+def _read_json_rows(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+    """Rows of `ROW_FEATURES` of JSON."""
+    batch = []
+    for values, place in read_rows(path, config.suffix, config.settings):
+        chosen = {name: _at(values, name) for name in config.columns}
+        batch.append((json.dumps(chosen), _place(path, config, place), None, None))
+        if len(batch) == BATCH:
+            yield _rows_table(batch)
+    if batch:
+        yield _rows_table(batch)
+
+
+def _place(path: str, config: TextFilesConfig, place: int) -> str:
+    return f'"{_file_name(path)}", {"entry" if config.suffix == ".json" else "line"} {place}'
+
+
+def _rows_table(batch: list[tuple]) -> pa.Table:
+    """The rows as a table; empties the batch."""
+    columns = list(zip(*batch, strict=True))
+    batch.clear()
+    return pa.Table.from_arrays(
+        [pa.array(column, dtype.type) for column, dtype in zip(columns, ROW_FEATURES.arrow_schema, strict=True)],
+        schema=ROW_FEATURES.arrow_schema,
+    )
+
+
 def _given_names(settings: dict[str, Any]) -> list[str]:
     return list(settings.get("names") or settings.get("column_names") or ())
 
@@ -254,13 +326,13 @@ def read_text_files(
     streaming: bool = False,
     **options: Any,
 ) -> datasets.Dataset | datasets.IterableDataset | None:
-    """Rows of `FEATURES`, held in files of Arrow or streamed; `None` where there are none.
+    """Rows of `FEATURES` or `ROW_FEATURES`, held in files of Arrow or streamed; `None` where there are none.
 
     Args:
         paths: files of one split.
         suffix: suffix of all of them.
         settings: settings of the reader.
-        find: returns the query's and the response's column, given all names; raises where they are missing.
+        find: returns the columns of the pairs, given all names (see `find_columns`); raises where they are missing.
         streaming: whether rows are read only when they are asked for.
         options: `cache_dir`, `download_mode`, `keep_in_memory` and `num_proc` of `datasets.load_dataset`.
 
@@ -283,17 +355,18 @@ def read_text_files(
     if suffix in TABLES:
         dialect(suffix, settings)
     columns_by_path = {path: _find(path, suffix, settings, find) for path in paths}
-    read = {path: columns for path, columns in columns_by_path.items() if columns is not None}
-    if len(set(read.values())) > 1:
-        listed = "; ".join(f"{path}: {' and '.join(columns)}" for path, columns in read.items())
+    read = {path: found for path, found in columns_by_path.items() if found is not None}
+    if len({found.columns for found in read.values()}) > 1:
+        listed = "; ".join(f"{path}: {' and '.join(found.columns)}" for path, found in read.items())
         raise ValueError(f"The files of one split must hold the same columns, got {listed}.")
-    columns = next(iter(read.values()), None)
-    if columns is None:
+    if not read:
         return None
+    columns = next(iter(read.values())).columns
+    as_rows = any(found.as_rows for found in read.values())
     builder = TextFiles(
         cache_dir=options.get("cache_dir"), dataset_name="text_files", hash=READER,
         data_files=DataFilesDict({"train": DataFilesList(paths, [file_stamp(path) for path in paths])}),
-        suffix=suffix, settings=settings, query=columns[0], response=columns[1],
+        suffix=suffix, settings=settings, query=columns[0], response=columns[-1], columns=columns if as_rows else (),
     )  # fmt: skip
     if streaming:
         return builder.as_streaming_dataset(split="train")
@@ -306,7 +379,14 @@ def read_text_files(
     return builder.as_dataset(split="train", in_memory=options.get("keep_in_memory") or False)
 
 
-def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> tuple[str, ...] | None:
+class _Found(NamedTuple):
+    """The columns of a file, and whether its rows are more than a query and responses."""
+
+    columns: tuple[str, ...]
+    as_rows: bool
+
+
+def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> _Found | None:
     """The columns of one file, `None` where it has no rows."""
     if suffix in TABLES:
         rows = read_rows(path, suffix, settings)
@@ -326,7 +406,7 @@ def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> t
                 f'"{path}" has no `{absent}` column (found: {", ".join(f"`{name}`" for name in names)}): a cell of a '
                 "table is text and has no fields. Name the columns themselves, or write JSON lines or parquet."
             )
-        return found
+        return _Found(found, len(found) != 2)
     seen: dict[str, None] = {}
     objects: list[dict[str, Any]] = []
     is_empty = True
@@ -342,8 +422,8 @@ def _find(path: str, suffix: str, settings: dict[str, Any], find: Callable) -> t
     return None if is_empty else _with_text(path, find(list(seen)), objects)
 
 
-def _with_text(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> tuple[str, ...]:
-    """The columns; raises if one that is a path of names leads nowhere in all rows."""
+def _with_text(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) -> _Found:
+    """What was found; raises if a column that is a path of names leads nowhere in all rows."""
     for name in columns:
         values = [_at(row, name) for row in rows] if "." in name else ()
         if values and all(_is_nothing(value) for value in values):
@@ -353,7 +433,7 @@ def _with_text(path: str, columns: tuple[str, ...], rows: list[dict[str, Any]]) 
                 f'There is no text at `{name}` in "{path}"; `{start}` holds {shown(example)}. Name the fields on the '
                 "way, joined by dots; a place in a list has no name."
             )
-    return columns
+    return _Found(columns, len(columns) != 2 or any(is_conversation(row.get(name)) for row in rows for name in columns))
 
 
 def _is_nothing(value: Any) -> bool:

@@ -13,8 +13,10 @@ from torch import Tensor
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCriteriaList
 from transformers.utils.logging import tqdm
 
+from hf_localgan.data.histories import tokenizer_history
 from hf_localgan.models.rnn_seq2seq.stopping_rnn_seq2seq import StopAtText
 from hf_localgan.text import without_surrogates
+from hf_localgan.turns import History, token_counts
 
 LEAST_TEMPERATURE = 1e-6  # logits are divided by it, and must stay finite
 
@@ -278,6 +280,20 @@ def evaluation_mode(model: PreTrainedModel, seed: int) -> Iterator[None]:
             model.train(training)
 
 
+def fitted_queries(
+    tokenizer: PreTrainedTokenizerBase, queries: Sequence[str], max_source_length: int | None = None
+) -> list[str]:
+    """Queries without the oldest of their earlier turns, as many as do not fit; others stay as they are.
+
+    Args:
+        tokenizer: its configuration says whether queries hold earlier turns, see `load_pairs`.
+        queries: texts.
+        max_source_length: longest query, in tokens. By default the tokenizer's own limit.
+    """
+    history = tokenizer_history(tokenizer) or History()
+    return history.fit(queries, max_source_length or tokenizer.model_max_length, token_counts(tokenizer))
+
+
 def answer_queries(
     model: PreTrainedModel,
     tokenizer: PreTrainedTokenizerBase,
@@ -301,7 +317,8 @@ def answer_queries(
         decoding: how the answers are generated.
         num_samples: answers per query; more than one for sampling, or up to the width of a beam.
         max_new_tokens: longest answer, in tokens.
-        max_source_length: longest query, in tokens; the rest is cut off. By default the tokenizer's own limit.
+        max_source_length: longest query, in tokens; the rest is cut off, earlier turns of a query first, the oldest
+            before the others. By default the tokenizer's own limit.
         batch_size: queries at a time.
         seed: of the sampling.
 
@@ -310,7 +327,8 @@ def answer_queries(
     """
     if not queries:
         return []
-    encoded = tokenizer([without_surrogates(query) for query in queries], truncation=True, max_length=max_source_length)
+    queries = fitted_queries(tokenizer, [without_surrogates(query) for query in queries], max_source_length)
+    encoded = tokenizer(queries, truncation=True, max_length=max_source_length)
     lengths = [len(ids) for ids in encoded["input_ids"]]
     order = sorted(range(len(queries)), key=lambda index: lengths[index], reverse=True)
     answers: list[list[str]] = [[] for _ in queries]

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
 from hf_localgan.data.padding import PADDING
-from hf_localgan.decoding.answers import Decoding, evaluation_mode
+from hf_localgan.decoding.answers import Decoding, evaluation_mode, fitted_queries
 from hf_localgan.decoding.candidates import draw_candidates
 from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
@@ -136,10 +136,10 @@ def tabulate_candidates(
     texts, groups, finished, parts = [], [], [], []
     with evaluation_mode(model, seed):
         for start in tqdm(range(0, len(queries), batch_size), desc=reranker.name, leave=False):
+            read_queries = fitted_queries(tokenizer, queries[start : start + batch_size], max_source_length)
             encoded = tokenizer(
-                list(queries[start : start + batch_size]), truncation=True, max_length=max_source_length, padding=True,
-                return_tensors="pt",
-            ).to(model.device)  # fmt: skip
+                read_queries, truncation=True, max_length=max_source_length, padding=True, return_tensors="pt"
+            ).to(model.device)
             batch = {name: encoded[name] for name in ("input_ids", "attention_mask")}
             candidates = draw_candidates(
                 model, batch, beams=reranker.beams, samples=reranker.samples, max_new_tokens=max_new_tokens

@@ -1,13 +1,15 @@
 """Answers of several models to one query, each with its log-likelihood and its radius."""
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import NamedTuple, TypeGuard
 
-from hf_localgan.chat import ChatSettings, respond, set_seed
+from hf_localgan.chat import ChatSettings, history_of, query_text, respond, set_seed
 from hf_localgan.decoding.answers import Decoding
-from hf_localgan.demo.loading import PageModels
+from hf_localgan.demo.loading import PageModels, Speaker
 from hf_localgan.text import is_blank, without_surrogates
+from hf_localgan.turns import ASSISTANT, USER
 
 DECODINGS = ("greedy", "beams", "sampling")
 LONGEST_QUERY = 2000  # characters
@@ -39,12 +41,14 @@ class Comparison:
         settings: settings of the decoding.
         answers: answers by the name of the model, the most probable first.
         references: the data set's own responses to this query, with radii and without scores.
+        read: the query with the earlier turns of the conversation by the name of the model, as it was read.
     """
 
     query: str
     settings: ChatSettings
     answers: dict[str, list[Answer]]
     references: list[Answer]
+    read: dict[str, str] = field(default_factory=dict)
 
 
 def read_settings(
@@ -92,13 +96,17 @@ def read_settings(
     )
 
 
-def compare_answers(page_models: PageModels, query: str, settings: ChatSettings) -> Comparison:
+def compare_answers(
+    page_models: PageModels, query: str, settings: ChatSettings, earlier: Sequence[Comparison] = ()
+) -> Comparison:
     """Asks every model of the page.
 
     Args:
         page_models: generators, energy and references.
         query: a text. Models cut off tokens beyond their positions.
         settings: settings of the decoding. The seed is set again for each model, so that the order does not matter.
+        earlier: what was asked and answered before in the same conversation. A model remembers as many turns as it was
+            trained on; of its own answers the first.
 
     Raises:
         ValueError: for an empty query, and for one of more than 2,000 characters.
@@ -108,15 +116,31 @@ def compare_answers(page_models: PageModels, query: str, settings: ChatSettings)
         raise ValueError("The query is empty. Type a sentence.")
     if len(query) > LONGEST_QUERY:
         raise ValueError(f"The query has {len(query):,} characters. Type at most {LONGEST_QUERY:,}.")
-    answers = {}
+    answers, read = {}, {}
     for speaker in page_models.speakers:
         if settings.seed is not None:
             set_seed(settings.seed)
-        responses = respond(speaker.model, speaker.tokenizer, [query], settings, scored=True)[0]
+        read[speaker.name] = query_text(speaker.model, speaker.tokenizer, _messages(speaker, query, earlier))
+        responses = respond(speaker.model, speaker.tokenizer, [read[speaker.name]], settings, scored=True)[0]
         scores = [math.nan if response.score is None else response.score for response in responses]
         answers[speaker.name] = place_texts(page_models, query, [response.text for response in responses], scores)
     own = [] if page_models.references is None else page_models.references.of_query(query)
-    return Comparison(query, settings, answers, place_texts(page_models, query, own, [math.nan] * len(own)))
+    return Comparison(query, settings, answers, place_texts(page_models, query, own, [math.nan] * len(own)), read)
+
+
+def remembered_turns(page_models: PageModels) -> int:
+    """The most earlier turns that a model of the page was trained on."""
+    return max(history_of(speaker.tokenizer).turns for speaker in page_models.speakers)
+
+
+def _messages(speaker: Speaker, query: str, earlier: Sequence[Comparison]) -> list[dict[str, str]]:
+    """The conversation of a model."""
+    messages = []
+    for comparison in earlier:
+        messages.append({"role": USER, "content": comparison.query})
+        answer = comparison.answers[speaker.name][0].text
+        messages += [] if is_blank(answer) else [{"role": ASSISTANT, "content": answer}]
+    return [*messages, {"role": USER, "content": query}]
 
 
 def place_texts(page_models: PageModels, query: str, texts: list[str], scores: list[float]) -> list[Answer]:

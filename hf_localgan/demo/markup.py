@@ -31,7 +31,7 @@ def notes(page_models: PageModels) -> str:
 def answers(page_models: PageModels, comparison: Comparison) -> str:
     """The answers side by side, their places among the references, the query's own references."""
     cards = [
-        _card(speaker, color, letter, comparison.answers[speaker.name])
+        _card(speaker, color, letter, comparison.answers[speaker.name], _read(comparison, speaker))
         for speaker, color, letter in zip(page_models.speakers, cycle(COLORS), _letters(), strict=False)
     ]
     parts = [f'<div class="lg-cards">{"".join(cards)}</div>']
@@ -72,12 +72,18 @@ def _label(letter: str, place: int, number: int) -> str:
     return letter if number == 1 else f"{letter}{place + 1}"
 
 
-def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer]) -> str:
+def _read(comparison: Comparison, speaker: Speaker) -> str:
+    """What a model read, as a line of its card; empty where it was the query alone."""
+    read = comparison.read.get(speaker.name, comparison.query)
+    return "" if read == comparison.query else f'<div class="lg-dim">reads: {escape(read)}</div>'
+
+
+def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer], read: str) -> str:
     rows = "".join(_answer(answer, _label(letter, place, len(given))) for place, answer in enumerate(given))
     about = f'<span class="lg-dim">{escape(speaker.objective)}</span>' if speaker.objective else ""
     return (
         f'<div class="lg-card" style="--lg-color: {color}">'
-        f'<div class="lg-name"><b>{escape(speaker.name)}</b>{about}</div>{rows}</div>'
+        f'<div class="lg-name"><b>{escape(speaker.name)}</b>{about}</div>{read}{rows}</div>'
     )
 
 

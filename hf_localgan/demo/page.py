@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from html import escape
 
 from hf_localgan.demo import markup
-from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings, whole_number
+from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings, remembered_turns, whole_number
 from hf_localgan.demo.draws import PAYOFFS, show_draws
 from hf_localgan.demo.gradio_import import import_gradio
 from hf_localgan.demo.loading import PageModels
@@ -63,6 +63,9 @@ def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
             other = gradio.Button(
                 "A query of the data set", size="sm", visible=page_models.references is not None, elem_id="lg-other"
             )
+            turns = remembered_turns(page_models)
+            anew = gradio.Button("New conversation", size="sm", visible=turns > 0, elem_id="lg-anew")
+    earlier = gradio.State([])  # what was asked before in this conversation
     with gradio.Row():
         decoding = gradio.Radio(
             DECODINGS + [(name, name) for name in decodings], value="greedy", label="Decoding", scale=2, min_width=240
@@ -85,8 +88,9 @@ def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
         visible = (is_search, is_sampling, is_sampling, has_several, is_sampling or is_named)
         return [gradio.update(visible=value) for value in visible]
 
-    def answer(text, *values):
-        return markup.answers(page_models, compare_answers(page_models, text or "", read_settings(*values)))
+    def answer(text, before, *values):
+        comparison = compare_answers(page_models, text or "", read_settings(*values), before)
+        return markup.answers(page_models, comparison), [*before, comparison][-turns:] if turns else []
 
     decoding.change(
         fit_controls,
@@ -95,11 +99,12 @@ def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
         show_progress="hidden",
         api_visibility="private",
     )
-    controls = [query, decoding, beams, temperature, top_p, number, longest, seed]
+    controls = [query, earlier, decoding, beams, temperature, top_p, number, longest, seed]
     gradio.on(
-        [ask.click, query.submit], _guarded(gradio, answer), controls, shown, api_visibility="private",
+        [ask.click, query.submit], _guarded(gradio, answer), controls, [shown, earlier], api_visibility="private",
         concurrency_id="models", concurrency_limit=1,
     )  # fmt: skip
+    anew.click(lambda: ([], ""), None, [earlier, shown], show_progress="hidden", api_visibility="private")
     if page_models.references is not None:
         queries = [query for query, _ in page_models.references.responses.values()]
         other.click(lambda: random.choice(queries), None, query, show_progress="hidden", api_visibility="private")

@@ -15,6 +15,7 @@ from huggingface_hub import ModelCard, ModelCardData
 from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.dynamic_module_utils import custom_object_save
 
+from hf_localgan import turns
 from hf_localgan.decoding.special_tokens import unadapted
 from hf_localgan.models import (
     DbmConfig,
@@ -278,7 +279,17 @@ def _add_code(model: PreTrainedModel, folder: Path, root: Path | None = None):
     for place in {folder, root or folder}:
         for target in carried:
             custom_object_save(target, place)
+        if Text2TextGenerationPipeline in carried:
+            _carry_turns(place)
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+def _carry_turns(folder: Path):
+    """Copies what the pipeline reads conversations by beside its code, which then imports it from there."""
+    shutil.copy(turns.__file__, folder)
+    path = folder / f"{Text2TextGenerationPipeline.__module__.split('.')[-1]}.py"
+    code = path.read_text(encoding="utf-8")
+    path.write_text(code.replace(f"from {turns.__name__} import", "from .turns import"), encoding="utf-8")
 
 
 def _name_processor(folder: Path):

@@ -1,6 +1,6 @@
 """Pipelines of encoder-decoders: text in, text out, as transformers 4 had them.
 
-This file imports nothing but torch and transformers, so that a checkpoint can carry it as its own code.
+This file imports nothing but torch, transformers and `turns`, so that a checkpoint can carry both as its own code.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -19,9 +19,20 @@ from transformers import (
 )
 from transformers.utils import ModelOutput, logging
 
+from hf_localgan.turns import (
+    History,
+    instruction_text,
+    is_conversation,
+    is_message,
+    kept_history,
+    query_of,
+    token_counts,
+)
+
 logger = logging.get_logger(__name__)
 
-TEXT_COLUMNS = ("text", "query", "source")
+TEXT_COLUMNS = ("text", "query", "source", "prompt", "question", "instruction", "input")
+CONVERSATION_COLUMNS = ("messages", "conversations", "conversation")
 # Two names for one limit, with and without the start token. `generate` prefers the names on the right, wherever they
 # come from.
 SAME_LIMIT = {"max_length": "max_new_tokens", "min_length": "min_new_tokens"}
@@ -65,8 +76,12 @@ class Text2TextGenerationPipeline(Pipeline):
     * a list of texts: a flat list of such dictionaries, or a list of lists where a text has several;
     * a generator, a `KeyDataset` or another stream: an iterator over lists, one per text.
 
-    An input is a string or a row, a dictionary with the string under `text`, `query` or `source`. The constructor and,
-    with precedence, each call accept:
+    An input is a string, a conversation or a row. A conversation is a list of messages such as `{"role": "user",
+    "content": "Hello."}` that ends with one of the user; the model gets as many of its last turns as it was trained on
+    (`history_turns`, which the tokenizer's configuration keeps), without the oldest ones where they do not fit. The
+    answer is the same as to a string. A row is a dictionary with the string under `text`, `query`, `source`, `prompt`,
+    `question`, `instruction` or `input`, or a conversation under `messages` or `prompt`. The constructor and, with
+    precedence, each call accept:
 
     * all arguments of `generate`. By default, unless the model's generation configuration differs, 4 beams search for
       at most 256 new tokens; `num_beams=1` is greedy or, with `do_sample=True`, plain sampling. `max_length` and
@@ -92,9 +107,9 @@ class Text2TextGenerationPipeline(Pipeline):
 
     Raises:
         ValueError: for a model that is no encoder-decoder, a row without text, an input without tokens, a `decoding`
-            that cannot generate or comes with a `generation_config`.
-        TypeError: for inputs that are neither strings nor rows, such as bytes and messages of a chat. The inputs of a
-            list are looked at before the first is answered.
+            that cannot generate or comes with a `generation_config`, and a conversation that cannot be read.
+        TypeError: for inputs that are neither strings, conversations nor rows, such as bytes. The inputs of a list are
+            looked at before the first is answered.
     """
 
     tokenizer: PreTrainedTokenizerBase  # type: ignore[assignment]  # narrower in the stub than at run time
@@ -170,20 +185,20 @@ class Text2TextGenerationPipeline(Pipeline):
             return super().__call__(inputs, **kwargs)
         if isinstance(inputs, Sequence) and not isinstance(inputs, (bytes, bytearray)):
             # tuples and columns of a data set, too
-            if len(inputs) and _is_message(inputs[0]):
-                raise TypeError(_not_a_text(inputs))
+            if is_conversation(inputs):
+                return super().__call__({CONVERSATION_COLUMNS[0]: inputs}, **kwargs)
             for number, item in enumerate(inputs):
                 try:
-                    _text(item)
+                    self.read(item)
                 except (TypeError, ValueError) as error:
                     raise type(error)(f"Input {number} of {len(inputs)}: {error}") from None
-            results = super().__call__(list(inputs), **kwargs) if len(inputs) else []
+            results = super().__call__([_row(item) for item in inputs], **kwargs) if len(inputs) else []
             return [result[0] for result in results] if all(len(result) == 1 for result in results) else results
         if isinstance(inputs, Dataset):  # `KeyDataset` and every other data set of torch
             empty = hasattr(inputs, "__len__") and len(inputs) == 0
             return iter(()) if empty else super().__call__(inputs, **kwargs)
         if isinstance(inputs, Iterable) and not isinstance(inputs, (bytes, bytearray, memoryview)):
-            return super().__call__((item for item in inputs), **kwargs)
+            return super().__call__((_row(item) for item in inputs), **kwargs)
         raise TypeError(
             f"`inputs` must be a string, a row or an iterable of these, got {type(inputs).__name__}: {inputs!r:.80}."
         )
@@ -191,13 +206,32 @@ class Text2TextGenerationPipeline(Pipeline):
     def preprocess(  # type: ignore[override]  # the stub has dictionaries as values of keywords
         self, inputs: str | Mapping[str, Any], prefix: str = "", **tokenization: Any
     ) -> dict[str, Any]:
-        encoded = self.encode(self._repair(prefix + _text(inputs)), **tokenization)
+        encoded = self.encode(self._repair(self.read(inputs, prefix)), **tokenization)
         encoded.pop("token_type_ids", None)  # `generate` of models with such a tokenizer refuses them
         if encoded["input_ids"].shape[1] == 0:
             raise ValueError(
                 f"The input {inputs!r} has no tokens, not even an end of sequence. Leave empty inputs out."
             )
         return encoded
+
+    def read(self, inputs: Any, prefix: str = "") -> str:
+        """The text that an input stands for, with a prefix.
+
+        Raises:
+            TypeError, ValueError: for inputs that are not accepted.
+        """
+        inputs = getattr(inputs, "messages", inputs)  # `Pipeline` wraps conversations
+        row = inputs if isinstance(inputs, Mapping) else {}
+        column = next((name for name in (*TEXT_COLUMNS, *CONVERSATION_COLUMNS) if name in row), None)
+        content = inputs if column is None else row[column]
+        if column not in CONVERSATION_COLUMNS and not is_conversation(content):
+            return prefix + _text(inputs)
+        history = kept_history(self.tokenizer.init_kwargs) or History()
+        limits = (self.tokenizer.model_max_length, getattr(self.model.config, "max_position_embeddings", None))
+        limit = min(limit for limit in limits if limit)
+        counts = token_counts(self.tokenizer)
+        added = len(self.tokenizer(prefix, add_special_tokens=False).input_ids) if prefix else 0
+        return prefix + history.fit([self._repair(query_of(content, history))], limit - added, counts)[0]
 
     def _repair(self, text: str) -> str:
         """A text without surrogates, which tokenizers refuse."""
@@ -412,32 +446,35 @@ def _without_none(parameters: dict[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in parameters.items() if value is not None}
 
 
-def _text(inputs: str | Mapping[str, Any]) -> str:
+def _row(item: Any) -> Any:
+    """An input; a conversation as a row, for `Pipeline` would read a list of messages as several inputs."""
+    return {CONVERSATION_COLUMNS[0]: item} if is_conversation(item) else item
+
+
+def _text(inputs: Any) -> str:
+    """The text of a string or a row."""
+    value = inputs
     if isinstance(inputs, Mapping):
         column = next((name for name in TEXT_COLUMNS if name in inputs), None)
         if column is None:
-            if _is_message(inputs):
+            if is_message(inputs):
                 raise TypeError(_not_a_text(inputs))
-            accepted, columns = (", ".join(f"`{name}`" for name in names) for names in (TEXT_COLUMNS, inputs))
+            accepted, columns = (
+                ", ".join(f"`{name}`" for name in names) for names in ((*TEXT_COLUMNS, "messages"), inputs)
+            )
             raise ValueError(f"A row must have its text under one of {accepted}; found: {columns or 'nothing'}.")
-        inputs = inputs[column]
-    if not isinstance(inputs, str):
-        raise TypeError(_not_a_text(inputs))
-    return inputs
-
-
-def _is_message(value: Any) -> bool:
-    return isinstance(value, Mapping) and "role" in value and "content" in value
+        value = instruction_text(inputs[column], inputs.get("input")) if column == "instruction" else inputs[column]
+    if not isinstance(value, str):
+        raise TypeError(_not_a_text(value))
+    return value
 
 
 def _not_a_text(value: Any) -> str:
     """What to do about an input that is no string."""
-    value = getattr(value, "messages", value)  # `Pipeline` wraps the messages of a chat
-    first = value[0] if isinstance(value, (list, tuple)) and value else value
-    if _is_message(first):
+    if is_message(value):
         return (
-            f"Each input must be a string, got messages of a chat: {value!r:.80}. These models answer one text without "
-            "memory of earlier ones: give the `content` of the last message."
+            f"Each input must be a string, a conversation or a row, got one message: {value!r:.80}. Messages stand in "
+            "a list, which is one conversation."
         )
     advice = {
         bytes: " Decode them first, for example by `.decode()`.",

@@ -69,7 +69,7 @@ def set_up_discriminator(
         ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
     set_seed(args.seed)
-    data.adopt_language(*discriminator.paths(), tokens.path())
+    data.adopt_reading(*discriminator.paths(), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)

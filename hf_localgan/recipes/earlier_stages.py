@@ -249,7 +249,8 @@ class EarlierStages:
             min_response=data.min_query, max_response=data.max_query, max_source_length=data.max_target_length,
             max_target_length=data.max_source_length, language=data.language if data.language_given else None,
         )  # fmt: skip
-        turned.language = data.language  # a given one, or what was kept with a model
+        # given ones, or what was kept with a model
+        turned.language, turned.history = data.language, data.history
         return turned
 
     def _train_discriminator(

@@ -84,7 +84,7 @@ def set_up_energy(
     require_matplotlib()
     settings = report.settings()
     set_seed(args.seed)
-    data.adopt_language(*energy.paths(), tokens.path())
+    data.adopt_reading(*energy.paths(), tokens.path())
     name_language(args, data)
     checkpoint = checkpoint_to_resume(args)
     splits = ("train", data.eval_split, data.test_split)

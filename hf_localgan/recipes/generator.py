@@ -116,7 +116,7 @@ def set_up_training(
     require_matplotlib()
     check_publishing(args, data.dataset)
     set_seed(args.seed)
-    data.adopt_language(generator.path(), tokens.path())
+    data.adopt_reading(generator.path(), tokens.path())
     if evaluation.scores == "dialogue":  # a translator has two languages, and the settings name none
         name_language(args, data)
     checkpoint = checkpoint_to_resume(args)

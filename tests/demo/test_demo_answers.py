@@ -9,7 +9,7 @@ import torch
 from hf_localgan import measure_locality
 from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.demo import markup
-from hf_localgan.demo.answers import Answer, Comparison, compare_answers, place_texts, read_settings
+from hf_localgan.demo.answers import Answer, Comparison, compare_answers, place_texts, read_settings, remembered_turns
 from hf_localgan.demo.loading import PageModels
 from hf_localgan.demo.references import ReferenceRadii, fold, measure_references
 
@@ -25,6 +25,23 @@ def test_each_model_gives_its_own_answers_with_their_scores(page_models):
         expected = respond(speaker.model, speaker.tokenizer, ["how are you ?"], SEARCH)[0]
         assert [(one.text, one.score) for one in found.answers[speaker.name]] == expected
     assert found.answers["first"] != found.answers["second"]
+
+
+def test_models_that_were_trained_on_turns_remember_their_own_answers(page_models, tiny_tokenizer):
+    tiny_tokenizer.init_kwargs |= {"history_turns": 2, "turn_separator": " . "}  # of both models
+    assert remembered_turns(page_models) == 2
+    first = compare_answers(page_models, "hello", SEARCH)
+    second = compare_answers(page_models, "how are you ?", SEARCH, [first])
+    third = compare_answers(page_models, "fine", SEARCH, [first, second])
+    for speaker in page_models.speakers:
+        said = [found.answers[speaker.name][0].text for found in (first, second)]
+        assert all(said)
+        read = [f"hello . {said[0]} . how are you ?", f"how are you ? . {said[1]} . fine"]
+        assert [second.read[speaker.name], third.read[speaker.name]] == read
+        expected = respond(speaker.model, speaker.tokenizer, [read[0]], SEARCH)[0]
+        assert [(found.text, found.score) for found in second.answers[speaker.name]] == expected
+    assert "reads: " not in markup.answers(page_models, first)
+    assert f"reads: hello . {first.answers['first'][0].text} . how" in markup.answers(page_models, second)
 
 
 def test_the_score_of_a_single_answer_is_the_models_own_loss_with_its_sign_changed(page_models):

@@ -198,3 +198,25 @@ def test_the_command_serves_until_it_is_interrupted(saved, tmp_path):
     finally:
         process.kill()
     assert "No model has an energy" in told and "Traceback" not in told
+
+
+@in_browser
+def test_a_conversation_is_remembered_until_a_new_one_begins(saved, tiny_tokenizer, browser):
+    tiny_tokenizer.init_kwargs |= {"history_turns": 2, "turn_separator": " . "}
+    port = free_port()
+    demo = launch([str(saved("talks", 3))], port=port, block=False)
+    page = browser.new_page()
+    page.set_default_timeout(WAIT)
+    try:
+        page.goto(f"http://127.0.0.1:{port}/")
+        answer(page, "hello")
+        said = page.inner_text(".lg-text > span:last-child").strip()
+        answer(page, "fine")
+        page.wait_for_selector(f"text=reads: hello . {said} . fine")
+        page.click("#lg-anew")
+        page.wait_for_selector(".lg-card", state="detached")
+        answer(page, "thanks")
+        assert "reads:" not in page.inner_text("#lg-answers")
+    finally:
+        page.close()
+        demo.close(verbose=False)

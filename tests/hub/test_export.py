@@ -99,7 +99,7 @@ def test_a_recurrent_generator_carries_its_code_and_that_of_its_pipeline(save, t
         "attention", "base", "cache", "configuration", "decoder", "encoder", "generation", "modeling", "precision",
         "recurrence", "stopping",
     )  # fmt: skip
-    assert code_of(folder) == {"text2text.py", *(f"{name}_rnn_seq2seq.py" for name in modules)}
+    assert code_of(folder) == {"text2text.py", "turns.py", *(f"{name}_rnn_seq2seq.py" for name in modules)}
     config = config_of(folder)
     assert set(config["auto_map"]) == {"AutoConfig", "AutoModel", "AutoModelForSeq2SeqLM"}
     named = [*config["auto_map"].values(), config["custom_pipelines"]["text2text-generation"]["impl"]]
@@ -117,7 +117,7 @@ def test_a_recurrent_generator_carries_its_code_and_that_of_its_pipeline(save, t
 @pytest.mark.parametrize("name", ["t5", "bart"])
 def test_architectures_of_transformers_carry_the_pipeline_alone(name, save, tiny_t5, tiny_bart, tmp_path):
     folder = export_with_code(save({"t5": tiny_t5, "bart": tiny_bart}[name]()), tmp_path / "exported")
-    assert code_of(folder) == {"text2text.py"} and "auto_map" not in config_of(folder)
+    assert code_of(folder) == {"text2text.py", "turns.py"} and "auto_map" not in config_of(folder)
 
 
 def test_saves_stay_free_of_code(save, tiny_generator, tiny_tokenizer, tmp_path):
@@ -175,7 +175,7 @@ def test_adapters_are_merged_before_the_export(adapted, tiny_tokenizer, tmp_path
     model, folder = adapted
     for given, tokenizer, name in ((folder, None, "of folder"), (model, tiny_tokenizer, "of memory")):
         exported = export_with_code(given, tmp_path / name, tokenizer)
-        assert code_of(exported) == {"text2text.py"} and not list(exported.glob("adapter*"))
+        assert code_of(exported) == {"text2text.py", "turns.py"} and not list(exported.glob("adapter*"))
         assert_equal_logits(AutoModelForSeq2SeqLM.from_pretrained(exported).eval(), model)
 
 

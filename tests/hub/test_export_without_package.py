@@ -46,6 +46,8 @@ class Greedy:
     def generate(self, model, batch, *, tokenizer, num_return_sequences, max_new_tokens, **more):
         assert num_return_sequences == 1 and tokenizer.pad_token_id == 0
         return model.generate(**batch, num_beams=1, max_new_tokens=max_new_tokens, **more)
+talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "how are you"}]
+talk += [{"role": "user", "content": "fine"}]
 trusted, batch, found = {"trust_remote_code": True}, torch.tensor(ids), {}
 for name in ("rnn_seq2seq", "t5"):
     answer = pipeline("text2text-generation", model=places[name], device="cpu", **trusted)
@@ -55,6 +57,7 @@ for name in ("rnn_seq2seq", "t5"):
         "pipeline": {key: answer(texts, max_new_tokens=6, **settings) for key, settings in decodings.items()},
         "decoding": answer(texts, max_new_tokens=6, decoding=Greedy()),
         "ids": {key: model.generate(**inputs, max_new_tokens=6, **some).tolist() for key, some in decodings.items()},
+        "conversation": [answer.read(talk), answer(talk, max_new_tokens=6)],
         "module": type(model).__module__.split(".")[0],
         "without a task": type(pipeline(model=places[name], device="cpu", **trusted)).__name__,
     }
@@ -107,8 +110,9 @@ def words() -> PreTrainedTokenizerFast:
     tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 2)])
     special = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}
     return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], **special
-    )
+        tokenizer_object=tokenizer, model_input_names=["input_ids", "attention_mask"], history_turns=1,
+        turn_separator=" . ", **special,
+    )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -174,6 +178,8 @@ def test_generator_and_pipeline_answer_as_with_the_package(name, found, models, 
         assert found[name]["pipeline"][key] == own(TEXTS, max_new_tokens=6, **settings)
         assert found[name]["ids"][key] == models[name].generate(**batch, max_new_tokens=6, **settings).tolist()
     assert found[name]["decoding"] == own(TEXTS, max_new_tokens=6, num_beams=1)
+    read = "how are you . fine"  # as many turns as the tokenizer's configuration says
+    assert found[name]["conversation"] == [read, own(read, max_new_tokens=6)]
     assert found[name]["module"] == ("transformers_modules" if name == "rnn_seq2seq" else "transformers")
     assert found[name]["without a task"] == "Text2TextGenerationPipeline"
 

@@ -10,6 +10,7 @@ from datasets import Dataset
 from transformers import GenerationConfig, GPT2Config, GPT2LMHeadModel, pipeline
 from transformers.pipelines.pt_utils import KeyDataset
 
+from hf_localgan import turns
 from hf_localgan.decoding import Decoding
 from hf_localgan.pipelines import Text2TextGenerationPipeline, register_pipeline, text2text
 
@@ -319,19 +320,21 @@ def test_a_prefix_is_put_before_every_input(tiny_generator, tiny_tokenizer, wher
         (None, TypeError, "got NoneType"),
         ([QUERIES], TypeError, "got list"),
         ([1, 2], TypeError, "got int"),
-        ([{"label": 1}], ValueError, "`text`, `query`, `source`; found: `label`"),
+        ([{"label": 1}], ValueError, "`text`, `query`, `source`, .*`messages`; found: `label`"),
         ({"text": None}, TypeError, "got NoneType"),
         (b"hello", TypeError, "got bytes: b'hello'"),
         (["hello", b"fine"], TypeError, r"Input 1 of 2: .* got bytes: b'fine'. Decode them first"),
         (["hello", None], TypeError, r"Input 1 of 2: .* got NoneType: None. Leave missing texts out."),
         ([["hello"]], TypeError, r"got list: \['hello'\]. Texts stand in one flat list."),
+        ([{"role": "narrator", "content": "hi"}], ValueError, "message 0 has the role 'narrator'; known are user"),
         (
-            [{"role": "user", "content": "hi"}],
-            TypeError,
-            r"messages of a chat: \[\{'role': 'user'.*`content` of the last",
+            [[{"role": "user", "content": "hi"}], [{"role": "assistant", "content": "hi"}]],
+            ValueError,
+            "Input 1 of 2: the conversation ends with a turn of the assistant",
         ),
-        ([[{"role": "user", "content": "hi"}]], TypeError, "Input 0 of 1: .* messages of a chat"),
-        ({"role": "user", "content": "hi"}, TypeError, "messages of a chat"),
+        (["hello", [{"role": "user", "content": [{"type": "image"}]}]], ValueError, "Input 1 of 2: .*type 'image'"),
+        ({"role": "user", "content": "hi"}, TypeError, "got one message: .*Messages stand in a list"),
+        ({"messages": []}, ValueError, "the list of messages is empty"),
         ({}, ValueError, "found: nothing"),
     ],
 )
@@ -411,4 +414,54 @@ def test_the_file_can_travel_with_a_checkpoint():
     tree = ast.parse(Path(text2text.__file__).read_text(encoding="utf-8"))
     modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     modules |= {name.name for node in ast.walk(tree) if isinstance(node, ast.Import) for name in node.names}
-    assert {module.split(".")[0] for module in modules} <= {"collections", "copy", "typing", "torch", "transformers"}
+    outside = {module for module in modules if module != "hf_localgan.turns"}  # the export copies it, too
+    assert {module.split(".")[0] for module in outside} <= {"collections", "copy", "typing", "torch", "transformers"}
+    tree = ast.parse(Path(turns.__file__).read_text(encoding="utf-8"))
+    modules = {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert modules == {"collections.abc", "typing"}
+
+
+# ---- conversations ----
+
+TALK = [
+    {"role": "system", "content": "you are fine"},
+    {"role": "user", "content": "hello"},
+    {"role": "assistant", "content": "how are you"},
+    {"role": "user", "content": [{"type": "text", "text": "fine"}, {"type": "text", "text": "thanks"}]},
+]
+
+
+@pytest.mark.parametrize(
+    ("turns", "expected"),
+    [(0, "fine thanks"), (1, "how are you . fine thanks"), (9, "hello . how are you . fine thanks")],
+)
+def test_a_conversation_is_read_with_as_many_turns_as_the_model_was_trained_on(
+    tiny_generator, tiny_tokenizer, turns, expected
+):
+    pipe = rnn_pipe(tiny_generator, tiny_tokenizer)
+    pipe.tokenizer.init_kwargs |= {"history_turns": turns, "turn_separator": " . "}
+    answer = pipe(expected, **SHORT)
+    assert pipe(TALK, **SHORT) == pipe({"messages": TALK}, **SHORT) == pipe({"prompt": TALK}, **SHORT) == answer
+    batch = pipe([TALK, TALK[1:2], {"messages": TALK}, "hello"], batch_size=2, **SHORT)
+    assert batch == pipe([expected, "hello", expected, "hello"], **SHORT)
+    assert list(pipe(iter([TALK, TALK]), **SHORT)) == [answer, answer]
+    assert pipe("hello", **SHORT) == pipe(TALK[1:2], **SHORT)  # a plain string is a query, as ever
+
+
+def test_the_oldest_turns_are_left_out_where_they_do_not_fit_and_the_query_never(tiny_bart, tiny_tokenizer):
+    pipe = pipeline("text2text-generation", model=tiny_bart(), tokenizer=tiny_tokenizer, device="cpu")
+    pipe.tokenizer.init_kwargs |= {"history_turns": 9, "turn_separator": " . "}
+    talk = [
+        {"role": "user", "content": "hello " * 50},
+        {"role": "assistant", "content": "fine"},
+        {"role": "user", "content": "how are you " * 18},
+    ]  # 50 + 1 + 54 tokens, two separators and an end; the model has 64 positions
+    assert pipe.read(talk) == "fine . " + "how are you " * 18
+    assert pipe.read(talk, prefix="hello " * 8) == "hello " * 8 + "how are you " * 18
+    assert pipe(talk, **SHORT) == pipe("fine . " + "how are you " * 18, **SHORT)
+
+
+def test_rows_of_instructions_are_read_as_in_training(pipe):
+    row = {"instruction": "what is", "input": "your name", "output": "hello"}
+    assert pipe(row, **SHORT) == pipe("what is\nyour name", **SHORT)
+    assert pipe({"prompt": "hello", "completion": "fine"}, **SHORT) == pipe("hello", **SHORT)

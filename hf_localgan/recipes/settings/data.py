@@ -9,6 +9,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import encode_pairs
+from hf_localgan.data.histories import keep_history, note_history, noted_history, stored_history, tokenizer_history
 from hf_localgan.data.pairs import Pairs, load_pairs
 from hf_localgan.data.report import LengthLimits
 from hf_localgan.data.table_rows import QUOTING
@@ -17,9 +18,11 @@ from hf_localgan.recipes.parser import expand_path
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, Bounds, check_bounds
 from hf_localgan.trainers.base.settings import SharedSettings
+from hf_localgan.turns import HISTORY_TURNS, SEPARATOR, TURN_SEPARATOR, History, make_history
 
 LENGTHS = {
     "min_query": NUMBER_OR_NONE, "max_query": COUNT, "min_response": NUMBER_OR_NONE, "max_response": COUNT,
+    "history_turns": NUMBER_OR_NONE,
     "max_source_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
     "max_target_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
 }  # fmt: skip
@@ -67,8 +70,16 @@ class DataArguments:
     dataset_revision: str | None = option(None, "Branch, tag or commit of a data set on the Hub.")
     columns: str | None = option(
         None,
-        'Columns that hold queries and responses, as JSON: `{"query": "post", "response": "reply"}`. By default they '
-        "are found by their names.",
+        'Columns that hold queries and responses, as JSON: `{"query": "post", "response": "reply"}`, or conversations: '
+        '`{"messages": "chat"}`. By default they are found by their names.',
+    )
+    history_turns: int | None = option(
+        None,
+        "Number of earlier turns of a conversation that stand in front of its query. By default the number that is "
+        "kept with a model that exists, or 0.",
+    )
+    turn_separator: str | None = option(
+        None, f"Text between two turns. By default the one that is kept with a model that exists, or `{SEPARATOR}`."
     )
     encoding: str | None = option(None, "Encoding of CSV, TSV and JSON files. By default UTF-8.")
     quoting: str | None = option(
@@ -118,6 +129,9 @@ class DataArguments:
         self._columns()
         self._reader_options()
         check_bounds(self, LENGTHS)
+        self.history_given = self.history_turns is not None
+        # as it was given, adopted or set by default
+        self.history = make_history(self.history_turns or 0, self.turn_separator)
 
     @property
     def pair_language(self) -> str:
@@ -125,17 +139,22 @@ class DataArguments:
         assert self.language is not None  # since `__post_init__`
         return self.language
 
-    def adopt_language(self, *models: str | None):
-        """Takes the language of the first model that has one stored with its tokenizer, unless `language` was given.
+    def adopt_reading(self, *models: str | None):
+        """Takes over from models that exist how text is read: its language and the earlier turns of a query.
+
+        Each comes from the first model that has it stored with its tokenizer, unless it was given.
 
         Args:
             models: folders or Hub ids of models with a tokenizer; `None` is skipped.
         """
-        for model in filter(None, models):
-            kept = None if self.language_given else kept_language(model)
-            if kept is not None:
-                self.language = kept
-                return
+        places = [model for model in models if model]
+        if not self.language_given:
+            self.language = next(filter(None, map(kept_language, places)), self.language)
+        kept = next(filter(None, map(stored_history, places)), None)
+        if kept is not None:
+            turns = self.history_turns if self.history_given else kept.turns
+            separator = kept.separator if self.turn_separator is None else self.turn_separator
+            self.history = make_history(turns, separator)
 
     def load(self, *needed: str) -> Pairs:
         """The pairs of all splits.
@@ -151,6 +170,7 @@ class DataArguments:
             expand_path(self.dataset, "dataset"),
             self.dataset_config,
             columns=self._columns(),
+            **self.history_settings(),
             limits=self.limits_as_read(),
             on_bad=cast(Any, self.on_bad),  # `load_pairs` checks both
             on_shared=cast(Any, self.on_shared),
@@ -169,7 +189,7 @@ class DataArguments:
             self._warn_of_script(pairs)
             return pairs
         evaluated = {self.eval_split, self.test_split}  # answered and scored as a whole
-        splits = {name: Dataset.from_list(list(rows)) if name in evaluated else rows for name, rows in pairs.items()}
+        splits = {name: _whole(rows) if name in evaluated else rows for name, rows in pairs.items()}
         pairs = Pairs(splits, pairs.report)
         self._warn_of_script(pairs)
         return pairs
@@ -207,6 +227,10 @@ class DataArguments:
         }  # fmt: skip
         return {name: value for name, value in options.items() if value is not None}
 
+    def history_settings(self) -> dict[str, Any]:
+        """Arguments of `load_pairs` on the earlier turns of a query."""
+        return {HISTORY_TURNS: self.history.turns, TURN_SEPARATOR: self.history.separator}
+
     def limits(self) -> LengthLimits | None:
         """The length limits of the pairs, `None` without any."""
         bounds = {name: getattr(self, name) for name in ("min_query", "max_query", "min_response", "max_response")}
@@ -242,7 +266,9 @@ class DataArguments:
         return columns
 
     def encode(self, pairs: Dataset | IterableDataset, tokenizer: PreTrainedTokenizerBase) -> Dataset | IterableDataset:
-        """Tokenized pairs for a trainer, see `encode_pairs`."""
+        """Tokenized pairs for a trainer, see `encode_pairs`; the tokenizer keeps a `history_turns` that was given."""
+        if self.history_given and not self.swap_sides and self.history != (tokenizer_history(tokenizer) or History()):
+            keep_history(tokenizer, self.history)
         return encode_pairs(
             pairs,
             tokenizer,
@@ -256,7 +282,12 @@ def swapped_sides(pairs: Dataset | IterableDataset) -> Dataset | IterableDataset
     """Rows whose queries were the responses and the other way round; other columns stay."""
     for old, new in (("query", "side"), ("response", "query"), ("side", "response")):
         pairs = pairs.rename_column(old, new)
-    return pairs
+    return note_history(pairs, None)  # what has turns is a response now
+
+
+def _whole(rows: IterableDataset) -> Dataset:
+    """A streamed split as one that is loaded."""
+    return note_history(Dataset.from_list(list(rows)), noted_history(rows))
 
 
 def name_language(args: SharedSettings, data: DataArguments):

@@ -170,8 +170,8 @@ class DiscriminatorArguments:
         if data.streaming:
             raise ValueError("`extra_datasets` are joined with a training split that is loaded. Leave out `streaming`.")
         paths = [expand_path(path, "extra_datasets") for path in self.extra_datasets]
-        limits = data.limits_as_read()
-        extra = [data.in_direction(load_pairs(path, splits=["train"], limits=limits)) for path in paths]
+        reading: dict[str, Any] = {"limits": data.limits_as_read(), **data.history_settings()}
+        extra = [data.in_direction(load_pairs(path, splits=["train"], **reading)) for path in paths]
         parts = [pairs["train"], *(more["train"] for more in extra)]
         joined = concatenate_datasets([part.select_columns(["query", "response"]) for part in parts])
         evaluated = {split: pairs[split] for split in dict.fromkeys((data.eval_split, data.test_split))}

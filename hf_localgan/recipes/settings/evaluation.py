@@ -10,7 +10,7 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.word_vectors import WordVectors, load_word_vectors, train_word_vectors
-from hf_localgan.decoding.answers import Decoding
+from hf_localgan.decoding.answers import Decoding, fitted_queries
 from hf_localgan.decoding.tuning import tune_decodings
 from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
@@ -252,8 +252,9 @@ class EvaluationArguments:
         args.generation_num_beams = args.generation_num_beams or 1
         args.generation_max_length = args.generation_max_length or self.max_new_tokens + 1  # the start token counts
         grouped = pairs.grouped[data.eval_split]
+        queries = fitted_queries(tokenizer, grouped["query"][:], data.max_source_length)
         return translation_metrics(
-            tokenizer, grouped["query"], grouped["responses"], bleu_tokenize=_bleu_tokenize(data),
+            tokenizer, queries, grouped["responses"], bleu_tokenize=_bleu_tokenize(data),
             max_source_length=data.max_source_length if data.on_long == "truncate" else None,
         )  # fmt: skip
 

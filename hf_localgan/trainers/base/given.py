@@ -21,7 +21,7 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_localgan.data.columns import ACCEPTED_COLUMNS, QUERY_NAMES, RESPONSE_NAMES
+from hf_localgan.data.columns import ACCEPTED_COLUMNS, holds_text
 from hf_localgan.data.encoding import encode_pairs
 from hf_localgan.data.padding import PADDING, pad_ids
 from hf_localgan.data.pairs import Pairs, load_pairs
@@ -137,10 +137,10 @@ def settle_rows(
 ) -> Any:
     """Encoded rows: those that are given, or those that are made of pairs of text.
 
-    Pairs of text are a `Pairs` object, or rows with text columns as `load_pairs` finds them: `query` with `response` or
-    `responses`, or `source` with `target`. They are checked as `load_pairs` does, and encoded whole: a text with more
-    tokens than the model has positions is an error. Rows of token ids or vectors are returned as they are, and so is
-    everything for a collator of the user's own, which may read text itself.
+    Pairs of text are a `Pairs` object, or rows with columns of text or messages as `load_pairs` finds them: `query`
+    with `response`, `prompt` with `completion`, `messages` and so on. They are checked as `load_pairs` does, and
+    encoded whole: a text with more tokens than the model has positions is an error. Rows of token ids or vectors are
+    returned as they are, and so is everything for a collator of the user's own, which may read text itself.
 
     Args:
         name: `train_dataset` or `eval_dataset`.
@@ -174,7 +174,7 @@ def settle_rows(
     columns = _columns(data)
     if not columns or any(column in columns for column in ENCODED):
         return data
-    if not any(query in columns for query in QUERY_NAMES) or not any(side in columns for side in RESPONSE_NAMES):
+    if not holds_text(columns):
         if others:
             return data
         raise ValueError(

@@ -6,7 +6,9 @@ import warnings
 import pytest
 
 from hf_localgan.data import train_tokenizer
+from hf_localgan.data.histories import keep_history, tokenizer_history
 from hf_localgan.recipes import DataArguments, RecipeParser
+from hf_localgan.turns import History
 
 STRAY = 'query\tresponse\n"Wait\tb1\na2\tb2\na3"\tb3\n'
 
@@ -41,10 +43,10 @@ def test_quoting_that_is_not_known_is_refused_before_anything_is_read(quoting):
 def test_the_language_kept_with_a_model_is_taken_unless_one_is_given(tmp_path):
     train_tokenizer(["我喜欢喝茶。"], language="zh").save_pretrained(tmp_path)
     data = DataArguments()
-    data.adopt_language(None, "/no/such/folder", str(tmp_path))
+    data.adopt_reading(None, "/no/such/folder", str(tmp_path))
     assert data.language == "zh" and data.limits() is None
     given = DataArguments(language="en")
-    given.adopt_language(str(tmp_path))
+    given.adopt_reading(str(tmp_path))
     assert given.language == "en"
     assert DataArguments().language == "en"
 
@@ -57,3 +59,43 @@ def test_clauses_that_would_be_counted_as_words_are_warned_of_when_the_data_are_
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         DataArguments(dataset=str(path), language="zh").load()
+
+
+def test_turns_kept_with_a_model_are_taken_unless_they_are_given(tmp_path):
+    tokenizer = train_tokenizer(["hello # you"])
+    keep_history(tokenizer, History(2, " # "))
+    tokenizer.save_pretrained(tmp_path)
+    for given, expected in (
+        ({}, History(2, " # ")),
+        ({"history_turns": 0}, History(0, " # ")),
+        ({"history_turns": 1, "turn_separator": "|"}, History(1, "|")),
+    ):
+        data = DataArguments(**given)
+        data.adopt_reading(None, str(tmp_path))
+        assert data.history == expected
+    assert DataArguments().history == History(0)
+    with pytest.raises(ValueError, match="`history_turns` must"):
+        DataArguments(history_turns=-1)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+def test_turns_reach_the_rows_and_the_tokenizer(tmp_path, streaming):
+    talk = [{"role": role, "content": text} for role, text in zip(("user", "assistant") * 2, "abcd", strict=True)]
+    for split in ("train", "validation", "test"):
+        (tmp_path / f"{split}.jsonl").write_text(json.dumps({"messages": talk}) + "\n")
+    data = DataArguments(dataset=str(tmp_path), history_turns=2, streaming=streaming)
+    pairs = data.load("train", "test")
+    assert [row["query"] for row in pairs["train"]] == [row["query"] for row in pairs["test"]] == ["a", "a | b | c"]
+    for split in ("train", "test"):
+        tokenizer = train_tokenizer(pairs["test"])
+        assert len(list(data.encode(pairs[split], tokenizer))) == 2
+        assert tokenizer_history(tokenizer) == History(2)
+    turned = DataArguments(dataset=str(tmp_path), history_turns=2, swap_sides=True)
+    rows = turned.load("train")["train"]
+    tokenizer = train_tokenizer(rows)
+    turned.encode(rows, tokenizer)
+    assert rows["response"][:] == ["a", "a | b | c"] and tokenizer_history(tokenizer) is None  # what it reads has none
+    forgets = DataArguments(dataset=str(tmp_path), history_turns=0)
+    keep_history(tokenizer, History(2))
+    forgets.encode(forgets.load("train")["train"], tokenizer)
+    assert tokenizer_history(tokenizer) == History(0)

@@ -7,7 +7,7 @@ import datasets
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments, TrainingArguments
+from transformers import DataCollatorForSeq2Seq, Seq2SeqTrainingArguments, TrainingArguments, pipeline
 
 from hf_localgan.data import load_pairs
 from hf_localgan.trainers import (
@@ -89,6 +89,25 @@ def test_raml_takes_all_of_them_at_once(folder, tmp_path):
     assert (tmp_path / "run" / "adapter_model.safetensors").is_file()
 
 
+def test_a_model_remembers_the_turns_that_a_trainer_was_given(folder, tmp_path, tiny_tokenizer):
+    roles = ("user", "assistant", "user", "assistant")
+    texts = ("hello", "how are you ?", "fine thanks", "what is your name ?")
+    talk = [{"role": role, "content": text} for role, text in zip(roles, texts, strict=True)]
+    rows = datasets.Dataset.from_list([{"messages": talk}] * 4)
+    pairs = load_pairs(rows, history_turns=2, turn_separator=" . ")
+    trainer = MleTrainer(str(folder), config(tmp_path), train_dataset=pairs)
+    joined = tiny_tokenizer("hello . how are you ? . fine thanks").input_ids
+    assert [trainer.train_dataset[row]["input_ids"] for row in (0, 1)] == [tiny_tokenizer("hello").input_ids, joined]
+    trainer.train()
+    trainer.save_model()
+    answer = pipeline("text2text-generation", model=str(tmp_path / "run"), device="cpu", max_new_tokens=5)
+    assert answer(talk[:3]) == answer("hello . how are you ? . fine thanks") != answer("fine thanks")
+    plain = MleTrainer(str(folder), config(tmp_path), train_dataset=rows)  # rows as they are: the last turn alone
+    assert (
+        plain.train_dataset[1]["input_ids"] == tiny_tokenizer("fine thanks").input_ids and len(plain.train_dataset) == 8
+    )
+
+
 @pytest.mark.parametrize("cls", GENERATORS)
 def test_every_trainer_of_generators_has_the_arguments(cls):
     parameters = inspect.signature(cls).parameters
@@ -160,6 +179,13 @@ def test_text_is_encoded_as_pairs_are(tiny_tokenizer):
     assert rows[0]["labels"] == tiny_tokenizer(text_target="i am fine .").input_ids and len(rows) == len(TEXT)
     listed = [{"source": "hello", "target": "my"}]
     assert len(settle_rows("eval_dataset", {"a": listed, "b": rows}, tiny_tokenizer, None)["a"]) == 1
+    talk = [{"role": "user", "content": "hello"}, {"role": "assistant", "content": "my"}]
+    instruction = {"instruction": "hello", "input": "", "output": "my"}
+    for row in ({"prompt": "hello", "completion": "my"}, instruction, {"messages": talk}):
+        for data in ([row], datasets.Dataset.from_list([row]), datasets.Dataset.from_list([row]).to_iterable_dataset()):
+            (encoded,) = settle_rows("train_dataset", data, tiny_tokenizer, None)
+            assert encoded["input_ids"] == tiny_tokenizer("hello").input_ids
+            assert encoded["labels"] == tiny_tokenizer(text_target="my").input_ids
     several = [{"query": "hello", "responses": ["hello", "thanks"]}]
     assert len(settle_rows("eval_dataset", several, tiny_tokenizer, DataCollatorForSeq2Seq(tiny_tokenizer))) == 2
     stream = datasets.Dataset.from_list(TEXT).to_iterable_dataset()
@@ -177,8 +203,8 @@ def test_rows_that_need_no_encoding_are_left_alone(tiny_tokenizer, pairs):
     ("data", "message"),
     [
         (
-            [{"prompt": "a", "completion": "b"}],
-            r"neither token ids .*`prompt`, `completion`.*load_pairs\(data, columns",
+            [{"post": "a", "reply": "b"}],
+            r"neither token ids .*`post`, `reply`.*load_pairs\(data, columns",
         ),
         ([{"query": "hello", "response": ""}], "bad response|empty"),
         ([{"query": "hello " * 9, "response": "hello"}], r"longer than `max_source_length`=8.*on_long=.truncate"),
