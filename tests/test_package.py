@@ -456,7 +456,7 @@ def test_the_version_stands_in_one_place_and_has_a_heading_in_the_changelog():
     assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
     assert project["tool"]["hatch"]["version"]["path"] == "hf_localgan/version.py"
     release = Version(hf_localgan.__version__)
-    # https://keepachangelog.com: `## [Unreleased]` while a version is worked on, `## [1.0.0] - 2026-01-31` once it is out
+    # As on https://keepachangelog.com: `## [Unreleased]`, and `## [1.0.0] - 2026-01-31` once a version is out.
     headings = re.findall(r"^## \[(\S+)\](?: - (.+))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
     assert (headings[0] == ("Unreleased", "")) == release.is_devrelease
     released = headings[release.is_devrelease :]
