@@ -456,9 +456,11 @@ def test_the_version_stands_in_one_place_and_has_a_heading_in_the_changelog():
     assert "version" in project["project"]["dynamic"] and "version" not in project["project"]
     assert project["tool"]["hatch"]["version"]["path"] == "hf_localgan/version.py"
     release = Version(hf_localgan.__version__)
-    headings = re.findall(r"^## (\S+) \((.+)\)$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
-    versions = [Version(name) for name, _ in headings]
-    assert versions == sorted(set(versions), reverse=True) and release.base_version == str(versions[0])
-    # a version that is being worked on has no date yet; a released one has
-    assert (headings[0][1] == "unreleased") == release.is_devrelease
-    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in headings[release.is_devrelease :])
+    # As on https://keepachangelog.com: `## [Unreleased]`, and `## [1.0.0] - 2026-01-31` once a version is out.
+    headings = re.findall(r"^## \[(\S+)\](?: - (.+))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert (headings[0] == ("Unreleased", "")) == release.is_devrelease
+    released = headings[release.is_devrelease :]
+    assert all(re.fullmatch(r"\d{4}-\d\d-\d\d", date) for _, date in released)
+    versions = [release, *(Version(name) for name, _ in released[not release.is_devrelease :])]
+    assert versions == sorted(set(versions), reverse=True)
+    assert release.is_devrelease or released[0][0] == str(release)
