@@ -59,6 +59,12 @@ class EnergyArguments:
     whiten: bool = option(
         False, "Remove correlations within the vectors of each side, so that what joins the sides is learned first."
     )
+    pooling: str = option(
+        "mean",
+        "Vector of an utterance of n words: `mean`, the mean of its word vectors, as in the paper; `sqrt`, their sum "
+        "divided by the root of n, so that short answers do not lie far out because they are short; `distinct_sqrt`, "
+        "the same over its different words.",
+    )
     initializer_range: float = option(0.01, "Standard deviation of the couplings at the start of training.")
 
     def __post_init__(self):
