@@ -29,9 +29,9 @@ class DbmConfig(PreTrainedConfig):
         whiten: whether the scalers take correlations out of the vectors of either side. Then the model learns how the
             sides depend on each other, and what is not normal in them.
         pooling: how word vectors become the vector of an utterance of `n` regular tokens. "mean": their mean, as in the
-            paper, whose spread falls like `1 / sqrt(n)`, so that short utterances lie far out whatever they say. "sqrt":
-            their sum divided by `sqrt(n)`, whose spread does not depend on `n`. "distinct_sqrt": the same over the
-            different tokens, each once, so that repetition brings nothing.
+            paper, whose spread falls like `1 / sqrt(n)`, so that short utterances lie far out whatever they say.
+            "sqrt": their sum divided by `sqrt(n)`, whose spread does not depend on `n`. "distinct_sqrt": the same over
+            the different tokens, each once, so that repetition brings nothing.
         vocab_size: tokens that have a frozen word vector here. `None`: there are no word vectors, and the model takes
             vectors of utterances only.
         mean_field_steps: largest number of steps of the mean field, unless a method is given another one.

@@ -1,4 +1,4 @@
-"""Vectors of utterances: the mean of their word vectors, or a sum that does not depend on their length, standardised."""
+"""Vectors of utterances: the mean of their word vectors or a sum whose spread is that of any length, standardised."""
 
 from collections.abc import Iterable
 from typing import Any

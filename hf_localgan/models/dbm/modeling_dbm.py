@@ -118,8 +118,8 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
     def query_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Standardised vectors of queries, shape `(batch, query_size)`, from token ids, shape `(batch, time)`.
 
-        The frozen word vectors of the regular tokens, joined by `config.pooling`. -100 and what `attention_mask` hides do not count; an
-        utterance without a regular token lies at the scaler's mean.
+        The frozen word vectors of the regular tokens, joined by `config.pooling`. -100 and what `attention_mask` hides
+        do not count; an utterance without a regular token lies at the scaler's mean.
         """
         return self._features(self.query_scaler, input_ids, attention_mask)
 

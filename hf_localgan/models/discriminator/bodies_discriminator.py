@@ -43,7 +43,7 @@ class Utterances(NamedTuple):
         return embedded.view(*self.ids.shape[:2], table.shape[1])
 
     def counts(self, vocab_size: int) -> Tensor:
-        """How often each token is expected, shape `(batch, vocab_size)`, with the gradient of probabilities and mask."""
+        """How often each token is expected, shape `(batch, vocab_size)`, with a gradient for probabilities and mask."""
         if self.probabilities is None:
             assert self.ids is not None
             weights, ids = self.mask[:, :, None], self.ids[:, :, None]
@@ -202,10 +202,10 @@ class BoltzmannBody(nn.Module):
     """Means of the binary units of a deep Boltzmann machine over the vectors of query and response.
 
     A vector is the standardised (and whitened, if the energy's are) mean of the frozen word vectors of an utterance's
-    regular tokens, each weighted by its probability, or another `pooling` of them; an utterance without regular tokens lies at the mean. The
-    mean field takes a fixed number of steps, through which gradients flow; parameters and steps are those of the energy
-    (`from_energy`), with real-valued units `v = [q; r]`, standard deviations `s`, and units `hq` (`hidden`) and `h`
-    (`top`):
+    regular tokens, each weighted by its probability, or another `pooling` of them; an utterance without regular tokens
+    lies at the mean. The mean field takes a fixed number of steps, through which gradients flow; parameters and steps
+    are those of the energy (`from_energy`), with real-valued units `v = [q; r]`, standard deviations `s`, and units
+    `hq` (`hidden`) and `h` (`top`):
 
         hq <- sigmoid(W (v / s^2) + U' h + c1)        h <- sigmoid(U hq + c2)
     """

@@ -30,7 +30,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         energy: energy of the Boltzmann machine: "dbm", or "rbm_pair", two machines of one layer over the same vectors.
         visible_std: "unit" or "learned", as in the energy that the body is made from.
         whiten: whether its scalers take correlations out of the vectors, as the energy's do.
-        pooling: how word vectors become the vector of an utterance, as in the energy: "mean", "sqrt" or "distinct_sqrt".
+        pooling: how word vectors become the vector of an utterance, as the energy's: "mean", "sqrt", "distinct_sqrt".
         mean_field_steps: steps of the Boltzmann machine's mean field; all are taken and differentiated.
         head: how the score is made from the features: "mlp", or for the convolutional body "bilinear",
             `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared, or
