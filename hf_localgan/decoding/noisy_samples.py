@@ -73,12 +73,9 @@ def noisy_samples(
     before_end = torch.cat([torch.ones_like(content[:, :1]), content[:, :-1]], dim=1) > 0
     labels = rollout.best.masked_fill(~before_end, PADDING)
     masks: dict[str, Any] = {} if "attention_mask" not in repeated else {"attention_mask": repeated["attention_mask"]}
+    decoder_ids = shift_right(model, labels)
     logits = model(
-        encoder_outputs=encoded,
-        decoder_input_ids=shift_right(model, labels),
-        use_cache=False,
-        return_dict=True,
-        **masks,
+        encoder_outputs=encoded, decoder_input_ids=decoder_ids, use_cache=False, return_dict=True, **masks
     ).logits
     log_probs = chosen_log_probs(logits, labels.clamp(min=0), temperature, top_k)
     return NoisySamples(labels, content, log_probs.masked_fill(~before_end, 0.0))

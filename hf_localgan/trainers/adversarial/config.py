@@ -100,8 +100,8 @@ class TwoPlayerConfig(TokenLossConfig):
     beam_fault_share: float = field(
         default=0.1,
         metadata={
-            "help": "Warn when more than this share of the beams' answers is longer than 99 % of the references, or when "
-            "the share with a trigram twice exceeds the references' by more than it."
+            "help": "Warn when more than this share of the beams' answers is longer than 99 % of the references, or "
+            "when the share with a trigram twice exceeds the references' by more than it."
         },
     )
     collapse_share: float = field(
