@@ -68,10 +68,12 @@ class RadiusMeaning(NamedTuple):
 
     @property
     def safe_percentile(self) -> float:
-        """Mean share of the references' radii below safe answers: a generator's greedy ones, or the commonest."""
+        """Share of the references' radii below safe answers: the mean of a generator's greedy ones, or, without it, the
+        median of the commonest responses, some of which ("you are welcome") are common and distinctive.
+        """
         if not math.isnan(self.greedy):
             return self.greedy
-        return float(np.mean([answer.percentile for answer in self.safe])) if self.safe else math.nan
+        return float(np.median([answer.percentile for answer in self.safe])) if self.safe else math.nan
 
     @property
     def ranks_safe_lowest(self) -> bool | None:
@@ -88,7 +90,7 @@ class RadiusMeaning(NamedTuple):
     def verdict(self) -> str:
         """One sentence with the numbers."""
         numbers = (
-            f"safe answers stand on average above {self.safe_percentile:.1%} of the references, and the radius has a "
+            f"safe answers stand above {self.safe_percentile:.1%} of the references, and the radius has a "
             f"rank correlation of {self.length:+.2f} with length and {self.information:+.2f} with informativeness"
         )
         if self.ranks_safe_lowest is None:
