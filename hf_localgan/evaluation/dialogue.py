@@ -253,6 +253,8 @@ def evaluate_generator(
         max_source_length=max_source_length, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     answers = {name: [texts[0] for texts in drawn] for name, drawn in samples.items()}
+    if energy is not None:
+        energy[0].to(model.device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
     own_radii = None if energy is None else grouped_radii(*energy, queries, references)
 
     def radii(drawn: Sequence[Sequence[str]]) -> LocalRadii | None:

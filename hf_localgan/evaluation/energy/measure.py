@@ -253,6 +253,7 @@ def _meaning(
     rows = data.first[evenly(len(data.first), SAFE_QUERIES)]
     greedy = None
     if generator is not None:
+        generator.to(model.device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
         greedy = regular_words(model, greedy_answers(generator, [data.tokens[row] for row in rows]))
     return radius_meaning(
         model, data.query, radii, data.words, seen.words, greedy=greedy, greedy_rows=rows.tolist(),

@@ -91,6 +91,8 @@ class EvaluationArguments:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.tune_queries < 0:
             raise ValueError(f"`tune_queries` must not be negative, got {self.tune_queries}. 0 tunes nothing.")
+        if self.metric_energy is not None and self.scores == "translation":
+            raise ValueError("`metric_energy` measures radii of responses, and `scores` is `translation`.")
         if self.tune_queries and self.scores == "translation":
             raise ValueError("`tune_queries` chooses by the quality of dialogue, and `scores` is `translation`.")
         if self.resamples < 0:
