@@ -171,6 +171,19 @@ def test_the_table_of_the_papers_corpora_starts_on_a_stand_in(corpus, tmp_path, 
 
 
 @pytest.mark.slow
+def test_the_first_steps_of_the_radial_ablation_on_smalltalk(tmp_path, run_here):
+    words = ["radial", "--smoke", "--output", "out", "--poolings", "distinct_sqrt", "--gradients", "score"]
+    said = run_here(
+        tmp_path, "reproduce", *words, "--weights", "1", "--options", "use_cpu=true", "radial_target=cluster"
+    )
+    assert "[5 of 5] seed 0, convolution-score-distinct_sqrt-1: done in" in said
+    text = (tmp_path / "out" / "radial.md").read_text()
+    assert text.startswith("# The radial term on smalltalk, seeds 0 (first steps only)")
+    settings = json.loads((tmp_path / "out/seed0/convolution-score-distinct_sqrt-1/training_args.json").read_text())
+    assert (settings["radial_gradient"], settings["radial_target"]) == ("score", "cluster")
+
+
+@pytest.mark.slow
 def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
     write_dialogue(tmp_path / "corpus", adjectives=True)
     (tmp_path / "tiny").mkdir()
