@@ -93,7 +93,7 @@ def _entry(arm: Arm, rival: Arm, resamples: int) -> dict[str, Any]:
             for name in ("local_coverage", "radius_distance")
         }
         margins = [front[decoding].margin if decoding in front else None for front in fronts]
-        known = [None if margin is None or math.isnan(margin.value) else margin._asdict() for margin in margins]
+        known = [None if margin is None or math.isnan(margin.value) else dict(vars(margin)) for margin in margins]
         decodings[decoding] = {**scores, **({} if arm is rival else gains), "margin": known}
     return {"discriminator": arm.discriminator, "term": arm.term, "decodings": decodings}
 
