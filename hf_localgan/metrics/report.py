@@ -360,7 +360,7 @@ class _Scorer:
         if not len(scored):
             return
         refs, samples = (
-            references_setting([range(int((~np.isnan(sides[index])).sum())) for index in scored])
+            references_setting([range(int((~np.isnan(sides[int(index)])).sum())) for index in scored])
             for sides in (radii.references, radii.generations)
         )
         settings = dict(refs=refs, samples=samples, energy=radii.energy)

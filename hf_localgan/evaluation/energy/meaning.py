@@ -31,12 +31,12 @@ class SafeAnswer(NamedTuple):
 
     Attributes:
         tokens: ids.
-        count: how often it was met.
+        times: how often it was met.
         percentile: mean share of the references' radii below it, 0 to 1, over queries.
     """
 
     tokens: tuple[int, ...]
-    count: int
+    times: int
     percentile: float
 
 

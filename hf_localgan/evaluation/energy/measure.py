@@ -151,7 +151,7 @@ def evaluate_energy(
         radii=radii,
         meaning=_meaning(model, data, seen, radii.true, generator, batch_size),
         clusters=_clusters(own, data, centers, center_energies, clusters, _titles(test, data, tokenizer), rng),
-        **({} if tokenizer is None else {"words": tokenizer.decode}),
+        **({} if tokenizer is None else {"words": lambda tokens: str(tokenizer.decode(list(tokens)))}),
     )  # fmt: skip
 
 

@@ -309,7 +309,7 @@ class EnergyReport:
         }  # fmt: skip
 
     def _answer(self, answer: SafeAnswer) -> dict[str, Any]:
-        return {"answer": self.words(answer.tokens), "count": answer.count, "percentile": answer.percentile}
+        return {"answer": self.words(answer.tokens), "times": answer.times, "percentile": answer.percentile}
 
     def _meaning(self) -> list[str]:
         meaning = self.meaning
@@ -319,7 +319,7 @@ class EnergyReport:
         lines = ["## What the radius measures", "", meaning.verdict(), ""]
         lines += markdown_table(("words of a reference", "references", "mean radius"), rows, "<>")
         safe = [*([meaning.greedy_commonest] if meaning.greedy_commonest else []), *meaning.safe[:SHOWN_ANSWERS]]
-        shown = [(self.words(answer.tokens), answer.count, number(answer.percentile)) for answer in safe]
+        shown = [(self.words(answer.tokens), answer.times, number(answer.percentile)) for answer in safe]
         if shown:
             columns = ("safe answer", "met", "share of the references' radii below it")
             lines += ["", *markdown_table(columns, shown, "<>")]

@@ -46,7 +46,7 @@ class Utterances(NamedTuple):
         """How often each token is expected, shape `(batch, vocab_size)`, with a gradient for probabilities and mask."""
         if self.probabilities is None:
             assert self.ids is not None
-            weights, ids = self.mask[:, :, None], self.ids[:, :, None]
+            weights, ids = self.mask[:, :, None], cast(Tensor | None, self.ids[:, :, None])
         else:
             weights, ids = self.probabilities.to(self.mask.dtype) * self.mask[:, :, None], self.ids
         if ids is None:

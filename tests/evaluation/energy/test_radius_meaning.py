@@ -53,7 +53,7 @@ def test_the_numbers_by_hand(energy):
     ranks = [np.argsort(np.argsort(values, kind="stable")) for values in (radii, lengths)]
     assert (meaning.length > 0) == (np.corrcoef(*ranks)[0, 1] > 0)
     safe = meaning.safe[0]
-    assert (safe.tokens, safe.count) == ((7, 8), 10)
+    assert (safe.tokens, safe.times) == ((7, 8), 10)
     given = [energy.radius(data.query[row : row + 1], energy.response_features(torch.tensor([[7, 8]]))).item()
              for row in range(30)]  # fmt: skip
     below = [(np.sum(radii < value) + np.sum(radii <= value)) / 60 for value in given]
@@ -72,7 +72,7 @@ def test_the_report_says_what_the_radius_measures(energy, tiny_generator, tmp_pa
         energy, train, test, generator=generator, curvature_queries=2, clusters=1, ais_chains=2, ais_temperatures=4,
         resamples=4, others=2,
     )  # fmt: skip
-    assert report.meaning.greedy_commonest.count >= 1
+    assert report.meaning.greedy_commonest.times >= 1
     assert regular_words(energy, [[2, 7, -100, 8]]) == [[7, 8]]
     text = report.to_markdown()
     assert "## What the radius measures" in text and report.meaning.verdict() in text and "| 7 8 |" in text
