@@ -15,12 +15,15 @@ from rich.table import Table
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.decoding.answers import Decoding, answer_all
+from hf_localgan.evaluation.energy.ranking import grouped_radii
 from hf_localgan.evaluation.tables import cell
 from hf_localgan.evaluation.writing import write_report
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import ScoreReport, score_references, score_responses
 from hf_localgan.metrics.embedding import Vectors
+from hf_localgan.metrics.report import LocalRadii
+from hf_localgan.models.dbm import DbmModel
 from hf_localgan.terminal import report_console, tables_that_fit
 
 # Scores in the tables of dialogue and their headings, in this order; the JSON file holds every score.
@@ -34,6 +37,7 @@ SHOWN = {
     "relevance_mean": "Rel mean",
     "relevance_max": "Rel max",
     "local_coverage": "coverage",
+    "radius_distance": "radius W1",
 }
 
 FILES = ("evaluation.json", "evaluation.md", "generations.parquet", "query_scores.parquet")
@@ -216,6 +220,8 @@ def evaluate_generator(
     max_new_tokens: int = 40,
     max_source_length: int | None = None,
     batch_size: int = 128,
+    energy: tuple[DbmModel, PreTrainedTokenizerBase] | None = None,
+    energy_name: str = "energy",
 ) -> Evaluation:
     """Answers every query under every decoding and scores the answers.
 
@@ -233,6 +239,8 @@ def evaluate_generator(
         about: what identifies the evaluation; kept in the result.
         seed: of sampling and resampling.
         max_new_tokens, max_source_length, batch_size: see `answer_queries`.
+        energy: an energy with its tokenizer, for the distance between the radii of all answers and of the references.
+        energy_name: its name, for the signature.
 
     Raises:
         ValueError: without a query, for two decodings of one name, and for a query without a reference.
@@ -245,13 +253,28 @@ def evaluate_generator(
         max_source_length=max_source_length, batch_size=batch_size, seed=seed,
     )  # fmt: skip
     answers = {name: [texts[0] for texts in drawn] for name, drawn in samples.items()}
+    if energy is not None:
+        energy[0].to(model.device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
+    own_radii = None if energy is None else grouped_radii(*energy, queries, references)
+
+    def radii(drawn: Sequence[Sequence[str]]) -> LocalRadii | None:
+        if energy is None or own_radii is None:
+            return None
+        return LocalRadii(own_radii, grouped_radii(*energy, queries, drawn), energy_name)
+
     reports = {
         name: score_responses(
-            answers[name], references, queries=queries, samples=drawn if len(drawn[0]) > 1 else None, **scoring
-        )
+            answers[name],
+            references,
+            queries=queries,
+            samples=drawn if len(drawn[0]) > 1 else None,
+            radii=radii(drawn),
+            **scoring,
+        )  # fmt: skip
         for name, drawn in samples.items()
     }
-    own = score_references(references, **scoring)
+    referred = None if own_radii is None else LocalRadii(own_radii, own_radii, energy_name)
+    own = score_references(references, radii=referred, **scoring)
     return Evaluation(
         about or {}, list(queries), [*map(list, references)], reports, own, answers, list(decodings), seconds
     )

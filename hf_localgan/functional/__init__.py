@@ -58,7 +58,16 @@ from .policy_gradient import (
     step_policy_loss,
     step_values,
 )
-from .radial import GeneratorLoss, alpha, delta_alpha, generator_loss, radius_spread, wrong_sign_share
+from .radial import (
+    GeneratorLoss,
+    alpha,
+    center_distance,
+    cluster_mean,
+    delta_alpha,
+    generator_loss,
+    radius_spread,
+    wrong_sign_share,
+)
 from .relaxation import RelaxedTokens, expected_embedding, relax_tokens
 
 __all__ = [
@@ -84,6 +93,8 @@ __all__ = [
     "cosine_scores",
     "attention_forward",
     "attention_peak",
+    "center_distance",
+    "cluster_mean",
     "critic_loss",
     "delta_alpha",
     "direction_gap",

@@ -14,6 +14,9 @@ from torch import Tensor
 from .rounding import rounding_bound
 
 SCALES = ("spread", "abs_center", "center")
+MEASURES = ("energy", "distance")
+TARGETS = ("reference", "cluster")
+LEAST_RADIUS = 1e-2  # nats, under the root of a distance, whose slope is infinite at 0
 
 
 def alpha(
@@ -66,6 +69,33 @@ def delta_alpha(
     """
     _check_shapes(reference_energy=reference_energy, generation_energy=generation_energy, center_energy=center_energy)
     return (reference_energy - generation_energy) / _denominator(center_energy, scale, spread, floor)
+
+
+def center_distance(energy: Tensor, center_energy: Tensor) -> Tensor:
+    """`sqrt(F(q, r) - F(q, rc))`: a radius as a distance, whose slope does not vanish near the centre.
+
+    Around the centre the free energy is quadratic, so that its slope is smallest where the safest answers are. Radii
+    below 0.01 nats, negative ones too, count as 0.01 nats and have no slope.
+
+    Args:
+        energy, center_energy: `F(q, r)` and `F(q, rc)`, shapes that broadcast. The gradient of the first one flows.
+
+    Returns:
+        Square roots of nats.
+    """
+    return (energy - center_energy.detach()).clamp(min=LEAST_RADIUS).sqrt()
+
+
+def cluster_mean(values: Tensor, queries: Tensor, number: int) -> Tensor:
+    """Mean over the responses of each query, `1 / |R_q| sum over R_q` (Eq. 9 and 10), shape `(number,)`.
+
+    Args:
+        values: energies or distances of all responses, shape `(responses,)`.
+        queries: the query of each, 0 to `number - 1`, shape `(responses,)`.
+        number: queries, each with a response.
+    """
+    sums = torch.zeros(number, dtype=values.dtype, device=values.device).index_add_(0, queries, values)
+    return sums / torch.bincount(queries, minlength=number)
 
 
 def wrong_sign_share(center_energy: Tensor) -> float:

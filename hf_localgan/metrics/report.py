@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from functools import partial
 from numbers import Real
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -24,6 +24,7 @@ from hf_localgan.metrics.embedding import Vectors, WordTable, utterance_vectors
 from hf_localgan.metrics.intervals import Interval
 from hf_localgan.metrics.locality import local_coverage, reference_radius
 from hf_localgan.metrics.overlap import BleuStatistics, bleu
+from hf_localgan.metrics.radius import radius_distance
 from hf_localgan.metrics.signature import Signature, references_setting
 from hf_localgan.metrics.tokens import metric_tokens
 
@@ -34,6 +35,20 @@ DIVERSITY = {  # name: (n-gram order, 0 for whole responses; which statistic)
     "ent_4": (4, "entropy"),
     "distinct_responses": (0, "distinct"),
 }
+
+
+class LocalRadii(NamedTuple):
+    """How far answers lie from the centres of their queries' responses, for each query.
+
+    Attributes:
+        references: radii of its references, nats, shape `(references,)`; NaN where no word has a vector.
+        generations: radii of its generations, shape `(samples,)`; not read where references are scored.
+        energy: name of the energy that measured them.
+    """
+
+    references: Sequence[np.ndarray]
+    generations: Sequence[np.ndarray]
+    energy: str
 
 
 @dataclass(frozen=True)
@@ -56,7 +71,7 @@ class ScoreReport:
         scores: by name. `dist_1`, `dist_2`, `ent_4` (nats), `distinct_responses`, `mean_dist_2`, `mean_length`; with
             references `bleu_2`, `bleu_4` (0 to 100); with vectors too `average_first`, `average_mean`, `average_max`,
             likewise `greedy`, `extrema`, `relevance`, and, where queries have several references, `local_coverage`
-            and `local_precision`.
+            and `local_precision`; with radii `radius_distance` (nats).
         queries: number of queries.
         notes: facts about the scoring that are no scores, such as the share of tokens with a vector.
         per_query: the values whose means some scores are, shape `(queries,)`, NaN where a query has none.
@@ -104,6 +119,7 @@ def score_responses(
     samples: Sequence[Sequence[str]] | None = None,
     vectors: Vectors | None = None,
     radius: float | None = None,
+    radii: LocalRadii | None = None,
     tokenization: str = "words",
     lowercase: bool = True,
     resamples: int = 1000,
@@ -119,6 +135,7 @@ def score_responses(
         samples: for each query several generations, for local coverage; without, `generations` stand for one each.
         vectors: word vectors, for the embedding scores and local coverage.
         radius: radius of local coverage; by default `reference_radius` of these references.
+        radii: those of an energy, for the Wasserstein distance between references and samples.
         tokenization: as in `metric_tokens`, for all metrics. BLEU gets these tokens with sacrebleu's tokenizer `none`.
         lowercase: lower-case everything first.
         resamples: number of bootstrap samples; 0 leaves its intervals out.
@@ -154,11 +171,19 @@ def score_responses(
         scorer.overlap(report, tokens, referred)
         if vectors is not None:
             scorer.relevance(report, tokens, referred, sampled, WordTable.of(vectors), radius)
+    if radii is not None:
+        require_equal_lengths(generations=generations, radii=radii.references)
+        scorer.radii(report, radii)
     return report
 
 
 def score_references(
-    references: Sequence[Sequence[str]], *, vectors: Vectors | None = None, radius: float | None = None, **settings: Any
+    references: Sequence[Sequence[str]],
+    *,
+    vectors: Vectors | None = None,
+    radius: float | None = None,
+    radii: LocalRadii | None = None,
+    **settings: Any,
 ) -> ScoreReport:
     """The references' own scores: what a system would reach that answers like one more person.
 
@@ -170,6 +195,7 @@ def score_references(
         references: for each query at least one.
         vectors: as in `score_responses`.
         radius: as there; the default is the radius of the full sets of references, the same as a system's.
+        radii: the references' radii; the one that is drawn is compared with the others.
         settings: `tokenization`, `lowercase`, `resamples`, `level` and `seed` of `score_responses`.
     """
     require_reference_lists(references)
@@ -199,6 +225,11 @@ def score_references(
             if radius is None:
                 radius = reference_radius([utterance_vectors(scorer.tokens(texts), words) for texts in references])
             scorer.relevance(report, tokens, remaining, [[generation] for generation in tokens], words, radius)
+    if radii is not None:
+        require_equal_lengths(references=references, radii=radii.references)
+        drawn = list(zip(map(np.asarray, radii.references), chosen, strict=True))
+        own = [values[index : index + 1] for values, index in drawn]
+        scorer.radii(report, LocalRadii([np.delete(values, index) for values, index in drawn], own, radii.energy))
     return report
 
 
@@ -321,6 +352,19 @@ class _Scorer:
         settings["vectors"] = words.name
         self.mean(report, "local_coverage", result.per_query_coverage, "local-coverage", **settings)
         self.mean(report, "local_precision", result.per_query_precision, "local-precision", **settings)
+
+    def radii(self, report: ScoreReport, radii: LocalRadii) -> None:
+        """Wasserstein distance of radii; nothing where no query has both references and generations."""
+        distances = radius_distance(radii.references, radii.generations)
+        scored = np.flatnonzero(~np.isnan(distances))
+        if not len(scored):
+            return
+        refs, samples = (
+            references_setting([range(int((~np.isnan(sides[int(index)])).sum())) for index in scored])
+            for sides in (radii.references, radii.generations)
+        )
+        settings = dict(refs=refs, samples=samples, energy=radii.energy)
+        self.mean(report, "radius_distance", distances, "radius-wasserstein", **settings)
 
 
 def _without_nan(values: dict[str, Any]) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
 import copy
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -102,6 +102,8 @@ def set_up_adversarial(
         return None
     args.resume_from_checkpoint = stage.checkpoint
     AcceleratorState._reset_state()  # the stage before may have had another precision
+    if evaluation.metric_energy is None and "energy" in made and evaluation.scores == "dialogue":
+        evaluation = replace(evaluation, metric_energy=made["energy"])
     generator = GeneratorArguments(generator=made["generator"], **lora)
     setup = set_up_training(data, TokenizerArguments(), generator, evaluation, args)
     start = copy.deepcopy(setup.model)
@@ -127,5 +129,5 @@ def make_monitor(
         return None
     return evaluation.monitor(
         setup.pairs, data, setup.tokenizer, args.monitor_queries, evaluation.vectors(setup.pairs, data),
-        max_new_tokens=args.monitor_max_new_tokens,
+        max_new_tokens=args.monitor_max_new_tokens, beams=args.monitor_beams,
     )  # fmt: skip

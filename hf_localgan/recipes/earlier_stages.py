@@ -228,7 +228,8 @@ class EarlierStages:
             energy, source = replace(energy, generator=made["generator"]), {"generator": made["generator"]}
         elif energy.energy is not None:
             source = {"energy": expand_path(energy.energy, "energy")}
-        settings = settings_of(self.data, energy, report, args, without=("generator", "energy"))
+        settings = settings_of(self.data, energy, report, args, without=("generator", "energy", "safe_generator"))
+        report = report if report.safe_generator else replace(report, safe_generator=made["generator"])
         train = partial(train_energy, self.data, TokenizerArguments(tokenizer=made["generator"]), energy, report)
         return self._run("energy", settings | made_from(source), train)
 

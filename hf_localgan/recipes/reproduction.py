@@ -20,6 +20,7 @@ PLAN = "plan.json"
 COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
 DECODINGS = ("--decodings", "greedy", "--beams", "5", "--temperatures", "0.5", "0.7", "1.0")
 TUNE_QUERIES = 300  # validation queries on which the numbers of MMI are chosen
+RESUMED = ("train-mle", "train-dbm", "train-matching")  # trainings without stages, which do not resume by themselves
 SYSTEMS = {"daim": "DAIM", "aim": "AIM", "localgan": "LocalGAN", "gan_ael": "GAN-AEL", "adver_regs": "Adver-REGS"}
 FILES = ("mle", "matching", "dbm", *SYSTEMS)
 # First steps of everything, to see that the whole goes through.
@@ -81,7 +82,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         )
     place, tasks = output / f"seed{seed}", []
     shared = ["--seed", str(seed), "--disable_tqdm", "true"]
-    scores = [word for option in SMOKE["scores"] for word in _words(option)] if smoke else []
+    scores = [word for option in SMOKE["scores"] for word in option_words(option)] if smoke else []
     stages = place / "daim" / "stages"
     given = {
         "daim": (),
@@ -97,14 +98,14 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         # A collapse is a row, and the curve goes on: nothing stops it.
         words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
         if smoke:
-            words += [word for option in SMOKE["system"] for word in _words(option)]
+            words += [word for option in SMOKE["system"] for word in option_words(option)]
             for stage in ("mle", "energy", "discriminator", "backward"):
                 stage_options = [*SMOKE["stage"], *(SMOKE["scores"] if stage in ("mle", "backward") else ())]
                 if stage == "energy":
                     stage_options += ["ais_temperatures=10", "ais_chains=5", "resamples=5"]
                 words += [f"--{stage}_options", *stage_options] if _has(name, stage) else []
         for option in options:
-            words += _words(option)
+            words += option_words(option)
         for part in given[name]:
             own = part == "discriminator" and name in ("gan_ael", "adver_regs")  # no cosines, so not those of DAIM
             words += [f"--{part}", str(place / "localgan" / "stages" / part if own else folders[part])]
@@ -113,8 +114,10 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
 
     system = yaml.safe_load((files / "localgan.yaml").read_text(encoding="utf-8"))
     known = {field.name for kind in (DataArguments, EvaluationArguments) for field in fields(kind)}
-    data = [word for name, value in system.items() if name in known for word in _words(f"{name}={json.dumps(value)}")]
-    smoke_steps = [word for option in SMOKE["stage"] for word in _words(option)] if smoke else []
+    data = [
+        word for name, value in system.items() if name in known for word in option_words(f"{name}={json.dumps(value)}")
+    ]
+    smoke_steps = [word for option in SMOKE["stage"] for word in option_words(option)] if smoke else []
     language = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / "language"), *shared, *scores]
     language += ["--generator", str(stages / "mle"), "--source_dropout", "1", "--num_train_epochs", "1"]
     language += ["--decodings", "greedy", "--temperatures", "none", "--beams", "none", *smoke_steps]
@@ -122,7 +125,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     mmi = ["evaluate", str(stages / "mle"), *data, "--output_dir", str(place / "mmi"), "--seed", str(seed)]
     mmi += ["--tune_queries", str(TUNE_QUERIES), *scores, "--temperatures", "none", "--beams", "none"]
     mmi += ["--decodings", f"antilm 0.5 3 0 5 {place / 'language'}", f"bidi 0.5 {stages / 'backward'}"]
-    mmi += [word for option in SMOKE["tuning"] for word in _words(option)] if smoke else []
+    mmi += [word for option in SMOKE["tuning"] for word in option_words(option)] if smoke else []
     tasks.append(Task("mmi", tuple(mmi), place / "mmi", place / "mmi" / "evaluation.json"))
 
     for name, settings in (
@@ -141,7 +144,7 @@ def _has(system: str, stage: str) -> bool:
     )
 
 
-def _words(option: str) -> list[str]:
+def option_words(option: str) -> list[str]:
     """`name=value` as words of a command line."""
     name, mark, value = option.partition("=")
     if not mark or not name:
@@ -220,7 +223,7 @@ def run_task(task: Task) -> int:
         updates = generator_updates(task.output.parent / "localgan")
         words += ["--max_steps", str(updates), "--eval_strategy", "no", "--save_strategy", "no"]
         words += ["--load_best_model_at_end", "false", "--early_stopping_patience", "0"]
-    if task.words[0] == "train-mle" and last_checkpoint(task.output) is not None:
+    if task.words[0] in RESUMED and last_checkpoint(task.output) is not None:
         words += ["--resume_from_checkpoint", "last"]
     log = task.output.with_name(f"{task.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)

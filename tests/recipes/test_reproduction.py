@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_localgan.commands.reproduce import corpus_files
+from hf_localgan.recipes.radial_ablation import Design, radial_tasks
 from hf_localgan.recipes.reproduction import FILES, Task, begin, generator_updates, run_tasks, seed_tasks
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -100,6 +101,56 @@ def test_what_is_finished_is_skipped_and_what_fails_says_where(tmp_path):
     assert lines == ["[1 of 2] seed 0, one: finished before", "[2 of 2] seed 0, broken: begins; 1 runs to do"]
 
 
+def test_the_radial_ablation_varies_the_term_alone(tmp_path):
+    files = corpus_files("smalltalk")
+    design = Design(bodies=("convolution", "boltzmann"), weights=(1.0,))
+    tasks = {task.name: task for task in radial_tasks(files, tmp_path, 2, design)}
+    place = tmp_path / "seed2"
+    assert [name for name in tasks if "-none" in name or "score" in name] == [
+        "convolution-none", "convolution-score-mean-1", "convolution-score-distinct_sqrt-1", "boltzmann-mean-none",
+        "boltzmann-mean-score-mean-1", "boltzmann-distinct_sqrt-none", "boltzmann-distinct_sqrt-score-distinct_sqrt-1",
+    ]  # fmt: skip
+    plain, score = tasks["convolution-none"], tasks["convolution-score-mean-1"]
+    assert (option(plain, "radial_weight"), option(score, "radial_weight")) == ("0", "1")
+    assert option(score, "radial_gradient") == "score" and "--radial_gradient" not in plain.words
+    assert option(score, "energy") == str(place / "energy-mean")
+    for task in (plain, score):  # one start, one opponent, one measure
+        assert option(task, "generator") == str(place / "mle")
+        assert option(task, "discriminator") == str(place / "discriminator-convolution")
+        assert option(task, "metric_energy") == str(place / "energy-distinct_sqrt")
+    copied = tasks["discriminator-boltzmann-mean"]
+    assert option(copied, "energy") == str(place / "energy-mean")
+    settings = (place / "matching_boltzmann.yaml").read_text()
+    assert "vector_size" not in settings and "num_train_epochs" in settings
+    with pytest.raises(ValueError, match="has no finished generator of seed 2"):
+        radial_tasks(files, tmp_path, 2, design, start=tmp_path / "elsewhere")
+    with pytest.raises(ValueError, match="`weights` must be above 0"):
+        Design(weights=(0.0,))
+
+
+@pytest.mark.slow
+def test_the_radial_ablation_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
+    write_dialogue(tmp_path / "corpus", adjectives=True)
+    (tmp_path / "tiny").mkdir()
+    for name, text in TINY.items():
+        (tmp_path / "tiny" / f"{name}.yaml").write_text(text)
+    words = ["radial", "--dataset", "tiny", "--output", "out", "--weights", "1", "--bodies", "convolution", "boltzmann"]
+    said = run_here(tmp_path, "reproduce", *words, "--gradients", "score")
+    assert "[13 of 13] seed 0, boltzmann-distinct_sqrt-score-distinct_sqrt-1: done in" in said
+    found = json.loads((tmp_path / "out" / "radial.json").read_text())
+    assert [(arm["discriminator"], arm["term"]) for arm in found["arms"][:2]] == [
+        ("convolution", "none"), ("convolution", "score, mean, weight 1"),
+    ]  # fmt: skip
+    scores = found["arms"][1]["decodings"]
+    assert list(scores) == ["greedy", "beam 5", "temperature 0.5", "temperature 0.7", "temperature 1"]
+    for values in scores.values():
+        assert values["radius_distance"][0] is not None and values["radius_distance_gain"][0] is not None
+    text = (tmp_path / "out" / "radial.md").read_text()
+    assert "## beam 5\n" in text and "| convolution | score, distinct_sqrt, weight 1 | 1 |" in text
+    more = run_here(tmp_path, "reproduce", *words, "--gradients", "score", "straight_through")
+    assert more.count("finished before") == 13 and more.count(": done in") == 4
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("corpus", ["opensubtitles", "weibo"])
 def test_the_table_of_the_papers_corpora_starts_on_a_stand_in(corpus, tmp_path, write_dialogue, run_here, stand_in):
@@ -117,6 +168,19 @@ def test_the_table_of_the_papers_corpora_starts_on_a_stand_in(corpus, tmp_path, 
     assert "[9 of 9] seed 0, mle_longer: done in" in said
     rows = json.loads((tmp_path / "out" / "table1.json").read_text())["rows"]
     assert len({row["system"] for row in rows}) == 9
+
+
+@pytest.mark.slow
+def test_the_first_steps_of_the_radial_ablation_on_smalltalk(tmp_path, run_here):
+    words = ["radial", "--smoke", "--output", "out", "--poolings", "distinct_sqrt", "--gradients", "score"]
+    said = run_here(
+        tmp_path, "reproduce", *words, "--weights", "1", "--options", "use_cpu=true", "radial_target=cluster"
+    )
+    assert "[5 of 5] seed 0, convolution-score-distinct_sqrt-1: done in" in said
+    text = (tmp_path / "out" / "radial.md").read_text()
+    assert text.startswith("# The radial term on smalltalk, seeds 0 (first steps only)")
+    settings = json.loads((tmp_path / "out/seed0/convolution-score-distinct_sqrt-1/training_args.json").read_text())
+    assert (settings["radial_gradient"], settings["radial_target"]) == ("score", "cluster")
 
 
 @pytest.mark.slow

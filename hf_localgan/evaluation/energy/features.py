@@ -1,6 +1,6 @@
 """The vectors of a data set's pairs, as an energy model reads them."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple
 
@@ -24,12 +24,16 @@ class PairFeatures(NamedTuple):
         groups: index of each pair's query, counted from 0 in the order of the pairs, shape `(pairs,)`. Queries with
             equal vectors are one query.
         without_words: number of pairs with a side without a regular token, which lies at the scaler's mean.
+        words: the regular tokens of each response, `None` for rows of vectors.
+        tokens: the tokens of each query, `None` for rows of vectors.
     """
 
     query: Tensor
     response: Tensor
     groups: np.ndarray
     without_words: int
+    words: list[list[int]] | None = None
+    tokens: list[list[int]] | None = None
 
     @property
     def first(self) -> np.ndarray:
@@ -58,6 +62,8 @@ def pair_features(
         ValueError: for rows with neither tokens nor vectors, and for no row.
     """
     queries, responses, keys, without_words = [], [], [], 0
+    words: list[list[int]] = []
+    tokens: list[list[int]] = []
     for batch in _batches(rows, batch_size, max_pairs):
         columns = {name: values.to(model.device) for name, values in _padded(batch).items()}
         if VECTORS[0] in columns:
@@ -73,6 +79,8 @@ def pair_features(
             raw, known = model.word_vectors(ids, mask)
             keys.append(raw)
             without_words += int((~(known & model.word_vectors(labels)[1])).sum())
+            words += regular_words(model, batch["labels"])
+            tokens += [list(row) for row in batch["input_ids"]]
         precision = torch.promote_types(query.dtype, torch.float32)
         queries.append(query.to("cpu", precision))
         responses.append(response.to("cpu", precision))
@@ -82,7 +90,21 @@ def pair_features(
     groups = equal_rows(
         torch.cat([raw.to("cpu", torch.promote_types(raw.dtype, torch.float32)) for raw in keys]).numpy()
     )
-    return PairFeatures(torch.cat(queries), torch.cat(responses), groups, without_words)
+    return PairFeatures(
+        torch.cat(queries), torch.cat(responses), groups, without_words, *((words, tokens) if tokens else ())
+    )
+
+
+def regular_words(model: DbmModel, rows: Iterable[Sequence[int]]) -> list[list[int]]:
+    """The tokens of each row that have a word vector, in their order.
+
+    Args:
+        model: with word vectors.
+        rows: token ids, -100 among them or not.
+    """
+    assert model.word_vectors is not None
+    regular = set(model.word_vectors.regular.nonzero().flatten().tolist())
+    return [[token for token in row if token in regular] for row in rows]
 
 
 def _standardised(name: str, vectors: Tensor, scaler: FeatureScaler) -> Tensor:

@@ -9,9 +9,16 @@ import numpy as np
 import torch
 from datasets import Dataset, IterableDataset
 from torch import Tensor
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from hf_localgan.evaluation.energy.features import PairFeatures, pair_features
+from hf_localgan.evaluation.energy.features import PairFeatures, pair_features, regular_words
+from hf_localgan.evaluation.energy.meaning import (
+    SAFE_QUERIES,
+    RadiusMeaning,
+    evenly,
+    greedy_answers,
+    radius_meaning,
+)
 from hf_localgan.evaluation.energy.report import (
     ClusterPlane,
     EnergyReport,
@@ -67,6 +74,7 @@ def evaluate_energy(
     *,
     tokenizer: PreTrainedTokenizerBase | None = None,
     rivals: Mapping[str, DbmModel] | None = None,
+    generator: PreTrainedModel | None = None,
     others: int = 9,
     max_train_pairs: int = 100_000,
     max_test_pairs: int = 10_000,
@@ -90,6 +98,7 @@ def evaluate_energy(
         test: held-out pairs. Theorem 1 is measured on queries with several responses, where there are any.
         tokenizer: writes the queries above the plots of clusters.
         rivals: further energy models over the same vectors, such as an RBM, by name.
+        generator: of the energy's tokenizer; its greedy answers are placed among the references' radii.
         others: number of responses to other queries that each true response is compared with.
         max_train_pairs, max_test_pairs: largest number of pairs, from the start of either.
         curvature_queries: number of random queries whose curvature at the centre is measured, in double precision.
@@ -140,7 +149,9 @@ def evaluate_energy(
         likelihood=_likelihoods(models, gaussians, data, seen, annealing, batch_size, boot),
         reconstruction=_reconstruction(model, data, centers, batch_size),
         radii=radii,
+        meaning=_meaning(model, data, seen, radii.true, generator, batch_size),
         clusters=_clusters(own, data, centers, center_energies, clusters, _titles(test, data, tokenizer), rng),
+        **({} if tokenizer is None else {"words": lambda tokens: str(tokenizer.decode(list(tokens)))}),
     )  # fmt: skip
 
 
@@ -226,6 +237,28 @@ def _radii(
     noise = torch.from_numpy(rng.standard_normal(data.response.shape)).to(data.response)
     others = (data.response, data.response[drawn], shuffled, noise)
     return Radii(*(system.energy(data.query, vectors) - center_energies[data.groups] for vectors in others))
+
+
+def _meaning(
+    model: DbmModel,
+    data: PairFeatures,
+    seen: PairFeatures,
+    radii: np.ndarray,
+    generator: PreTrainedModel | None,
+    batch_size: int,
+) -> RadiusMeaning | None:
+    """What the radius says of length, of information and of safe answers; `None` for vectors without tokens."""
+    if data.words is None or data.tokens is None or seen.words is None:
+        return None
+    rows = data.first[evenly(len(data.first), SAFE_QUERIES)]
+    greedy = None
+    if generator is not None:
+        generator.to(model.device)  # type: ignore[arg-type]  # the stubs lose `self` in a decorator
+        greedy = regular_words(model, greedy_answers(generator, [data.tokens[row] for row in rows]))
+    return radius_meaning(
+        model, data.query, radii, data.words, seen.words, greedy=greedy, greedy_rows=rows.tolist(),
+        batch_size=batch_size,
+    )  # fmt: skip
 
 
 def _gap(
@@ -413,6 +446,7 @@ def _facts(model: DbmModel, data: PairFeatures, seen: PairFeatures) -> dict[str,
     return {
         "energy": config.energy,
         "visible_std": config.visible_std,
+        "pooling": config.pooling,
         "sizes": [config.query_size + config.response_size, config.hidden_size, config.top_size],
         "train_pairs": len(seen.groups),
         "test_pairs": len(data.groups),

@@ -157,6 +157,26 @@ def answer_radii(
     return torch.cat(radii) if radii else torch.zeros(0, dtype=torch.float64)
 
 
+def grouped_radii(
+    energy: DbmModel,
+    tokenizer: PreTrainedTokenizerBase,
+    queries: Sequence[str],
+    answers: Sequence[Sequence[str]],
+    *,
+    batch_size: int = 256,
+) -> list[np.ndarray]:
+    """`answer_radii` of several answers to each query: an array of radii for each query.
+
+    Args:
+        energy, tokenizer, queries, batch_size: as in `answer_radii`.
+        answers: texts of each query's answers.
+    """
+    asked = [query for query, texts in zip(queries, answers, strict=True) for _ in texts]
+    given = [text for texts in answers for text in texts]
+    radii = answer_radii(energy, tokenizer, asked, given, batch_size=batch_size).numpy()
+    return np.split(radii, np.cumsum([len(texts) for texts in answers])[:-1])
+
+
 def _vectors(
     model: DbmModel, tokenizer: PreTrainedTokenizerBase, query: str, name: str, texts: Sequence[str]
 ) -> tuple[Tensor, Tensor, Tensor]:

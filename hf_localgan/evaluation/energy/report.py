@@ -1,6 +1,7 @@
 """The report on an energy model: numbers, tables, files."""
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from rich.console import Console
 
+from hf_localgan.evaluation.energy.meaning import RadiusMeaning, SafeAnswer
 from hf_localgan.evaluation.tables import cell, number, summary
 from hf_localgan.evaluation.writing import plain, write_report
 from hf_localgan.markdown import markdown_table
@@ -19,6 +21,7 @@ from hf_localgan.terminal import Report, report_console
 Show = Callable[[Interval], str]
 
 FILES = ("energy.json", "energy.md")
+SHOWN_ANSWERS = 5  # safe answers in the table
 PLOTS = ("energy_histograms.png", "energy_gap.png", "energy_clusters.png")
 
 
@@ -137,6 +140,8 @@ class EnergyReport:
         reconstruction: mean squared errors per dimension; steps and residual of the mean field.
         radii: radii of true and other responses.
         clusters: surroundings of some queries' responses, for the plots.
+        meaning: what the radius says of length, information and safe answers; `None` for vectors without tokens.
+        words: names the words of an answer by its tokens; by default the tokens' numbers are shown.
     """
 
     about: dict[str, Any]
@@ -149,6 +154,8 @@ class EnergyReport:
     reconstruction: dict[str, float]
     radii: Radii = field(repr=False)
     clusters: list[ClusterPlane] = field(repr=False)
+    meaning: RadiusMeaning | None = None
+    words: Callable[[Sequence[int]], str] = field(default=lambda tokens: " ".join(map(str, tokens)), repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON: all numbers, but means and quantiles in place of those of single pairs and queries."""
@@ -174,13 +181,17 @@ class EnergyReport:
                 "likelihood": likelihood,
                 "reconstruction": self.reconstruction,
                 "radii": {name: summary(values) for name, values in self.radii._asdict().items()},
+                "radius_meaning": self._meaning_facts(),
             }
         )
 
     def to_markdown(self, intervals: bool = True) -> str:
         """Tables, with 95 % intervals over queries or without."""
         show = cell if intervals else _value
-        parts = (self._matching(show), self._centers(show), self._gap(show), self._likelihood(show), self._rest())
+        parts = (
+            self._matching(show), self._centers(show), self._gap(show), self._likelihood(show), self._meaning(),
+            self._rest(),
+        )  # fmt: skip
         return "\n".join(line for part in parts for line in part)
 
     def print(self, console: Console | None = None):
@@ -284,6 +295,37 @@ class EnergyReport:
                 cells.append("exact" if size is None else f"{size:.3g} of {values.chains}")
             rows.append((name, *cells))
         return ["## Log-likelihood", "", *markdown_table(columns, rows, "<>"), ""]
+
+    def _meaning_facts(self) -> dict[str, Any] | None:
+        if self.meaning is None:
+            return None
+        facts = self.meaning._asdict()
+        facts |= {"by_length": {str(length): mean for length, mean in self.meaning.by_length.items()}}
+        facts["safe"] = [self._answer(answer) for answer in self.meaning.safe]
+        if self.meaning.greedy_commonest is not None:
+            facts["greedy_commonest"] = self._answer(self.meaning.greedy_commonest)
+        return facts | {
+            "safe_percentile": self.meaning.safe_percentile, "ranks_safe_lowest": self.meaning.ranks_safe_lowest
+        }  # fmt: skip
+
+    def _answer(self, answer: SafeAnswer) -> dict[str, Any]:
+        return {"answer": self.words(answer.tokens), "times": answer.times, "percentile": answer.percentile}
+
+    def _meaning(self) -> list[str]:
+        meaning = self.meaning
+        if meaning is None:
+            return []
+        rows = [(length, mean.pairs, number(mean.radius)) for length, mean in meaning.by_length.items()]
+        lines = ["## What the radius measures", "", meaning.verdict(), ""]
+        lines += markdown_table(("words of a reference", "references", "mean radius"), rows, "<>")
+        safe = [*([meaning.greedy_commonest] if meaning.greedy_commonest else []), *meaning.safe[:SHOWN_ANSWERS]]
+        shown = [(self.words(answer.tokens), answer.times, number(answer.percentile)) for answer in safe]
+        if shown:
+            columns = ("safe answer", "met", "share of the references' radii below it")
+            lines += ["", *markdown_table(columns, shown, "<>")]
+        if not math.isnan(meaning.greedy):
+            lines += ["", f"Below a generator's greedy answers lies the share {number(meaning.greedy)} on average."]
+        return [*lines, ""]
 
     def _rest(self) -> list[str]:
         rows = [

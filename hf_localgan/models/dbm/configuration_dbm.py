@@ -7,6 +7,7 @@ from transformers import PreTrainedConfig
 
 ENERGIES = ("dbm", "printed", "rbm_pair")
 VISIBLE_STDS = ("unit", "learned")
+POOLINGS = ("mean", "sqrt", "distinct_sqrt")
 
 
 @strict  # a value of another type is refused by name
@@ -27,6 +28,10 @@ class DbmConfig(PreTrainedConfig):
             least, as much as a standardised dimension has, so that it cannot describe correlated dimensions.
         whiten: whether the scalers take correlations out of the vectors of either side. Then the model learns how the
             sides depend on each other, and what is not normal in them.
+        pooling: how word vectors become the vector of an utterance of `n` regular tokens. "mean": their mean, as in the
+            paper, whose spread falls like `1 / sqrt(n)`, so that short utterances lie far out whatever they say.
+            "sqrt": their sum divided by `sqrt(n)`, whose spread does not depend on `n`. "distinct_sqrt": the same over
+            the different tokens, each once, so that repetition brings nothing.
         vocab_size: tokens that have a frozen word vector here. `None`: there are no word vectors, and the model takes
             vectors of utterances only.
         mean_field_steps: largest number of steps of the mean field, unless a method is given another one.
@@ -34,6 +39,7 @@ class DbmConfig(PreTrainedConfig):
         initializer_range: standard deviation of the couplings at the start.
         radius_spread: standard deviation of `F(q, r) - F(q, rc)` over training pairs, nats: the unit of LocalGAN's
             radial term. `None` until it is measured.
+        distance_spread: the same of the distances `sqrt(F(q, r) - F(q, rc))`, square roots of nats.
         vocabulary: fingerprint of the tokenizer that the word vectors were made for; `None` where it is not known.
 
     Raises:
@@ -51,15 +57,17 @@ class DbmConfig(PreTrainedConfig):
     energy: str = "dbm"
     visible_std: str = "unit"
     whiten: bool = False
+    pooling: str = "mean"
     vocab_size: int | None = None
     mean_field_steps: int = 200
     mean_field_tolerance: float | int = 1e-6
     initializer_range: float | int = 0.01
     radius_spread: float | None = None
+    distance_spread: float | None = None
     vocabulary: str | None = None
 
     def __post_init__(self, **kwargs):
-        for name, accepted in (("energy", ENERGIES), ("visible_std", VISIBLE_STDS)):
+        for name, accepted in (("energy", ENERGIES), ("visible_std", VISIBLE_STDS), ("pooling", POOLINGS)):
             if getattr(self, name) not in accepted:
                 choices = ", ".join(f'"{choice}"' for choice in accepted)
                 raise ValueError(f'`{name}` must be one of {choices}, got "{getattr(self, name)}".')

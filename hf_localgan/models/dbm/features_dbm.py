@@ -1,4 +1,4 @@
-"""Vectors of utterances: the mean of their word vectors, standardised."""
+"""Vectors of utterances: the mean of their word vectors or a sum whose spread is that of any length, standardised."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -103,23 +103,25 @@ def _inverse_root(covariance: Any, std: Tensor) -> Tensor:
 
 
 class WordVectorTable(nn.Module):
-    """Frozen word vectors, and the mean of the vectors of an utterance's tokens.
+    """Frozen word vectors, and the vector of an utterance that they make.
 
     Args:
         vocab_size: tokens.
         size: dimensions of a vector.
+        pooling: "mean", "sqrt" or "distinct_sqrt", see `DbmConfig`.
     """
 
     vectors: Tensor
     regular: Tensor
 
-    def __init__(self, vocab_size: int, size: int):
+    def __init__(self, vocab_size: int, size: int, pooling: str = "mean"):
         super().__init__()
+        self.pooling = pooling
         self.register_buffer("vectors", torch.zeros(vocab_size, size))
         self.register_buffer("regular", torch.zeros(vocab_size, dtype=torch.bool))
 
     def load(self, vectors: Tensor, regular_tokens: Iterable[int]) -> "WordVectorTable":
-        """Takes over word vectors and the ids of regular tokens; all other tokens are left out of every mean.
+        """Takes over word vectors and the ids of regular tokens; all other tokens are left out of every vector.
 
         Args:
             vectors: shape `(vocab_size, size)`, finite.
@@ -144,7 +146,7 @@ class WordVectorTable(nn.Module):
         return self
 
     def forward(self, ids: Tensor, attention_mask: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean vector of the regular tokens of each utterance, and whether it has any.
+        """Vector of the regular tokens of each utterance, and whether it has any.
 
         Padding and batch neighbours change nothing. An utterance without regular tokens gets zeros.
 
@@ -170,16 +172,20 @@ class WordVectorTable(nn.Module):
         counted = self.regular[tokens] & (ids >= 0)
         if attention_mask is not None:
             counted = counted & attention_mask.bool()
+        if self.pooling == "distinct_sqrt":
+            counted = counted & _first_places(tokens, counted)
         weights = counted.to(self.vectors.dtype)
         number = weights.sum(dim=1, keepdim=True)
         summed = F.embedding_bag(tokens, self.vectors, mode="sum", per_sample_weights=weights)
-        return summed / number.clamp(min=1), number.squeeze(1) > 0
+        return summed / self._divisor(number.clamp(min=1)), number.squeeze(1) > 0
 
     def soft(self, probabilities: Tensor, mask: Tensor, ids: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Mean vector of utterances that are given as distributions over tokens, with a gradient for these.
+        """Vector of utterances that are given as distributions over tokens, with a gradient for these.
 
-        `sum_t m_t sum_w p_tw e_w / sum_t m_t sum_w p_tw` over regular tokens `w`: the probability of special tokens is
-        dropped, and the rest is not scaled up for it. Distributions that are certain give what their ids give.
+        With the expected counts `c_w = sum_t m_t p_tw` of regular tokens `w` it is `sum_w c_w e_w` divided by
+        `sum_w c_w` ("mean") or by its square root ("sqrt"); "distinct_sqrt" has `min(c_w, 1)` in place of `c_w`. The
+        probability of special tokens is dropped, and the rest is not scaled up for it. Distributions that are certain
+        give what their ids give.
 
         Args:
             probabilities: shape `(batch, time, vocab_size)`, or `(batch, time, k)` of the tokens `ids`.
@@ -198,11 +204,37 @@ class WordVectorTable(nn.Module):
                 f"{len(self.vectors)}. Generator and energy must have one tokenizer."
             )
         weights = probabilities.to(self.vectors.dtype) * mask.to(self.vectors.dtype)[:, :, None]
-        if ids is None:
-            weights = weights.sum(dim=1) * self.regular  # (batch, vocab_size)
-            summed, mass = weights @ self.vectors, weights.sum(dim=1, keepdim=True)
+        if ids is None or self.pooling == "distinct_sqrt":
+            counts = weights.sum(dim=1) if ids is None else expected_counts(weights, ids, len(self.vectors))
+            counts = counts * self.regular  # (batch, vocab_size)
+            if self.pooling == "distinct_sqrt":
+                counts = counts.clamp(max=1)
+            summed, mass = counts @ self.vectors, counts.sum(dim=1, keepdim=True)
         else:
             weights, ids = (weights * self.regular[ids]).flatten(1), ids.flatten(1)
             summed = F.embedding_bag(ids, self.vectors, per_sample_weights=weights, mode="sum")
             mass = weights.sum(dim=1, keepdim=True)
-        return summed / mass.masked_fill(mass == 0, 1.0), mass.squeeze(1) > 0
+        return summed / self._divisor(mass.masked_fill(mass == 0, 1.0)), mass.squeeze(1) > 0
+
+    def _divisor(self, number: Tensor) -> Tensor:
+        """What a sum over `number` tokens is divided by."""
+        return number if self.pooling == "mean" else number.sqrt()
+
+
+def expected_counts(weights: Tensor, ids: Tensor, vocab_size: int) -> Tensor:
+    """How often each token of the vocabulary is expected, shape `(batch, vocab_size)`, with the weights' gradient.
+
+    Args:
+        weights: of the tokens `ids`, shape `(batch, time, k)`.
+        ids: the same shape.
+        vocab_size: tokens.
+    """
+    return weights.new_zeros(len(weights), vocab_size).scatter_add(1, ids.flatten(1), weights.flatten(1))
+
+
+def _first_places(tokens: Tensor, counted: Tensor) -> Tensor:
+    """Whether no counted place before has the same token; shape `(batch, time)` as both arguments."""
+    order = tokens.masked_fill(~counted, -1).sort(dim=1, stable=True)
+    first = torch.ones_like(counted)
+    first[:, 1:] = order.values[:, 1:] != order.values[:, :-1]
+    return torch.empty_like(first).scatter_(1, order.indices, first)

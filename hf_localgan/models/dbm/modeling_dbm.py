@@ -93,7 +93,7 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
         self.response_scaler = FeatureScaler(config.response_size, config.whiten)
         self.word_vectors: WordVectorTable | None = None
         if config.vocab_size is not None:
-            self.word_vectors = WordVectorTable(config.vocab_size, config.query_size)
+            self.word_vectors = WordVectorTable(config.vocab_size, config.query_size, config.pooling)
         self.post_init()
 
     def _init_weights(self, module: nn.Module):
@@ -118,8 +118,8 @@ class DbmModel(DbmLikelihoodMixin, PreTrainedModel):
     def query_features(self, input_ids: Tensor, attention_mask: Tensor | None = None) -> Tensor:
         """Standardised vectors of queries, shape `(batch, query_size)`, from token ids, shape `(batch, time)`.
 
-        The mean of the frozen word vectors of the regular tokens. -100 and what `attention_mask` hides do not count; an
-        utterance without a regular token lies at the scaler's mean.
+        The frozen word vectors of the regular tokens, joined by `config.pooling`. -100 and what `attention_mask` hides
+        do not count; an utterance without a regular token lies at the scaler's mean.
         """
         return self._features(self.query_scaler, input_ids, attention_mask)
 

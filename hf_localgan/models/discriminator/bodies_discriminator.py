@@ -42,6 +42,18 @@ class Utterances(NamedTuple):
         embedded = F.embedding_bag(places, table, per_sample_weights=weights, mode="sum")  # no row of a table is copied
         return embedded.view(*self.ids.shape[:2], table.shape[1])
 
+    def counts(self, vocab_size: int) -> Tensor:
+        """How often each token is expected, shape `(batch, vocab_size)`, with a gradient for probabilities and mask."""
+        if self.probabilities is None:
+            assert self.ids is not None
+            weights, ids = self.mask[:, :, None], cast(Tensor | None, self.ids[:, :, None])
+        else:
+            weights, ids = self.probabilities.to(self.mask.dtype) * self.mask[:, :, None], self.ids
+        if ids is None:
+            return weights.sum(dim=1)
+        empty = weights.new_zeros(len(weights), vocab_size)
+        return empty.scatter_add(1, ids.flatten(1), weights.flatten(1))
+
 
 def read_utterances(
     side: str,
@@ -190,10 +202,10 @@ class BoltzmannBody(nn.Module):
     """Means of the binary units of a deep Boltzmann machine over the vectors of query and response.
 
     A vector is the standardised (and whitened, if the energy's are) mean of the frozen word vectors of an utterance's
-    regular tokens, each weighted by its probability; an utterance without regular tokens lies at the mean. The
-    mean field takes a fixed number of steps, through which gradients flow; parameters and steps are those of the energy
-    (`from_energy`), with real-valued units `v = [q; r]`, standard deviations `s`, and units `hq` (`hidden`) and `h`
-    (`top`):
+    regular tokens, each weighted by its probability, or another `pooling` of them; an utterance without regular tokens
+    lies at the mean. The mean field takes a fixed number of steps, through which gradients flow; parameters and steps
+    are those of the energy (`from_energy`), with real-valued units `v = [q; r]`, standard deviations `s`, and units
+    `hq` (`hidden`) and `h` (`top`):
 
         hq <- sigmoid(W (v / s^2) + U' h + c1)        h <- sigmoid(U hq + c2)
     """
@@ -241,10 +253,15 @@ class BoltzmannBody(nn.Module):
                 "This body has no word vectors yet. Make the discriminator from an energy by "
                 "`PairDiscriminator.from_energy`, or load a trained discriminator."
             )
-        counted = utterances.embed(self.regular.to(self.vectors.dtype)[:, None])  # (batch, time, 1)
-        mass = (counted * utterances.mask[:, :, None]).sum(dim=1)
-        summed = (utterances.embed(self.vectors) * utterances.mask[:, :, None]).sum(dim=1)
-        vectors = summed / mass.masked_fill(mass == 0, 1.0)
+        if self.config.pooling == "distinct_sqrt":
+            counts = (utterances.counts(len(self.vectors)) * self.regular).clamp(max=1)  # (batch, vocab)
+            summed, mass = counts @ self.vectors, counts.sum(dim=1, keepdim=True)
+        else:
+            counted = utterances.embed(self.regular.to(self.vectors.dtype)[:, None])  # (batch, time, 1)
+            mass = (counted * utterances.mask[:, :, None]).sum(dim=1)
+            summed = (utterances.embed(self.vectors) * utterances.mask[:, :, None]).sum(dim=1)
+        number = mass.masked_fill(mass == 0, 1.0)
+        vectors = summed / (number if self.config.pooling == "mean" else number.sqrt())
         vectors = (vectors - getattr(self, f"{side}_mean")) / getattr(self, f"{side}_std")
         if self.config.whiten:
             vectors = vectors @ getattr(self, f"{side}_whitening")

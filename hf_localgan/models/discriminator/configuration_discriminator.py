@@ -6,6 +6,7 @@ from transformers import PreTrainedConfig
 BODIES = ("cnn", "dbm")
 ENERGIES = ("dbm", "rbm_pair")
 VISIBLE_STDS = ("unit", "learned")
+POOLINGS = ("mean", "sqrt", "distinct_sqrt")
 HEADS = ("mlp", "bilinear", "cosine")
 INTERACTIONS = ("none", "product", "difference", "both")
 
@@ -29,6 +30,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         energy: energy of the Boltzmann machine: "dbm", or "rbm_pair", two machines of one layer over the same vectors.
         visible_std: "unit" or "learned", as in the energy that the body is made from.
         whiten: whether its scalers take correlations out of the vectors, as the energy's do.
+        pooling: how word vectors become the vector of an utterance, as the energy's: "mean", "sqrt", "distinct_sqrt".
         mean_field_steps: steps of the Boltzmann machine's mean field; all are taken and differentiated.
         head: how the score is made from the features: "mlp", or for the convolutional body "bilinear",
             `q' M r + a' q + b' r + c`, whose `M` begins as a multiple of the identity where filters are shared, or
@@ -64,6 +66,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
     energy: str = "dbm"
     visible_std: str = "unit"
     whiten: bool = False
+    pooling: str = "mean"
     mean_field_steps: int = 5
     head: str = "mlp"
     interaction: str = "both"
@@ -80,7 +83,7 @@ class PairDiscriminatorConfig(PreTrainedConfig):
         self.widths = list(self.widths)
         for name, accepted in (
             ("body", BODIES), ("energy", ENERGIES), ("visible_std", VISIBLE_STDS), ("head", HEADS),
-            ("interaction", INTERACTIONS),
+            ("interaction", INTERACTIONS), ("pooling", POOLINGS),
         ):  # fmt: skip
             if getattr(self, name) not in accepted:
                 choices = ", ".join(f'"{choice}"' for choice in accepted)

@@ -109,7 +109,7 @@ class PairDiscriminator(PreTrainedModel):
                 'The body needs an energy "dbm" or "rbm_pair" with a top layer, got '
                 f'"{config.energy}" with {config.top_size} units in that layer.'
             )
-        names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std", "whiten")
+        names = ("vocab_size", "hidden_size", "top_size", "energy", "visible_std", "whiten", "pooling")
         shape = {name: getattr(config, name) for name in names} | {"vector_size": config.query_size, "body": "dbm"}
         model = cls(PairDiscriminatorConfig(**{**shape, **settings}))
         model.to(energy.dtype)  # type: ignore[arg-type]  # the stub of this method lacks `self`

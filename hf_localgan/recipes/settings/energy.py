@@ -59,6 +59,12 @@ class EnergyArguments:
     whiten: bool = option(
         False, "Remove correlations within the vectors of each side, so that what joins the sides is learned first."
     )
+    pooling: str = option(
+        "mean",
+        "Vector of an utterance of n words: `mean`, the mean of its word vectors, as in the paper; `sqrt`, their sum "
+        "divided by the root of n, so that short answers do not lie far out because they are short; `distinct_sqrt`, "
+        "the same over its different words.",
+    )
     initializer_range: float = option(0.01, "Standard deviation of the couplings at the start of training.")
 
     def __post_init__(self):
@@ -141,6 +147,11 @@ class EnergyReportArguments:
         None,
         "Folders of further energies over the same vectors, such as an RBM, that are measured beside the trained one.",
     )
+    safe_generator: str | None = option(
+        None,
+        "Folder or Hub id of a generator of the same tokenizer, whose greedy answers are placed among the references' "
+        "radii. In a LocalGAN training it is the generator of that training.",
+    )
     others: int = option(9, "Number of responses to other queries that each true response is compared with.")
     max_train_pairs: int = option(
         100_000, "Number of training pairs on which a normal distribution is fitted for comparison."
@@ -160,7 +171,10 @@ class EnergyReportArguments:
 
     def settings(self) -> dict[str, Any]:
         """Arguments of `evaluate_energy`, with the rivals loaded."""
-        settings = {item.name: getattr(self, item.name) for item in fields(self) if item.name != "rivals"}
+        loaded = ("rivals", "safe_generator")
+        settings = {item.name: getattr(self, item.name) for item in fields(self) if item.name not in loaded}
+        if self.safe_generator is not None:
+            settings["generator"] = load_generator(expand_path(self.safe_generator, "safe_generator"))[0]
         paths = [expand_path(path, "rivals") for path in self.rivals or ()]
         return {**settings, "rivals": {Path(path).resolve().name: load_energy(path)[0] for path in paths}}
 

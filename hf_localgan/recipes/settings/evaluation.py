@@ -16,7 +16,9 @@ from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
 from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
+from hf_localgan.recipes.parts import load_energy
 from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.recipes.stage import fingerprints
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.settings import TokenLossConfig
@@ -56,6 +58,11 @@ class EvaluationArguments:
         "Word vectors for the embedding scores: a file. By default they are made from the training pairs (PMI, SVD).",
     )
     metric_vector_size: int = option(100, "Dimensions of the word vectors that are made for the embedding scores.")
+    metric_energy: str | None = option(
+        None,
+        "Folder or Hub id of an energy, by which the radii of all answers to a query are compared with those of its "
+        "references (Wasserstein distance, nats). A LocalGAN training takes its own.",
+    )
     metric_tokenization: str | None = option(
         None,
         "How the scores split text: `words`, `characters`, `jieba` or `whitespace`. By default `words`, and "
@@ -84,6 +91,8 @@ class EvaluationArguments:
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         if self.tune_queries < 0:
             raise ValueError(f"`tune_queries` must not be negative, got {self.tune_queries}. 0 tunes nothing.")
+        if self.metric_energy is not None and self.scores == "translation":
+            raise ValueError("`metric_energy` measures radii of responses, and `scores` is `translation`.")
         if self.tune_queries and self.scores == "translation":
             raise ValueError("`tune_queries` chooses by the quality of dialogue, and `scores` is `translation`.")
         if self.resamples < 0:
@@ -167,6 +176,10 @@ class EvaluationArguments:
         settings |= {
             "vectors": vectors, "lowercase": self.metric_lowercase, "num_samples": self.answers_per_query
         }  # fmt: skip
+        if self.metric_energy is not None:
+            path = expand_path(self.metric_energy, "metric_energy")
+            marks = "".join(fingerprints(path).values())[:8] if Path(path).is_dir() else ""
+            settings |= {"energy": load_energy(path), "energy_name": f"{Path(path).name}{marks and '-'}{marks}"}
         if not self.tune_queries or all(decoding.reranker() is None for decoding in self.chosen_decodings()):
             return partial(evaluate_generator, **settings)
 

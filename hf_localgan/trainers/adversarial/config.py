@@ -90,6 +90,20 @@ class TwoPlayerConfig(TokenLossConfig):
     monitor_max_new_tokens: int = field(
         default=30, metadata={"help": "Longest answer to the monitored queries, in tokens."}
     )
+    monitor_beams: int = field(
+        default=5,
+        metadata={
+            "help": "Width of the beam search that answers up to 100 of these queries, too, for a warning where beams "
+            "grow longer than references or repeat themselves. 0: none."
+        },
+    )
+    beam_fault_share: float = field(
+        default=0.1,
+        metadata={
+            "help": "Warn when more than this share of the beams' answers is longer than 99 % of the references, or "
+            "when the share with a trigram twice exceeds the references' by more than it."
+        },
+    )
     collapse_share: float = field(
         default=0.5,
         metadata={
@@ -144,8 +158,10 @@ class TwoPlayerConfig(TokenLossConfig):
                 raise ValueError(f"`{name}` must be at least 1, got {getattr(self, name)}.")
         self._check_sizes(
             "adversarial_weight", "teacher_forcing_weight", "mismatched_weight", "discriminator_warmup_steps",
-            "discriminator_learning_rate", "monitor_queries",
+            "discriminator_learning_rate", "monitor_queries", "monitor_beams",
         )  # fmt: skip
+        if not 0 <= self.beam_fault_share <= 1:
+            raise ValueError(f"`beam_fault_share` is a share from 0 to 1, got {self.beam_fault_share}.")
         if not 0 < self.collapse_share <= 1:
             raise ValueError(f"`collapse_share` is a share above 0 and up to 1, got {self.collapse_share}.")
         if not self.collapse_length > 1:
@@ -192,6 +208,13 @@ class SoftRolloutConfig(TwoPlayerConfig):
         },
     )
     max_soft_length: int = field(default=20, metadata={"help": "Longest generation in training, in tokens."})
+    soft_length_percentile: float | None = field(
+        default=None,
+        metadata={
+            "help": "Make the longest generation in training as long as this percentile of the training references, "
+            "such as 99, in place of `max_soft_length`."
+        },
+    )
     soft_length: str = field(
         default="end",
         metadata={
@@ -217,6 +240,11 @@ class SoftRolloutConfig(TwoPlayerConfig):
                 raise ValueError(f'`{name}` must be one of {", ".join(accepted)}, got "{getattr(self, name)}".')
         if self.max_soft_length < 1:
             raise ValueError(f"`max_soft_length` must be at least 1, got {self.max_soft_length}.")
+        if self.soft_length_percentile is not None and not 0 < self.soft_length_percentile <= 100:
+            raise ValueError(
+                f"`soft_length_percentile` is above 0 and up to 100, or None for `max_soft_length`, got "
+                f"{self.soft_length_percentile}."
+            )
         self._check_sizes("noise_scale")
         if not self.relaxation_temperature > 0:
             raise ValueError(f"`relaxation_temperature` must be above 0, got {self.relaxation_temperature}.")

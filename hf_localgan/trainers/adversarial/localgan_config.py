@@ -4,8 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from hf_localgan.functional.radial import SCALES
+from hf_localgan.functional.radial import MEASURES, SCALES, TARGETS
+from hf_localgan.functional.score_function import BASELINES, CREDITS
 from hf_localgan.trainers.adversarial.config import SoftRolloutConfig
+
+GRADIENTS = ("straight_through", "score")
 
 # Values of each preset, for fields that the user does not give. "paper": LocalGAN as printed (Eq. 16 to 18, Sec. 4.3),
 # with its authors' code for values that the paper leaves open. "authors_code": that code, also where the two differ.
@@ -72,6 +75,48 @@ class LocalGanConfig(SoftRolloutConfig):
             "|F(q, rc)|; `center`, F(q, rc) as printed, whose sign may be wrong."
         },
     )
+    radial_measure: str = field(
+        default="energy",
+        metadata={
+            "help": "What the radius is compared by: `energy`, F(q, r) in nats; or `distance`, the root of "
+            "F(q, r) - F(q, rc), whose slope does not vanish near the centre."
+        },
+    )
+    radial_target: str = field(
+        default="reference",
+        metadata={
+            "help": "What a generation is compared with: `reference`, that of its pair; or `cluster`, the mean over "
+            "all training responses to its query (Eq. 9 and 10)."
+        },
+    )
+    radial_gradient: str = field(
+        default="straight_through",
+        metadata={
+            "help": "Gradient of the radial term: `straight_through`, through the relaxed tokens; or `score`, the "
+            "score function of samples at the temperature `noise_scale`, which is unbiased."
+        },
+    )
+    radial_samples: int = field(
+        default=2, metadata={"help": "Number of samples of each query with the gradient `score`."}
+    )
+    radial_baseline: str = field(
+        default="samples",
+        metadata={
+            "help": "What is taken from a sample's reward with the gradient `score`: `samples`, the mean reward of the "
+            "query's other samples; `batch`, that of all other samples; `references`, that of the references."
+        },
+    )
+    radial_credit: str = field(
+        default="answer",
+        metadata={
+            "help": "Reward of a token with the gradient `score`: `answer`, the whole answer's; `token`, what the "
+            "answer loses without the token, which has less noise and a bias."
+        },
+    )
+    radial_scaled: bool = field(
+        default=False,
+        metadata={"help": "Scale the rewards of the gradient `score` to unit deviation in each batch."},
+    )
     radial_floor: float = field(
         default=1.0, metadata={"help": "Smallest |F(q, rc)| that the radius is divided by with `abs_center`, in nats."}
     )
@@ -88,6 +133,32 @@ class LocalGanConfig(SoftRolloutConfig):
         super()._check_values()
         if self.radial_scale not in SCALES:
             raise ValueError(f'`radial_scale` must be one of {", ".join(SCALES)}, got "{self.radial_scale}".')
+        for name, accepted in (
+            ("radial_measure", MEASURES), ("radial_target", TARGETS), ("radial_gradient", GRADIENTS),
+            ("radial_baseline", BASELINES), ("radial_credit", CREDITS),
+        ):  # fmt: skip
+            if getattr(self, name) not in accepted:
+                raise ValueError(f'`{name}` must be one of {", ".join(accepted)}, got "{getattr(self, name)}".')
         self._check_sizes("radial_weight", "radial_floor")
+        if self.radial_samples < 1:
+            raise ValueError(f"`radial_samples` must be at least 1, got {self.radial_samples}.")
+        if self.radial_measure == "distance" and self.radial_scale != "spread":
+            raise ValueError(
+                f'`radial_measure="distance"` has the unit `radial_scale="spread"` alone, got "{self.radial_scale}".'
+            )
+        if self.radial_gradient == "score":
+            self._check_score()
         if self.clamp_warmup is not None and not self.clamp_warmup > 0:
             raise ValueError(f"`clamp_warmup` must be above 0, or None for no bound, got {self.clamp_warmup}.")
+
+    def _check_score(self):
+        if self.relaxation != "straight_through" or not self.noise_scale:
+            raise ValueError(
+                '`radial_gradient="score"` needs samples: `relaxation="straight_through"` and `noise_scale` above 0, '
+                f'got "{self.relaxation}" and {self.noise_scale}.'
+            )
+        if self.radial_baseline == "samples" and self.radial_samples < 2:
+            raise ValueError(
+                f'`radial_baseline="samples"` needs `radial_samples` of at least 2, got {self.radial_samples}. With '
+                'one sample take "batch" or "references".'
+            )

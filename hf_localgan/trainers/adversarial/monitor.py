@@ -13,6 +13,9 @@ from hf_localgan.metrics import metric_tokens
 from hf_localgan.metrics.diversity import distinct_n, distinct_response_share, entropy_n, mean_length
 from hf_localgan.metrics.embedding import Vectors, WordTable, embedding_scores
 
+BEAM_QUERIES = 100  # queries that beams answer, too
+LONG = 99  # percentile of the references' lengths beyond which an answer is long
+
 
 class ResponseMonitor:
     """Answers the same queries at each evaluation, and measures the answers' diversity and relevance.
@@ -28,6 +31,7 @@ class ResponseMonitor:
         batch_size: number of queries that are answered together.
         decoding: how the queries are answered, by default greedily. A decoding that draws uses the same seed at each
             evaluation.
+        beams: width of a beam search that answers up to 100 of the queries, evenly spaced, too. 0: none.
 
     Raises:
         ValueError: without queries, for a query without references, and for another number of reference lists.
@@ -46,6 +50,7 @@ class ResponseMonitor:
         max_source_length: int | None = None,
         batch_size: int = 128,
         decoding: Decoding | None = None,
+        beams: int = 0,
     ):
         if not queries or len(queries) != len(references) or not all(references):
             raise ValueError(
@@ -59,6 +64,13 @@ class ResponseMonitor:
             "max_new_tokens": max_new_tokens, "max_source_length": max_source_length, "batch_size": batch_size
         }  # fmt: skip
         self.references = [[self._tokens(text) for text in texts] for texts in references]
+        lengths = [len(tokens) for texts in self.references for tokens in texts]
+        self.longest = float(np.percentile(lengths, LONG, method="higher"))
+        repeated = [repeats_trigram(tokens) for texts in self.references for tokens in texts]
+        self.reference_repetition = float(np.mean(repeated))
+        self.beams = Decoding.beam(beams) if beams else None
+        asked = min(BEAM_QUERIES, len(self.queries))
+        self.beam_queries = [self.queries[row * len(self.queries) // asked] for row in range(asked)]
         self.words = None if vectors is None else WordTable.of(vectors)
         self.chance = float("nan")
         if self.words is not None:
@@ -74,8 +86,9 @@ class ResponseMonitor:
     @property
     def names(self) -> frozenset[str]:
         """Names of the scores."""
-        diversity = {"dist_1", "dist_2", "ent_4", "distinct", "length"}
-        return frozenset(diversity | ({"relevance", "quality"} if self.scores_relevance else set()))
+        names = {"dist_1", "dist_2", "ent_4", "distinct", "length"}
+        names |= {"relevance", "quality"} if self.scores_relevance else set()
+        return frozenset(names | ({"beam_length", "beam_long", "beam_repetition"} if self.beams else set()))
 
     def measure(self, model: PreTrainedModel) -> dict[str, float]:
         """Scores of the answers.
@@ -84,10 +97,35 @@ class ResponseMonitor:
             `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers) and `length` (mean, in words);
             with vectors also `relevance` (mean over references) and `quality`, `Dist-2 * Ent-4 * (relevance - chance)`,
             which is 0 if the relevance is no larger than chance, the relevance of references of other queries. Longer
-            answers raise Ent-4 and relevance and lower Dist-2, so that rambling gains nothing.
+            answers raise Ent-4 and relevance and lower Dist-2, so that rambling gains nothing. With `beams` also what
+            `beam_scores` measures.
         """
         answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answer_settings)
-        return self.scores([texts[0] for texts in answers])
+        scores = self.scores([texts[0] for texts in answers])
+        if self.beams is None:
+            return scores
+        # Long enough for an answer to be too long: a limit below would hide it.
+        limit = max(self.answer_settings["max_new_tokens"], int(2 * self.longest) + 1)
+        settings = {**self.answer_settings, "max_new_tokens": limit}
+        found = answer_queries(model, self.tokenizer, self.beam_queries, self.beams, **settings)
+        return scores | self.beam_scores([texts[0] for texts in found])
+
+    def beam_scores(self, answers: Sequence[str]) -> dict[str, float]:
+        """Whether beams break down, which greedy answers do not show: they grow long, or repeat themselves.
+
+        Args:
+            answers: one or more.
+
+        Returns:
+            `beam_length` (mean, in words), `beam_long`, the share of answers longer than the references' 99th
+            percentile, and `beam_repetition`, the share with a trigram that stands in them twice.
+        """
+        tokens = [self._tokens(text) for text in answers]
+        return {
+            "beam_length": float(mean_length(tokens)),
+            "beam_long": float(np.mean([len(words) > self.longest for words in tokens])),
+            "beam_repetition": float(np.mean([repeats_trigram(words) for words in tokens])),
+        }
 
     def scores(self, answers: Sequence[str]) -> dict[str, float]:
         """The same scores of given answers, one for each query, in their order.
@@ -120,3 +158,9 @@ class ResponseMonitor:
 
     def _tokens(self, text: str) -> list[str]:
         return metric_tokens(text, self.tokenization, self.lowercase)
+
+
+def repeats_trigram(words: Sequence[str]) -> bool:
+    """Whether three words in a row stand twice in an answer."""
+    trigrams = [tuple(words[place : place + 3]) for place in range(len(words) - 2)]
+    return len(set(trigrams)) < len(trigrams)

@@ -1,9 +1,11 @@
 """The base of trainers whose generator learns from generations that carry a gradient."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from itertools import islice
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.utils.data import Dataset
@@ -30,6 +32,9 @@ from hf_localgan.trainers.matching.mismatches import draw_mismatches
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+
+LENGTH_ROWS = 20_000  # training references whose lengths are measured
 
 
 class SoftRolloutTrainer(TwoPlayerTrainer):
@@ -88,10 +93,32 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
             parts={"discriminator": discriminator, **parts}, monitor=monitor, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
         )  # fmt: skip
+        self._measured_length: int | None = None
         check_rollout(self.base_model)
         embeddings = decoder_embeddings(self.base_model).weight
         assert isinstance(embeddings, Tensor)
         check_vocabularies(self.parts, len(embeddings), self.processing_class)
+
+    # ---- the longest generation ----
+
+    @property
+    def rollout_length(self) -> int:
+        """Largest number of tokens of a generation in training, the end token included."""
+        if self.args.soft_length_percentile is None:
+            return self.args.max_soft_length
+        if self._measured_length is None:
+            self._measured_length = self._reference_percentile(self.args.soft_length_percentile)
+        return self._measured_length
+
+    def _reference_percentile(self, percentile: float) -> int:
+        """Tokens that no more than `100 - percentile` percent of the training references exceed, end token included.
+
+        Of up to 20,000 references, evenly spaced, so that every process and a resumed run find the same.
+        """
+        lengths = [len(row["labels"]) for row in spaced_rows(self.train_dataset, LENGTH_ROWS)]
+        if not lengths:
+            raise ValueError("`soft_length_percentile` needs training references, and there are none.")
+        return max(1, int(np.percentile(lengths, percentile, method="higher")))
 
     @property
     def discriminator(self) -> PairDiscriminator:
@@ -210,7 +237,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         args = self.args
         return soft_rollout(
             self.model if model is None else model, inputs["input_ids"], inputs.get("attention_mask"),
-            max_length=args.max_soft_length, relaxation=args.relaxation, temperature=args.relaxation_temperature,
+            max_length=self.rollout_length, relaxation=args.relaxation, temperature=args.relaxation_temperature,
             noise_scale=args.noise_scale, top_k=args.relaxation_top_k, encoder_outputs=encoder_outputs,
             generator=self.draws.generator(inputs["input_ids"].device, purpose),
             end_probabilities=args.soft_length == "survival",
@@ -273,6 +300,14 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         if inputs.get("attention_mask") is not None:
             queries = queries.masked_fill(inputs["attention_mask"] == 0, PADDING)
         return draw_mismatches(queries, inputs["labels"], 1, self.draws.generator("cpu", 1))
+
+
+def spaced_rows(dataset: Any, number: int) -> Iterator[Any]:
+    """At most `number` rows, evenly spaced; of a stream the first ones."""
+    if not hasattr(dataset, "__len__"):
+        return islice(dataset, number)
+    number = min(number, len(dataset))
+    return (dataset[index * len(dataset) // number] for index in range(number))
 
 
 def within_vocabulary(rollout: SoftRollout, size: int) -> tuple[Tensor, Tensor | None]:

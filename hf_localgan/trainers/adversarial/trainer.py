@@ -39,6 +39,11 @@ from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 if TYPE_CHECKING:
     from peft import PeftConfig
 
+BEAM_ADVICE = (
+    "No term sees what stands behind the longest generation in training: set `soft_length_percentile` to 99, lower the "
+    "`learning_rate`, or raise `teacher_forcing_weight`."
+)
+
 logger = logging.getLogger(__name__)
 
 
@@ -385,7 +390,25 @@ class TwoPlayerTrainer(TokenLossTrainer):
             assert output.metrics is not None
             scores = self.monitor.measure_once(self.accelerator.unwrap_model(self.model), self.accelerator)
             output.metrics.update({f"eval_{name}": value for name, value in scores.items()})
+            if self.is_world_process_zero():
+                self._warn_of_beams(scores)
         return output
+
+    def _warn_of_beams(self, scores: Mapping[str, float]):
+        """Warns where beams have broken down; greedy answers, which choose the best model, do not show it."""
+        share = self.args.beam_fault_share
+        repetition = scores.get("beam_repetition", 0.0)
+        usual = getattr(self.monitor, "reference_repetition", 0.0)
+        if scores.get("beam_long", 0.0) > share:
+            logger.warning(
+                f"Step {self.state.global_step}: {scores['beam_long']:.0%} of the beam search's answers are longer "
+                f"than 99 % of the references ({scores['beam_length']:.3g} words on average). {BEAM_ADVICE}"
+            )
+        if repetition > usual + share:
+            logger.warning(
+                f"Step {self.state.global_step}: {repetition:.0%} of the beam search's answers have a trigram twice, "
+                f"of the references {usual:.0%}. {BEAM_ADVICE}"
+            )
 
     def _load_callback_state(self):
         super()._load_callback_state()  # with `restore_callback_states_from_checkpoint` callbacks are made anew

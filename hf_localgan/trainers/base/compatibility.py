@@ -22,6 +22,7 @@ HARMLESS = {
     "architectures", "auto_map", "transformers_version", "name_or_path", "_name_or_path", "dtype", "torch_dtype",
     "use_cache", "output_attentions", "output_hidden_states", "return_dict", "tokenizer_class", "label2id", "id2label",
     "problem_type", "initializer_range", "initializer_factor", "init_std", "gradient_checkpointing", "radius_spread",
+    "distance_spread",
 }  # fmt: skip
 # The same of adapters.
 HARMLESS_ADAPTER = {

@@ -79,8 +79,19 @@ def assert_equal_players(assert_equal_runs):
         ("t5", {"bf16": True, "head_dtype": "float32"}),
         ("bart", {"cls": GanAelTrainer, "relaxation": "straight_through", "mismatched_weight": 1.0}),
         ("t5", {"preset": "authors_code", "lr_scheduler_type": "cosine"}),
+        (
+            "rnn_seq2seq",
+            {
+                "radial_gradient": "score",
+                "radial_target": "cluster",
+                "radial_measure": "distance",
+                "radial_baseline": "references",
+                "radial_credit": "token",
+                "soft_length_percentile": 90.0,
+            },
+        ),
     ],
-    ids=["rnn", "t5-gumbel", "bart-softmax", "rnn-bf16", "t5-bf16", "gan-ael", "authors_code"],
+    ids=["rnn", "t5-gumbel", "bart-softmax", "rnn-bf16", "t5-bf16", "gan-ael", "authors_code", "score"],
 )
 def test_a_run_resumed_inside_an_epoch_and_a_cycle(name, settings, family, pairs, both, assert_equal_players):
     # 24 pairs in batches of 2 x 2: 6 updates an epoch; resumed from 8, after ddd ddgg d: the second of a cycle.

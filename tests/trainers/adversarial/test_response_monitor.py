@@ -39,6 +39,29 @@ def answering(monkeypatch):
     return use
 
 
+def test_beams_that_grow_or_repeat_are_measured_and_warned_of(
+    answering, tiny_tokenizer, family, pairs, players, caplog
+):
+    looping = "i am fine i am fine i am"
+    said = answering([looping, "i am fine", "my name is hello hello"])
+    monitor = ResponseMonitor(QUERIES, REFERENCES, tiny_tokenizer, beams=3, max_new_tokens=7)
+    assert monitor.longest == 4.0 and monitor.reference_repetition == 0.0  # "my name is hello"
+    scores = monitor.measure(None)
+    assert set(scores) == monitor.names
+    # Two of three answers have more than four words, one has "i am fine" twice; 8 + 3 + 5 words.
+    assert scores["beam_long"] == pytest.approx(2 / 3) and scores["beam_repetition"] == pytest.approx(1 / 3)
+    assert scores["beam_length"] == pytest.approx(16 / 3)
+    assert said.arguments == ("beam 3", {"max_new_tokens": 9, "max_source_length": None, "batch_size": 128})
+    run = players(family("t5"), pairs(8), pairs(3, seed=1), monitor=monitor)
+    run.evaluate()
+    told = [record.message for record in caplog.records if "beam search" in record.message]
+    assert "67% of the beam search's answers are longer than 99 % of the references (5.33 words" in told[0]
+    assert "33% of the beam search's answers have a trigram twice, of the references 0%" in told[1]
+    caplog.clear()
+    players(family("t5"), pairs(8), pairs(3, seed=1), monitor=monitor, beam_fault_share=0.7).evaluate()
+    assert not [record for record in caplog.records if "beam search" in record.message]
+
+
 def test_the_numbers_by_hand(answering, vectors, tiny_tokenizer):
     said = answering(["hello hello hello hello hello", "i am fine thanks", "hello hello hello hello hello"])
     monitor = ResponseMonitor(QUERIES, REFERENCES, tiny_tokenizer, vectors, max_new_tokens=7)

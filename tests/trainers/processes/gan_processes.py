@@ -87,11 +87,25 @@ class Runs:
 
 def measure(processes: int, folder: Path) -> dict:
     runs = Runs(processes, folder)
-    saved = {**NOISY, "optim": "adamw_torch", "learning_rate": 3e-3, "save_strategy": "steps", "save_steps": 5}
+    saved = {
+        **NOISY,
+        "radial_gradient": "score",
+        "optim": "adamw_torch",
+        "learning_rate": 3e-3,
+        "save_strategy": "steps",
+        "save_steps": 5,
+    }
     return {
         "t5": runs.train("t5", "t5", **STILL),
         "bart": runs.train("bart", "bart", relaxation="softmax", relaxation_top_k=None, **STILL),
-        "rnn_seq2seq": runs.train("rnn_seq2seq", "rnn", teacher_forcing_weight=0.0, **STILL),
+        "rnn_seq2seq": runs.train(
+            "rnn_seq2seq",
+            "rnn",
+            teacher_forcing_weight=0.0,
+            radial_target="cluster",
+            radial_measure="distance",
+            **STILL,
+        ),
         # With a close bound many embeddings lie on it and are equal, and rounding decides which of them is the largest.
         "gan-ael": runs.train("rnn_seq2seq", "ael", cls=GanAelTrainer, weight_clip=0.7, **STILL),
         "parts": runs.train("t5", "parts", generator_parts="decoder", discriminator_parts="head", **STILL),
