@@ -14,6 +14,7 @@ import yaml
 from hf_localgan.files import replacing
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.recipes.settings.stages import StageArguments
 from hf_localgan.trainers.base.lineage import last_checkpoint
 
 PLAN = "plan.json"
@@ -59,7 +60,8 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     """The runs of one seed, in the order in which each finds what it needs.
 
     DAIM is the first, for its stages make both generators and what compares; every other system starts from its
-    generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take. Then come a language
+    generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take; where their files name
+    another `discriminator_config`, GAN-AEL makes one of its own for both. Then come a language
     model of the responses, which the generator becomes by an epoch without queries, MMI, which is a way of decoding
     with numbers chosen on the validation split, maximum likelihood with 512 units, and maximum likelihood for as many
     more updates.
@@ -92,6 +94,9 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         "adver_regs": ("generator", "discriminator"),
     }
     folders = {"generator": stages / "mle", "backward": stages / "backward", "discriminator": stages / "discriminator"}
+    # Whose discriminator GAN-AEL and Adver-REGS begin with: one of their own where their files say so.
+    shares = len({_discriminator_file(files / f"{name}.yaml") for name in ("localgan", "gan_ael")}) == 1
+    judge = "localgan" if shares else "gan_ael"
     for name in SYSTEMS:
         words = [f"train-{name.replace('_', '-')}", str(files / f"{name}.yaml"), "--output_dir", str(place / name)]
         words += shared + list(DECODINGS) + scores
@@ -107,8 +112,13 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         for option in options:
             words += option_words(option)
         for part in given[name]:
-            own = part == "discriminator" and name in ("gan_ael", "adver_regs")  # no cosines, so not those of DAIM
-            words += [f"--{part}", str(place / "localgan" / "stages" / part if own else folders[part])]
+            folder = folders[part]
+            if part == "discriminator" and name in ("gan_ael", "adver_regs"):  # no cosines, so not those of DAIM
+                if name == judge:
+                    words += [f"--{part}_options", *SMOKE["stage"]] if smoke else []
+                    continue
+                folder = place / judge / "stages" / part
+            words += [f"--{part}", str(folder)]
         finished = place / name / "stages" / "adversarial" / "finished.json"
         tasks.append(Task(name, tuple(words), place / name, finished))
 
@@ -136,6 +146,11 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         words += [*smoke_steps, *settings]
         tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
     return tasks
+
+
+def _discriminator_file(file: Path) -> str:
+    settings = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    return str(settings.get("discriminator_config", StageArguments.discriminator_config))
 
 
 def _has(system: str, stage: str) -> bool:
