@@ -31,8 +31,9 @@ class HammingPayoff(TokenPayoff):
     by a base measure.
 
     The length stays. With a base measure the substitute of `b` is `a` with probability `c(a) / (C - c(b))`; see
-    `TokenPayoff` for the distribution. Time grows with the number of tokens and with that of replacements, not with the vocabulary.
-    All labels of a batch are checked, unless the temperature is 0: negative ids (-100) and floats raise a `ValueError`.
+    `TokenPayoff` for the distribution. Time grows with the number of tokens and with that of replacements, not with the
+    vocabulary. All labels of a batch are checked, unless the temperature is 0: negative ids (-100) and floats raise a
+    `ValueError`.
 
     Args:
         tokens: ids that may be drawn.
