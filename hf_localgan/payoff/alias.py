@@ -4,7 +4,7 @@ import numpy as np
 
 
 def alias_tables(probs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Walker's tables for many distributions at once, built by Vose's rule: the rest of the smallest goes to the largest.
+    """Walker's tables for many distributions at once: the rest of the smallest column goes to the largest, in turn.
 
     With `K` outcomes, column `j` of a uniform choice among `K` stands for outcome `j` with probability `keep[j]`, and
     for `alias[j]` otherwise: `K p_j = keep[j] + sum of (1 - keep[i]) over columns i with alias[i] = j`.
