@@ -4,6 +4,10 @@
 updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves in OUTPUT `table1.md` and
 `.json` (Dist-1, Dist-2, Ent-4, Rel with their spread over seeds, Rel above the temperatures of maximum likelihood, the
 order of the systems beside the paper's, samples), `front.png`, `entropy.png`, and all of it as one page, `table1.html`.
+
+`reproduce raml` runs RAML's payoffs against maximum likelihood and label smoothing on a corpus of translations: every
+edit rate with the first seed, then of each system the rate with the highest dev BLEU with the other seeds. Checkpoints
+are averaged, beams tuned on dev. Leaves `raml.md` and `raml.json` (BLEU with intervals, paired tests) in OUTPUT.
 """
 
 import argparse
@@ -18,13 +22,16 @@ FORM = argparse.RawDescriptionHelpFormatter
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
-    parser.add_argument("table", choices=["table1"], help="what to reproduce: Table 1 and Figure 2")
     parser.add_argument(
-        "--dataset", default="smalltalk", metavar="DATA",
-        help="a folder with the YAML files of a corpus, or the name of one in `recipes/` (default: smalltalk)",
+        "table", choices=["table1", "raml"], help="what to reproduce: LocalGAN's Table 1 and Figure 2, or RAML's gain"
+    )
+    parser.add_argument(
+        "--dataset", metavar="DATA",
+        help="a folder with the YAML files of a corpus, or the name of one in `recipes/` (default: smalltalk, and "
+        "multi30k_en_fr for raml)",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds (default: 0)")
-    parser.add_argument("--output", metavar="FOLDER", help="folder of all runs (default: runs/table1-DATA)")
+    parser.add_argument("--output", metavar="FOLDER", help="folder of all runs (default: runs/TABLE-DATA)")
     parser.add_argument(
         "--options", nargs="+", default=[], metavar="NAME=VALUE",
         help="settings that replace those of every system's file, such as use_cpu=true",
@@ -32,6 +39,13 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument(
         "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
     )
+    parser.add_argument(
+        "--systems", nargs="+", metavar="NAME", help="of raml: files of the corpus, such as raml_hamming (default: all)"
+    )
+    parser.add_argument(
+        "--edit_rates", type=float, nargs="+", metavar="RATE",
+        help="of raml: edits per token to try with the first seed (default: 0.005 0.01 0.02 0.05)",
+    )  # fmt: skip
     return parser
 
 
@@ -42,6 +56,10 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
+    for name in ("systems", "edit_rates"):
+        if args.table != "raml" and getattr(args, name) is not None:
+            parser.error(f"--{name} is for raml, not for {args.table}")
+    args.dataset = args.dataset or ("multi30k_en_fr" if args.table == "raml" else "smalltalk")
     for seed in args.seeds:
         if not 0 <= seed < 2**32:
             parser.error(f"--seeds must be from 0 to {2**32 - 1}, got {seed}")
@@ -60,6 +78,56 @@ def corpus_files(dataset: str) -> Path:
 
 
 def _work(args: argparse.Namespace):
+    (_work_raml if args.table == "raml" else _work_table1)(args)
+
+
+def _work_raml(args: argparse.Namespace):
+    from hf_localgan.evaluation.plots import require_matplotlib
+    from hf_localgan.evaluation.raml_table import write_raml_table
+    from hf_localgan.evaluation.runs import Run
+    from hf_localgan.recipes.raml_grid import MLE, RATES, SMOOTHING, SYSTEMS, best_cells, cell_task, grid_cells
+    from hf_localgan.recipes.reproduction import begin, run_tasks
+
+    require_matplotlib()
+    files = corpus_files(args.dataset)
+    output, (first, *others) = Path(args.output or f"runs/raml-{files.name}"), list(dict.fromkeys(args.seeds))
+    cells = grid_cells(args.systems or list(SYSTEMS), args.edit_rates or RATES)
+    tasks = [(first, cell_task(files, output, cell, first, smoke=args.smoke, options=args.options)) for cell in cells]
+    # Systems and rates may be added later, and more seeds; the first seed chooses and must stay the first.
+    plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "first_seed": first}
+    begin(output, {**plan, "seeds": [first, *others]})
+
+    def tell(line: str):
+        print(line, flush=True)
+
+    run_tasks(tasks, tell)
+    best = best_cells(output, cells, first)
+    more = [
+        (seed, cell_task(files, output, cell, seed, smoke=args.smoke, options=args.options))
+        for seed in others
+        for cell in best
+    ]
+    if more:
+        tell(f"chosen on dev with seed {first}: {', '.join(cell.name for cell in best)}")
+        run_tasks(more, tell)
+
+    def runs(cell) -> list[Run]:
+        seeds = [first, *others] if cell in best else [first]
+        return [Run.read(output / f"{cell.name}-seed{seed}") for seed in seeds]
+
+    def named(cell) -> str:
+        return SYSTEMS[cell.system] if cell.rate is None else f"{SYSTEMS[cell.system]}, {cell.rate:g}"
+
+    systems = {named(cell): runs(cell) for cell in cells}
+    rivals = [named(cell) for cell in best if cell.system in (MLE, SMOOTHING)]
+    title = f"RAML on {files.name}, seeds {', '.join(map(str, [first, *others]))}"
+    title += " (first steps only)" if args.smoke else ""
+    about = {**plan, "chosen": [cell.name for cell in best]}
+    written = write_raml_table(output, systems, rivals, title=title, about=about)
+    print("written:", ", ".join(map(str, written)))
+
+
+def _work_table1(args: argparse.Namespace):
     from hf_localgan.evaluation.plots import require_matplotlib
     from hf_localgan.evaluation.runs import Run
     from hf_localgan.evaluation.systems import write_systems

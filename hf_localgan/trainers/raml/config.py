@@ -16,7 +16,7 @@ from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import Chrf, NegativeTokenErrorRate, Reward, RougeL, SentenceBleu
 from hf_localgan.payoff.weighted_hamming import WeightedHammingPayoff
-from hf_localgan.trainers.base.settings import TokenLossConfig
+from hf_localgan.trainers.base.averaging import AveragedConfig
 from hf_localgan.trainers.raml.similarity import label_counts, similar_tokens
 
 # The paper's best temperatures: Hamming for translation, edit distance for speech.
@@ -57,14 +57,14 @@ SERIES_FIELDS = (
 
 
 @dataclass
-class RamlConfig(TokenLossConfig):
-    """Arguments of `RamlTrainer`, on top of `TokenLossConfig`.
+class RamlConfig(AveragedConfig):
+    """Arguments of `RamlTrainer`, on top of `TokenLossConfig`, with averages at the end.
 
     A sampler or a `RamlCollator` that the trainer is given replaces the one that these settings describe; leave them at
     their defaults then.
     """
 
-    _argument_alternatives: ClassVar = (*TokenLossConfig._argument_alternatives, ("temperature", "edit_rate"))
+    _argument_alternatives: ClassVar = (*AveragedConfig._argument_alternatives, ("temperature", "edit_rate"))
 
     # Payoff
     payoff: str = field(

@@ -23,9 +23,10 @@ from transformers.trainer_utils import has_length
 from hf_localgan.hub.citations import RAML
 from hf_localgan.hub.objective import Objective
 from hf_localgan.payoff.base import Payoff, TokenPayoff
+from hf_localgan.trainers.base.averaging import AveragedTrainer
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.streams import saved_pass
-from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
+from hf_localgan.trainers.base.token_loss import weighted_number
 from hf_localgan.trainers.raml.clock import TemperatureSchedule, falling_temperatures
 from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
 from hf_localgan.trainers.raml.config import COLLATOR_FIELDS, PAYOFF_FIELDS, TO_ZERO, RamlConfig, listed, make_payoff
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
 
 
-class RamlTrainer(TokenLossTrainer):
+class RamlTrainer(AveragedTrainer):
     """Trains an encoder-decoder on draws from the exponentiated payoff distribution (Norouzi et al. 2016, Eq. 7 to 9).
 
     The loss is `TokenLossTrainer`'s; the labels are drawn by `RamlCollator` while batches are made, in the loader's
