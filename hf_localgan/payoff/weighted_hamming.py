@@ -176,18 +176,27 @@ class WeightedHammingPayoff(TokenPayoff):
 
     def _forget(self):
         self._warm: float | None = None  # the temperature of the tables
-        self._thresholds = self._keep = self._alias = self._built = None
+        self._thresholds = self._keep = self._alias = self._known = self._built = None
 
-    def _warm_up(self, temperature: float):
-        """Tables of a temperature: all thresholds now, alias tables when their tokens are first replaced."""
-        if self._warm == temperature:
-            return
-        masses = self._log_masses(penalty_per_edit(temperature, 1.0))
-        probs = np.exp(_log_share(masses))
-        self._thresholds = np.minimum(probs * 2.0**64, 2.0**64 - 2048).astype(np.uint64)
-        self._keep, self._alias = np.empty_like(masses), np.empty(masses.shape, np.int64)
-        self._built = np.zeros(len(masses), dtype=bool)
-        self._warm = temperature
+    def _warm_up(self, places: np.ndarray, temperature: float):
+        """Tables of a temperature: thresholds of tokens when they are first seen, alias tables once they are replaced.
+
+        So a temperature that changes at every step costs what the tokens of a batch cost, not the vocabulary.
+        """
+        if self._warm != temperature:
+            shape = len(self._costs), self._costs.shape[1] + 1
+            if self._warm is None:
+                self._thresholds = np.empty(shape[0], np.uint64)
+                self._keep, self._alias = np.empty(shape), np.empty(shape, np.int64)
+            self._known, self._built = np.zeros(shape[0], dtype=bool), np.zeros(shape[0], dtype=bool)
+            self._warm = temperature
+        is_new = np.zeros(len(self._known), dtype=bool)
+        is_new[places] = True
+        new = np.flatnonzero(is_new & ~self._known)
+        if len(new):
+            probs = np.exp(_log_share(self._log_masses(penalty_per_edit(temperature, 1.0), new)))
+            self._thresholds[new] = np.minimum(probs * 2.0**64, 2.0**64 - 2048).astype(np.uint64)
+            self._known[new] = True
 
     def _build(self, places: np.ndarray, temperature: float):
         new = np.unique(places[~self._built[places]])
@@ -197,7 +206,7 @@ class WeightedHammingPayoff(TokenPayoff):
             self._built[new] = True
 
     def __getstate__(self) -> dict:
-        tables = dict.fromkeys(("_warm", "_thresholds", "_keep", "_alias", "_built"))
+        tables = dict.fromkeys(("_warm", "_thresholds", "_keep", "_alias", "_known", "_built"))
         return super().__getstate__() | tables  # made again where the copy draws
 
     # ---- draws ----
@@ -228,10 +237,10 @@ class WeightedHammingPayoff(TokenPayoff):
         drawn = copy_rows(labels)
         if not temperature:
             return Draws(drawn, np.zeros(len(drawn), np.int64))
-        self._warm_up(temperature)
         keys, size = derive_keys(keys, _STREAM), len(self.tokens)
         places = self.index_of(flatten_rows(drawn))
         places = np.where(places >= 0, places, size)
+        self._warm_up(places, temperature)
         hits, rows, positions, _ = find_hits(keys, row_lengths(drawn), self._thresholds[places])
         places = places[hits]
         self._build(places, temperature)
