@@ -123,10 +123,10 @@ class RamlConfig(AveragedConfig):
 
     # Similar tokens
     similarity: str = field(
-        default="translation",
+        default="context",
         metadata={
-            "help": "What `weighted_hamming` takes for similar: `translation` (tokens seen with the same source "
-            "tokens), `context` (tokens with the same neighbours in the labels), `prefix` (tokens that begin alike), "
+            "help": "What `weighted_hamming` takes for similar: `context` (tokens that stand beside the same tokens in "
+            "the labels), `translation` (tokens seen with the same source tokens), `prefix` (tokens that begin alike), "
             "or a path: a table with the columns token, neighbour and similarity, a file of word vectors, or the "
             "folder of a model with the same tokenizer."
         },

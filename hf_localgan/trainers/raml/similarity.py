@@ -16,7 +16,7 @@ from hf_localgan.data.word_vectors import SPACE_MARKS, initialize_embeddings, lo
 from hf_localgan.models.loading import load_generator
 from hf_localgan.payoff.neighbours import Neighbours, translation_vectors
 
-SIMILARITIES = ("translation", "context", "prefix")
+SIMILARITIES = ("context", "translation", "prefix")
 VECTOR_SIZE = 100
 WINDOW = 3  # tokens to each side; with few, tokens are alike that can take each other's place
 COLUMNS = ("token", "neighbour", "similarity")
@@ -57,8 +57,8 @@ def similar_tokens(
     """The nearest tokens of each token; on all processes those that the main process found.
 
     Args:
-        similarity: `translation`: by the source tokens that tokens are seen with, `translation_vectors`; `context`: by
-            the label tokens that stand beside them, `train_word_vectors`; `prefix`: by how their texts begin,
+        similarity: `context`: by the label tokens that stand beside them, `train_word_vectors`; `translation`: by the
+            source tokens that they are seen with, `translation_vectors`; `prefix`: by how their texts begin,
             `Neighbours.of_prefixes`; or a path: a table with the columns `token`, `neighbour`, `similarity` (CSV, TSV,
             parquet), a file of word vectors, or the folder of a model with the same tokenizer, whose embeddings are the
             vectors. Vectors are compared by their cosines.

@@ -95,7 +95,7 @@ def test_similar_tokens_come_from_texts_tables_vectors_and_models(tmp_path, tiny
     model.save_pretrained(tmp_path / "model")
     tiny_tokenizer.save_pretrained(tmp_path / "model")
     assert 12 not in near(tmp_path / "model") or near(tmp_path / "model", 15)[12]
-    with pytest.raises(ValueError, match='one of translation, context, prefix, or a file or folder .* "glove"'):
+    with pytest.raises(ValueError, match='one of context, translation, prefix, or a file or folder .* "glove"'):
         near("glove")
 
 
