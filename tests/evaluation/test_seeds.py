@@ -16,7 +16,7 @@ def test_the_power_is_that_of_simulated_trainings():
         error = 4.5 * np.sqrt(shown.mean() * (1 - shown.mean()) / trials)
         assert seed_power(difference, deviation, seeds) == pytest.approx(shown.mean(), abs=error)
     assert seed_power(0.0, 1.0, 5) == pytest.approx(0.05)
-    assert seed_power(0.4, 0.1, 12) == seed_power(0.4, 0.001, 50) == pytest.approx(1)
+    assert seed_power(0.4, 0.1, 12) == pytest.approx(1) == seed_power(0.4, 0.001, 50)
 
 
 def test_the_fewest_seeds_reach_the_target_and_one_less_does_not():

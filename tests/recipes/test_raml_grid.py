@@ -96,6 +96,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_does_not(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(3600)  # seven trainings, each in a process of its own
 def test_the_whole_grid_on_a_tiny_corpus(tmp_path, write_rows, run_here):
     things = {"cat": "chat", "dog": "chien", "book": "livre", "bus": "bus", "film": "film"}
     verbs = {"sees": "voit", "likes": "aime", "sells": "vend", "has": "a"}
