@@ -14,6 +14,7 @@ from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics import bleu_difference
 
 WANTED = 0.4  # BLEU, the paper's gain
+EQUAL = 1e-9  # BLEU; a smaller spread is rounding
 
 
 def write_raml_table(
@@ -91,7 +92,7 @@ def _difference(rival: Sequence[Run], runs: Sequence[Run], decoding: str, resamp
     redraw = len(first) > 1 and len(second) > 1
     test = bleu_difference(first, second, resamples=resamples, redraw_runs=redraw)
     values = [[float(run.value(decoding, "bleu") or 0.0) for run in group] for group in (rival, runs)]
-    differ = redraw and any(len(set(group)) > 1 for group in values)
+    differ = redraw and any(stdev(group) > EQUAL for group in values)
     p_seeds = float(stats.ttest_ind(*values).pvalue) if differ else None
     return {
         "difference": test.difference, "low": test.low, "high": test.high, "p": test.p_value, "p_seeds": p_seeds,
@@ -103,7 +104,7 @@ def _power(systems: Mapping[str, Sequence[Run]], decoding: str) -> list[str]:
     groups = [[float(run.value(decoding, "bleu") or 0.0) for run in runs] for runs in systems.values()]
     spreads = [stdev(values) for values in groups if len(values) > 1]
     deviation = mean(value**2 for value in spreads) ** 0.5 if spreads else 0.0
-    if not deviation:
+    if deviation <= EQUAL:
         return []
     seeds = min(len(values) for values in groups if len(values) > 1)
     needed = seeds_needed(WANTED, deviation)
