@@ -52,7 +52,15 @@ if TYPE_CHECKING:
     )
     from hf_localgan.models.loading import load_generator
     from hf_localgan.models.recognisers import load_recogniser
-    from hf_localgan.payoff import EditPayoff, ExactEditPayoff, HammingPayoff, ImportancePayoff, Payoff
+    from hf_localgan.payoff import (
+        EditPayoff,
+        ExactEditPayoff,
+        HammingPayoff,
+        ImportancePayoff,
+        Neighbours,
+        Payoff,
+        WeightedHammingPayoff,
+    )
     from hf_localgan.pipelines import SpeechRecognitionPipeline, Text2TextGenerationPipeline
     from hf_localgan.recipes import load_discriminator, load_energy
     from hf_localgan.trainers import (
@@ -120,6 +128,7 @@ _LATER = {
     "MatchingTrainer": "trainers",
     "MleConfig": "trainers",
     "MleTrainer": "trainers",
+    "Neighbours": "payoff",
     "Objective": "hub",
     "PairDiscriminator": "models",
     "PairDiscriminatorConfig": "models",
@@ -149,6 +158,7 @@ _LATER = {
     "TokenLossTrainer": "trainers",
     "TwoPlayerConfig": "trainers",
     "TwoPlayerTrainer": "trainers",
+    "WeightedHammingPayoff": "payoff",
     "answer_queries": "decoding",
     "encode_pairs": "data",
     "encode_speech": "data",
@@ -205,6 +215,7 @@ __all__ = [
     "MatchingTrainer",
     "MleConfig",
     "MleTrainer",
+    "Neighbours",
     "Objective",
     "PairDiscriminator",
     "PairDiscriminatorConfig",
@@ -234,6 +245,7 @@ __all__ = [
     "TokenLossTrainer",
     "TwoPlayerConfig",
     "TwoPlayerTrainer",
+    "WeightedHammingPayoff",
     "answer_queries",
     "encode_pairs",
     "encode_speech",

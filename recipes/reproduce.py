@@ -1,8 +1,8 @@
 """Trains all systems of the LocalGAN paper from the same start per seed, and puts them side by side.
 
-    python recipes/reproduce.py {table1,radial} [--dataset DATA] [--seeds N ...] [--output FOLDER] [--smoke]
+    python recipes/reproduce.py {table1,radial,raml} [--dataset DATA] [--seeds N ...] [--output FOLDER] [--smoke]
 
-The work is `hf_localgan/recipes/reproduction.py` and `radial_ablation.py`, the command `hf-localgan reproduce`.
+The work is `hf_localgan/recipes/{reproduction,radial_ablation,raml_grid}.py`, the command `hf-localgan reproduce`.
 """
 
 import sys

@@ -73,7 +73,8 @@ def evaluate(data: DataArguments, generator: ModelArguments, evaluation: Evaluat
     folder = Path(output.output_dir or inside / "evaluation" / f"{Path(data.dataset).stem}{split}")
     model, tokenizer = generator.load()  # before the data, whose reading may take minutes
     data.adopt_reading(path)
-    pairs = data.load(data.test_split)
+    tunes = evaluation.tune_queries and evaluation.scores == "translation"
+    pairs = data.load(data.test_split, *([data.eval_split] if tunes else []))
     score = evaluation.scorer(pairs, data, output.seed)
 
     args = MleConfig(

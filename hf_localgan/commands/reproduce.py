@@ -1,4 +1,4 @@
-"""Trains all systems of the LocalGAN paper from the same start per seed, or its radial term in all its forms.
+"""Reproduces tables: all systems of the LocalGAN paper, its radial term in all its forms, RAML against its rivals.
 
 `reproduce table1` runs DAIM, AIM, LocalGAN, GAN-AEL, Adver-REGS, maximum likelihood at both widths and for as many more
 updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves in OUTPUT `table1.md` and
@@ -8,27 +8,41 @@ order of the systems beside the paper's, samples), `front.png`, `entropy.png`, a
 `reproduce radial` runs LocalGAN without its radial term and with it, by each gradient, vector of utterances and weight;
 all are measured by one energy. Leaves in OUTPUT `radial.md` and `.json`: relevance at equal diversity, coverage and the
 distance of radii, against the same training without the term.
+
+`reproduce raml` runs RAML's payoffs against maximum likelihood and label smoothing on a corpus of translations: every
+edit rate with the first seed, then of each system the rate with the highest dev BLEU with the other seeds. Checkpoints
+are averaged, beams tuned on dev. Leaves `raml.md` and `raml.json` (BLEU with intervals, paired tests) in OUTPUT.
 """
 
 import argparse
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from hf_localgan.commands.default_files import default_file
 from hf_localgan.commands.exits import ending
 
 FORM = argparse.RawDescriptionHelpFormatter
+# Options that one table alone has, with what stands for those that are not given; None where its parts know better.
+OWN: dict[str, dict[str, Any]] = {
+    "radial": {
+        "poolings": ["mean", "distinct_sqrt"], "gradients": ["straight_through", "score"], "weights": [1.0, 10.0],
+        "bodies": ["convolution"], "start": None,
+    },
+    "raml": {"systems": None, "edit_rates": None},
+}  # fmt: skip
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
     parser.add_argument(
-        "table", choices=["table1", "radial"],
-        help="what to reproduce: Table 1 and Figure 2, or an ablation of LocalGAN's radial term",
+        "table", choices=["table1", "radial", "raml"],
+        help="what to reproduce: LocalGAN's Table 1 and Figure 2, an ablation of its radial term, or RAML's gain",
     )  # fmt: skip
     parser.add_argument(
-        "--dataset", default="smalltalk", metavar="DATA",
-        help="a folder with the YAML files of a corpus, or the name of one in `recipes/` (default: smalltalk)",
+        "--dataset", metavar="DATA",
+        help="a folder with the YAML files of a corpus, or the name of one in `recipes/` (default: smalltalk, and "
+        "multi30k_en_fr for raml)",
     )  # fmt: skip
     parser.add_argument("--seeds", type=int, nargs="+", default=[0], metavar="N", help="seeds (default: 0)")
     parser.add_argument("--output", metavar="FOLDER", help="folder of all runs (default: runs/TABLE-DATA)")
@@ -36,29 +50,37 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "--options", nargs="+", default=[], metavar="NAME=VALUE",
         help="settings that replace those of every system's file, such as use_cpu=true",
     )  # fmt: skip
+    parser.add_argument(
+        "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
+    )
     radial = parser.add_argument_group("radial", "what `reproduce radial` varies")
     radial.add_argument(
-        "--poolings", nargs="+", choices=["mean", "sqrt", "distinct_sqrt"], default=["mean", "distinct_sqrt"],
+        "--poolings", nargs="+", choices=["mean", "sqrt", "distinct_sqrt"],
         help="vectors of utterances; the energy of the last one measures all runs (default: mean distinct_sqrt)",
     )  # fmt: skip
     radial.add_argument(
-        "--gradients", nargs="+", choices=["straight_through", "score"], default=["straight_through", "score"],
+        "--gradients", nargs="+", choices=["straight_through", "score"],
         help="gradients of the radial term (default: both)",
     )  # fmt: skip
     radial.add_argument(
-        "--weights", nargs="+", type=float, default=[1.0, 10.0], metavar="W",
+        "--weights", nargs="+", type=float, metavar="W",
         help="weights of the radial term (default: 1 10)",
     )  # fmt: skip
     radial.add_argument(
-        "--bodies", nargs="+", choices=["convolution", "boltzmann"], default=["convolution"],
+        "--bodies", nargs="+", choices=["convolution", "boltzmann"],
         help="discriminators: convolutions, or the paper's, a copy of the energy (default: convolution)",
     )  # fmt: skip
     radial.add_argument(
         "--start", metavar="FOLDER", help="output of `reproduce table1`, whose generators are taken over"
     )
-    parser.add_argument(
-        "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
+    raml = parser.add_argument_group("raml", "what `reproduce raml` varies")
+    raml.add_argument(
+        "--systems", nargs="+", metavar="NAME", help="files of the corpus, such as raml_hamming (default: all)"
     )
+    raml.add_argument(
+        "--edit_rates", type=float, nargs="+", metavar="RATE",
+        help="edits per token to try with the first seed (default: 0.005 0.01 0.02 0.05)",
+    )  # fmt: skip
     return parser
 
 
@@ -69,6 +91,13 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argparse.Namespace:
     args = parser.parse_args(argv)
+    for table, options in OWN.items():
+        for name, value in options.items():
+            if getattr(args, name) is None:
+                setattr(args, name, value)
+            elif args.table != table:
+                parser.error(f"--{name} is for {table}, not for {args.table}")
+    args.dataset = args.dataset or ("multi30k_en_fr" if args.table == "raml" else "smalltalk")
     for seed in args.seeds:
         if not 0 <= seed < 2**32:
             parser.error(f"--seeds must be from 0 to {2**32 - 1}, got {seed}")
@@ -87,7 +116,7 @@ def corpus_files(dataset: str) -> Path:
 
 
 def _work(args: argparse.Namespace):
-    _radial(args) if args.table == "radial" else _table1(args)
+    {"table1": _table1, "radial": _radial, "raml": _raml}[args.table](args)
 
 
 def _radial(args: argparse.Namespace):
@@ -118,6 +147,52 @@ def _radial(args: argparse.Namespace):
     title += " (first steps only)" if args.smoke else ""
     about = {**plan, "design": design_facts(design)}
     print("written:", ", ".join(map(str, write_radial_table(output, arms, title=title, about=about))))
+
+
+def _raml(args: argparse.Namespace):
+    from hf_localgan.evaluation.plots import require_matplotlib
+    from hf_localgan.evaluation.raml_table import write_raml_table
+    from hf_localgan.evaluation.runs import Run
+    from hf_localgan.recipes.raml_grid import MLE, RATES, SMOOTHING, SYSTEMS, best_cells, cell_task, grid_cells
+    from hf_localgan.recipes.reproduction import begin, run_tasks
+
+    require_matplotlib()
+    files = corpus_files(args.dataset)
+    output, (first, *others) = Path(args.output or f"runs/raml-{files.name}"), list(dict.fromkeys(args.seeds))
+    cells = grid_cells(args.systems or list(SYSTEMS), args.edit_rates or RATES)
+    tasks = [(first, cell_task(files, output, cell, first, smoke=args.smoke, options=args.options)) for cell in cells]
+    # Systems and rates may be added later, and more seeds; the first seed chooses and must stay the first.
+    plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "first_seed": first}
+    begin(output, {**plan, "seeds": [first, *others]})
+
+    def tell(line: str):
+        print(line, flush=True)
+
+    run_tasks(tasks, tell)
+    best = best_cells(output, cells, first)
+    more = [
+        (seed, cell_task(files, output, cell, seed, smoke=args.smoke, options=args.options))
+        for seed in others
+        for cell in best
+    ]
+    if more:
+        tell(f"chosen on dev with seed {first}: {', '.join(cell.name for cell in best)}")
+        run_tasks(more, tell)
+
+    def runs(cell) -> list[Run]:
+        seeds = [first, *others] if cell in best else [first]
+        return [Run.read(output / f"{cell.name}-seed{seed}") for seed in seeds]
+
+    def named(cell) -> str:
+        return SYSTEMS[cell.system] if cell.rate is None else f"{SYSTEMS[cell.system]}, {cell.rate:g}"
+
+    systems = {named(cell): runs(cell) for cell in cells}
+    rivals = [named(cell) for cell in best if cell.system in (MLE, SMOOTHING)]
+    title = f"RAML on {files.name}, seeds {', '.join(map(str, [first, *others]))}"
+    title += " (first steps only)" if args.smoke else ""
+    about = {**plan, "chosen": [cell.name for cell in best]}
+    written = write_raml_table(output, systems, rivals, title=title, about=about)
+    print("written:", ", ".join(map(str, written)))
 
 
 def _table1(args: argparse.Namespace):

@@ -31,13 +31,16 @@ TESTS = {
 
 def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
     watched = any("validation_bleu" in run.about for runs in groups.values() for run in runs)
-    columns = ["model", "runs", *(["dev BLEU"] if watched else [])]
+    means = any("validation_bleu_mean" in run.about for runs in groups.values() for run in runs)
+    columns = ["model", "runs", *(["dev BLEU"] if watched else []), *(["mean of the last dev BLEU"] if means else [])]
     columns += ["dev nats per token", "test nats per token", "test perplexity"]
     rows = []
     for name, runs in groups.items():
         nats = [run.about.get("nats_per_token") for run in runs]
         perplexity = [run.about.get("perplexity") for run in runs]
         dev = [spread([run.about.get("validation_bleu") for run in runs], ".2f")] if watched else []
+        if means:
+            dev.append(spread([run.about.get("validation_bleu_mean") for run in runs], ".2f"))
         dev.append(spread([run.dev_nats for run in runs], ".3f"))
         rows.append((name, len(runs), *dev, spread(nats, ".3f"), spread(perplexity, ".2f")))
     lines = ["## Likelihood", "", *markdown_table(columns, rows, "<>")]

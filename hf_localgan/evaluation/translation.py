@@ -176,6 +176,20 @@ def evaluate_translations(
     )
 
 
+def bleu_against(references: Sequence[Sequence[str]], bleu_tokenize: str = "13a") -> Callable[[list[str]], float]:
+    """A function that gives detokenised corpus BLEU, 0 to 100, of one translation of each sentence.
+
+    Args:
+        references: for each source sentence at least one, detokenised; they are tokenised once for all calls.
+        bleu_tokenize: sacrebleu's tokenizer.
+    """
+    from sacrebleu.metrics import BLEU
+
+    require_reference_lists(references)
+    metric = BLEU(tokenize=bleu_tokenize, references=_streams(references))
+    return lambda generations: metric.corpus_score(generations, None).score
+
+
 def translation_metrics(
     tokenizer: PreTrainedTokenizerBase,
     queries: Sequence[str],

@@ -12,6 +12,9 @@ import numpy as np
 # count alignments. Up to this many tokens the counts fit float64.
 LOG_SCRIPTS_PER_TOKEN = float(np.log(1 + np.sqrt(2)))
 _LINEAR_TOKENS = 600
+# Logarithms of what single edits weigh: of the token that an edit brings in, by its place in the candidate; and what is
+# added for a substitute, by the place of the token that it replaces in the reference.
+EditWeights = tuple[np.ndarray, np.ndarray]
 
 
 def log_edit_script_counts(
@@ -21,6 +24,7 @@ def log_edit_script_counts(
     candidate_lengths: np.ndarray,
     reference_lengths: np.ndarray,
     max_edits: int,
+    edit_weights: EditWeights | None = None,
 ) -> np.ndarray:
     """Logarithm of the number of edit scripts that make each candidate of its reference, by their number of edits.
 
@@ -33,6 +37,8 @@ def log_edit_script_counts(
         candidate_lengths: shape `(batch,)`.
         reference_lengths: shape `(batch,)`.
         max_edits: largest number of edits looked at.
+        edit_weights: a script then counts by the product of its edits' weights: logarithms of shapes `(batch, new)` and
+            `(batch, time)`; a deletion weighs 1.
 
     Returns:
         Nats, float64, shape `(batch, max_edits + 1)`; `-inf` where there is no script.
@@ -49,7 +55,12 @@ def log_edit_script_counts(
         return shifted
 
     lengths = candidate_lengths, reference_lengths
-    totals = _sum_over_scripts(candidates, references, drawable, lengths, start, one_more, add, nothing)
+
+    def weigh(counts: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+        return counts * np.exp(log_weights)[..., None] if linear else counts + log_weights[..., None]
+
+    weights = None if edit_weights is None else (*edit_weights, weigh)
+    totals = _sum_over_scripts(candidates, references, drawable, lengths, start, one_more, add, nothing, weights)
     if not linear:
         return totals
     with np.errstate(divide="ignore"):
@@ -63,6 +74,7 @@ def log_edit_script_weights(
     candidate_lengths: np.ndarray,
     reference_lengths: np.ndarray,
     penalty: float,
+    edit_weights: EditWeights | None = None,
 ) -> np.ndarray:
     """Logarithm of the sum of `exp(-penalty * edits)` over all scripts, of any number of edits.
 
@@ -70,6 +82,7 @@ def log_edit_script_weights(
 
     Args:
         penalty: nats lost with each edit.
+        edit_weights: see `log_edit_script_counts`.
 
     Returns:
         Nats, float64, shape `(batch,)`; `-inf` where there is no script.
@@ -79,7 +92,10 @@ def log_edit_script_weights(
     def one_more(weights: np.ndarray) -> np.ndarray:
         return weights - penalty
 
-    arguments = start, one_more, np.logaddexp, -np.inf
+    def weigh(weights: np.ndarray, log_weights: np.ndarray) -> np.ndarray:
+        return weights + log_weights[..., None]
+
+    arguments = start, one_more, np.logaddexp, -np.inf, None if edit_weights is None else (*edit_weights, weigh)
     return _sum_over_scripts(candidates, references, drawable, lengths, *arguments)[:, 0]
 
 
@@ -92,6 +108,7 @@ def _sum_over_scripts(
     one_more: Callable[[np.ndarray], np.ndarray],
     add: Callable[[np.ndarray, np.ndarray], np.ndarray],
     nothing: float,
+    edit_weights: tuple[np.ndarray, np.ndarray, Callable[[np.ndarray, np.ndarray], np.ndarray]] | None,
 ) -> np.ndarray:
     """The dynamic programme over both strings, for whatever is summed over scripts.
 
@@ -101,6 +118,8 @@ def _sum_over_scripts(
         one_more: values of scripts to those of the same scripts with one more edit, last dimension `values`.
         add: elementwise sum.
         nothing: its neutral element.
+        edit_weights: `EditWeights`, and what multiplies values of shape `(..., values)` by weights of shape `(...)`
+            given by their logarithms.
 
     Returns:
         Shape `(batch, values)`.
@@ -115,7 +134,10 @@ def _sum_over_scripts(
     for row in range(references.shape[1] + 1):
         for column in range(new):
             both = add(substituting[column], inserting[column])
-            inserting[column + 1] = np.where(can_draw[column], one_more(both), nothing)
+            inserted = one_more(both)
+            if edit_weights is not None:
+                inserted = edit_weights[2](inserted, edit_weights[0][:, column])
+            inserting[column + 1] = np.where(can_draw[column], inserted, nothing)
         either = add(substituting, inserting)
         ended = np.flatnonzero(lengths[1] == row)
         totals[ended] = either[lengths[0][ended], ended]
@@ -123,7 +145,10 @@ def _sum_over_scripts(
             break
         is_same = (candidates == references[:, row])[..., None]
         following = one_more(substituting)  # the token becomes nothing
-        replaced = np.where(can_draw & ~is_same, following[:-1], nothing)
+        replaced = following[:-1]
+        if edit_weights is not None:
+            replaced = edit_weights[2](replaced, edit_weights[0].T + edit_weights[1][:, row])
+        replaced = np.where(can_draw & ~is_same, replaced, nothing)
         left_alone = np.where(is_same, either[:-1], nothing)
         following[1:] = add(add(following[1:], replaced), left_alone)
         substituting = following

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from hf_localgan.payoff.measure import BaseMeasure, TokenMeasure, batch_measure, check_measure
+
 Labels = Sequence[int]
 
 
@@ -111,12 +113,25 @@ class Payoff(ABC):
 class TokenPayoff(Payoff):
     """A sampler that replaces, deletes or inserts tokens of a set, each edit at a cost.
 
+    **The base measure** says which tokens edits bring in. With counts `c` of the tokens, and their sum `C` over the
+    set, the distribution is `q(y | y*) = base(y | y*) exp(r(y, y*) / tau) / Z` instead of Eq. 4. Here `base` is a
+    product over the edits: `(v - 1) c(a) / (C - c(b))` where `a` replaces `b`, `v c(a) / C` where `a` is inserted or
+    replaces a token outside of the set, and 1 for a deletion and for a token left alone. (Where several scripts of
+    edits make one string, as in Eq. 11, it is each script's.) Over the choices of one edit these weights sum to the
+    number of choices, as the uniform measure's do, whose weights are all 1. So how many edits there are, and where,
+    does not depend on the measure, and a temperature means the same edits per token under each. A measure of the
+    string alone, `base(y)` the product of `c(y_t)`, would instead replace rare words nearly always and frequent ones
+    hardly ever, at any temperature that edits at all.
+
     Args:
         tokens: ids that may be drawn: the regular tokens, without padding, begin, end, unknown and other special ones.
         temperature: tau, in units of the reward, which is minus `edit_cost` for each edit. At 0 every draw is the
             reference.
         edit_cost: `"log_vocab"` for `1 + ln v`, which reproduces the paper's Figure 1; `"unit"` for 1, the printed
             formula, under which the paper's temperatures replace nearly every token; or the cost itself.
+        base_measure: `None` for the uniform one; counts by token id, such as `numpy.bincount` of all training labels
+            (unigrams), tokens with a count of 0 are then never drawn; or `"batch"`, the counts of the references of
+            the same call of `draw`, so that a draw depends on what stands beside it, and `log_prob` is refused.
 
     Attributes:
         tokens: the ids, sorted, int64, shape `(v,)`.
@@ -125,14 +140,69 @@ class TokenPayoff(Payoff):
     Raises:
         ValueError: for an empty set, ids that are negative or no integers, a set that cannot be iterated; for a cost
             that is 0, negative, NaN or infinite; for a temperature that is negative or NaN (0 and infinity are
-            accepted); for a cost or temperature that is no number, among them `True` and text such as `"0.9"`.
+            accepted); for a cost or temperature that is no number, among them `True` and text such as `"0.9"`; for
+            counts that are no whole numbers, or 0 for all tokens but one.
     """
 
-    def __init__(self, tokens: Iterable[int], temperature: float, edit_cost: str | float = "log_vocab"):
+    def __init__(
+        self,
+        tokens: Iterable[int],
+        temperature: float,
+        edit_cost: str | float = "log_vocab",
+        base_measure: BaseMeasure = None,
+    ):
         super().__init__(temperature)
         self.tokens = _check_tokens(tokens)
         self.edit_cost = _check_cost(edit_cost, len(self.tokens))
+        self._measure = check_measure(base_measure, self.tokens)
         self._index = _places(self.tokens)
+
+    def measure(self, places: np.ndarray) -> TokenMeasure | None:
+        """The base measure of one call of `draw`; `None` is the uniform one.
+
+        Args:
+            places: of all tokens of the references in the set, which `"batch"` counts; shape `(tokens,)`.
+        """
+        return batch_measure(places, len(self.tokens)) if self._measure == "batch" else self._measure
+
+    def fixed_measure(self) -> TokenMeasure | None:
+        """The base measure of every call.
+
+        Raises:
+            NotImplementedError: for `"batch"`.
+        """
+        if self._measure == "batch":
+            raise NotImplementedError(
+                'With `base_measure="batch"` the probability of a draw depends on the other references of its batch. '
+                "Use counts of all labels (`numpy.bincount`), or the uniform measure."
+            )
+        return self._measure
+
+    def other_tokens(self, measure: TokenMeasure | None, chance: np.ndarray, places: np.ndarray) -> np.ndarray:
+        """Ids of substitutes of the tokens at `places` (-1 outside of the set), by uniform numbers of [0, 1)."""
+        if measure is not None:
+            return self.tokens[measure.others(chance, places)]
+        choice = (chance * (len(self.tokens) - (places >= 0))).astype(np.int64)
+        return self.tokens[choice + ((0 <= places) & (places <= choice))]
+
+    def sample_other(self, measure: TokenMeasure | None, place: int, rng: np.random.Generator) -> int:
+        """Id of a substitute of the token at a place, as `other_tokens`."""
+        if measure is not None:
+            return int(self.tokens[measure.others(np.array([rng.random()]), np.array([place]))[0]])
+        choice = int(rng.integers(len(self.tokens) - (place >= 0)))
+        return int(self.tokens[choice + (0 <= place <= choice)])
+
+    def temperature_for(self, edit_rate: float, length: int) -> float:
+        """The temperature at which this sampler makes `edit_rate` edits per token of references of `length` tokens.
+
+        Raises:
+            ValueError: if no temperature reaches the rate.
+        """
+        raise NotImplementedError
+
+    def edit_rate(self, length: int, *, temperature: float | None = None) -> float:
+        """Expected edits per token of references of `length` tokens of the set; see `temperature_for`."""
+        raise NotImplementedError
 
     def index_of(self, ids: np.ndarray) -> np.ndarray:
         """Place of each id in `tokens`, -1 for ids outside of the set (unknown words, for example)."""

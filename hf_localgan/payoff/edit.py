@@ -29,6 +29,7 @@ from hf_localgan.payoff.base import (
     check_references,
 )
 from hf_localgan.payoff.keys import derive_keys, random_bits, uniforms
+from hf_localgan.payoff.measure import BaseMeasure, TokenMeasure
 from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, pad_rows, row_lengths
 
 _STREAM = 11  # sets these draws apart from those of other samplers with the same keys
@@ -39,6 +40,7 @@ _MOST = np.iinfo(np.uint64).max
 _NOTHING, _EMPTY = -1, -2  # instead of a token: it was deleted; none has been drawn yet
 _CACHED_NUMBERS = 2**22  # of all tables together, 32 MiB; they start anew beyond
 _ROWS_AT_ONCE = 256  # whose tables `log_probs` holds
+_BELOW_ONE = np.nextafter(1.0, 0.0)
 _LOG_NEGLIGIBLE = -37.0  # less than float64's precision of what it is added to
 
 
@@ -50,11 +52,15 @@ class EditPayoff(TokenPayoff):
     the inserted ones. Several scripts may give one string, so strings of many edits are drawn more often than
     `exp(reward / tau)` says; `ExactEditPayoff` corrects that.
 
+    With a base measure (see `TokenPayoff`) a script weighs `exp(-cost e / tau)` times the product of its edits'
+    weights. These leave the counts of Eq. 11 as they are: only which tokens replace and are inserted changes.
+
     Args:
         tokens: ids that may be drawn.
         temperature: tau, in units of the reward; 0.9 is the paper's best in speech recognition.
         edit_cost: `"log_vocab"` (`1 + ln v`), `"unit"`, or a number; see `TokenPayoff`.
         max_edits: largest number of edits; `None` for twice the length of each reference.
+        base_measure: `None` (uniform), counts by token id, or `"batch"`; see `TokenPayoff`.
     """
 
     def __init__(
@@ -63,8 +69,9 @@ class EditPayoff(TokenPayoff):
         temperature: float,
         edit_cost: str | float = "log_vocab",
         max_edits: int | None = None,
+        base_measure: BaseMeasure = None,
     ):
-        super().__init__(tokens, temperature, edit_cost)
+        super().__init__(tokens, temperature, edit_cost, base_measure)
         self.max_edits = max_edits if max_edits is None else check_count("max_edits", max_edits, 1, ", or None")
         self._tables: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
         self._cached = 0
@@ -78,6 +85,7 @@ class EditPayoff(TokenPayoff):
         length: int,
         edit_cost: str | float = "log_vocab",
         max_edits: int | None = None,
+        base_measure: BaseMeasure = None,
     ) -> "EditPayoff":
         """The sampler whose draws have `edit_rate` edits per token, on average over references of `length` tokens.
 
@@ -87,15 +95,22 @@ class EditPayoff(TokenPayoff):
             length: tokens of a typical reference.
             edit_cost: see the class; draws do not depend on it, but `temperature` is in its units.
             max_edits: see the class.
+            base_measure: see the class; the rate does not depend on it.
 
         Raises:
             ValueError: if no temperature reaches the rate, or rate or length are no numbers.
         """
-        payoff = cls(tokens, 0.0, edit_cost, max_edits)
+        payoff = cls(tokens, 0.0, edit_cost, max_edits, base_measure)
         edit_rate, length = check_number("edit_rate", edit_rate), check_count("length", length)
-        vocab_size = len(payoff.tokens)
-        payoff.temperature = temperature_for_edit_rate(edit_rate, length, vocab_size, payoff.edit_cost, max_edits)
+        payoff.temperature = payoff.temperature_for(edit_rate, length)
         return payoff
+
+    def temperature_for(self, edit_rate: float, length: int) -> float:
+        return temperature_for_edit_rate(edit_rate, length, len(self.tokens), self.edit_cost, self.max_edits)
+
+    def edit_rate(self, length: int, *, temperature: float | None = None) -> float:
+        probs = self.edit_probs(length, temperature=temperature)
+        return float(probs @ np.arange(len(probs))) / length if length else 0.0
 
     def edit_probs(self, length: int, *, outside: int = 0, temperature: float | None = None) -> np.ndarray:
         """Probability of each number of edits.
@@ -117,6 +132,7 @@ class EditPayoff(TokenPayoff):
         if not self.temperature:
             return labels
         places = self.index_of(flatten_rows([labels]))
+        measure = self.measure(places)
         inside, outside = np.flatnonzero(places >= 0), np.flatnonzero(places < 0)
         edits = _choose(rng.random(), self.edit_probs(len(labels), outside=len(outside)))
         substitutions, of_outside = self._sample_substitutions(len(labels), len(outside), edits, rng)
@@ -127,12 +143,12 @@ class EditPayoff(TokenPayoff):
         drawn, slot = [], 0
         for position, token in enumerate(labels):
             if position in chosen:
-                drawn += self._replace(int(places[position]), rng)
+                drawn += self._replace(int(places[position]), measure, rng)
                 continue
-            slot = self._insert(drawn, slot, inserted, rng)
+            slot = self._insert(drawn, slot, inserted, measure, rng)
             drawn.append(token)
             slot += 1
-        self._insert(drawn, slot, inserted, rng)
+        self._insert(drawn, slot, inserted, measure, rng)
         return drawn
 
     def _sample_substitutions(self, length: int, outside: int, edits: int, rng: np.random.Generator) -> tuple[int, int]:
@@ -146,18 +162,24 @@ class EditPayoff(TokenPayoff):
         weights = _log_outside_weights(np.array([substitutions]), lengths, np.array([outside]), len(self.tokens))[0]
         return substitutions, _choose(rng.random(), np.exp(weights - weights.max()))
 
-    def _replace(self, place: int, rng: np.random.Generator) -> list[int]:
+    def _replace(self, place: int, measure: TokenMeasure | None, rng: np.random.Generator) -> list[int]:
         """What a token becomes: nothing, or another one of the set."""
         options = len(self.tokens) + (place < 0)
         choice = int(rng.integers(options))
         if choice == options - 1:
             return []
+        if measure is not None:
+            return [self.sample_other(measure, place, rng)]
         return [int(self.tokens[choice + (0 <= place <= choice)])]
 
-    def _insert(self, drawn: list[int], slot: int, inserted: set[int], rng: np.random.Generator) -> int:
+    def _insert(
+        self, drawn: list[int], slot: int, inserted: set[int], measure: TokenMeasure | None, rng: np.random.Generator
+    ) -> int:
         """Inserts what stands before the next token left alone; that token's slot."""
         while slot in inserted:
-            drawn.append(int(rng.choice(self.tokens)))
+            drawn.append(
+                int(rng.choice(self.tokens) if measure is None else self.tokens[measure.tokens(np.array(rng.random()))])
+            )
             slot += 1
         return slot
 
@@ -188,7 +210,8 @@ class EditPayoff(TokenPayoff):
             log_chosen = _padded([chosen for _, chosen in tables])[table_of_row[edited]]
             substitutions = self._draw_substitutions(edits[edited], lengths[edited], log_chosen, keys[edited])
             starts = (ends - lengths)[edited]
-            rows = self._edit(tokens, places, starts, lengths[edited], edits[edited], substitutions, keys[edited])
+            sizes = lengths[edited], edits[edited], substitutions
+            rows = self._edit(tokens, places, starts, *sizes, keys[edited], self.measure(places))
             for row, new in zip(edited.tolist(), rows, strict=True):
                 drawn[row] = new
         return Draws(drawn, edits)
@@ -223,12 +246,14 @@ class EditPayoff(TokenPayoff):
         chance = uniforms(keys, np.array([_SUBSTITUTIONS * _BLOCK]))
         return (cdf <= chance[:, None]).sum(axis=1)
 
-    def _edit(self, tokens, places, starts, lengths, edits, substitutions, keys) -> list[list[int]]:
-        """Applies to each reference a uniform one of its scripts with these numbers of edits and substitutions.
+    def _edit(self, tokens, places, starts, lengths, edits, substitutions, keys, measure) -> list[list[int]]:
+        """Applies to each reference one of its scripts with these numbers of edits and substitutions, by their weights.
 
         Args:
             tokens: of all references, one after another; `places` are theirs in the set.
-            starts: of the references to edit, within `tokens`; all arguments from here on have shape `(batch,)`.
+            starts: of the references to edit, within `tokens`; all arguments but the last have shape `(batch,)` from
+                here on.
+            measure: the base measure.
         """
         column = np.arange(max(1, int(lengths.max())))
         is_token = column < lengths[:, None]  # (batch, time)
@@ -248,11 +273,12 @@ class EditPayoff(TokenPayoff):
         position = column + before[rows, untouched]
         new = np.full((len(lengths), int(new_lengths.max()) + 1), _EMPTY)
         unused = new.shape[1] - 1
-        new[rows, np.where(is_token, position, unused)] = self._replaced(tokens, places, chosen, keys)
+        new[rows, np.where(is_token, position, unused)] = self._replaced(tokens, places, chosen, keys, measure)
         is_new = np.arange(new.shape[1]) < new_lengths[:, None]
         row, place = _nonzero((new == _EMPTY) & is_new)
-        drawn = uniforms(keys[row], _INSERTED * _BLOCK + place) * len(self.tokens)
-        new[row, place] = self.tokens[drawn.astype(np.int64)]
+        chance = uniforms(keys[row], _INSERTED * _BLOCK + place)
+        drawn = (chance * len(self.tokens)).astype(np.int64) if measure is None else measure.tokens(chance)
+        new[row, place] = self.tokens[drawn]
         kept = is_new & (new >= 0)
         flat, ends = new[kept].tolist(), np.cumsum(kept.sum(axis=1)).tolist()
         return [flat[start:end] for start, end in zip([0, *ends[:-1]], ends, strict=True)]
@@ -283,13 +309,17 @@ class EditPayoff(TokenPayoff):
         before[row, number] = slot + 1 - number
         return before
 
-    def _replaced(self, tokens, places, chosen, keys) -> np.ndarray:
+    def _replaced(self, tokens, places, chosen, keys, measure) -> np.ndarray:
         """The tokens; where chosen, nothing or another one of the set."""
         row, column = _nonzero(chosen)
         place = places[row, column]
         options = len(self.tokens) + (place < 0)
-        choice = (uniforms(keys[row], _REPLACED * _BLOCK + column) * options).astype(np.int64)
-        other = self.tokens[np.minimum(choice + ((0 <= place) & (place <= choice)), len(self.tokens) - 1)]
+        chance = uniforms(keys[row], _REPLACED * _BLOCK + column) * options
+        choice = chance.astype(np.int64)
+        if measure is None:
+            other = self.tokens[np.minimum(choice + ((0 <= place) & (place <= choice)), len(self.tokens) - 1)]
+        else:  # given that it is not the last option, the number is uniform again
+            other = self.tokens[measure.others(np.minimum(chance / (options - 1), _BELOW_ONE), place)]
         tokens = tokens.copy()
         tokens[row, column] = np.where(choice == options - 1, _NOTHING, other)
         return tokens
@@ -325,17 +355,23 @@ class EditPayoff(TokenPayoff):
         totals = _padded([self._log_counts(*pair)[0] for pair in lengths_and_outside])
         penalty = penalty_per_edit(temperature, self.edit_cost)
         cost = penalty * np.arange(totals.shape[1])
-        drawable = self.index_of(new) >= 0
-        weights = log_edit_script_weights(new, old, drawable, new_lengths, old_lengths, penalty)
+        places, measure = self.index_of(new), self.fixed_measure()
+        drawable, of_edits = places >= 0, None
+        if measure is not None:
+            of_edits = measure.log_weights(places), measure.log_factors(self.index_of(old))
+        weights = log_edit_script_weights(new, old, drawable, new_lengths, old_lengths, penalty, of_edits)
         # Those are of any number of edits. Where it matters that there is a largest, it takes counts by number.
         tokens, most = new_lengths + old_lengths, np.isfinite(totals).sum(axis=1) - 1
-        bound = tokens * LOG_SCRIPTS_PER_TOKEN - (most + 1) * penalty
-        matters = (tokens > most) & np.isfinite(weights) & (bound >= weights + _LOG_NEGLIGIBLE)
+        matters = (tokens > most) & np.isfinite(weights)
+        if measure is None:
+            bound = tokens * LOG_SCRIPTS_PER_TOKEN - (most + 1) * penalty
+            matters &= bound >= weights + _LOG_NEGLIGIBLE
         for row in np.flatnonzero(matters).tolist():
-            alone = slice(row, row + 1)
+            alone, width, height = slice(row, row + 1), new_lengths[row], old_lengths[row]
+            own = None if of_edits is None else (of_edits[0][alone, :width], of_edits[1][alone, :height])
             log_counts = log_edit_script_counts(
-                new[alone, : new_lengths[row]], old[alone, : old_lengths[row]], drawable[alone, : new_lengths[row]],
-                new_lengths[alone], old_lengths[alone], int(most[row]),
+                new[alone, :width], old[alone, :height], drawable[alone, :width], new_lengths[alone],
+                old_lengths[alone], int(most[row]), own,
             )  # fmt: skip
             weights[row] = logsumexp(log_counts - cost[: most[row] + 1])[0]
         return weights - logsumexp(totals - cost)

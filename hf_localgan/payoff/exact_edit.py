@@ -53,6 +53,9 @@ class ExactEditPayoff(TokenPayoff):
     holds one counts the alignments alone that match it with an equal token of the reference. Strings without such an
     alignment have probability 0.
 
+    The base measure is the uniform one: scripts of one string would weigh differently under another, and no distance
+    alone would give its probability.
+
     How probable each distance is depends on the reference and not on its length alone, so there is no `edit_probs`:
     see `distance_probs`.
 
@@ -121,6 +124,14 @@ class ExactEditPayoff(TokenPayoff):
                 )
             payoff.temperature = temperature_for_distance(edit_rate * length, log_counts, payoff.edit_cost)
         return payoff
+
+    def temperature_for(self, edit_rate: float, length: int) -> float:
+        """As `EditPayoff.temperature_for`, at which Eq. 11 makes a few more edits; `for_edit_rate` is closer."""
+        return self._proposal.temperature_for(edit_rate, length)
+
+    def edit_rate(self, length: int, *, temperature: float | None = None) -> float:
+        """As `EditPayoff.edit_rate`, a few more edits than there are."""
+        return self._proposal.edit_rate(length, temperature=self._temperature(temperature))
 
     def _temperature_by_draws(self, edit_rate: float, length: int, low: float) -> float:
         """Temperature at which draws have `edit_rate` edits per token, by bisection from one with fewer."""

@@ -19,6 +19,7 @@ from hf_localgan.payoff.base import (
     check_references,
 )
 from hf_localgan.payoff.keys import derive_keys, random_bits, uniforms
+from hf_localgan.payoff.measure import BaseMeasure
 from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, pad_rows, row_lengths
 
 _STREAM = 7  # sets these draws apart from those of other samplers with the same keys
@@ -26,15 +27,19 @@ _OTHER_TOKEN = 2**40  # positions from here on of a key's sequence choose the to
 
 
 class HammingPayoff(TokenPayoff):
-    """Replaces each token independently, with the same probability, by a uniform choice among the others of the set.
+    """Replaces each token independently, with the same probability, by another one of the set, chosen uniformly or
+    by a base measure.
 
-    The length stays. Time grows with the number of tokens and with that of replacements, not with the vocabulary.
-    All labels of a batch are checked, unless the temperature is 0: negative ids (-100) and floats raise a `ValueError`.
+    The length stays. With a base measure the substitute of `b` is `a` with probability `c(a) / (C - c(b))`; see
+    `TokenPayoff` for the distribution. Time grows with the number of tokens and with that of replacements, not with the
+    vocabulary. All labels of a batch are checked, unless the temperature is 0: negative ids (-100) and floats raise a
+    `ValueError`.
 
     Args:
         tokens: ids that may be drawn.
         temperature: tau, in units of the reward; 0.85 is the paper's best in translation.
         edit_cost: `"log_vocab"` (`1 + ln v`), `"unit"`, or a number; see `TokenPayoff`.
+        base_measure: `None` (uniform), counts by token id, or `"batch"`; see `TokenPayoff`.
     """
 
     @classmethod
@@ -45,6 +50,7 @@ class HammingPayoff(TokenPayoff):
         edit_rate: float,
         length: int | None = None,
         edit_cost: str | float = "log_vocab",
+        base_measure: BaseMeasure = None,
     ) -> "HammingPayoff":
         """The sampler that replaces `edit_rate` of the tokens.
 
@@ -53,13 +59,20 @@ class HammingPayoff(TokenPayoff):
             edit_rate: replacements per token of the reference, from 0.
             length: not used, for the rate is the same for every length; `EditPayoff` needs it.
             edit_cost: see the class; draws do not depend on it, but `temperature` is in its units.
+            base_measure: see the class; the rate does not depend on it.
 
         Raises:
             ValueError: if no temperature reaches the rate, or it is no number.
         """
-        payoff, edit_rate = cls(tokens, 0.0, edit_cost), check_number("edit_rate", edit_rate)
-        payoff.temperature = hamming_temperature_for_edit_rate(edit_rate, len(payoff.tokens), payoff.edit_cost)
+        payoff, edit_rate = cls(tokens, 0.0, edit_cost, base_measure), check_number("edit_rate", edit_rate)
+        payoff.temperature = payoff.temperature_for(edit_rate)
         return payoff
+
+    def temperature_for(self, edit_rate: float, length: int | None = None) -> float:
+        return hamming_temperature_for_edit_rate(edit_rate, len(self.tokens), self.edit_cost)
+
+    def edit_rate(self, length: int | None = None, *, temperature: float | None = None) -> float:
+        return self._replacement_probs(self._temperature(temperature))[0]
 
     def edit_probs(self, length: int, *, outside: int = 0, temperature: float | None = None) -> np.ndarray:
         """Probability of each number of replaced tokens.
@@ -80,13 +93,12 @@ class HammingPayoff(TokenPayoff):
         drawn = copy_row(labels)
         if not self.temperature:
             return drawn
-        flatten_rows([drawn])  # refuses what is no token id
+        measure = self.measure(self.index_of(flatten_rows([drawn])))
         probs = self._replacement_probs(self.temperature)
         for position, token in enumerate(drawn):
             place = int(self.index_of(np.asarray(token)))
             if rng.random() < probs[place < 0]:
-                choice = int(rng.integers(len(self.tokens) - (place >= 0)))
-                drawn[position] = int(self.tokens[choice + (0 <= place <= choice)])
+                drawn[position] = self.sample_other(measure, place, rng)
         return drawn
 
     def draw(self, labels: Sequence[Labels], keys: np.ndarray, *, temperature: float | None = None) -> Draws:
@@ -98,17 +110,16 @@ class HammingPayoff(TokenPayoff):
             return Draws(drawn, edits)
         tokens = flatten_rows(drawn)
         keys = derive_keys(keys, _STREAM)
-        threshold = _threshold(self._replacement_probs(temperature)[True])
-        hits, rows, positions, bits = _hits(keys, row_lengths(drawn), threshold)
+        largest = threshold(self._replacement_probs(temperature)[True])
+        hits, rows, positions, bits = find_hits(keys, row_lengths(drawn), largest)
         if not len(hits):
             return Draws(drawn, edits)
         places = self.index_of(tokens[hits])
         # Tokens of the set have one substitute less, so that not all hits are theirs.
-        kept = (places < 0) | (bits < _threshold(self._replacement_probs(temperature)[False]))
+        kept = (places < 0) | (bits < threshold(self._replacement_probs(temperature)[False]))
         rows, positions, places = rows[kept], positions[kept], places[kept]
-        choice = uniforms(keys[rows], _OTHER_TOKEN + positions) * (len(self.tokens) - (places >= 0))
-        choice = choice.astype(np.int64)
-        new = self.tokens[choice + ((0 <= places) & (places <= choice))]
+        measure = self.measure(self.index_of(tokens)) if self._measure == "batch" else self.measure(places)
+        new = self.other_tokens(measure, uniforms(keys[rows], _OTHER_TOKEN + positions), places)
         for row, position, token in zip(rows.tolist(), positions.tolist(), new.tolist(), strict=True):
             drawn[row][position] = token
         return Draws(drawn, np.bincount(rows, minlength=len(drawn)))
@@ -130,6 +141,7 @@ class HammingPayoff(TokenPayoff):
     ) -> np.ndarray:
         """`log_prob` of each candidate for its reference, many at once; see `Payoff.log_probs`."""
         check_pairs(candidates, references)
+        measure = self.fixed_measure()
         probs = np.array(self._replacement_probs(self._temperature(temperature)))
         others = len(self.tokens) - np.array([1, 0])
         with np.errstate(divide="ignore"):
@@ -138,23 +150,35 @@ class HammingPayoff(TokenPayoff):
         old, lengths = pad_rows(references)
         width = max(new.shape[1], old.shape[1])
         new, old = (np.pad(table, ((0, 0), (0, width - table.shape[1]))) for table in (new, old))
-        outside = (self.index_of(old) < 0).astype(np.int64)
-        terms = np.where(new == old, log_kept[outside], log_replaced[outside])
-        terms[(new != old) & (self.index_of(new) < 0)] = -np.inf
+        new_places, old_places = self.index_of(new), self.index_of(old)
+        outside = (old_places < 0).astype(np.int64)
+        replaced = log_replaced[outside]
+        if measure is not None:
+            replaced = replaced + measure.log_weights(new_places) + measure.log_factors(old_places)
+        terms = np.where(new == old, log_kept[outside], replaced)
+        terms[(new != old) & (new_places < 0)] = -np.inf
         terms[np.arange(width) >= lengths[:, None]] = 0.0
         return np.where(new_lengths == lengths, terms.sum(axis=1), -np.inf)
 
 
-def _threshold(prob: float) -> np.uint64:
+def threshold(prob: float) -> np.uint64:
     """The number that random bits are below with this probability, to 64 bits."""
     return np.uint64(min(int(prob * 2.0**64), 2**64 - 1))
 
 
-def _hits(keys: np.ndarray, lengths: np.ndarray, threshold: np.uint64) -> tuple[np.ndarray, ...]:
-    """Tokens whose random bits are below the threshold: their places among all, rows, positions, and the bits."""
+def find_hits(
+    keys: np.ndarray, lengths: np.ndarray, thresholds: np.uint64 | np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Tokens whose random bits are below a threshold: their places among all, rows, positions, and the bits.
+
+    Args:
+        keys: of the rows, uint64, shape `(batch,)`.
+        lengths: of the rows, shape `(batch,)`.
+        thresholds: one for all, or one for each token, shape `(tokens,)`.
+    """
     starts = np.cumsum(lengths) - lengths
     rows = np.repeat(np.arange(len(keys)), lengths)
     positions = np.arange(len(rows)) - starts[rows]
     bits = random_bits(keys[rows], positions)
-    hits = np.flatnonzero(bits < threshold)
+    hits = np.flatnonzero(bits < thresholds)
     return hits, rows[hits], positions[hits], bits[hits]

@@ -16,6 +16,7 @@ from hf_localgan.evaluation.plots import plot_training
 from hf_localgan.hub.completions import prepare_completions, push_completions
 from hf_localgan.hub.rendering import weights_digest
 from hf_localgan.models.loading import load_generator
+from hf_localgan.trainers.base.averaging import AveragedTrainer, mean_of_last
 from hf_localgan.trainers.base.method import MethodMixin
 from hf_localgan.trainers.base.publishing import PublishingMixin
 from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
@@ -202,6 +203,37 @@ def chosen_about(trainer: TokenLossTrainer) -> dict[str, float]:
     names = {"eval_loss": ("validation_nats_per_token", 4), "eval_bleu": ("validation_bleu", 2)}
     scores = {name: round(chosen.scores[key], digits) for key, (name, digits) in names.items() if key in chosen.scores}
     return {"best_step" if chosen.is_best else "last_evaluated_step": chosen.step, **scores}
+
+
+def averages_about(trainer: TokenLossTrainer) -> dict[str, Any]:
+    """Facts for an evaluation: mean validation scores of the last evaluations, and those of averaged checkpoints.
+
+    To be called on every process, after `trainer.train`. Where checkpoints were averaged, their mean is evaluated on
+    the validation split.
+
+    Args:
+        trainer: after `train`.
+    """
+    about: dict[str, Any] = {}
+    if not isinstance(trainer, AveragedTrainer):
+        return about
+    names = {"eval_loss": ("validation_nats_per_token_mean", 4), "eval_bleu": ("validation_bleu_mean", 3)}
+    found = mean_of_last(trainer.state.log_history, trainer.args.mean_of_evaluations, list(names))
+    for key, (name, digits) in names.items():
+        if key in found:
+            about[name] = round(found[key], digits)
+            about |= {"evaluations_averaged": int(found["evaluations"])}
+        if f"{key}_deviation" in found:
+            about[f"{name.removesuffix('_mean')}_deviation"] = round(found[f"{key}_deviation"], digits)
+    if trainer.averaged_steps:
+        about["averaged_steps"] = ", ".join(map(str, trainer.averaged_steps))
+        if trainer.eval_dataset is not None:
+            trainer.remove_callback(EarlyStoppingCallback)  # it would look for its metric among these
+            scores = trainer.evaluate(metric_key_prefix="averaged")
+            about["averaged_validation_nats_per_token"] = round(scores["averaged_loss"], 4)
+            if "averaged_bleu" in scores:
+                about["averaged_validation_bleu"] = round(scores["averaged_bleu"], 2)
+    return about
 
 
 def matching_about(trainer: Trainer, best: str, last: str) -> dict[str, float]:

@@ -11,9 +11,10 @@ from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBas
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.word_vectors import WordVectors, load_word_vectors, train_word_vectors
 from hf_localgan.decoding.answers import Decoding, fitted_queries
+from hf_localgan.decoding.beam_tuning import tune_beam
 from hf_localgan.decoding.tuning import tune_decodings
 from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
-from hf_localgan.evaluation.translation import evaluate_translations, translation_metrics
+from hf_localgan.evaluation.translation import bleu_against, evaluate_translations, translation_metrics
 from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
@@ -24,6 +25,7 @@ from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.settings import TokenLossConfig
 
 TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0, 1.2)
+TUNED_WIDTHS = (4, 8)
 
 
 @dataclass
@@ -72,8 +74,12 @@ class EvaluationArguments:
     resamples: int = option(1000, "Number of bootstrap samples for each interval.")
     tune_queries: int = option(
         0,
-        "Number of validation queries on which the numbers of MMI and of re-rankers among the decodings are chosen "
-        "first, by Dist-2 * Ent-4 * relevance above chance. 0 takes the numbers as they are given.",
+        "Number of validation queries on which numbers of decodings are chosen first. Dialogue: those of MMI and of "
+        "re-rankers among the decodings, by Dist-2 * Ent-4 * relevance above chance. Translation: beam width and "
+        "length penalty of one more decoding, `tuned beam`, by BLEU. 0 takes the numbers as they are given.",
+    )
+    tune_beams: list[int] | None = option(
+        None, "Beam widths that `tune_queries` tries for translation. By default 4 and 8."
     )
     answer_batch_size: int = option(128, "Number of queries that are answered at a time.")
 
@@ -93,8 +99,13 @@ class EvaluationArguments:
             raise ValueError(f"`tune_queries` must not be negative, got {self.tune_queries}. 0 tunes nothing.")
         if self.metric_energy is not None and self.scores == "translation":
             raise ValueError("`metric_energy` measures radii of responses, and `scores` is `translation`.")
-        if self.tune_queries and self.scores == "translation":
-            raise ValueError("`tune_queries` chooses by the quality of dialogue, and `scores` is `translation`.")
+        if self.tune_beams is not None and not (self.tune_queries and self.scores == "translation"):
+            raise ValueError(
+                f"`tune_beams` {self.tune_beams} are tried by `tune_queries` with `scores: translation`, got "
+                f"`tune_queries: {self.tune_queries}` and `scores: {self.scores}`. Set both, or leave it out."
+            )
+        if self.tune_beams is not None and (not self.tune_beams or min(self.tune_beams) < 2):
+            raise ValueError(f"`tune_beams` must hold widths of at least 2, got {self.tune_beams}.")
         if self.resamples < 0:
             raise ValueError(f"`resamples` must not be negative, got {self.resamples}.")
 
@@ -171,7 +182,10 @@ class EvaluationArguments:
             "batch_size": self.answer_batch_size,
         }
         if self.scores == "translation":
-            return partial(evaluate_translations, bleu_tokenize=_bleu_tokenize(data), **settings)
+            settings["bleu_tokenize"] = _bleu_tokenize(data)
+            if not self.tune_queries:
+                return partial(evaluate_translations, **settings)
+            return partial(self._tune_and_translate, pairs, data, settings)
         vectors = self.vectors(pairs, data)
         settings |= {
             "vectors": vectors, "lowercase": self.metric_lowercase, "num_samples": self.answers_per_query
@@ -200,6 +214,41 @@ class EvaluationArguments:
             return result
 
         return tune_and_evaluate
+
+    def _tune_and_translate(
+        self,
+        pairs: Pairs,
+        data: DataArguments,
+        settings: dict[str, Any],
+        model: PreTrainedModel,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        about: dict[str, Any] | None = None,
+    ) -> Evaluation:
+        """Chooses beam width and length penalty by BLEU of validation sentences; then `evaluate_translations`."""
+        if data.eval_split not in pairs:
+            raise ValueError(
+                f"`tune_queries` needs the validation split, and the data have no `{data.eval_split}` (found: "
+                f"{', '.join(pairs)}). Name it by `eval_split`, or set `tune_queries` to 0."
+            )
+        grouped = pairs.grouped[data.eval_split]
+        number = min(self.tune_queries, len(grouped))
+        rows = grouped.select([row * len(grouped) // number for row in range(number)])
+        references = rows["responses"][:]
+        tuned = tune_beam(
+            model, tokenizer, rows["query"][:],
+            bleu_against(references, settings["bleu_tokenize"]),
+            self.tune_beams or TUNED_WIDTHS, max_new_tokens=self.max_new_tokens,
+            max_source_length=data.max_source_length, batch_size=max(1, self.answer_batch_size // 4),
+            seed=settings["seed"],
+        )  # fmt: skip
+        decodings = [*settings["decodings"], *tuned.decodings]
+        note = f"{', '.join(tuned.about)} on {number} queries of {data.eval_split}"
+        result = evaluate_translations(
+            model, tokenizer, **{**settings, "decodings": decodings}, about={**(about or {}), "tuned": note}
+        )
+        result.tuning = tuned.about
+        return result
 
     def monitor(
         self,

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass, field
 
-from hf_localgan.trainers.base.settings import TokenLossConfig
+from hf_localgan.trainers.base.averaging import AveragedConfig
 
 
 @dataclass
-class MleConfig(TokenLossConfig):
-    """Arguments of `MleTrainer`, on top of `TokenLossConfig`: the share of queries that are emptied."""
+class MleConfig(AveragedConfig):
+    """Arguments of `MleTrainer`, on top of `TokenLossConfig`: averages at the end, and the share of queries emptied."""
 
     source_dropout: float = field(
         default=0.0,

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor, nn
 
 from hf_localgan.decoding.special_tokens import single_token
+from hf_localgan.trainers.base.averaging import AveragedTrainer
 from hf_localgan.trainers.base.randomness import UpdateRandomness
-from hf_localgan.trainers.base.token_loss import MAXIMUM_LIKELIHOOD, TokenLossTrainer
+from hf_localgan.trainers.base.token_loss import MAXIMUM_LIKELIHOOD
 from hf_localgan.trainers.mle.config import MleConfig
 
 
-class MleTrainer(TokenLossTrainer):
+class MleTrainer(AveragedTrainer):
     """Trains an encoder-decoder by maximum likelihood: `-log p(response | query)` per token of the response.
 
     Loss, scaling, evaluation and arguments are those of `TokenLossTrainer`. With `source_dropout` some examples of the

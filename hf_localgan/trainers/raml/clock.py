@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import IterableDataset, get_worker_info
 
-from hf_localgan.payoff.base import check_temperature
+from hf_localgan.payoff.base import TokenPayoff, check_temperature
 
 CURVES = ("constant", "linear", "cosine")
 
@@ -23,15 +23,20 @@ class TemperatureSchedule:
         start: temperature at step 0; not read by a constant schedule.
         end: temperature from `total_steps` on.
         total_steps: optimizer steps from `start` to `end`, at least 1.
+        knots: temperatures at evenly spaced places of the curve from `start` to `end`, both included, between which
+            the temperature moves in straight lines; for a curve of something that is not linear in the temperature,
+            such as edits per token (`falling_temperatures`). By default the two ends.
 
     Raises:
-        ValueError: for another curve, a temperature that is negative, NaN or infinite, and less than one step.
+        ValueError: for another curve, a temperature that is negative, NaN or infinite, less than one step, and knots
+            that do not go from `start` to `end`.
     """
 
     curve: Literal["constant", "linear", "cosine"] = "constant"
     start: float = 0.0
     end: float = 0.9
     total_steps: int = 1
+    knots: tuple[float, ...] = ()
 
     def __post_init__(self):
         if self.curve not in CURVES:
@@ -40,6 +45,15 @@ class TemperatureSchedule:
             if math.isinf(check_temperature(getattr(self, name))):
                 raise ValueError(f"`{name}` of a schedule must be finite, got {getattr(self, name)}.")
         _check_whole("total_steps", self.total_steps, 1)
+        for knot in self.knots:
+            check_temperature(knot)
+        if self.knots and (self.curve == "constant" or len(self.knots) < 2 or self.knots[:: len(self.knots) - 1] != (
+            self.start, self.end
+        )):  # fmt: skip
+            raise ValueError(
+                f"`knots` must go from `start` ({self.start}) to `end` ({self.end}) of a `linear` or `cosine` curve, "
+                f"got {len(self.knots)} of them and the curve {self.curve!r}."
+            )
 
     def __call__(self, step: int) -> float:
         """The temperature at an optimizer step, counted from 0; in units of the reward."""
@@ -50,7 +64,34 @@ class TemperatureSchedule:
         progress = step / self.total_steps
         if self.curve == "cosine":
             progress = (1 - math.cos(math.pi * progress)) / 2
+        if self.knots:
+            place, rest = divmod(progress * (len(self.knots) - 1), 1)
+            before, after = self.knots[int(place)], self.knots[min(int(place) + 1, len(self.knots) - 1)]
+            return before + (after - before) * rest
         return self.start + (self.end - self.start) * progress
+
+
+def falling_temperatures(payoff: TokenPayoff, length: int, number: int = 65) -> tuple[float, ...]:
+    """Temperatures at which a sampler's edits per token fall to 0 in equal steps, from those of its own temperature.
+
+    Edits per token fall much faster than the temperature: of 8,000 tokens Hamming replaces 5.9 % at 0.85, 0.8 % at 0.7
+    and none that matter at 0.5, so that a temperature that falls to 0 evenly draws next to nothing in the second half.
+
+    Args:
+        payoff: the sampler.
+        length: tokens of a typical reference.
+        number: of temperatures, at least 2, the last of which is 0.
+
+    Returns:
+        The temperatures; its own and 0 alone for a sampler that does not tell its edits per token.
+    """
+    start = payoff.temperature
+    try:
+        rate = payoff.edit_rate(length)
+    except NotImplementedError:
+        return start, 0.0
+    between = [payoff.temperature_for(rate * (1 - step / (number - 1)), length) for step in range(1, number - 1)]
+    return (start, *between, 0.0)
 
 
 class EpochClock:

@@ -1,7 +1,7 @@
 """Arguments of `RamlTrainer`."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from numbers import Integral, Real
 from typing import Any, ClassVar, Literal, cast
@@ -15,17 +15,32 @@ from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import Chrf, NegativeTokenErrorRate, Reward, RougeL, SentenceBleu
-from hf_localgan.trainers.base.settings import TokenLossConfig
+from hf_localgan.payoff.weighted_hamming import WeightedHammingPayoff
+from hf_localgan.trainers.base.averaging import AveragedConfig
+from hf_localgan.trainers.raml.similarity import label_counts, similar_tokens
 
 # The paper's best temperatures: Hamming for translation, edit distance for speech.
-TEMPERATURES = {"hamming": 0.85, "edit": 0.9, "exact_edit": 0.9, "importance": None}
+TEMPERATURES = {"hamming": 0.85, "edit": 0.9, "exact_edit": 0.9, "weighted_hamming": None, "importance": None}
 PROPOSALS = ("hamming", "edit", "exact_edit")
 REWARDS = ("bleu", "chrf", "rouge_l", "token_error_rate")
 BASES = ("proposal", "uniform")
-SCHEDULES = ("constant", "linear", "cosine")
+MEASURES = ("uniform", "unigram", "batch")
+TO_ZERO = "_to_zero"
+SCHEDULES = ("constant", "linear", "cosine", f"linear{TO_ZERO}", f"cosine{TO_ZERO}")
 
 IMPORTANCE_FIELDS = ("reward", "num_candidates", "proposal", "proposal_temperature", "base")
-PAYOFF_FIELDS = ("payoff", "temperature", "edit_rate", "edit_rate_length", "edit_cost", "max_edits", *IMPORTANCE_FIELDS)
+WEIGHTED_FIELDS = ("similarity", "neighbours", "neighbour_rest")
+PAYOFF_FIELDS = (
+    "payoff",
+    "temperature",
+    "edit_rate",
+    "edit_rate_length",
+    "edit_cost",
+    "max_edits",
+    "base_measure",
+    *WEIGHTED_FIELDS,
+    *IMPORTANCE_FIELDS,
+)
 COLLATOR_FIELDS = ("num_samples", "weighted", "temperature_schedule", "temperature_start")
 # Runs of one payoff, reward and temperature that differ in these are not seeds of one experiment.
 SERIES_FIELDS = (
@@ -35,19 +50,21 @@ SERIES_FIELDS = (
     "base",
     "edit_cost",
     "max_edits",
+    "base_measure",
+    *WEIGHTED_FIELDS,
     *COLLATOR_FIELDS,
 )
 
 
 @dataclass
-class RamlConfig(TokenLossConfig):
-    """Arguments of `RamlTrainer`, on top of `TokenLossConfig`.
+class RamlConfig(AveragedConfig):
+    """Arguments of `RamlTrainer`, on top of `TokenLossConfig`, with averages at the end.
 
     A sampler or a `RamlCollator` that the trainer is given replaces the one that these settings describe; leave them at
     their defaults then.
     """
 
-    _argument_alternatives: ClassVar = (*TokenLossConfig._argument_alternatives, ("temperature", "edit_rate"))
+    _argument_alternatives: ClassVar = (*AveragedConfig._argument_alternatives, ("temperature", "edit_rate"))
 
     # Payoff
     payoff: str = field(
@@ -55,16 +72,16 @@ class RamlConfig(TokenLossConfig):
         metadata={
             "help": "Distribution that replaces each reference by a draw: `hamming` (replaces tokens; the paper's "
             "translation runs), `edit` (replaces, deletes and inserts by the paper's Eq. 11; its speech runs), "
-            "`exact_edit` (the same, but counts a string once, however many edits lead to it) or `importance` (any "
-            "`reward`)."
+            "`exact_edit` (the same, but counts a string once, however many edits lead to it), `weighted_hamming` "
+            "(replaces tokens by similar ones, see `similarity`) or `importance` (any `reward`)."
         },
     )
     temperature: float | None = field(
         default=None,
         metadata={
             "help": "tau, in units of the reward: 0 is maximum likelihood, and draws move away from the references as "
-            "it rises. By default the paper's best: 0.85 for `hamming`, 0.9 for edit distance. `importance` has no "
-            "default."
+            "it rises. By default the paper's best: 0.85 for `hamming`, 0.9 for edit distance. `importance` and "
+            "`weighted_hamming` have no default."
         },
     )
     edit_rate: float | None = field(
@@ -95,12 +112,40 @@ class RamlConfig(TokenLossConfig):
         default=1, metadata={"help": "Draws for each reference and step; their losses are averaged. The paper: 1."}
     )
 
+    base_measure: str = field(
+        default="uniform",
+        metadata={
+            "help": "Which tokens edits bring in: `uniform`, all alike; `unigram`, as often as in the training labels; "
+            "or `batch`, those of the same batch, so that draws depend on what stands beside an example. The number "
+            "of edits and the temperature keep their meaning. For `hamming`, `edit`, and proposals of these names."
+        },
+    )
+
+    # Similar tokens
+    similarity: str = field(
+        default="context",
+        metadata={
+            "help": "What `weighted_hamming` takes for similar: `context` (tokens that stand beside the same tokens in "
+            "the labels), `translation` (tokens seen with the same source tokens), `prefix` (tokens that begin alike), "
+            "or a path: a table with the columns token, neighbour and similarity, a file of word vectors, or the "
+            "folder of a model with the same tokenizer."
+        },
+    )
+    neighbours: int = field(
+        default=10, metadata={"help": "Number of similar tokens that may replace a token at a lower cost."}
+    )
+    neighbour_rest: bool = field(
+        default=True,
+        metadata={"help": "Draw tokens that are not similar, too, at the full `edit_cost`."},
+    )
+
     # Temperature schedule
     temperature_schedule: str = field(
         default="constant",
         metadata={
-            "help": "Curve of the temperature from `temperature_start` to `temperature` over all steps: `constant` "
-            "(always `temperature`), `linear` or `cosine`."
+            "help": "Curve over all steps. `constant`: always `temperature`. `linear` and `cosine`: the temperature "
+            "from `temperature_start` to `temperature`. `linear_to_zero` and `cosine_to_zero`: the edits per token, "
+            "from those of `temperature` or `edit_rate` to 0; for `importance` the temperature itself."
         },
     )
     temperature_start: float = field(default=0.0, metadata={"help": "Temperature of the first step of a schedule."})
@@ -163,14 +208,14 @@ class RamlConfig(TokenLossConfig):
     def _check_names(self):
         accepted = {
             "payoff": tuple(TEMPERATURES), "proposal": PROPOSALS, "reward": REWARDS, "base": BASES,
-            "temperature_schedule": SCHEDULES,
+            "temperature_schedule": SCHEDULES, "base_measure": MEASURES,
         }  # fmt: skip
         for name, values in accepted.items():
             if getattr(self, name) not in values:
                 raise ValueError(f'`{name}` must be one of {", ".join(values)}, got "{getattr(self, name)}".')
 
     def _check_numbers(self):
-        for name in ("num_samples", "num_candidates", "edit_rate_length", "max_edits"):
+        for name in ("num_samples", "num_candidates", "edit_rate_length", "max_edits", "neighbours"):
             value = getattr(self, name)
             if value is None and name == "max_edits":
                 continue
@@ -199,8 +244,18 @@ class RamlConfig(TokenLossConfig):
                     "`payoff: importance` needs a `temperature`, in units of the reward. For BLEU with 16 candidates "
                     "try 0.02, 0.05, 0.1, 0.2 and 0.5."
                 )
+        if self.payoff == "weighted_hamming" and self.temperature is None and self.edit_rate is None:
+            raise ValueError(
+                "`payoff: weighted_hamming` needs an `edit_rate`, such as 0.02, or a `temperature`: how far it draws "
+                "depends on how similar the tokens are."
+            )
         if self.edit_rate is not None:
             self._check_edit_rate()
+        if self.temperature_schedule.endswith(TO_ZERO) and self.temperature_start:
+            raise ValueError(
+                f"`temperature_start` is {self.temperature_start}, but `temperature_schedule: "
+                f"{self.temperature_schedule}` starts with `temperature` or `edit_rate` and ends at 0. Leave it out."
+            )
         if self.temperature_schedule == "constant":
             if self.temperature_start:
                 raise ValueError(
@@ -226,7 +281,7 @@ class RamlConfig(TokenLossConfig):
                 "`--edit_rate none` on the command line."
             )
         maximum, reason = 1.0, "replaces a token once at most"
-        if self.payoff != "hamming":
+        if self.payoff not in ("hamming", "weighted_hamming"):
             edits = 2 * self.edit_rate_length if self.max_edits is None else self.max_edits
             maximum = edits / self.edit_rate_length
             reason = f"makes {edits} edits of {self.edit_rate_length} tokens at most"
@@ -244,35 +299,79 @@ class RamlConfig(TokenLossConfig):
                 f"{listed(idle)} belong to `payoff: importance`, got `payoff: {self.payoff}`. Set that, or leave them "
                 "out."
             )
+        idle = {} if self.payoff == "weighted_hamming" else self.changed(WEIGHTED_FIELDS)
+        if idle:
+            raise ValueError(
+                f"{listed(idle)} belong to `payoff: weighted_hamming`, got `payoff: {self.payoff}`. Set that, or leave "
+                "them out."
+            )
         sampler = self.proposal if self.payoff == "importance" else self.payoff
-        if sampler == "hamming" and self.max_edits is not None:
+        if sampler in ("hamming", "weighted_hamming") and self.max_edits is not None:
             raise ValueError(
                 f"`max_edits` {self.max_edits} bounds draws by `edit` and `exact_edit`, but these are drawn by "
-                "`hamming`. Leave it out."
+                f"`{sampler}`. Leave it out."
+            )
+        if sampler not in ("hamming", "edit") and self.base_measure != "uniform":
+            raise ValueError(
+                f"`base_measure: {self.base_measure}` is for draws by `hamming` and `edit`, but these are drawn by "
+                f"`{sampler}`. Leave it out."
+            )
+        if self.payoff == "importance" and self.base == "uniform" and self.base_measure == "batch":
+            raise ValueError(
+                "`base: uniform` needs the probability of a candidate, which depends on the whole batch with "
+                "`base_measure: batch`. Use `unigram`, or `base: proposal`."
             )
 
 
-def make_payoff(args: RamlConfig, tokenizer: PreTrainedTokenizerBase) -> Payoff:
+def make_payoff(
+    args: RamlConfig, tokenizer: PreTrainedTokenizerBase, rows: Iterable[Mapping[str, Any]] | None = None
+) -> Payoff:
     """The sampler that the settings describe.
 
     Args:
         args: the trainer's.
         tokenizer: its regular tokens may be drawn.
+        rows: the training rows, of which `base_measure: unigram` and `payoff: weighted_hamming` count the labels. Of
+            none at all nothing is known: the measure is uniform, and no tokens are similar.
 
     Raises:
-        ValueError: for `weighted` without candidates, and for settings that the sampler refuses.
+        ValueError: for `weighted` without candidates, for settings that the sampler refuses, and for those that need
+            `rows` without them.
     """
     args.check_weighted()
     tokens = regular_tokens(tokenizer)
+    if rows is None and (args.base_measure == "unigram" or args.payoff == "weighted_hamming"):
+        name = "base_measure: unigram" if args.base_measure == "unigram" else "payoff: weighted_hamming"
+        raise ValueError(f"`{name}` counts the training labels: give the training rows as `rows`.")
+    if args.payoff == "weighted_hamming":
+        return _weighted_payoff(args, tokenizer, tokens, rows or ())
+    measure: Any = {"uniform": None, "batch": "batch"}.get(args.base_measure)
+    if args.base_measure == "unigram":
+        counts = label_counts(rows or (), max(tokens) + 1)
+        measure = counts if counts[tokens].any() else None
     if args.payoff != "importance":
-        return _token_payoff(args, args.payoff, tokens, args.temperature, args.edit_rate)
+        return _token_payoff(args, args.payoff, tokens, args.temperature, args.edit_rate, measure)
     return ImportancePayoff(
-        _token_payoff(args, args.proposal, tokens, args.proposal_temperature),
+        _token_payoff(args, args.proposal, tokens, args.proposal_temperature, measure=measure),
         make_reward(args.reward, tokenizer),
         num_candidates=args.num_candidates,
         temperature=cast(float, args.temperature),  # checked
         base=cast(Literal["proposal", "uniform"], args.base),  # checked
     )
+
+
+def _weighted_payoff(
+    args: RamlConfig, tokenizer: PreTrainedTokenizerBase, tokens: list[int], rows: Iterable[Mapping[str, Any]]
+) -> Payoff:
+    counts = label_counts(rows, max(tokens) + 1)
+    settings: dict[str, Any] = {
+        "tokens": tokens, "edit_cost": _parse_edit_cost(args.edit_cost), "rest": args.neighbour_rest,
+        "neighbours": similar_tokens(args.similarity, args.neighbours, tokenizer, tokens, rows),
+        "counts": counts if counts[tokens].any() else None,
+    }  # fmt: skip
+    if args.edit_rate is not None and counts.any():
+        return WeightedHammingPayoff.for_edit_rate(edit_rate=args.edit_rate, **settings)
+    return WeightedHammingPayoff(temperature=args.temperature or 0.0, **settings)
 
 
 def make_reward(name: str, tokenizer: PreTrainedTokenizerBase | None) -> Reward:
@@ -287,13 +386,20 @@ def make_reward(name: str, tokenizer: PreTrainedTokenizerBase | None) -> Reward:
 
 
 def _token_payoff(
-    args: RamlConfig, name: str, tokens: list[int], temperature: float | None, edit_rate: float | None = None
+    args: RamlConfig,
+    name: str,
+    tokens: list[int],
+    temperature: float | None,
+    edit_rate: float | None = None,
+    measure: Any = None,
 ) -> Payoff:
     edit_cost = _parse_edit_cost(args.edit_cost)
     sampler: Any = {"hamming": HammingPayoff, "edit": EditPayoff, "exact_edit": ExactEditPayoff}[name]
     settings: dict[str, Any] = {"tokens": tokens, "edit_cost": edit_cost}
     if name != "hamming":
         settings["max_edits"] = args.max_edits
+    if name != "exact_edit":
+        settings["base_measure"] = measure
     if edit_rate is not None:
         return sampler.for_edit_rate(edit_rate=edit_rate, length=args.edit_rate_length, **settings)
     return sampler(temperature=TEMPERATURES[name] if temperature is None else temperature, **settings)

@@ -19,7 +19,7 @@ class DrawSummary:
 
     Attributes:
         payoff: name of the sampler's class.
-        temperature: tau of the draws; the last one of a schedule.
+        temperature: tau of the draws; of a schedule the last one, or the first one if it ends at 0.
         vocab_size: number of tokens that may be drawn; `None` if it is unknown.
         references: number of references.
         mean_length: mean length of the references, in tokens without the frame of special tokens.
@@ -74,7 +74,8 @@ def summarize_draws(
 ) -> DrawSummary:
     """Draws once for up to `references` rows, and several times for a few of them.
 
-    The draws are those of the trainer's first epoch, at the last temperature of a schedule.
+    The draws are those of the trainer's first epoch, at the last temperature of a schedule, or the first if the last
+    is 0.
 
     Args:
         collator: the trainer's.

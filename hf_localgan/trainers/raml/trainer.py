@@ -22,13 +22,14 @@ from transformers.trainer_utils import has_length
 
 from hf_localgan.hub.citations import RAML
 from hf_localgan.hub.objective import Objective
-from hf_localgan.payoff.base import Payoff
+from hf_localgan.payoff.base import Payoff, TokenPayoff
+from hf_localgan.trainers.base.averaging import AveragedTrainer
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.streams import saved_pass
-from hf_localgan.trainers.base.token_loss import TokenLossTrainer, weighted_number
-from hf_localgan.trainers.raml.clock import TemperatureSchedule
+from hf_localgan.trainers.base.token_loss import weighted_number
+from hf_localgan.trainers.raml.clock import TemperatureSchedule, falling_temperatures
 from hf_localgan.trainers.raml.collator import RamlCollator, require_payoff, split_draws
-from hf_localgan.trainers.raml.config import COLLATOR_FIELDS, PAYOFF_FIELDS, RamlConfig, listed, make_payoff
+from hf_localgan.trainers.raml.config import COLLATOR_FIELDS, PAYOFF_FIELDS, TO_ZERO, RamlConfig, listed, make_payoff
 
 if TYPE_CHECKING:
     from peft import PeftConfig
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 EDIT_BINS = ("0", "1", "2", "3", "4", "5_9", "10_up")  # numbers of edits whose shares are logged
 
 
-class RamlTrainer(TokenLossTrainer):
+class RamlTrainer(AveragedTrainer):
     """Trains an encoder-decoder on draws from the exponentiated payoff distribution (Norouzi et al. 2016, Eq. 7 to 9).
 
     The loss is `TokenLossTrainer`'s; the labels are drawn by `RamlCollator` while batches are made, in the loader's
@@ -130,15 +131,33 @@ class RamlTrainer(TokenLossTrainer):
         if payoff is None:
             if tokenizer is None:
                 raise ValueError("The tokens that may be drawn are unknown. Give the tokenizer as `processing_class`.")
-            payoff = make_payoff(args, tokenizer)
+            payoff = make_payoff(args, tokenizer, self._rows_to_count())
         schedule = None
         if args.temperature_schedule != "constant":
-            curve = cast(Literal["linear", "cosine"], args.temperature_schedule)  # checked
+            curve = cast(Literal["linear", "cosine"], args.temperature_schedule.removesuffix(TO_ZERO))  # checked
             schedule = TemperatureSchedule(curve, args.temperature_start, payoff.temperature)
+            if args.temperature_schedule.endswith(TO_ZERO):
+                knots: tuple[float, ...] = ()
+                if isinstance(payoff, TokenPayoff) and payoff.temperature:
+                    knots = falling_temperatures(payoff, args.edit_rate_length)
+                schedule = TemperatureSchedule(curve, payoff.temperature, 0.0, knots=knots)
         return RamlCollator(
             cast(Callable, self.data_collator), payoff, tokenizer=tokenizer, num_samples=args.num_samples,
             weighted=args.weighted, seed=args.seed if args.data_seed is None else args.data_seed, schedule=schedule,
         )  # fmt: skip
+
+    def _rows_to_count(self) -> Any:
+        """The training rows, for settings that look at their labels; none where nothing is trained."""
+        rows = self.train_dataset
+        if rows is not None and isinstance(rows, IterableDataset) and not has_length(rows):
+            reads = [f"`{name}: {value}`" for name, value in self.args.changed(("base_measure", "payoff")).items()
+                     if value in ("unigram", "weighted_hamming")]  # fmt: skip
+            if reads:
+                raise ValueError(
+                    f"{' and '.join(reads)} count the labels of all training rows, and these are a stream. Give the "
+                    "sampler as `payoff=`, made with counts of your own, or load the rows."
+                )
+        return () if rows is None else rows
 
     def get_train_dataloader(self):
         plain = self.data_collator

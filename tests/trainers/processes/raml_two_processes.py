@@ -16,6 +16,10 @@ RUNS = {
         "payoff": "importance", "temperature": 0.3, "proposal": "edit", "proposal_temperature": 1.5,
         "num_candidates": 3, "weighted": True,
     },
+    "similar": {
+        "payoff": "weighted_hamming", "edit_rate": 0.3, "neighbours": 3, "temperature_schedule": "cosine_to_zero",
+    },
+    "unigram": {"payoff": "edit", "temperature": 1.5, "base_measure": "unigram"},
     "local scale": {"payoff": "edit", "temperature": 1.5, "average_tokens_across_devices": False},
     "stream": {"temperature": 1.5, "temperature_schedule": "cosine", "max_steps": 5},
 }  # fmt: skip

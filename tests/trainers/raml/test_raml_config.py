@@ -120,11 +120,11 @@ def test_settings_are_saved_as_they_were_given(config):
 @pytest.mark.parametrize(
     ("fields", "message"),
     [
-        ({"payoff": "bleu"}, r'`payoff` must be one of hamming, edit, exact_edit, importance, got "bleu"'),
+        ({"payoff": "bleu"}, r'`payoff` must be one of hamming, edit, exact_edit, weighted_hamming, .*, got "bleu"'),
         ({"proposal": "importance"}, r'`proposal` must be one of hamming, edit, exact_edit, got "importance"'),
         ({"reward": "meteor"}, r'`reward` must be one of bleu, .*, got "meteor"'),
         ({"base": "reference"}, r'`base` must be one of proposal, uniform, got "reference"'),
-        ({"temperature_schedule": "step"}, r'one of constant, linear, cosine, got "step"'),
+        ({"temperature_schedule": "step"}, r'one of constant, linear, cosine, .*, got "step"'),
         ({"temperature": -0.1}, r"`temperature` must be at least 0, a number, got -0.1"),
         ({"temperature": math.nan}, r"`temperature` must be at least 0, a number, got nan"),
         ({"proposal_temperature": -1.0}, r"`proposal_temperature` must be at least 0, a number, got -1.0"),
@@ -172,6 +172,21 @@ def test_settings_are_saved_as_they_were_given(config):
         (
             {"payoff": "importance", "temperature": 0.1, "weighted": True, "num_samples": 2},
             r"`weighted` trains on all 16 candidates, so `num_samples` must be 1, got 2",
+        ),
+        ({"base_measure": "words"}, r'`base_measure` must be one of uniform, unigram, batch, got "words"'),
+        ({"payoff": "exact_edit", "base_measure": "unigram"}, r"`base_measure: unigram` is .* drawn by `exact_edit`"),
+        ({"payoff": "weighted_hamming"}, r"`payoff: weighted_hamming` needs an `edit_rate`, such as 0.02"),
+        ({"payoff": "weighted_hamming", "edit_rate": 1.0}, r"`edit_rate` must be below 1, .*weighted_hamming`"),
+        ({"payoff": "weighted_hamming", "edit_rate": 0.1, "base_measure": "batch"}, r"by `weighted_hamming`. Leave"),
+        ({"payoff": "edit", "neighbours": 3}, r"`neighbours` \(3\) belong to `payoff: weighted_hamming`"),
+        ({"payoff": "weighted_hamming", "edit_rate": 0.1, "neighbours": 0}, r"`neighbours` must be at least 1"),
+        (
+            {"payoff": "importance", "temperature": 0.1, "base": "uniform", "base_measure": "batch"},
+            r"depends on the whole batch with `base_measure: batch`",
+        ),
+        (
+            {"temperature_schedule": "linear_to_zero", "temperature_start": 0.5},
+            r"`temperature_start` is 0.5, but .*linear_to_zero` starts with `temperature` or `edit_rate`",
         ),
         ({"sample_rows": -1}, r"`sample_rows` must not be negative"),  # what `MleConfig` refuses
     ],

@@ -27,8 +27,19 @@ def interrupted(interrupted):
         # first epoch elsewhere, so that dropout would differ, with any trainer: there is none here.
         ("t5", {"temperature_schedule": "linear", "dataloader_persistent_workers": True, **WORKERS}),
         ("bart", {"payoff": "edit", "num_samples": 2}),
+        (
+            "t5",
+            {
+                "payoff": "weighted_hamming",
+                "temperature": None,
+                "edit_rate": 0.4,
+                "neighbours": 3,
+                "temperature_schedule": "linear_to_zero",
+            },
+        ),
+        ("t5", {"payoff": "edit", "base_measure": "batch", "temperature_schedule": "cosine_to_zero", **WORKERS}),
     ],
-    ids=["linear", "cosine-workers", "edit-grouped", "persistent-workers", "edit-samples"],
+    ids=["linear", "cosine-workers", "edit-grouped", "persistent-workers", "edit-samples", "similar", "batch"],
 )
 def test_a_run_resumed_in_the_middle_of_an_epoch_equals_an_uninterrupted_one(
     name, settings, family, pairs, interrupted, assert_equal_runs
