@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from hf_localgan.recipes.reproduction import Task, _words
+from hf_localgan.recipes.reproduction import Task, option_words
 from hf_localgan.trainers.base.lineage import last_checkpoint
 
 MLE, SMOOTHING = "mle", "label_smoothing"
@@ -104,7 +104,7 @@ def cell_task(files: Path, output: Path, cell: Cell, seed: int, *, smoke: bool, 
     if cell.rate is not None:
         words += ["--label_smoothing_factor" if cell.system == SMOOTHING else "--edit_rate", f"{cell.rate:g}"]
     for option in (*PROTOCOL, *(SMOKE if smoke else ()), *options):
-        words += _words(option)
+        words += option_words(option)
     finished = place / "evaluation.json"
     if command == "train-raml" and not finished.is_file() and last_checkpoint(place) is not None:
         words += ["--resume_from_checkpoint", "last"]  # `run_task` does it for `train-mle`
