@@ -157,7 +157,7 @@ def test_every_form_of_a_pair_in_every_form_of_rows(tiny_tokenizer):
         (lambda row: (row["post"], row["reply"]), {"query": "how are you ?", "response": "i am fine ."}),
         (lambda row: ["hello", ("hello", "thanks")], {"query": "hello", "response": ("hello", "thanks")}),
         (lambda row: several | {"more": 3}, several),
-        (lambda row: {"source": row["reply"], "target": row["post"]}, {"source": POSTS[0]["reply"], "target": POSTS[0]["post"]}),
+        (lambda row: {"source": row["post"], "target": "hello"}, {"source": "how are you ?", "target": "hello"}),
     )  # fmt: skip
     for function, expected in forms:
         assert format_rows("train_dataset", POSTS, function)[0] == expected
@@ -181,7 +181,7 @@ async def waiting(row):
         ("post", "`formatting_func` must be a function of a row, got 'post'"),
         (yielding, r"is a generator, which yields. Return one pair for each row: \{"),
         (waiting, "is a coroutine"),
-        (lambda row: None, r"returned nothing \(`None`\) for row 0 of `train_dataset` \(columns `post`, `reply`, `row`"),
+        (lambda row: None, r"returned nothing \(`None`\) for row 0 of `train_dataset` \(columns `post`, `reply`"),
         (lambda row: row["post"], "returned one text .'how are you .'., and an encoder-decoder has two sides"),
         (lambda row: {"text": row["post"]}, "returned a dictionary of `text`: 'how are you"),
         (lambda row: {"query": row["post"], "response": row["row"]}, "`response`: 1 for row 0"),
@@ -314,4 +314,5 @@ def test_adapters_of_really_quantized_weights(bits, saved, tiny_t5, tiny_tokeniz
     ids = torch.tensor([[4, 5, 2]])
     with torch.no_grad():
         trained = trainer.model.eval()(input_ids=ids, labels=ids).logits
-        torch.testing.assert_close(read_back(input_ids=ids, labels=ids).logits, trained, rtol=0, atol=0.2)
+        similarity = torch.cosine_similarity(read_back(input_ids=ids, labels=ids).logits, trained, dim=-1)
+    assert similarity.min() > {4: 0.95, 8: 0.999}[bits]  # read back with a base model that is not rounded
