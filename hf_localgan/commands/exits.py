@@ -203,6 +203,16 @@ def _without_secrets(words: Sequence[str]) -> list[str]:
     return shown
 
 
+def announce(prog: str, message: str):
+    """Says on standard error what takes some seconds before anything else is seen.
+
+    To be called before torch is imported. Says nothing where nobody waits: where standard error is no terminal, and in
+    all processes but the first.
+    """
+    if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        print(f"{prog}: {message} ...", file=sys.stderr, flush=True)
+
+
 def print_error(prog: str, message: object, code: int) -> int:
     """Prints a message in one line on standard error; returns `code`."""
     print(f"{prog}: {' '.join(str(message).split())}", file=sys.stderr, flush=True)

@@ -84,11 +84,12 @@ def test_forty_pairs_train(name, here, capsys):
 def test_forty_pairs_train_adversaries(name, here, capsys):
     forty_pairs(here)
     steps = ["max_steps=2", "eval_strategy=no", "save_strategy=no", "load_best_model_at_end=false"]
+    alone = [*steps, "early_stopping_patience=0"]
     stages = {
-        "mle_options": [*steps, "early_stopping_patience=0", "embedding_size=8", "hidden_size=8", "max_new_tokens=4"]
+        "mle_options": [*alone, "embedding_size=8", "hidden_size=8", "max_new_tokens=4"],
+        "energy_options": [*steps, "ais_temperatures=10", "hidden_size=8", "top_size=4"],
+        "discriminator_options": [*alone, "embedding_size=4", "filters=3", "head_size=4"],
     }
-    stages["energy_options"] = [*steps, "ais_temperatures=10", "hidden_size=8", "top_size=4"]
-    stages["discriminator_options"] = [*steps, "embedding_size=4", "filters=3", "head_size=4"]
     words = ["--dataset", "my.jsonl", "--output_dir", "run", *SMALL, "--load_best_model_at_end", "false", *SCORES]
     words += ["--discriminator_warmup_steps", "1", "--monitor_queries", "2", "--collapse_share", "1"]
     for option, values in stages.items():
