@@ -44,7 +44,11 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
 
 
 def _export(args: argparse.Namespace):
+    from transformers.utils.logging import disable_progress_bar
+
     from hf_localgan.hub.export import export_with_code, merge_adapter
+
+    disable_progress_bar()
 
     output = Path(args.output)
     loading = {"revision": args.revision, "trust_remote_code": args.trust_remote_code}

@@ -132,3 +132,22 @@ def test_a_command_that_loads_says_so_before_torch_where_somebody_waits(monkeypa
         "loading here"
         in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
     )
+
+
+def test_a_warning_of_the_package_is_one_line_and_others_stay(capsys):
+    import warnings
+
+    from hf_localgan.commands import exits
+
+    def work():
+        for place in (exits.__file__, "/elsewhere/library.py"):
+            warnings.warn_explicit("Mind\nthis.", UserWarning, place, 7)
+
+    before = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *words: sys.stderr.write(warnings.formatwarning(*words[:4]))
+        assert exits.protected("hf-localgan rank", work) == 0
+    own, other = capsys.readouterr().err.split("\n", 1)
+    assert own == "hf-localgan rank: warning: Mind this." and other.startswith("/elsewhere/library.py:7: UserWarning")
+    assert warnings.formatwarning is before
