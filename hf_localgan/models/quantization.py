@@ -35,8 +35,9 @@ def check_quantization(quantization_config: Any, config: PreTrainedConfig | None
             f"A model of the type `{model_type}` cannot be quantized: no method has recurrent layers. Leave "
             "`quantization_config` out, or take a T5 or BART."
         )
+    given = dict(quantization_config) if isinstance(quantization_config, Mapping) else quantization_config
     try:
-        quantizer = AutoHfQuantizer.from_config(quantization_config, pre_quantized=False)
+        quantizer = AutoHfQuantizer.from_config(given, pre_quantized=False)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
         raise ValueError(f"`quantization_config` cannot be used: {first_line(error)}") from error
     method = str(getattr(quantizer.quantization_config.quant_method, "value", None) or "its method")

@@ -272,7 +272,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         return (~torch.isin(labels, torch.tensor(special_ids, device=labels.device))).sum(dim=1)
 
     def generation_features(
-        self, rollout: SoftRollout, places: Tensor, discriminator: PairDiscriminator | str | os.PathLike | None = None
+        self, rollout: SoftRollout, places: Tensor, discriminator: PairDiscriminator | None = None
     ) -> Tensor:
         """The discriminator's features of generations, shape `(batch, size)`, with their gradient.
 

@@ -44,7 +44,7 @@ def format_rows(name: str, data: Any, formatting_func: FormattingFunction) -> An
         if isinstance(data, datasets.Dataset):
             columns = data.column_names
             return data.map(row_of, with_indices=True, remove_columns=columns, desc=f"Formatting {name}")
-        first = next(iter(islice(data, 1)), {})
+        first: Mapping[str, Any] = next(iter(islice(data, 1)), {})
         made = row_of(first, 0) if first else {}
         # A column that the function returns under its old name must not be removed here.
         removed = [column for column in first if column not in made]

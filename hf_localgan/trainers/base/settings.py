@@ -101,6 +101,8 @@ class SharedSettings(TrainingArguments):
         default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
     )
 
+    _user_fields: ClassVar[frozenset[str]]  # of each object, see `__new__`; no field of the dataclass
+
     stream_buffer_size: int = field(
         default=10_000,
         metadata={
@@ -161,7 +163,7 @@ class SharedSettings(TrainingArguments):
         settings = copy.copy(self)
         for name, value in given.items():
             setattr(settings, name, value)
-        settings._user_fields = self._user_fields | set(given)
+        object.__setattr__(settings, "_user_fields", self._user_fields | set(given))
         settings.check()
         return settings
 
