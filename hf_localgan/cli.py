@@ -10,7 +10,8 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from importlib import import_module
 
-from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE, print_error, protected
+from hf_localgan.commands.exits import DONE, MEANINGS, WRONG_USAGE, announce, print_error, protected
+from hf_localgan.commands.known_options import COMMANDS as WITH_SETTINGS
 from hf_localgan.commands.known_options import answer_early
 from hf_localgan.commands.names import COMMANDS, MODULES, PROG
 from hf_localgan.connection import use_the_cache_if_cut_off
@@ -44,6 +45,8 @@ def _run(argv: list[str]) -> int:
         if answered is not None:
             return answered
         use_the_cache_if_cut_off()
+        if name in WITH_SETTINGS:  # their modules import torch at once, the others when they work
+            announce(prog, "loading")
         return import_module(f"hf_localgan.commands.{MODULES[name]}").main(words, prog=prog)
     if not name.startswith("-"):
         near = get_close_matches(name, MODULES, n=2, cutoff=0.6)

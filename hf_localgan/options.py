@@ -102,6 +102,31 @@ class HelpFormatter(argparse.RawDescriptionHelpFormatter):
         return super()._format_action_invocation(action)
 
 
+class CommandParser(argparse.ArgumentParser):
+    """A parser that looks for wrong options first, and says what is near to them.
+
+    argparse alone tells first what is missing, and so of an option that is misspelled nothing.
+    """
+
+    def __init__(self, *args: Any, **settings: Any):
+        super().__init__(*args, **{"allow_abbrev": False, **settings})
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        words = list(sys.argv[1:] if args is None else args)
+        words = words[: words.index("--")] if "--" in words else words
+        open_ended = any(action.nargs in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+        known = [name for name in self._option_string_actions if name.startswith("--")]
+        given = [word.split("=")[0] for word in words if word.startswith("--")]
+        wrong = [name for name in given if name not in known]
+        if self.allow_abbrev:
+            wrong = [name for name in wrong if not any(option.startswith(name) for option in known)]
+        if wrong and not open_ended:
+            near = difflib.get_close_matches(wrong[0], known, n=2, cutoff=0.6)
+            hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+            self.error(f"there is no option {wrong[0]}{hint}; {self.prog} --help lists all")
+        return super().parse_known_args(args, namespace)
+
+
 def help_text(options: Options, prog: str, epilog: str, *, everything: bool) -> str:
     """The help of a command.
 

@@ -7,12 +7,13 @@ import argparse
 from collections.abc import Sequence
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=FORM)
     steps = parser.add_subparsers(dest="step", metavar="STEP", required=True, title="steps")
     for add in (_add_export, _add_serve, _add_score, _add_power):
         add(steps)
@@ -64,7 +65,7 @@ def _add_export(steps):
 
 def _add_serve(steps):
     step = steps.add_parser(
-        "serve", help="fill in one sheet on a local page", formatter_class=FORM, allow_abbrev=False,
+        "serve", help="fill in one sheet on a local page", formatter_class=FORM,
         description="Serves a page on which one person fills in one sheet, until Ctrl-C. Keys: 1 for yes, 0 for no, "
         "arrows to\ngo back and on. Every answer is saved in the sheet at once.",
     )  # fmt: skip

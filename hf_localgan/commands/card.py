@@ -7,12 +7,11 @@ import argparse
 from collections.abc import Sequence
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", metavar="FOLDER", help="output folder or checkpoint of a training of this package")
     about = parser.add_argument_group("facts of the card")
     about.add_argument("--repo-id", metavar="OWNER/NAME", help="id in the example code (default: the run's)")

@@ -12,7 +12,8 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from hf_localgan.commands.exits import ending
+from hf_localgan.commands.exits import announce, ending
+from hf_localgan.options import CommandParser
 
 if TYPE_CHECKING:
     from hf_localgan.chat import ChatSettings
@@ -24,7 +25,7 @@ def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = CommandParser(prog=prog, description=__doc__, allow_abbrev=True)
     parser.add_argument("model", metavar="MODEL", help="folder of a checkpoint, or id of a model on the Hub")
     answers = parser.add_argument_group("answers")
     answers.add_argument(
@@ -72,6 +73,7 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> "tuple
         )
     except ValueError as error:
         parser.error(str(error))
+    announce(parser.prog, f"loading {args.model}")
     return args, settings
 
 

@@ -13,12 +13,13 @@ import argparse
 from collections.abc import Sequence
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=FORM)
     parser.add_argument("runs", nargs="*", metavar="RUN", help="folder of an evaluation")
     parser.add_argument(
         "--group", action="append", default=[], metavar="NAME=RUN,...", help="seeds of one model under other names"

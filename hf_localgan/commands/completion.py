@@ -14,15 +14,13 @@ from typing import Any
 from hf_localgan.commands.exits import DONE, FAILED, print_error
 from hf_localgan.commands.known_options import COMMANDS, known_options
 from hf_localgan.commands.names import MODULES, PROG, PURPOSES
-from hf_localgan.options import argument_parser
+from hf_localgan.options import CommandParser, argument_parser
 
 SHELLS = ("bash", "zsh", "tcsh")
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("shell", choices=SHELLS, help="the shell")
     return parser
 

@@ -6,13 +6,12 @@ Needs `pip install "hf-localgan[demo]"`. Only this machine can reach the page un
 import argparse
 from collections.abc import Sequence
 
-from hf_localgan.commands.exits import ending
+from hf_localgan.commands.exits import announce, ending
+from hf_localgan.options import CommandParser
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", metavar="MODEL", nargs="+", help="folders or ids on the Hub of generators")
     answers = parser.add_argument_group("answers and references")
     answers.add_argument(
@@ -49,6 +48,7 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         parser.error(f"--reference-queries must be at least 1, got {args.reference_queries}")
     if not 0 <= args.port < 2**16:
         parser.error(f"--port must be from 0 to 65535, got {args.port}")
+    announce(parser.prog, "loading models and the page")
     return args
 
 

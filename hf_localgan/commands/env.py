@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 LIBRARIES = (
     "transformers", "torch", "accelerate", "datasets", "tokenizers", "peft", "evaluate", "huggingface_hub",
@@ -13,9 +14,7 @@ LIBRARIES = (
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    return argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    return CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:

@@ -6,8 +6,12 @@ import re
 import shlex
 import sys
 import traceback
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from importlib.metadata import PackageNotFoundError, metadata, version
+from pathlib import Path
+from typing import Any
 
 from hf_localgan.registration import register
 from hf_localgan.version import __version__
@@ -22,6 +26,7 @@ MEANINGS = {
 }
 
 PROJECT = "hf-localgan"
+PACKAGE = Path(__file__).parents[1]
 REPORTED_VERSIONS = ("transformers", "torch", "accelerate", "datasets", "tokenizers", "peft")
 # Well-known labels of a project's addresses, as package indexes normalise them; the first that is there is meant.
 ISSUE_LABELS = ("issues", "issue", "issuetracker", "bugtracker", "bugreports", "tracker", "bugs")
@@ -105,7 +110,8 @@ def protected(
         The exit code.
     """
     try:
-        done = work() or DONE
+        with warnings_in_one_line(prog):
+            done = work() or DONE
         sys.stdout.flush()  # else a full disk or a reader that left is told by the interpreter, after the end
         return done
     except SystemExit as end:
@@ -127,6 +133,29 @@ def protected(
         except (OSError, ValueError):  # of the same error: what could not be written stays in the buffer
             _drop_output()
         return print_error(prog, message, code(error))
+
+
+@contextmanager
+def warnings_in_one_line(prog: str) -> Iterator[None]:
+    """Within the context a warning of this package is shown as `PROG: warning: ...`, without a place in its source.
+
+    Those of other libraries, which may have to be reported there, are shown as ever.
+
+    Args:
+        prog: name of the command.
+    """
+    before = warnings.formatwarning
+
+    def form(message: Any, category: Any, filename: str, lineno: int, line: str | None = None) -> str:
+        if Path(filename).is_relative_to(PACKAGE):
+            return f"{prog}: warning: {' '.join(str(message).split())}\n"
+        return before(message, category, filename, lineno, line)
+
+    warnings.formatwarning = form  # type: ignore[assignment]  # as the documentation of `warnings` has it
+    try:
+        yield
+    finally:
+        warnings.formatwarning = before
 
 
 def _drop_output():
@@ -201,6 +230,16 @@ def _without_secrets(words: Sequence[str]) -> list[str]:
         shown.append("..." if hide and not word.startswith("-") else f"{name}=..." if secret and equals else word)
         hide = secret and not equals
     return shown
+
+
+def announce(prog: str, message: str):
+    """Says on standard error what takes some seconds before anything else is seen.
+
+    To be called before torch is imported. Says nothing where nobody waits: where standard error is no terminal, and in
+    all processes but the first.
+    """
+    if sys.stderr is not None and sys.stderr.isatty() and os.environ.get("RANK", "0") == "0":
+        print(f"{prog}: {message} ...", file=sys.stderr, flush=True)
 
 
 def print_error(prog: str, message: object, code: int) -> int:

@@ -10,13 +10,12 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from hf_localgan.commands.exits import ending
+from hf_localgan.commands.exits import announce, ending
+from hf_localgan.options import CommandParser
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", metavar="MODEL", help="folder or id on the Hub of a checkpoint or an adapter")
     parser.add_argument("output", metavar="OUTPUT", help="folder to write, new or empty")
     contents = parser.add_argument_group("contents of OUTPUT")
@@ -40,11 +39,16 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
     args = parser.parse_args(argv)
     if args.base_model is not None and not args.merge:
         parser.error("--base-model needs an adapter that is merged: add --merge")
+    announce(parser.prog, "loading the model")
     return args
 
 
 def _export(args: argparse.Namespace):
+    from transformers.utils.logging import disable_progress_bar
+
     from hf_localgan.hub.export import export_with_code, merge_adapter
+
+    disable_progress_bar()
 
     output = Path(args.output)
     loading = {"revision": args.revision, "trust_remote_code": args.trust_remote_code}

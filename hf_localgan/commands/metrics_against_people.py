@@ -9,12 +9,11 @@ import argparse
 from collections.abc import Sequence
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
-    )
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("responses", metavar="RESPONSES", help="parquet file of judged responses")
     parser.add_argument("output", metavar="OUTPUT", help="folder for the results")
     data = parser.add_argument_group("data")

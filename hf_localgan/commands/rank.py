@@ -8,13 +8,14 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from hf_localgan.commands.exits import ending
+from hf_localgan.commands.exits import announce, ending
+from hf_localgan.options import CommandParser
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=FORM)
     parser.add_argument("model", metavar="MODEL", help="folder or id on the Hub")
     parser.add_argument("query", metavar="QUERY", help="the text that the responses answer")
     parser.add_argument("responses", metavar="RESPONSE", nargs="*", help="responses (default: lines of standard input)")
@@ -39,6 +40,7 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         args.responses = [line.strip() for line in sys.stdin if line.strip()]
     if not args.responses:
         parser.error("give at least one RESPONSE, or a line on standard input")
+    announce(parser.prog, f"loading {args.model}")
     return args
 
 

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from transformers.utils.logging import disable_progress_bar
+
 from hf_localgan.commands.default_files import default_file, training_epilog
 from hf_localgan.commands.default_settings import fitted_defaults
 from hf_localgan.commands.exits import STOPPED, ending, print_error
@@ -38,6 +40,7 @@ def run(parser: RecipeParser, work: Callable[..., int | None], argv: Sequence[st
     """
 
     def guarded(*settings: Any) -> int | None:
+        disable_progress_bar()  # of reading and writing weights, a line of its own at every checkpoint
         try:
             return work(*settings)
         except DivergenceError as error:

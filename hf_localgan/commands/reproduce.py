@@ -21,6 +21,7 @@ from typing import Any
 
 from hf_localgan.commands.default_files import default_file
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 FORM = argparse.RawDescriptionHelpFormatter
 # Options that one table alone has, with what stands for those that are not given; None where its parts know better.
@@ -34,7 +35,7 @@ OWN: dict[str, dict[str, Any]] = {
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=FORM)
     parser.add_argument(
         "table", choices=["table1", "radial", "raml"],
         help="what to reproduce: LocalGAN's Table 1 and Figure 2, an ablation of its radial term, or RAML's gain",

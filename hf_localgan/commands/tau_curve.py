@@ -10,12 +10,13 @@ import argparse
 from collections.abc import Sequence
 
 from hf_localgan.commands.exits import ending
+from hf_localgan.options import CommandParser
 
 FORM = argparse.RawDescriptionHelpFormatter
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__, formatter_class=FORM, allow_abbrev=False)
+    parser = CommandParser(prog=prog, description=__doc__, formatter_class=FORM)
     parser.add_argument("runs", metavar="RUNS_FOLDER", help="folder of the output folders of trainings")
     parser.add_argument(
         "--output", metavar="PNG", default="tau_curve.png", help="file of the picture (default: tau_curve.png)"

@@ -10,11 +10,12 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 
-from hf_localgan.commands.exits import FAILED, ending
+from hf_localgan.commands.exits import FAILED, announce, ending
+from hf_localgan.options import CommandParser
 
 
 def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog=prog, description=__doc__)
+    parser = CommandParser(prog=prog, description=__doc__, allow_abbrev=True)
     parser.add_argument("files", nargs="+", metavar="FILE", help="sound file, or - for their names on standard input")
     parser.add_argument(
         "--model", required=True, metavar="MODEL", help="folder of a recogniser, or id of a model on the Hub"
@@ -51,6 +52,7 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
         value = getattr(args, name)
         if value is not None and value < 1:
             parser.error(f"--{name.replace('_', '-')} must be at least 1, got {value}")
+    announce(parser.prog, f"loading {args.model}")
     return args
 
 

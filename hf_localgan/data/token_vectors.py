@@ -68,6 +68,7 @@ def train_token_vectors(
     min_count: int = 2,
     window: int = 5,
     seed: int = 0,
+    at_most: bool = False,
 ) -> TokenVectors:
     """Vectors made from text by `train_word_vectors`, with the tokenizer's own tokens for words.
 
@@ -75,15 +76,15 @@ def train_token_vectors(
 
     Args:
         texts: texts of the training split; held in memory as tokens.
-        dim, min_count, window, seed: as in `train_word_vectors`.
+        dim, min_count, window, seed, at_most: as in `train_word_vectors`.
     """
     tokens = (tokenizer.convert_ids_to_tokens(ids) for ids in _encoded(tokenizer, texts))
     special = {tokenizer.convert_ids_to_tokens(token) for token in tokenizer.all_special_ids}
     # An unknown word keeps its place, as a neighbour without a name.
     kept = ([token if token not in special else "" for token in text] for text in tokens)
-    made = train_word_vectors(kept, dim, window, min_count, seed, max_words=len(tokenizer))
+    made = train_word_vectors(kept, dim, window, min_count, seed, max_words=len(tokenizer), at_most=at_most)
     rows = {token: tokenizer.convert_tokens_to_ids(token) for token in made.words if token}
-    table = torch.zeros(_size(tokenizer), dim)
+    table = torch.zeros(_size(tokenizer), made.dim)
     if rows:
         table[list(rows.values())] = torch.from_numpy(np.stack([made[token] for token in rows]))
     regular = set(regular_tokens(tokenizer))

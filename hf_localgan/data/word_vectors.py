@@ -247,6 +247,8 @@ def train_word_vectors(
     min_count: int = 2,
     seed: int = 0,
     max_words: int = 20_000,
+    *,
+    at_most: bool = False,
 ) -> WordVectors:
     """Word vectors from text alone: positive pointwise mutual information, factored by a truncated SVD.
 
@@ -262,9 +264,13 @@ def train_word_vectors(
         min_count: words that are rarer are left out, with their places kept.
         seed: seed of the randomised SVD. Equal arguments give equal vectors.
         max_words: largest number of words; the most frequent ones are kept.
+        at_most: make vectors of as many dimensions as the words allow, where `dim` is too large.
 
     Returns:
         Words by frequency, without those that never stand beside another kept word.
+
+    Raises:
+        ValueError: if there are too few words.
     """
     from scipy.sparse import coo_matrix, csr_matrix
     from sklearn.decomposition import TruncatedSVD
@@ -296,6 +302,8 @@ def train_word_vectors(
         together += coo_matrix((ones, (left[both], right[both])), shape=(size, size)).tocsr()
     together = together + together.T
     beside = np.flatnonzero(np.asarray(together.sum(axis=1)).ravel())
+    if at_most:
+        dim = min(dim, max(len(beside) - 1, 1))
     if len(beside) <= dim:
         raise ValueError(
             f"`dim` must be less than the number of words, got {dim} with {len(beside)} words that occur at least "

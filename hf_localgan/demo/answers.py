@@ -1,7 +1,7 @@
 """Answers of several models to one query, each with its log-likelihood and its radius."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeGuard
 
@@ -24,12 +24,15 @@ class Answer(NamedTuple):
             temperature 1; NaN for a reference.
         radius: `F(q, r) - F(q, rc)`, nats; NaN where no word of it or of the query is known; `None` without an energy.
         nearer: share of the references with a smaller radius, 0 to 1; `None` without references or radius.
+        rank: place among the answers of all models to the query, from 1 for the lowest free energy; equal texts share
+            theirs; `None` where fewer than two have a radius. See `ranked`.
     """
 
     text: str
     score: float
     radius: float | None
     nearer: float | None
+    rank: int | None = None
 
 
 @dataclass(frozen=True)
@@ -151,6 +154,23 @@ def place_texts(page_models: PageModels, query: str, texts: list[str], scores: l
     references = page_models.references
     nearer = [None if references is None or math.isnan(radius) else references.share_nearer(radius) for radius in radii]
     return [Answer(*values) for values in zip(texts, scores, radii, nearer, strict=True)]
+
+
+def ranked(answers: Mapping[str, Sequence[Answer]]) -> dict[str, list[Answer]]:
+    """The answers with their rank by the energy: of one query, the order of free energies is that of radii.
+
+    Args:
+        answers: to one query, by the name of the model.
+    """
+    measured = [answer.radius for given in answers.values() for answer in given if answer.radius is not None]
+    radii = sorted(radius for radius in measured if not math.isnan(radius))
+    if len(radii) < 2:
+        return {name: list(given) for name, given in answers.items()}
+
+    def rank(answer: Answer) -> int | None:
+        return radii.index(answer.radius) + 1 if answer.radius in radii else None
+
+    return {name: [answer._replace(rank=rank(answer)) for answer in given] for name, given in answers.items()}
 
 
 def whole_number(name: str, value: float | None) -> int:

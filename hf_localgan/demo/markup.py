@@ -10,7 +10,7 @@ from itertools import chain, cycle
 
 import numpy as np
 
-from hf_localgan.demo.answers import Answer, Comparison
+from hf_localgan.demo.answers import Answer, Comparison, ranked
 from hf_localgan.demo.draws import NEW, REMOVED, Draw, DrawsShown, Piece
 from hf_localgan.demo.loading import PageModels, Speaker
 from hf_localgan.demo.references import ReferenceRadii
@@ -30,8 +30,10 @@ def notes(page_models: PageModels) -> str:
 
 def answers(page_models: PageModels, comparison: Comparison) -> str:
     """The answers side by side, their places among the references, the query's own references."""
+    given = ranked(comparison.answers)
+    number = sum(answer.rank is not None for answers in given.values() for answer in answers)
     cards = [
-        _card(speaker, color, letter, comparison.answers[speaker.name], _read(comparison, speaker))
+        _card(speaker, color, letter, given[speaker.name], number, _read(comparison, speaker))
         for speaker, color, letter in zip(page_models.speakers, cycle(COLORS), _letters(), strict=False)
     ]
     parts = [f'<div class="lg-cards">{"".join(cards)}</div>']
@@ -78,8 +80,8 @@ def _read(comparison: Comparison, speaker: Speaker) -> str:
     return "" if read == comparison.query else f'<div class="lg-dim">reads: {escape(read)}</div>'
 
 
-def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer], read: str) -> str:
-    rows = "".join(_answer(answer, _label(letter, place, len(given))) for place, answer in enumerate(given))
+def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer], ranks: int, read: str) -> str:
+    rows = "".join(_answer(answer, _label(letter, place, len(given)), ranks) for place, answer in enumerate(given))
     about = f'<span class="lg-dim">{escape(speaker.objective)}</span>' if speaker.objective else ""
     return (
         f'<div class="lg-card" style="--lg-color: {color}">'
@@ -87,11 +89,13 @@ def _card(speaker: Speaker, color: str, letter: str, given: Sequence[Answer], re
     )
 
 
-def _answer(answer: Answer, label: str) -> str:
+def _answer(answer: Answer, label: str, ranks: int) -> str:
     text = escape(answer.text) or '<i class="lg-dim">(an empty response)</i>'
     numbers = [f"<span><b>{_signed(answer.score, 2)}</b> nats per token</span>"]
     if answer.radius is not None:
         numbers.append(_radius(answer.radius))
+    if answer.rank is not None:
+        numbers.append(f'<span>rank by energy <b class="lg-rank">{answer.rank}</b> of {ranks}</span>')
     if answer.nearer is not None:
         numbers.append(f"<span>farther than <b>{_percent(answer.nearer)}</b> of references</span>")
     return (

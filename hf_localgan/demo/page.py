@@ -16,10 +16,13 @@ REWARDS = [("BLEU", "bleu"), ("ROUGE-L", "rouge_l"), ("chrF", "chrf"), ("minus t
 BY_TAU, BY_RATE = "tau", "edit rate"
 # Largest tau of the slider, and where it starts: for rewards between 0 and 1, and for edits that cost 1 + ln v.
 TAUS = {name: (0.5, 0.1) if name == "importance" else (1.5, 0.85) for name in PAYOFFS}
-REFERENCE = "Would you like to go to the movies tonight?"
+# The first sentences of the tab of draws, where there is no data set; of these the one with fewest unknown tokens.
+REFERENCES = ("Would you like to go to the movies tonight?", "would you like to go out tonight ?", "i do not know .")
+USUAL_TOKENS = range(6, 15)  # length of a sentence whose edits are easily seen
 ANSWERS_ABOUT = (
     "**Radius**: free energy of the answer less that of the centre of the query's responses, in nats. Safe answers "
-    "lie near the centre, at small radii. **nats per token**: log-likelihood under the answering model."
+    "lie near the centre, at small radii. **Rank by energy**: 1 is the lowest free energy of all answers. "
+    "**nats per token**: log-likelihood under the answering model."
 )
 DRAWS_ABOUT = (
     "RAML trains on draws from q(y|y\\*) ∝ exp(r(y, y\\*) / τ), r the payoff, in place of the reference y\\*. At τ = 0 "
@@ -113,7 +116,9 @@ def _add_answers(gradio, page_models: PageModels, decodings: Sequence[str]):
 def _add_draws(gradio, page_models: PageModels, page):
     first = page_models.speakers[0]
     gradio.Markdown(f"{DRAWS_ABOUT} The vocabulary is that of {_plain(first.name)}.", elem_classes="lg-dim")
-    reference = gradio.Textbox(value=REFERENCE, label="Reference", max_length=1000, elem_id="lg-reference", max_lines=4)
+    reference = gradio.Textbox(
+        value=first_reference(page_models), label="Reference", max_length=1000, elem_id="lg-reference", max_lines=4
+    )
     with gradio.Row():
         payoff = gradio.Dropdown(
             [*SAMPLERS, ("a reward, by importance sampling", "importance")], value="edit", label="Payoff",
@@ -172,6 +177,28 @@ def _add_draws(gradio, page_models: PageModels, page):
         [page.load, *moved], _guarded(gradio, draw), controls, shown, show_progress="minimal",
         api_visibility="private", trigger_mode="always_last", concurrency_id="draws", concurrency_limit=1,
     )  # fmt: skip
+
+
+def first_reference(page_models: PageModels) -> str:
+    """A sentence for the tab of draws that the first model's tokenizer knows whole.
+
+    The first such response of the data set that is neither short nor long, or else its longest one; without a data set,
+    one of `REFERENCES`.
+    """
+    tokenizer = page_models.speakers[0].tokenizer
+
+    def ids(text: str) -> list[int]:
+        return tokenizer(text, add_special_tokens=False).input_ids
+
+    def unknown(text: str) -> int:
+        return ids(text).count(tokenizer.unk_token_id)
+
+    rows = [] if page_models.references is None else page_models.references.responses.values()
+    texts = [text for _, responses in rows for text in responses if not unknown(text)]
+    usual = (text for text in texts if len(ids(text)) in USUAL_TOKENS)
+    shorter = [text for text in texts if 0 < len(ids(text)) < USUAL_TOKENS.start]
+    longest = max(shorter, key=lambda text: len(ids(text)), default=None)
+    return next(usual, longest or min(REFERENCES, key=unknown))
 
 
 def _guarded(gradio, function):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from .adapters import MAX_LISTED, refuse_unrepeatable, ties_without_warning
+from .adapters import MAX_LISTED, quiet_peft, refuse_unrepeatable
 from .places import CONFIG as WHOLE_CONFIG
 from .ties import WRAPPER_PARTS
 
@@ -157,7 +157,7 @@ def _refuse_unreadable(model: nn.Module, adapter: str, name: str):
     from peft import PeftConfig, get_peft_model
 
     base = _base_of(model)
-    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), ties_without_warning():
+    with tempfile.TemporaryDirectory() as folder, torch.random.fork_rng(devices=[]), quiet_peft():
         cast(Any, model).peft_config[adapter].save_pretrained(folder)
         config = PeftConfig.from_pretrained(folder)
         try:

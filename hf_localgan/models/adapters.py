@@ -146,7 +146,7 @@ def merge_into(base: PreTrainedModel, place: str, config: "PeftConfig", revision
     try:
         config = copy.deepcopy(config)
         config.base_model_name_or_path = base.name_or_path  # else PEFT warns where the base model has moved
-        with ties_without_warning():
+        with quiet_peft():
             adapted = get_peft_model(base, config)
             result = adapted.load_adapter(place, "default", torch_device="cpu", revision=revision)
     except SafetensorError as error:
@@ -218,7 +218,7 @@ def merge_in_memory(adapted: "PeftModel | PreTrainedModel", name: str) -> PreTra
     tied = getattr(base.config, "tie_word_embeddings", None)
     groups = untie_adapted(base)
     try:
-        with ties_without_warning():
+        with quiet_peft():
             if wrapped:
                 base = cast(Any, adapted).merge_and_unload(safe_merge=True)
             else:
@@ -253,11 +253,16 @@ def _merge_layers(model: PreTrainedModel):
 
 
 @contextmanager
-def ties_without_warning() -> Iterator[None]:
-    """Within the context, PEFT does not warn of complications with tied weights, which `merge_in_memory` deals with."""
+def quiet_peft() -> Iterator[None]:
+    """Within the context, PEFT does not warn of what nobody needs to change.
+
+    These are complications with tied weights, which `merge_in_memory` deals with, and a name in transformers that PEFT
+    asks for and that has a new one.
+    """
     with warnings.catch_warnings():
         for text in (r"Model with `tie_word_embeddings=True`", r"Model has `tie_word_embeddings=True`",
-                     r"Input and output embeddings are no longer tied"):  # fmt: skip
+                     r"Input and output embeddings are no longer tied",
+                     r"`is_gradient_checkpointing` is deprecated"):  # fmt: skip
             warnings.filterwarnings("ignore", message=text)
         yield
 

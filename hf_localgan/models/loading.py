@@ -38,6 +38,7 @@ from .places import (
     find_file,
     first_line,
 )
+from .quantization import GivenQuantization, check_quantization
 from .reading import check_files, load_whole, saved_as
 from .ties import untied_without_warning
 
@@ -56,6 +57,7 @@ def load_generator(
     dtype: str | torch.dtype | None = None,
     device: str | torch.device | None = None,
     base_model: str | os.PathLike | None = None,
+    quantization_config: GivenQuantization | None = None,
 ) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Loads an encoder-decoder and its tokenizer for inference.
 
@@ -74,6 +76,8 @@ def load_generator(
         device: device that the model is moved to; by default it stays on the CPU.
         base_model: folder or Hub id of an adapter's base model; by default the one that the adapter's configuration
             names.
+        quantization_config: quantizes the weights while they are read, as in `from_pretrained`, such as
+            `BitsAndBytesConfig(load_in_4bit=True)`. Adapters can be trained on such a model, and not be merged into it.
 
     Returns:
         The model in evaluation mode, and its tokenizer.
@@ -83,23 +87,38 @@ def load_generator(
             configuration, the weights, the tokenizer; or the base model of an adapter.
         ValueError: if the checkpoint is no encoder-decoder, if its weights are cut off or are not those of the model
             that its configuration describes, if the tokenizer has no padding or end-of-sequence token or more tokens
-            than the model, and for a `base_model` where there is no adapter.
+            than the model, for a `base_model` where there is no adapter, and for a quantization that cannot be made.
+        ImportError: for a library of the quantization that is missing.
     """
     dtype, device = _check_dtype(dtype), _check_device(device)
     place = locate(path_or_id)
     hub = {"revision": revision, "trust_remote_code": trust_remote_code}
-    options = {} if dtype is None else {"dtype": dtype}
+    options: dict[str, Any] = {} if dtype is None else {"dtype": dtype}
+    if quantization_config is not None:
+        check_quantization(quantization_config)
+        if find_adapter(place, revision, base_model):
+            raise ValueError(
+                f"`{place}` is an adapter, which cannot be merged into a quantized base model. Save the merged model "
+                "first (`load_generator(...)[0].save_pretrained(...)`, and its tokenizer), or leave out "
+                "`quantization_config`."
+            )
+        options["quantization_config"] = quantization_config
+        if device is not None:
+            options["device_map"] = {"": device}  # quantized weights stay where they are made
 
     def load(whole: str, whole_hub: dict[str, Any]) -> PreTrainedModel:
         # adapters are merged in the dtype of their base
-        return _load_model(whole, _load_config(whole, whole_hub), whole_hub, options if whole == place else {})
+        config = _load_config(whole, whole_hub)
+        if quantization_config is not None:
+            check_quantization(quantization_config, config)
+        return _load_model(whole, config, whole_hub, options if whole == place else {})
 
     model, place_of_tokenizer, tokenizer_hub = load_merged(place, hub, base_model, load)
-    if isinstance(dtype, torch.dtype):
+    if isinstance(dtype, torch.dtype) and quantization_config is None:
         model.to(dtype)  # type: ignore[arg-type]  # the stub of this method lacks `self`
     tokenizer = _load_tokenizer(place_of_tokenizer, tokenizer_hub)
     _check_tokenizer(tokenizer, model, place_of_tokenizer)
-    if device is not None:
+    if device is not None and quantization_config is None:
         model.to(device)  # type: ignore[arg-type]
     return model.eval(), tokenizer
 

@@ -39,6 +39,11 @@ def finish_energy_training(
         folder, args = save_state(trainer), trainer.args
         assert isinstance(args, DbmTrainingConfig)
         chosen = matching_about(trainer, best="best_step", last="last_evaluated_step")
+        print(
+            f"The energy is measured on {len(test):,} pairs. The likelihood takes longest: {args.ais_chains} chains "
+            f"of {args.ais_temperatures:,} temperatures (`ais_chains`, `ais_temperatures`).",
+            flush=True,
+        )
         report = evaluate_energy(
             trainer.accelerator.unwrap_model(trainer.model), train, test, tokenizer=trainer.processing_class,
             about={**about, **chosen, **scored_about(folder)}, ais_chains=args.ais_chains,

@@ -98,7 +98,7 @@ def test_every_option_of_the_demo_reaches_the_page(monkeypatch):
         (["export", "one"], "OUTPUT"),
         (["export", "one", "two", "--base-model", "three"], "add --merge"),
         (["card"], "FOLDER"),
-        (["card", "one", "--licence", "x"], "unrecognized arguments: --licence"),
+        (["card", "one", "--licence", "x"], "there is no option --licence"),
         (["demo"], "MODEL"),
         (["demo", "one", "--port", "70000"], "--port must be from 0 to 65535, got 70000"),
         (["demo", "one", "--reference-queries", "0"], "must be at least 1, got 0"),

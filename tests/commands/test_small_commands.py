@@ -1,12 +1,15 @@
 """`rank`, `env` and the comparisons as commands."""
 
 import io
+import subprocess
+import sys
 
 import pytest
 import torch
 
 import hf_localgan
 from hf_localgan.cli import main
+from hf_localgan.commands.chat import _read, command_parser
 from hf_localgan.evaluation import rank_responses
 from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
 
@@ -95,3 +98,56 @@ def test_env_names_versions_and_devices(capsys):
 def test_comparisons_say_what_is_missing(words, code, message, capsys):
     assert main(words) == code
     assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["chat", "--hlep"], "there is no option --hlep (did you mean --help?)"),  # and not that MODEL is missing
+        (["chat", "x", "--temprature=1"], "there is no option --temprature (did you mean --temperature"),
+        (["annotate", "export", "--sheats", "3"], "there is no option --sheats"),
+        (["rank", "m", "q", "r", "--zzz"], "there is no option --zzz; hf-localgan rank --help lists all"),
+    ],
+)
+def test_misspelled_options_come_before_what_is_missing(words, message, capsys):
+    assert main(words) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_command_that_loads_says_so_before_torch_where_somebody_waits(monkeypatch, capsys):
+    for terminal, rank, said in (
+        (True, "0", "hf-localgan chat: loading here ...\n"),
+        (True, "1", ""),
+        (False, "0", ""),
+    ):
+        monkeypatch.setattr(sys.stderr, "isatty", lambda terminal=terminal: terminal)
+        monkeypatch.setenv("RANK", rank)
+        _read(command_parser("hf-localgan chat"), ["here"])
+        assert capsys.readouterr().err == said
+    code = (
+        "import sys; sys.stderr.isatty = lambda: True; from hf_localgan.commands import chat;"
+        "chat._read(chat.command_parser('chat'), ['here']); assert 'torch' not in sys.modules"
+    )
+    assert (
+        "loading here"
+        in subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stderr
+    )
+
+
+def test_a_warning_of_the_package_is_one_line_and_others_stay(capsys):
+    import warnings
+
+    from hf_localgan.commands import exits
+
+    def work():
+        for place in (exits.__file__, "/elsewhere/library.py"):
+            warnings.warn_explicit("Mind\nthis.", UserWarning, place, 7)
+
+    before = warnings.formatwarning
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        warnings.showwarning = lambda *words: sys.stderr.write(warnings.formatwarning(*words[:4]))
+        assert exits.protected("hf-localgan rank", work) == 0
+    own, other = capsys.readouterr().err.split("\n", 1)
+    assert own == "hf-localgan rank: warning: Mind this." and other.startswith("/elsewhere/library.py:7: UserWarning")
+    assert warnings.formatwarning is before

@@ -9,8 +9,17 @@ import torch
 from hf_localgan import measure_locality
 from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.demo import markup
-from hf_localgan.demo.answers import Answer, Comparison, compare_answers, place_texts, read_settings, remembered_turns
+from hf_localgan.demo.answers import (
+    Answer,
+    Comparison,
+    compare_answers,
+    place_texts,
+    ranked,
+    read_settings,
+    remembered_turns,
+)
 from hf_localgan.demo.loading import PageModels
+from hf_localgan.demo.page import REFERENCES, first_reference
 from hf_localgan.demo.references import ReferenceRadii, fold, measure_references
 
 from .conftest import ROWS
@@ -194,3 +203,33 @@ def test_a_share_does_not_claim_all_or_none():
     assert [markup._percent(share) for share in (0.0, 0.001, 0.42, 0.999, 1.0)] == [
         "0 %", "&lt; 1 %", "42 %", "&gt; 99 %", "100 %"
     ]  # fmt: skip
+
+
+def test_answers_are_ranked_by_the_energy_over_all_models(page_models):
+    found = compare_answers(page_models, "how are you ?", SEARCH)
+    given = ranked(found.answers)
+    energies = {
+        answer.text: measure_locality(
+            page_models.reader.energy, page_models.reader.tokenizer, "how are you ?", [answer.text]
+        ).radii.item()
+        for answers in given.values()
+        for answer in answers
+    }
+    everything = [answer for answers in given.values() for answer in answers]
+    known = [answer for answer in everything if math.isfinite(energies[answer.text])]
+    assert len(known) > 2
+    for answer in known:
+        assert answer.rank == 1 + sum(energies[other.text] < energies[answer.text] - 1e-5 for other in known)
+    assert all(answer.rank is None for answer in everything if answer not in known)
+    assert f'<b class="lg-rank">1</b> of {len(known)}' in markup.answers(page_models, found)
+    # One answer alone has no rank, and without an energy none has.
+    assert ranked({"first": [Answer("x", 0.0, 1.0, 0.5)]}) == {"first": [Answer("x", 0.0, 1.0, 0.5)]}
+    silent = Comparison("x", SEARCH, {"first": [Answer("x", 0.0, None, None)] * 2, "second": []}, [])
+    assert "rank by energy" not in markup.answers(PageModels(page_models.speakers), silent)
+
+
+def test_the_tab_of_draws_begins_with_a_sentence_that_the_tokenizer_knows(page_models, tiny_tokenizer):
+    sentence = first_reference(page_models)
+    assert sentence in ("i am fine thanks", "how are you ?", "my name is what", "my name is hello")
+    assert tiny_tokenizer.unk_token_id not in tiny_tokenizer(sentence).input_ids
+    assert first_reference(PageModels(page_models.speakers)) in REFERENCES

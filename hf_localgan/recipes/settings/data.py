@@ -5,18 +5,21 @@ import warnings
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, ClassVar, NamedTuple, cast
 
+from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.encoding import encode_pairs
 from hf_localgan.data.histories import keep_history, note_history, noted_history, stored_history, tokenizer_history
+from hf_localgan.data.holding_out import hold_out
 from hf_localgan.data.pairs import Pairs, load_pairs
 from hf_localgan.data.report import LengthLimits
 from hf_localgan.data.table_rows import QUOTING
 from hf_localgan.data.tokenization import LANGUAGES, kept_language
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.text import SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
-from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, Bounds, check_bounds
+from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, SEED, Bounds, check_bounds
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.settings import SharedSettings
 from hf_localgan.turns import HISTORY_TURNS, SEPARATOR, TURN_SEPARATOR, History, make_history
 
@@ -25,6 +28,8 @@ LENGTHS = {
     "history_turns": NUMBER_OR_NONE,
     "max_source_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
     "max_target_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
+    "held_out": Bounds(0, advice="Below 1 it is a share of the queries, from 1 on their number."),
+    "split_seed": SEED,
 }  # fmt: skip
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
@@ -103,6 +108,12 @@ class DataArguments:
     streaming: bool = option(False, "Stream the training split instead of loading it.")
     eval_split: str = option("validation", "Split that the training is evaluated on while it runs.")
     test_split: str = option("test", "Split that is scored when the training has ended.")
+    held_out: float = option(
+        0.1,
+        "Size of each split that is made where the data have the split `train` alone, such as one file: a share of the "
+        "different queries (at most 1,000), or from 1 on their number. 0 makes none, and missing splits are an error.",
+    )
+    split_seed: int = option(0, "Seed of the queries that are held out.")
     min_query: int | None = option(
         None, "Leave out pairs whose query is shorter, in words (characters for Chinese). LocalGAN's paper: 4."
     )
@@ -178,8 +189,10 @@ class DataArguments:
             revision=self.dataset_revision,
             **self._reader_options(),
         )
-        missing = [f"`{split}`" for split in needed if split not in pairs]
-        if missing:
+        missing = [f"`{split}`" for split in dict.fromkeys(needed) if split not in pairs]
+        if missing and list(pairs) == ["train"] and self.held_out and not self.streaming:
+            pairs = self._hold_out(pairs)
+        elif missing:
             raise ValueError(
                 f"The data set has no split {', '.join(missing)} (found: {', '.join(pairs)}). "
                 "A training needs `train` and the splits that `eval_split` and `test_split` name."
@@ -192,6 +205,22 @@ class DataArguments:
         splits = {name: _whole(rows) if name in evaluated else rows for name, rows in pairs.items()}
         pairs = Pairs(splits, pairs.report)
         self._warn_of_script(pairs)
+        return pairs
+
+    def _hold_out(self, pairs: Pairs) -> Pairs:
+        """Pairs with the splits for evaluation, taken out of the only one; says which."""
+        splits = list(dict.fromkeys((self.eval_split, self.test_split)))
+        whole = len(cast(Dataset, pairs["train"]))
+        pairs = hold_out(pairs, splits, self.held_out, self.split_seed)
+        parts = ", ".join(
+            f"{len(cast(Dataset, rows)):,} of {len(pairs.grouped[split]):,} queries as `{split}`"
+            for split, rows in pairs.items()
+        )
+        if PartialState().is_main_process:
+            print(
+                f"The data have one split. Its {whole:,} pairs are divided by query (`split_seed: {self.split_seed}`, "
+                f"`held_out: {self.held_out:g}`): {parts}."
+            )
         return pairs
 
     def _warn_of_script(self, pairs: Pairs):
@@ -294,3 +323,18 @@ def name_language(args: SharedSettings, data: DataArguments):
     """Sets the language of the model card to that of the data, unless `card_language` is given."""
     if args.card_language is None:
         args.card_language = data.pair_language.removesuffix("-words")
+
+
+def report_fewer_dimensions(setting: str, wanted: int, made: int, file: str):
+    """Warns once that word vectors have fewer dimensions than were asked for.
+
+    Args:
+        setting: name of the setting.
+        wanted, made: number of dimensions.
+        file: name of the setting that names a file of vectors instead.
+    """
+    if made < wanted:
+        warn_once(
+            f"Word vectors have {made} dimensions and not {wanted} (`{setting}`): the training pairs have only "
+            f"{made + 1} words that occur twice beside another. A file of vectors is named by `{file}`."
+        )

@@ -16,7 +16,7 @@ from hf_localgan.models.discriminator.modeling_discriminator import PairDiscrimi
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_discriminator, load_energy
-from hf_localgan.recipes.settings.data import DataArguments, Unused, field_names, option
+from hf_localgan.recipes.settings.data import DataArguments, Unused, field_names, option, report_fewer_dimensions
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 
@@ -150,12 +150,14 @@ class DiscriminatorArguments:
             return None
         texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
         try:
-            return train_token_vectors(tokenizer, texts, self.vector_size)
+            table = train_token_vectors(tokenizer, texts, self.vector_size, at_most=True)
         except ValueError as error:
             raise ValueError(
                 f"No word vectors can be made of the training pairs: {error} Here `dim` is `vector_size`; or name a "
-                "file of vectors by `word_vectors`, or a generator by `generator`."
+                "file of vectors by `word_vectors`, or a generator by `generator`. 0 makes none."
             ) from error
+        report_fewer_dimensions("vector_size", self.vector_size, table.vectors.shape[1], "word_vectors")
+        return table
 
     def add_pairs(self, pairs: Pairs, data: DataArguments) -> Pairs:
         """`pairs`, with the training pairs of `extra_datasets` behind their own.

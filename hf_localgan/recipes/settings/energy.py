@@ -18,7 +18,7 @@ from hf_localgan.models.dbm.modeling_dbm import DbmModel
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy, make_energy
-from hf_localgan.recipes.settings.data import Unused, field_names, option
+from hf_localgan.recipes.settings.data import Unused, field_names, option, report_fewer_dimensions
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 
@@ -128,13 +128,16 @@ class EnergyArguments:
         if self.word_vectors is not None:
             path = expand_path(self.word_vectors, "word_vectors")
             return token_vectors(tokenizer, load_word_vectors(path, vocabulary_words(tokenizer)))
+        texts = _texts(pairs["train"], self.vector_pairs)
         try:
-            return train_token_vectors(tokenizer, _texts(pairs["train"], self.vector_pairs), self.vector_size)
+            table = train_token_vectors(tokenizer, texts, self.vector_size, at_most=True)
         except ValueError as error:
             raise ValueError(
                 f"No word vectors can be made of the training pairs: {error} Here `dim` is `vector_size`; or name a "
                 "file of vectors by `word_vectors`, or a generator by `generator`."
             ) from error
+        report_fewer_dimensions("vector_size", self.vector_size, table.vectors.shape[1], "word_vectors")
+        return table
 
 
 @dataclass

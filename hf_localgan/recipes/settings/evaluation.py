@@ -18,7 +18,7 @@ from hf_localgan.evaluation.translation import bleu_against, evaluate_translatio
 from hf_localgan.metrics.tokens import metric_tokens
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
-from hf_localgan.recipes.settings.data import DataArguments, option
+from hf_localgan.recipes.settings.data import DataArguments, option, report_fewer_dimensions
 from hf_localgan.recipes.stage import fingerprints
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.base.launching import warn_once
@@ -132,11 +132,14 @@ class EvaluationArguments:
         """The tokenization of the metrics for pairs of a language."""
         return self.metric_tokenization or ("words" if language == "en" else "characters")
 
-    def vectors(self, pairs: Pairs, data: DataArguments) -> WordVectors:
+    def vectors(self, pairs: Pairs, data: DataArguments) -> WordVectors | None:
         """The word vectors of the embedding scores, the same for every model that is scored on the same data.
 
+        Returns:
+            `None` where the training split has too few words to make them of, which is warned of.
+
         Raises:
-            ValueError: if they cannot be made of the training split, and for a file that is missing or damaged.
+            ValueError: without a training split, and for a file that is missing or damaged.
         """
         if self.metric_vectors is not None:
             return load_word_vectors(expand_path(self.metric_vectors, "metric_vectors"))
@@ -149,12 +152,14 @@ class EvaluationArguments:
         texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
         tokens = (metric_tokens(text, unit, self.metric_lowercase) for text in texts)
         try:
-            vectors = train_word_vectors(tokens, dim=self.metric_vector_size)
-        except ValueError as error:
-            raise ValueError(
-                f"No word vectors can be made of the training pairs: {error} Here `dim` is `metric_vector_size`; or "
-                "name a file of vectors by `metric_vectors`."
-            ) from error
+            vectors = train_word_vectors(tokens, dim=self.metric_vector_size, at_most=True)
+        except ValueError:
+            warn_once(
+                "The embedding scores are left out: the training pairs have no two words that occur twice beside each "
+                "other, of which word vectors could be made. Name a file of vectors by `metric_vectors`."
+            )
+            return None
+        report_fewer_dimensions("metric_vector_size", self.metric_vector_size, vectors.dim, "metric_vectors")
         vectors.name = f"{vectors.name}:{Path(data.dataset).name}"
         return vectors
 
@@ -256,7 +261,7 @@ class EvaluationArguments:
         data: DataArguments,
         tokenizer: PreTrainedTokenizerBase,
         number: int,
-        vectors: WordVectors,
+        vectors: WordVectors | None,
         **settings: Any,
     ) -> ResponseMonitor:
         """Scores answers to evenly spaced validation queries as the evaluation does.

@@ -8,7 +8,7 @@ import torch
 from transformers import PreTrainedModel
 
 from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
-from hf_localgan.models.adapters import ties_without_warning
+from hf_localgan.models.adapters import quiet_peft
 
 SHOWN = 8  # names of layers in an error
 ALL_LINEAR = "all-linear"  # PEFT's name for every linear layer but the output layer
@@ -85,7 +85,7 @@ class LoraArguments:
             name.rsplit(".", 1)[-1] for name, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)
         }
         try:
-            with ties_without_warning():
+            with quiet_peft():
                 adapted = cast(PreTrainedModel, get_peft_model(model, config))
         except ValueError as error:
             names = ", ".join([*sorted(linear)[:SHOWN], *(["..."] if len(linear) > SHOWN else [])])

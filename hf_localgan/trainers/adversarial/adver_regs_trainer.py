@@ -1,5 +1,6 @@
 """Adver-REGS (Li et al. 2017): policy gradient on a discriminator's probability, with a reward for every token."""
 
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,11 +32,13 @@ from hf_localgan.functional.policy_gradient import (
 from hf_localgan.hub.citations import ADVER_REGS, REINFORCE
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.adver_regs_config import AdverRegsConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, check_vocabularies
 from hf_localgan.trainers.adversarial.players import GENERATOR
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.matching.mismatches import draw_mismatches
 
@@ -84,7 +87,8 @@ class AdverRegsTrainer(TwoPlayerTrainer):
     Args:
         model: any encoder-decoder, or a PEFT model around one.
         args (`AdverRegsConfig`): the settings.
-        discriminator: a `PairDiscriminator` of the same tokenizer whose scores are logits.
+        discriminator: a `PairDiscriminator` of the same tokenizer whose scores are logits, or its folder or id on the
+            Hub.
         monitor: see `TwoPlayerTrainer`.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
@@ -118,7 +122,9 @@ class AdverRegsTrainer(TwoPlayerTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
         monitor: ResponseMonitor | None = None,
     ):
         settings = self.check_args(args)
@@ -134,6 +140,7 @@ class AdverRegsTrainer(TwoPlayerTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             parts={"discriminator": discriminator}, monitor=monitor, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         check_vocabularies(self.parts, decoder_embeddings(self.base_model).weight.shape[0], self.processing_class)
 

@@ -1,6 +1,7 @@
 """What AIM and DAIM need of a batch and of their models: a batch turned round, a reader of soft generations, noise."""
 
 import inspect
+import os
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -14,6 +15,7 @@ from hf_localgan.decoding.special_tokens import end_tokens
 from hf_localgan.functional.information import query_nll
 from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.loading import load_generator
 
 
 class Direction(NamedTuple):
@@ -133,15 +135,18 @@ def check_backward(backward: Any, model: nn.Module | None) -> PreTrainedModel:
     """Refuses what cannot read a query back from a generation.
 
     Args:
-        backward: a generator of queries from responses.
+        backward: a generator of queries from responses, a folder, or an id on the Hub.
         model: the generator of responses.
 
     Returns:
-        `backward`.
+        `backward`, loaded if it was given by its name.
 
     Raises:
+        OSError: for a name under which there is none.
         ValueError: saying what is needed.
     """
+    if isinstance(backward, (str, os.PathLike)):
+        backward = load_generator(backward)[0]
     config = getattr(backward, "config", None)
     if not getattr(config, "is_encoder_decoder", False):
         raise ValueError(

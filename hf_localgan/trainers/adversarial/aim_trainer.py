@@ -1,5 +1,6 @@
 """AIM and DAIM (Zhang et al. 2018): adversarial training that keeps what a response says of its query."""
 
+import os
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,7 @@ from hf_localgan.functional.information import PairedLoss, aim_generator_loss, l
 from hf_localgan.hub.citations import AIM
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.aim_config import BACKWARD, BACKWARD_DISCRIMINATOR, AimConfig, DaimConfig
 from hf_localgan.trainers.adversarial.aim_parts import (
     Direction,
@@ -41,6 +43,7 @@ from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, freeze_discriminator, freeze_generator
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR, without_gradients
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 
 if TYPE_CHECKING:
@@ -72,8 +75,10 @@ class AimTrainer(SoftRolloutTrainer):
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
         args (`AimConfig`): the settings.
-        discriminator: a `PairDiscriminator` of the same tokenizer with the head "cosine".
-        backward: a generator of queries from responses, of the same tokenizer, trained on swapped pairs.
+        discriminator: a `PairDiscriminator` of the same tokenizer with the head "cosine", or its folder or id on the
+            Hub.
+        backward: a generator of queries from responses, of the same tokenizer, trained on swapped pairs; or its folder
+            or id on the Hub.
         parts: further models beside the generator, by name.
         monitor: see `TwoPlayerTrainer`.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
@@ -109,15 +114,19 @@ class AimTrainer(SoftRolloutTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
-        backward: PreTrainedModel | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
+        backward: PreTrainedModel | str | os.PathLike | None = None,
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
         settings: AimConfig = self.check_args(args)
         discriminator = check_discriminator(discriminator)
         check_cosine("discriminator", discriminator)
-        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        model, processing_class = self.load_given(
+            model, processing_class, model_init_kwargs, peft_config, quantization_config
+        )
         backward = check_backward(backward, cast(nn.Module | None, model))
         make_room_for_noise(model, settings.latent_noise_size, settings.latent_noise_scale)
         self._before_text = tokens_before_text(processing_class)
@@ -126,6 +135,7 @@ class AimTrainer(SoftRolloutTrainer):
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, parts={BACKWARD: backward, **parts}, monitor=monitor,
+            formatting_func=formatting_func,
         )  # fmt: skip
         self._query_tokens: Tensor | int | None = None  # of the whole update
 
@@ -308,7 +318,8 @@ class DaimTrainer(AimTrainer):
 
     Args:
         model, args (`DaimConfig`), discriminator, backward, monitor and others: see `AimTrainer`.
-        backward_discriminator: a `PairDiscriminator` with the head "cosine" whose first side are responses.
+        backward_discriminator: a `PairDiscriminator` with the head "cosine" whose first side are responses, or its
+            folder or id on the Hub.
 
     Raises:
         ValueError: for parts that do not fit together; see `AimTrainer`.
@@ -341,15 +352,19 @@ class DaimTrainer(AimTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
-        backward: PreTrainedModel | None = None,
-        backward_discriminator: PairDiscriminator | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
+        backward: PreTrainedModel | str | os.PathLike | None = None,
+        backward_discriminator: PairDiscriminator | str | os.PathLike | None = None,
         monitor: ResponseMonitor | None = None,
     ):
         settings: DaimConfig = self.check_args(args)
         backward_discriminator = check_discriminator(backward_discriminator)
         check_cosine("backward_discriminator", backward_discriminator)
-        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        model, processing_class = self.load_given(
+            model, processing_class, model_init_kwargs, peft_config, quantization_config
+        )
         backward = check_backward(backward, cast(nn.Module | None, model))
         check_rollout(base_of(backward))
         make_room_for_noise(backward, settings.latent_noise_size, settings.latent_noise_scale)
@@ -358,7 +373,7 @@ class DaimTrainer(AimTrainer):
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, backward=backward, parts={BACKWARD_DISCRIMINATOR: backward_discriminator},
-            monitor=monitor,
+            monitor=monitor, formatting_func=formatting_func,
         )  # fmt: skip
 
     def _freeze(self):

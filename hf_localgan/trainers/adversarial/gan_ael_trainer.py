@@ -1,5 +1,6 @@
 """GAN-AEL (Xu et al. 2017): a generator and a discriminator joined by expected embeddings."""
 
+import os
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
@@ -23,9 +24,11 @@ from hf_localgan.functional.adversarial import critic_loss, discriminator_loss
 from hf_localgan.hub.citations import GAN_AEL
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.gan_ael_config import GanAelConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 
 if TYPE_CHECKING:
@@ -68,7 +71,9 @@ class GanAelTrainer(SoftRolloutTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
         monitor: ResponseMonitor | None = None,
     ):
         super().__init__(
@@ -76,6 +81,7 @@ class GanAelTrainer(SoftRolloutTrainer):
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, monitor=monitor, peft_config=peft_config, model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         self._clipping = self._replace_callback(None, self._make_clipping())
 

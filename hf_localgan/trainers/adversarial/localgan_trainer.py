@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from pathlib import Path
@@ -53,11 +54,14 @@ from hf_localgan.hub.citations import DEEP_BOLTZMANN_MACHINES, LOCALGAN
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.quantization import GivenQuantization
+from hf_localgan.models.scorers import load_scorer
 from hf_localgan.trainers.adversarial.clusters import ClusterRadii
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, spaced_rows, within_vocabulary
 from hf_localgan.trainers.base.checkpoints import damage_explained
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 
 if TYPE_CHECKING:
@@ -90,8 +94,8 @@ class LocalGanTrainer(SoftRolloutTrainer):
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
         args (`LocalGanConfig`): the settings.
-        discriminator: a `PairDiscriminator` of the generator's tokenizer.
-        energy: a trained `DbmModel` with word vectors, of the generator's tokenizer.
+        discriminator: a `PairDiscriminator` of the generator's tokenizer, or its folder or id on the Hub.
+        energy: a trained `DbmModel` with word vectors, of the generator's tokenizer, or its folder or id on the Hub.
         monitor: see `SoftRolloutTrainer`.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
@@ -125,8 +129,10 @@ class LocalGanTrainer(SoftRolloutTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
-        energy: DbmModel | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
+        energy: DbmModel | str | os.PathLike | None = None,
         monitor: ResponseMonitor | None = None,
     ):
         energy = check_energy(energy)
@@ -137,6 +143,7 @@ class LocalGanTrainer(SoftRolloutTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             discriminator=discriminator, parts={"energy": energy}, monitor=monitor, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         if settings.preset == "authors_code" and energy.config.energy != "rbm_pair":
             logger.warning(
@@ -442,14 +449,16 @@ def check_energy(energy: Any) -> DbmModel:
     """Refuses an energy from which no radius can be measured.
 
     Args:
-        energy: a trained `DbmModel`.
+        energy: a trained `DbmModel`, a folder, or an id on the Hub.
 
     Returns:
-        The energy.
+        The energy, loaded if it was given by its name.
 
     Raises:
         ValueError: for another class, the energy as printed and one that was not trained.
     """
+    if isinstance(energy, (str, os.PathLike)):
+        energy = load_scorer(DbmModel, energy)
     if not isinstance(energy, DbmModel):
         raise ValueError(f"`energy` must be a `DbmModel`, got {type(energy).__name__}. Train one by `DbmTrainer`.")
     if energy.config.energy == "printed":

@@ -1,5 +1,6 @@
 """Checks whether the models of an adversarial training fit together, and freezes layers of them."""
 
+import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,20 +9,24 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.soft_rollout import decoder_embeddings
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.scorers import load_scorer
 
 
 def check_discriminator(discriminator: Any) -> PairDiscriminator:
     """Refuses other models, and a discriminator that would recognise generations by their missing end token.
 
     Args:
-        discriminator: a `PairDiscriminator`.
+        discriminator: a `PairDiscriminator`, a folder, or an id on the Hub.
 
     Returns:
-        The discriminator.
+        The discriminator, loaded if it was given by its name.
 
     Raises:
+        OSError: for a name under which there is none.
         ValueError: naming the class or the setting that is needed.
     """
+    if isinstance(discriminator, (str, os.PathLike)):
+        discriminator = load_scorer(PairDiscriminator, discriminator)
     if not isinstance(discriminator, PairDiscriminator):
         raise ValueError(f"`discriminator` must be a `PairDiscriminator`, got {type(discriminator).__name__}.")
     if discriminator.config.body == "cnn" and discriminator.config.eos_token_id is None:

@@ -1,5 +1,6 @@
 """The base of trainers whose generator learns from generations that carry a gradient."""
 
+import os
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from types import MappingProxyType
@@ -22,11 +23,13 @@ from hf_localgan.data.padding import PADDING
 from hf_localgan.decoding.soft_rollout import SoftRollout, check_rollout, decoder_embeddings, soft_rollout
 from hf_localgan.functional.adversarial import accuracies
 from hf_localgan.models.discriminator import PairDiscriminator
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.config import SoftRolloutConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.adversarial.parts import check_discriminator, check_vocabularies
 from hf_localgan.trainers.adversarial.players import DISCRIMINATOR, GENERATOR
 from hf_localgan.trainers.adversarial.trainer import TwoPlayerTrainer
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.matching.mismatches import draw_mismatches
 
@@ -52,7 +55,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
     Args:
         model: an encoder-decoder that takes `decoder_inputs_embeds`, or a PEFT model around one.
         args (`SoftRolloutConfig`): the settings.
-        discriminator: a `PairDiscriminator` of the generator's tokenizer.
+        discriminator: a `PairDiscriminator` of the generator's tokenizer, or its folder or id on the Hub.
         parts: further models beside the generator, by name.
         monitor: see `TwoPlayerTrainer`.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
@@ -81,7 +84,9 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        discriminator: PairDiscriminator | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        discriminator: PairDiscriminator | str | os.PathLike | None = None,
         parts: Mapping[str, PreTrainedModel] = MappingProxyType({}),
         monitor: ResponseMonitor | None = None,
     ):
@@ -92,6 +97,7 @@ class SoftRolloutTrainer(TwoPlayerTrainer):
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             parts={"discriminator": discriminator, **parts}, monitor=monitor, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         self._measured_length: int | None = None
         check_rollout(self.base_model)

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.collapse import CollapseGuard
 from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
@@ -30,6 +31,7 @@ from hf_localgan.trainers.adversarial.players import (
     PlayerSchedulers,
     without_gradients,
 )
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.output_head import base_model, replaced_forward
@@ -96,6 +98,8 @@ class TwoPlayerTrainer(TokenLossTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
         parts: Mapping[str, PreTrainedModel],
         monitor: ResponseMonitor | None = None,
     ):
@@ -111,6 +115,7 @@ class TwoPlayerTrainer(TokenLossTrainer):
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
             peft_config=peft_config, model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         refuse_sharding(self, "needs the whole generator on every process, and updates several models")
         self._check_monitor(monitor)

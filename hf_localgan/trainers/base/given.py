@@ -25,13 +25,17 @@ from hf_localgan.data.columns import ACCEPTED_COLUMNS, holds_text
 from hf_localgan.data.encoding import encode_pairs
 from hf_localgan.data.padding import PADDING, pad_ids
 from hf_localgan.data.pairs import Pairs, load_pairs
+from hf_localgan.models.adapters import quiet_peft
+from hf_localgan.models.quantization import is_quantized, needs_adapters, prepared_for_adapters
+from hf_localgan.trainers.base.formatting import FormattingFunction, format_rows
 
 if TYPE_CHECKING:
     from peft import PeftConfig
 
 Settings = TypeVar("Settings", bound=TrainingArguments)
 GivenModel: TypeAlias = PreTrainedModel | nn.Module | str | os.PathLike  # a name is a folder or an id on the Hub
-GivenRows: TypeAlias = Dataset | IterableDataset | Pairs  # encoded, or pairs of text
+# Encoded, or pairs of text: in memory, or by the name of a file, a folder or a data set on the Hub.
+GivenRows: TypeAlias = Dataset | IterableDataset | Pairs | str | os.PathLike
 
 PLAIN_ARGUMENTS = (TrainingArguments, Seq2SeqTrainingArguments)
 ENCODED = ("input_ids", "labels", "query_features", "input_features")  # columns of rows that need no tokenizer
@@ -100,9 +104,16 @@ def with_adapters(model: Any, peft_config: "PeftConfig | None") -> Any:
     """The model; with a `peft_config` with new adapters, which alone are trained then.
 
     Raises:
-        ValueError: for a model that has adapters, no model at all, and layers that the model does not have.
+        ValueError: for a model that has adapters, no model at all, layers that the model does not have, and a quantized
+            model that gets none.
     """
     if peft_config is None:
+        if isinstance(model, nn.Module) and needs_adapters(model):
+            raise ValueError(
+                f"The weights of this {type(model).__name__} are quantized, and cannot be trained themselves. Give "
+                '`peft_config`, such as `LoraConfig(r=16, target_modules="all-linear")`, or load it without '
+                "`quantization_config`."
+            )
         return model
     import copy
 
@@ -121,7 +132,10 @@ def with_adapters(model: Any, peft_config: "PeftConfig | None") -> Any:
     if getattr(peft_config, "task_type", None) is None:
         peft_config = copy.copy(peft_config)
         peft_config.task_type = TaskType.SEQ_2_SEQ_LM
-    return get_peft_model(model, peft_config)  # type: ignore[arg-type]  # the class is checked by the trainer
+    with quiet_peft():
+        if is_quantized(model):
+            model = prepared_for_adapters(model)  # type: ignore[arg-type]  # as below
+        return get_peft_model(model, peft_config)  # type: ignore[arg-type]  # the class is checked by the trainer
 
 
 # ---- rows ----
@@ -134,13 +148,15 @@ def settle_rows(
     collator: Any,
     model: Any = None,
     others: bool = False,
+    formatting_func: FormattingFunction | None = None,
 ) -> Any:
     """Encoded rows: those that are given, or those that are made of pairs of text.
 
-    Pairs of text are a `Pairs` object, or rows with columns of text or messages as `load_pairs` finds them: `query`
-    with `response`, `prompt` with `completion`, `messages` and so on. They are checked as `load_pairs` does, and
-    encoded whole: a text with more tokens than the model has positions is an error. Rows of token ids or vectors are
-    returned as they are, and so is everything for a collator of the user's own, which may read text itself.
+    Pairs of text are a `Pairs` object, a name that `load_pairs` takes, or rows with columns of text or messages as
+    `load_pairs` finds them: `query` with `response`, `prompt` with `completion`, `messages` and so on. They are checked
+    as `load_pairs` does, and encoded whole: a text with more tokens than the model has positions is an error. Rows of
+    token ids or vectors are returned as they are, and so is everything for a collator of the user's own, which may read
+    text itself.
 
     Args:
         name: `train_dataset` or `eval_dataset`.
@@ -149,11 +165,20 @@ def settle_rows(
         collator: the trainer's `data_collator` argument; `None` for the default.
         model: the model, if it is known; its number of positions limits the texts.
         others: return rows of other columns as they are, for a trainer that refuses them itself.
+        formatting_func: makes a pair of text of each row first, see `format_rows`.
 
     Raises:
         ValueError: for rows that are neither encoded nor pairs of text, text without a tokenizer, and text that is too
             long or bad.
     """
+    if isinstance(data, (str, os.PathLike)):
+        if formatting_func is not None:
+            raise ValueError(
+                f"`formatting_func` gets rows, and `{name}` is the name {os.fspath(data)!r}. Give the rows: "
+                "`datasets.load_dataset(...)`."
+            )
+        pairs = load_pairs(data)
+        data = next(iter(pairs.values())) if len(pairs) == 1 else pairs
     if isinstance(data, Pairs):
         split = "train" if name == "train_dataset" else "validation"
         if split not in data:
@@ -161,14 +186,19 @@ def settle_rows(
                 f"`{name}` is a `Pairs` object without a split `{split}` (found: {', '.join(data)}). Give one of its "
                 f'splits: `{name}=pairs["{next(iter(data), split)}"]`.'
             )
-        return settle_rows(name, data[split], tokenizer, collator, model, others)
+        return settle_rows(name, data[split], tokenizer, collator, model, others, formatting_func)
     if isinstance(data, (datasets.DatasetDict, datasets.IterableDatasetDict)) and name == "train_dataset":
         raise ValueError(
             f"`{name}` holds several splits ({', '.join(data)}). Give one of them, such as "
             f'`{name}=data["{next(iter(data), "train")}"]`.'
         )
     if isinstance(data, Mapping) and name == "eval_dataset":
-        return {key: settle_rows(name, rows, tokenizer, collator, model, others) for key, rows in data.items()}
+        return {
+            key: settle_rows(name, rows, tokenizer, collator, model, others, formatting_func)
+            for key, rows in data.items()
+        }
+    if data is not None and formatting_func is not None:
+        data = format_rows(name, data, formatting_func)
     if collator is not None and not isinstance(getattr(collator, "collator", collator), PADDERS):
         return data
     columns = _columns(data)

@@ -12,6 +12,7 @@ from transformers.trainer_utils import TrainOutput
 
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.loading import load_generator
+from hf_localgan.models.quantization import GivenQuantization, check_quantization
 from hf_localgan.trainers.base.best_metric import check_best_metric
 from hf_localgan.trainers.base.given import GivenModel, settle_args, with_adapters
 from hf_localgan.trainers.base.settings import SharedSettings
@@ -68,6 +69,7 @@ class MethodMixin(Trainer):
         processing_class: Any,
         model_init_kwargs: Mapping[str, Any] | None = None,
         peft_config: "PeftConfig | None" = None,
+        quantization_config: GivenQuantization | None = None,
     ) -> tuple[Any, Any]:
         """The model, loaded if it is given by its name, with adapters if they are wanted; and its tokenizer.
 
@@ -76,16 +78,22 @@ class MethodMixin(Trainer):
             processing_class: the tokenizer or processor; by default that of a model that is loaded.
             model_init_kwargs: arguments of `loader`, such as `revision`.
             peft_config: makes adapters, see `with_adapters`.
+            quantization_config: how the weights of a model that is loaded are quantized, as in `from_pretrained`.
 
         Returns:
             The model (`None` if none is given) and the tokenizer or processor.
 
         Raises:
-            OSError, ValueError: for a model that cannot be loaded, and arguments that its loader does not have.
+            OSError, ValueError: for a model that cannot be loaded, arguments that its loader does not have, and a
+                quantization that cannot be made or trained.
+            ImportError: for a library of the quantization that is missing.
         """
+        accepted = inspect.signature(cls.loader).parameters
+        names = [name for name, parameter in accepted.items() if parameter.kind is parameter.KEYWORD_ONLY]
+        if quantization_config is not None:
+            cls._check_quantization(model, names, model_init_kwargs, peft_config, quantization_config)
+            model_init_kwargs = {**(model_init_kwargs or {}), "quantization_config": quantization_config}
         if isinstance(model, (str, os.PathLike)):
-            accepted = inspect.signature(cls.loader).parameters
-            names = [name for name, parameter in accepted.items() if parameter.kind is parameter.KEYWORD_ONLY]
             unknown = [name for name in model_init_kwargs or {} if name not in names]
             if unknown:
                 raise ValueError(
@@ -102,6 +110,33 @@ class MethodMixin(Trainer):
         if model is not None and not isinstance(model, nn.Module):
             raise ValueError(f"`model` must be a model, a folder or an id on the Hub, got {type(model).__name__}.")
         return with_adapters(model, peft_config), processing_class
+
+    @classmethod
+    def _check_quantization(
+        cls,
+        model: Any,
+        accepted: list[str],
+        model_init_kwargs: Mapping[str, Any] | None,
+        peft_config: "PeftConfig | None",
+        quantization_config: GivenQuantization,
+    ):
+        if "quantization_config" not in accepted:
+            raise ValueError(f"`{cls.__name__}` cannot quantize its {cls.role}. Leave `quantization_config` out.")
+        if not isinstance(model, (str, os.PathLike)):
+            raise ValueError(
+                f"`quantization_config` is for a `model` that is given by its name, got {type(model).__name__}. Give "
+                "it to `from_pretrained` of a model that you load yourself."
+            )
+        if "quantization_config" in (model_init_kwargs or {}):
+            raise ValueError(
+                "Got `quantization_config` twice, alone and in `model_init_kwargs`. Leave one of them out."
+            )
+        if peft_config is None:
+            raise ValueError(
+                "Got a `quantization_config` without a `peft_config`: quantized weights cannot be trained themselves. "
+                'Give `peft_config`, such as `LoraConfig(r=16, target_modules="all-linear")`, too.'
+            )
+        check_quantization(quantization_config)
 
     # ---- before the training ----
 

@@ -1,10 +1,11 @@
 """Settings that all trainers share: precedence of values, cards, trackers, early stopping."""
 
+import copy
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from transformers import Seq2SeqTrainingArguments, TrainingArguments
@@ -100,6 +101,8 @@ class SharedSettings(TrainingArguments):
         default="none", metadata={"help": "Experiment trackers: `tensorboard`, `trackio`, `wandb`, `all` or `none`."}
     )
 
+    _user_fields: ClassVar[frozenset[str]]  # of each object, see `__new__`; no field of the dataclass
+
     stream_buffer_size: int = field(
         default=10_000,
         metadata={
@@ -141,6 +144,28 @@ class SharedSettings(TrainingArguments):
         """
         self._check_values()
         self._check_settled()
+
+    def with_values(self, **values: Any) -> Self:
+        """A copy of the settings with some values that a trainer got beside them, such as its `payoff` by name.
+
+        Args:
+            values: by names of fields; `None` stands for a value that was not given.
+
+        Raises:
+            ValueError: for values that these settings have otherwise, or that do not fit them.
+        """
+        given = {name: value for name, value in values.items() if value is not None}
+        twice = [name for name in given if name in self._user_fields and getattr(self, name) != given[name]]
+        if twice:
+            raise ValueError(
+                f"`{twice[0]}` is {given[twice[0]]!r}, but `args` set it to {getattr(self, twice[0])!r}. Give it once."
+            )
+        settings = copy.copy(self)
+        for name, value in given.items():
+            setattr(settings, name, value)
+        object.__setattr__(settings, "_user_fields", self._user_fields | set(given))
+        settings.check()
+        return settings
 
     def _apply_preset(self):
         if not self.presets:

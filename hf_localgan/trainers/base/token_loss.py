@@ -29,9 +29,11 @@ from hf_localgan.functional.cross_entropy import linear_cross_entropy, linear_to
 from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.data_order import DataOrderMixin
 from hf_localgan.trainers.base.early_stopping import early_stopping
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import check_sharding
 from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable
@@ -65,14 +67,23 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Seq2SeqTr
             values that differ from their defaults are taken over.
         data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed;
-            or pairs of text, which are encoded whole: `Pairs`, of which the split `train` is taken, or rows with text
-            columns as `load_pairs` finds them.
+            or pairs of text, which are encoded whole: `Pairs`, of which the split `train` is taken, rows with text
+            columns as `load_pairs` finds them, or the name of a file or folder or of a data set on the Hub.
         eval_dataset: the same, or several by name. Of `Pairs` the split `validation` is taken.
         processing_class: the tokenizer, by default that of a model that is given by its name; checked for padding and
             end tokens.
         model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
         peft_config: makes adapters of the model, such as `peft.LoraConfig(...)`, which alone are trained and saved.
         model_init_kwargs: arguments of `load_generator` for a model that is given by its name, such as `revision`.
+        quantization_config: quantizes the weights of a model that is given by its name, as in `from_pretrained`, such
+            as `BitsAndBytesConfig(load_in_4bit=True)`. Needs a `peft_config`; the adapter that is saved names the base
+            model, which is read back in its own precision.
+        formatting_func: makes a pair of text of each row of both data sets: `{"query": ..., "response": ...}`,
+            `{"source": ..., "target": ...}`, or a tuple of two texts.
+
+    Raises:
+        ValueError: for arguments that do not fit, with what is accepted.
+        ImportError: for a library of the quantization that is missing.
     """
 
     objective = MAXIMUM_LIKELIHOOD
@@ -96,15 +107,21 @@ class TokenLossTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Seq2SeqTr
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
     ):
         settings = self.check_args(args)
-        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        model, processing_class = self.load_given(
+            model, processing_class, model_init_kwargs, peft_config, quantization_config
+        )
         if processing_class is not None:
             check_tokenizer(processing_class)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
             _refuse_empty(name, dataset)
-            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, model)
+            datasets[name] = settle_rows(
+                name, dataset, processing_class, data_collator, model, formatting_func=formatting_func
+            )
         super().__init__(
             model, settings, data_collator=data_collator, **datasets, processing_class=processing_class,
             model_init=model_init, compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,

@@ -34,6 +34,7 @@ from hf_localgan.models.dbm.swap_dbm import swap_loss
 from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin, damage_explained
 from hf_localgan.trainers.base.data_order import DataOrderMixin
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenRows, settle_rows
 from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
 from hf_localgan.trainers.base.output_head import replaced_forward
@@ -89,6 +90,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, DataOrderMi
         eval_dataset: the same, or a dictionary of such data sets by name.
         processing_class: the tokenizer, saved with the model; by default that of a model that is given by its name.
         model_init, callbacks, optimizers: as `transformers.Trainer`.
+        formatting_func: see `TokenLossTrainer`.
         model_init_kwargs: arguments of `load_scorer` for a model that is given by its name: `revision`, `subfolder`.
 
     Raises:
@@ -120,6 +122,7 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, DataOrderMi
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         *,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        formatting_func: FormattingFunction | None = None,
     ):
         settings: DbmTrainingConfig = self.check_args(args)
         model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
@@ -127,7 +130,9 @@ class DbmTrainer(DbmEvaluationMixin, TrackingMixin, CheckpointMixin, DataOrderMi
             model = _checked_model(model)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
-            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, others=True)
+            datasets[name] = settle_rows(
+                name, dataset, processing_class, data_collator, others=True, formatting_func=formatting_func
+            )
             check_dataset(name, datasets[name])
         super().__init__(
             model, settings, data_collator=data_collator or collate_pairs, **datasets,

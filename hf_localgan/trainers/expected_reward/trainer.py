@@ -25,8 +25,10 @@ from hf_localgan.functional.policy_gradient import (
 )
 from hf_localgan.hub.citations import RAML, REINFORCE
 from hf_localgan.hub.objective import Objective
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.payoff.rewards import evaluate_rewards
 from hf_localgan.trainers.base.callbacks import resumed_attributes
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
@@ -60,7 +62,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         model: any encoder-decoder `PreTrainedModel`, or a PEFT model around one.
         args (`ExpectedRewardConfig`): the settings.
         reward: a function of a candidate and a reference, both token ids without the end token, instead of
-            `args.reward`. It may have a method `batch` for many pairs at once.
+            `args.reward`, or the name of one. A function may have a method `batch` for many pairs at once.
         data_collator, train_dataset, eval_dataset, processing_class and others: as `TokenLossTrainer`.
 
     Raises:
@@ -92,10 +94,16 @@ class ExpectedRewardTrainer(TokenLossTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
-        reward: Callable[[Sequence[int], Sequence[int]], float] | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
+        reward: Callable[[Sequence[int], Sequence[int]], float] | str | None = None,
     ):
         settings: ExpectedRewardConfig = self.check_args(args)
-        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        if isinstance(reward, str):
+            settings, reward = settings.with_values(reward=reward), None
+        model, processing_class = self.load_given(
+            model, processing_class, model_init_kwargs, peft_config, quantization_config
+        )
         self._reward_given = reward is not None
         self.reward = make_reward(settings.reward, processing_class) if reward is None else reward
         if not callable(self.reward):
@@ -104,6 +112,7 @@ class ExpectedRewardTrainer(TokenLossTrainer):
             model, settings, data_collator=data_collator, train_dataset=train_dataset, eval_dataset=eval_dataset,
             processing_class=processing_class, model_init=model_init, compute_metrics=compute_metrics,
             callbacks=callbacks, optimizers=optimizers, preprocess_logits_for_metrics=preprocess_logits_for_metrics,
+            formatting_func=formatting_func,
         )  # fmt: skip
         refuse_sharding(self, "samples from the whole model on every process")
         self.running_mean = RunningMean(settings.baseline_decay)

@@ -20,6 +20,7 @@ from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.data_order import DataOrderMixin
 from hf_localgan.trainers.base.early_stopping import early_stopping
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import refuse_sharding
 from hf_localgan.trainers.base.randomness import UpdateRandomness
@@ -64,6 +65,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Trainer):
         eval_dataset: rows with the same columns, all of which are read.
         processing_class: the tokenizer, saved with the model; by default that of a model that is given by its name.
         model_init_kwargs: arguments of `load_scorer` for a model that is given by its name: `revision`, `subfolder`.
+        formatting_func: see `TokenLossTrainer`.
         model_init, callbacks, optimizers: as `transformers.Trainer`.
 
     Raises:
@@ -96,6 +98,7 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Trainer):
         optimizers: tuple[torch.optim.Optimizer | None, torch.optim.lr_scheduler.LRScheduler | None] = (None, None),
         *,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        formatting_func: FormattingFunction | None = None,
     ):
         settings: MatchingConfig = self.check_args(args)
         model, processing_class = self.load_given(model, processing_class, model_init_kwargs)
@@ -103,7 +106,9 @@ class MatchingTrainer(TrackingMixin, CheckpointMixin, DataOrderMixin, Trainer):
             model = _checked_model(model)
         datasets: dict[str, Any] = {"train_dataset": train_dataset, "eval_dataset": eval_dataset}
         for name, dataset in datasets.items():
-            datasets[name] = settle_rows(name, dataset, processing_class, data_collator, model)
+            datasets[name] = settle_rows(
+                name, dataset, processing_class, data_collator, model, formatting_func=formatting_func
+            )
         _require_two_queries(datasets["train_dataset"])
         super().__init__(
             model, settings, data_collator=data_collator, **datasets, processing_class=processing_class,

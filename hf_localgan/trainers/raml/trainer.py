@@ -22,8 +22,10 @@ from transformers.trainer_utils import has_length
 
 from hf_localgan.hub.citations import RAML
 from hf_localgan.hub.objective import Objective
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.payoff.base import Payoff, TokenPayoff
 from hf_localgan.trainers.base.averaging import AveragedTrainer
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.streams import saved_pass
 from hf_localgan.trainers.base.token_loss import weighted_number
@@ -50,7 +52,9 @@ class RamlTrainer(AveragedTrainer):
         model: any encoder-decoder `PreTrainedModel`, the package's own `rnn_seq2seq` included, a PEFT model, a folder,
             or an id on the Hub.
         args (`RamlConfig`): the settings, by default their defaults; see `TokenLossTrainer`.
-        payoff: the sampler. By default the sampler that `args` describe, over the tokenizer's regular tokens.
+        payoff: the sampler, or the name of one as in `RamlConfig.payoff`, such as "edit". By default the sampler that
+            `args` describe, over the tokenizer's regular tokens.
+        edit_rate, temperature: how far draws lie from the references; one of the two, as in `RamlConfig`.
         data_collator: pads `input_ids` and `labels`, by default as transformers' `DataCollatorForSeq2Seq`; or a
             `RamlCollator` around such a collator, which is used as it is.
         train_dataset: rows of `input_ids`, `attention_mask` and `labels` (see `encode_pairs`), map-style or streamed;
@@ -58,7 +62,7 @@ class RamlTrainer(AveragedTrainer):
         eval_dataset: the same.
         processing_class: the tokenizer.
         model_init, compute_metrics, callbacks, optimizers, preprocess_logits_for_metrics: as `Seq2SeqTrainer`.
-        peft_config, model_init_kwargs: see `TokenLossTrainer`.
+        peft_config, model_init_kwargs, quantization_config, formatting_func: see `TokenLossTrainer`.
 
     Raises:
         ValueError: if `args` belong to another trainer or `payoff` is no sampler; if both a `RamlCollator` and a
@@ -77,7 +81,7 @@ class RamlTrainer(AveragedTrainer):
         self,
         model: GivenModel | None = None,
         args: RamlConfig | TrainingArguments | None = None,
-        payoff: Payoff | None = None,
+        payoff: Payoff | str | None = None,
         data_collator: DataCollator | None = None,
         train_dataset: GivenRows | None = None,
         eval_dataset: GivenRows | dict[str, Dataset] | None = None,
@@ -90,8 +94,17 @@ class RamlTrainer(AveragedTrainer):
         *,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        edit_rate: float | None = None,
+        temperature: float | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
     ):
-        settings = self.check_args(args)
+        settings: RamlConfig = self.check_args(args)
+        named = {"payoff": payoff if isinstance(payoff, str) else None, "edit_rate": edit_rate}
+        named["temperature"] = temperature
+        if any(value is not None for value in named.values()):
+            settings = settings.with_values(**named)
+        payoff = None if isinstance(payoff, str) else payoff
         raml_collator = data_collator if isinstance(data_collator, RamlCollator) else None
         if raml_collator is not None and payoff is not None:
             raise ValueError(
@@ -108,6 +121,7 @@ class RamlTrainer(AveragedTrainer):
             compute_metrics=compute_metrics, callbacks=callbacks, optimizers=optimizers,
             preprocess_logits_for_metrics=preprocess_logits_for_metrics, peft_config=peft_config,
             model_init_kwargs=model_init_kwargs,
+            quantization_config=quantization_config, formatting_func=formatting_func,
         )  # fmt: skip
         self._given = payoff, raml_collator
         self.raml_collator = raml_collator or self._make_collator(payoff, self.processing_class)

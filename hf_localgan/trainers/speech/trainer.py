@@ -21,8 +21,10 @@ from transformers import (
 
 from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
+from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_lengths
+from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
@@ -81,9 +83,18 @@ class SpeechMixin(TokenLossTrainer):
         preprocess_logits_for_metrics: Callable[[Tensor, Tensor], Tensor] | None = None,
         peft_config: "PeftConfig | None" = None,
         model_init_kwargs: Mapping[str, Any] | None = None,
+        quantization_config: GivenQuantization | None = None,
+        formatting_func: FormattingFunction | None = None,
         **method_arguments: Any,
     ):
-        model, processing_class = self.load_given(model, processing_class, model_init_kwargs, peft_config)
+        model, processing_class = self.load_given(
+            model, processing_class, model_init_kwargs, peft_config, quantization_config
+        )
+        if formatting_func is not None:
+            raise ValueError(
+                "`formatting_func` makes pairs of text, and a recogniser reads speech. Leave it out, and make rows of "
+                "`input_features` and `labels` by `hf_localgan.data.speech`."
+            )
         if not isinstance(processing_class, ProcessorMixin):
             raise ValueError(
                 "`processing_class` must be the processor of the speech, with its feature extractor and its tokenizer, "

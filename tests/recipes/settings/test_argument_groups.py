@@ -6,6 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 import torch
+from datasets import Dataset
 from transformers import EvalPrediction
 
 from hf_localgan.data import load_word_vectors
@@ -19,6 +20,7 @@ from hf_localgan.recipes import (
     checkpoint_to_resume,
 )
 from hf_localgan.trainers import MleConfig
+from hf_localgan.trainers.base.launching import warn_once
 
 NOT_A_SHAPE = {"generator", "generator_revision", "trust_remote_code", "base_model", "word_vectors"}
 NOT_A_SHAPE |= {"lora_rank", "lora_alpha", "lora_dropout", "lora_targets"}
@@ -250,10 +252,14 @@ def test_vectors_of_the_embedding_scores_are_made_from_the_training_split(corpus
     assert "room" in first and (first.matrix == second.matrix).all()
 
 
-def test_vectors_that_cannot_be_made_say_which_setting_to_change(corpus):
+def test_few_words_make_smaller_vectors_or_none_and_a_line_says_so(corpus, caplog):
+    warn_once.cache_clear()
     data = DataArguments(dataset=str(corpus))
-    with pytest.raises(ValueError, match="`dim` is `metric_vector_size`.*`metric_vectors`"):
-        EvaluationArguments().vectors(data.load(), data)
+    vectors = EvaluationArguments().vectors(data.load(), data)
+    assert len(vectors) == vectors.dim + 1 < 100
+    assert f"have {vectors.dim} dimensions and not 100 (`metric_vector_size`)" in caplog.text
+    lonely = {"train": Dataset.from_list([{"query": word, "response": word} for word in ("a", "b", "c")])}
+    assert EvaluationArguments().vectors(lonely, data) is None and "embedding scores are left out" in caplog.text
     test = {"test": data.load()["test"]}
     with pytest.raises(ValueError, match="training split, and there is none .found: test.*`metric_vectors`"):
         EvaluationArguments().vectors(test, data)

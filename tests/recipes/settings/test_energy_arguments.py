@@ -21,6 +21,7 @@ from hf_localgan.recipes import (
     expand_path,
     load_energy,
 )
+from hf_localgan.trainers.base.launching import warn_once
 
 RECIPES = Path(__file__).parents[3] / "recipes"
 FILES = sorted(RECIPES.glob("*/dbm*.yaml"))
@@ -133,9 +134,16 @@ def test_a_file_lends_its_vectors(corpus, tmp_path, monkeypatch):
     assert {word.lstrip("▁") for word in words} == {"cat", "where"} and model.config.query_size == 2
 
 
-def test_vectors_that_cannot_be_made_say_which_setting_to_change(corpus):
+def test_few_words_make_smaller_vectors_and_too_few_say_which_setting_to_change(corpus, tmp_path, caplog):
+    warn_once.cache_clear()
+    model, _ = made(corpus, vector_size=500)
+    size = model.config.query_size
+    assert size < 500 and f"have {size} dimensions and not 500 (`vector_size`)" in caplog.text
+    for split in ("train", "validation", "test"):
+        rows = [{"query": word, "response": word} for word in ("tea", "rain", "snow")]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
     with pytest.raises(ValueError, match="No word vectors can be made.*`vector_size`.*`word_vectors`.*`generator`"):
-        made(corpus, vector_size=500)
+        made(tmp_path, vector_size=500)
 
 
 def test_an_energy_that_exists_is_loaded_with_its_tokenizer(corpus, tmp_path, tiny_generator, tiny_tokenizer):

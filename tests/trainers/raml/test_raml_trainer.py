@@ -390,9 +390,13 @@ def test_settings_beside_a_ready_collator_or_sampler_that_nothing_reads_are_refu
 
 
 @pytest.mark.parametrize("schedule", ["constant", "linear"])
-def test_the_name_of_a_sampler_is_no_sampler(schedule, family, raml):
-    with pytest.raises(ValueError, match=r"`payoff` must be a sampler, .* got 'edit'.*RamlConfig\(payoff=...\)"):
-        raml(family("t5"), sampler="edit", temperature_schedule=schedule)
+def test_what_is_neither_a_sampler_nor_the_name_of_one(schedule, family, raml):
+    with pytest.raises(ValueError, match=r"`payoff` must be a sampler, .* got 3.*RamlConfig\(payoff=...\)"):
+        raml(family("t5"), sampler=3, temperature_schedule=schedule)
+    with pytest.raises(ValueError, match='`payoff` must be one of hamming, edit, .*got "edits"'):
+        raml(family("t5"), sampler="edits", temperature_schedule=schedule)
+    named = raml(family("t5"), sampler="edit", temperature_schedule=schedule)
+    assert type(named.raml_collator.payoff).__name__ == "EditPayoff" and named.args.temperature_schedule == schedule
 
 
 def test_a_sampler_of_special_tokens_is_refused(family, raml, pairs):
