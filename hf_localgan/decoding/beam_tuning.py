@@ -85,7 +85,7 @@ def tune_beam(
             model, tokenizer, queries, ranker, max_new_tokens=max_new_tokens, max_source_length=max_source_length,
             batch_size=batch_size, seed=seed,
         )  # fmt: skip
-        ranker, tuned = tune_reranker(ranker, table, quality, settings_grid(**ranker.grid))
+        _, tuned = tune_reranker(ranker, table, quality, settings_grid(**ranker.grid))
         tried += [[{"beams": width, **point}, value] for point, value in tuned.tried]
         variety = table.variety()
         for penalty in dict.fromkeys((1.0, float(tuned.settings["length_penalty"]))):

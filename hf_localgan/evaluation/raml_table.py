@@ -68,11 +68,11 @@ def write_raml_table(
             if name == rival:
                 continue
             for decoding in decodings:
-                test = _difference(systems[rival], runs, decoding, resamples)
-                tests.append({"system": name, "rival": rival, "decoding": decoding, **test})
-                cells.append((name, decoding, f"{test['difference']:+.2f}",
-                              f"{test['low']:+.2f} to {test['high']:+.2f}", f"{test['p']:.3f}",
-                              "" if test["p_seeds"] is None else f"{test['p_seeds']:.3f}"))  # fmt: skip
+                found = _difference(systems[rival], runs, decoding, resamples)
+                tests.append({"system": name, "rival": rival, "decoding": decoding, **found})
+                cells.append((name, decoding, f"{found['difference']:+.2f}",
+                              f"{found['low']:+.2f} to {found['high']:+.2f}", f"{found['p']:.3f}",
+                              "" if found["p_seeds"] is None else f"{found['p_seeds']:.3f}"))  # fmt: skip
         heads = ["system", "decoding", "BLEU", "95 % interval", "p, sentences and seeds", "p, seeds alone"]
         lines += [*markdown_table(heads, cells, "<>"), ""]
     lines += [

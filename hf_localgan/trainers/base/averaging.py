@@ -157,7 +157,7 @@ def mean_of_last(history: Sequence[Mapping[str, Any]], number: int, keys: Sequen
     by_step: dict[int, dict[str, Any]] = {}
     for entry in history:
         if any(key in entry for key in keys):
-            by_step[entry["step"]] = by_step.get(entry["step"], {}) | entry
+            by_step[entry["step"]] = {**by_step.get(entry["step"], {}), **entry}
     last = [by_step[step] for step in sorted(by_step)][-number:] if number else []
     found: dict[str, float] = {}
     for key in keys:

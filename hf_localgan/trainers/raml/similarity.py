@@ -122,7 +122,9 @@ def _vectors_of_path(path: Path, tokenizer: PreTrainedTokenizerBase, tokens: Seq
                 f"({len(tokenizer):,} tokens), so its embeddings are of other tokens. Name one with the same tokenizer."
             )
         layer = model.get_output_embeddings() or model.get_input_embeddings()
-        return layer.weight.detach().float().cpu().numpy()[list(tokens)]
+        weight = layer.weight
+        assert isinstance(weight, torch.Tensor)
+        return weight.detach().float().cpu().numpy()[list(tokens)]
     words = load_word_vectors(path)
     table = torch.zeros(len(tokenizer), words.dim)
     coverage = initialize_embeddings(table, tokenizer, words)
@@ -141,9 +143,10 @@ def _read_table(path: Path) -> list[tuple[str, str, float]] | None:
     if path.suffix not in (".tsv", ".csv"):
         return None
     with path.open(encoding="utf-8", newline="") as file:
-        separator = "\t" if path.suffix == ".tsv" else ","
-        quoting = csv.QUOTE_NONE if path.suffix == ".tsv" else csv.QUOTE_MINIMAL
-        reader = csv.DictReader(file, delimiter=separator, quoting=quoting)
+        if path.suffix == ".tsv":
+            reader = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+        else:
+            reader = csv.DictReader(file)
         if not set(COLUMNS) <= set(reader.fieldnames or ()):
             return None
         rows = []
