@@ -193,14 +193,20 @@ def _whole(value: Any) -> str | None:
     return value if isinstance(value, str) and half_a_character(value) is None else None
 
 
-def _read_table(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+def _named_rows(path: str, config: TextFilesConfig) -> tuple[Iterator[TableRow], list[str]]:
+    """The rows of a table below its names of columns, and these; no name where the file is empty."""
     rows = read_rows(path, config.suffix, config.settings)
     names = _given_names(config.settings)
     if not names:
         header = next(rows, None)
-        if header is None:
-            return
-        names = header.cells
+        names = [] if header is None else list(header.cells)
+    return rows, names
+
+
+def _read_table(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
+    rows, names = _named_rows(path, config)
+    if not names:
+        return
     columns = {name: index for index, name in enumerate(names)}
     query, response, width = columns[config.query], columns[config.response], len(names)
     warns = "quoting" not in config.settings  # of lines joined by quotation marks
@@ -255,13 +261,9 @@ def _read_json(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
 
 def _read_table_rows(path: str, config: TextFilesConfig) -> Iterator[pa.Table]:
     """Rows of `ROW_FEATURES` of a table."""
-    rows = read_rows(path, config.suffix, config.settings)
-    names = _given_names(config.settings)
+    rows, names = _named_rows(path, config)
     if not names:
-        header = next(rows, None)
-        if header is None:
-            return
-        names = header.cells
+        return
     places = [names.index(name) for name in config.columns]
     warns = "quoting" not in config.settings
     batch = []
