@@ -1,5 +1,6 @@
 """LocalGAN: its losses by hand, the energy's statistics, presets, the settings of its authors, what is refused."""
 
+import dataclasses
 import logging
 import math
 
@@ -187,9 +188,10 @@ def test_presets_set_what_is_left_open_and_what_is_said_wins(tmp_path):
     for name in ("paper", "authors_code"):
         chosen = config(tmp_path, preset=name)
         changed = {
-            key for key, value in vars(plain).items()
-            if key in LocalGanConfig.__dataclass_fields__ and getattr(chosen, key) != value
-        }  # fmt: skip
+            field.name
+            for field in dataclasses.fields(LocalGanConfig)
+            if getattr(chosen, field.name) != getattr(plain, field.name)
+        }
         assert changed - {"preset"} == set(PRESETS[name])
         assert all(getattr(chosen, key) == value for key, value in PRESETS[name].items())
     paper = config(tmp_path, preset="paper", radial_weight=2.0, max_soft_length=7, discriminator_learning_rate=1e-4)
