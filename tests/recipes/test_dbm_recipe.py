@@ -164,7 +164,6 @@ def message(place, recipe, message_of):
     ("options", "told"),
     [
         (["--energy_type", "printed"], "Eq. 8 as printed cannot be trained"),
-        (["--vector_size", "500"], "Here `dim` is `vector_size`"),
         (["--word_vectors", "missing.txt"], 'no word vector file "missing.txt"'),
         (["--rivals", "./nowhere"], "nowhere"),
         (["--energy", "./nowhere"], "nowhere"),

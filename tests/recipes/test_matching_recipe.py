@@ -150,7 +150,6 @@ def test_a_streamed_training_split_trains_as_well(recipe, place):
         (["--energy", "./nowhere"], "nowhere"),
         (["--resume_from_checkpoint", "last"], "no checkpoint to resume from"),
         (["--test_split", "exam"], "no split `exam`"),
-        (["--vector_size", "500"], "`vector_size`"),
     ],
     ids=lambda value: "".join(value).strip("-") if isinstance(value, list) else "",
 )
