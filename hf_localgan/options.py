@@ -3,10 +3,12 @@
 import argparse
 import difflib
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 # How much of a group the short help shows: every option with its text, the names, or a few names and the number.
@@ -225,6 +227,15 @@ def suggestions(names: Sequence[str], known: Sequence[str], former: Mapping[str,
 def unknown_option_error(names: Sequence[str], known: Sequence[str], former: Mapping[str, str]) -> str:
     """The error for options that a command does not have."""
     return f"Unknown option{'s' if len(names) > 1 else ''}: {suggestions(names, known, former)}"
+
+
+def no_configuration_file_error(path: str | os.PathLike) -> str:
+    """The error for a settings file that is missing, with the YAML files beside it that have nearly its name."""
+    place = Path(path)
+    beside = [file.name for file in place.parent.glob("*.y*ml")] if place.parent.is_dir() else []
+    near = [f'"{place.with_name(name)}"' for name in difflib.get_close_matches(place.name, beside, n=2, cutoff=0.6)]
+    hint = f" Did you mean {' or '.join(near)}?" if near else ""
+    return f'There is no configuration file "{place}".{hint} Give a YAML file, or none for the default.'
 
 
 def print_help(text: str):

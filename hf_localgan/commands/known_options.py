@@ -26,6 +26,7 @@ from hf_localgan.options import (
     Options,
     help_asked,
     help_text,
+    no_configuration_file_error,
     print_help,
     unknown_names,
     unknown_option_error,
@@ -47,7 +48,7 @@ COMMANDS: dict[str, str | None] = {
 
 
 def answer_early(command: str, words: Sequence[str], prog: str) -> int | None:
-    """Prints the help that is asked for, or the error for an option that the command does not have.
+    """Prints the help that is asked for, or the error for an option or a settings file that there is not.
 
     Returns:
         The exit code; `None` where the command itself must answer.
@@ -62,9 +63,12 @@ def answer_early(command: str, words: Sequence[str], prog: str) -> int | None:
         print_help(help_text(options, prog, epilog, everything=False))
         return DONE
     unknown = unknown_names(words, options)
-    if not unknown:
-        return None
-    return print_error(prog, unknown_option_error(unknown, options.names, options.former), WRONG_USAGE)
+    if unknown:
+        return print_error(prog, unknown_option_error(unknown, options.names, options.former), WRONG_USAGE)
+    settings = words[0] if words and COMMANDS[command] is not None else "-"
+    if not settings.startswith("-") and not Path(settings).is_file():
+        return print_error(prog, no_configuration_file_error(settings), WRONG_USAGE)
+    return None
 
 
 def known_options(command: str) -> Options:

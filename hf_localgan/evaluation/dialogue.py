@@ -111,7 +111,8 @@ class Evaluation:
         intervals = [score.interval for _, report in self.rows() for score in report.scores.values()]
         level = next((interval.level for interval in intervals if not math.isnan(interval.low)), None)
         beneath = "" if level is None else f", {level:.0%} intervals beneath them"
-        tables[0].title, tables[0].title_justify = f"scores of {len(self.queries)} queries{beneath}", "left"
+        asked = "1 query" if len(self.queries) == 1 else f"{len(self.queries)} queries"
+        tables[0].title, tables[0].title_justify = f"scores of {asked}{beneath}", "left"
         return tables
 
     def samples_table(self, rows: int = 8) -> Table:

@@ -63,7 +63,9 @@ class Run:
         missing = [name for name in FILES if name != "evaluation.md" and not (folder / name).is_file()]
         if missing:
             near = sorted(str(path.parent) for path in folder.glob("evaluation/*/evaluation.json"))
-            advice = f"Did you mean {' or '.join(near)}?" if near else "Score the model by recipes/evaluate.py first."
+            advice = (
+                f"Did you mean {' or '.join(near)}?" if near else "Score the model by `hf-localgan evaluate` first."
+            )
             raise ValueError(f'"{folder}" has no {", ".join(missing)}. {advice}')
         try:
             content = json.loads((folder / "evaluation.json").read_text(encoding="utf-8"))
@@ -215,12 +217,12 @@ def check_comparable(runs: Sequence[Run]):
         if run.kind != first.kind:
             raise ValueError(
                 f'"{first.folder}" is an evaluation of {first.kind} and "{run.folder}" one of {run.kind}. Score both '
-                "by one setting of `--scores` of recipes/evaluate.py."
+                "by one setting of `--scores` of `hf-localgan evaluate`."
             )
         if len(run.answers["query"]) != len(first.answers["query"]):
             raise ValueError(
                 f'"{first.folder}" answered {len(first.answers["query"])} queries and "{run.folder}" '
-                f"{len(run.answers['query'])}. Score both on the same ones by recipes/evaluate.py."
+                f"{len(run.answers['query'])}. Score both on the same ones by `hf-localgan evaluate`."
             )
         for column, name in (("query", "queries"), ("references", "references")):
             pairs = zip(first.answers[column], run.answers[column], strict=True)

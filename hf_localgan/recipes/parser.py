@@ -25,6 +25,7 @@ from hf_localgan.options import (
     Options,
     help_asked,
     help_text,
+    no_configuration_file_error,
     print_help,
     suggestions,
     unknown_option_error,
@@ -291,7 +292,7 @@ def read_config(path: str | os.PathLike) -> dict[str, Any]:
     """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f'There is no configuration file "{path}". Give a YAML file, or none for the default.')
+        raise ValueError(no_configuration_file_error(path))
     try:
         config = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except (yaml.YAMLError, ValueError, TypeError, AttributeError, RecursionError) as error:

@@ -57,8 +57,13 @@ def rank_table(model: str, query: str, responses: Sequence[str], *, by: str, dev
         table.add_column(column.replace("_", " "), justify="right")
     table.add_column("response", overflow="fold")
     for rank, (text, values) in enumerate(rows, 1):
-        table.add_row(str(rank), *(f"{value:.2f}" for value in values), escape(text))
+        table.add_row(str(rank), *(map(_number, values)), escape(text))
     return table
+
+
+def _number(value: float) -> str:
+    """Two digits after the point, or a power of ten where they would fill the line: untrained energies are huge."""
+    return f"{value:.2f}" if not math.isfinite(value) or abs(value) < 1e9 else f"{value:.6g}"
 
 
 def _by_discriminator(

@@ -2,9 +2,11 @@
 
 import json
 from importlib import import_module
+from pathlib import Path
 
 import pytest
 
+from hf_localgan import cli
 from hf_localgan.cli import COMMANDS as GROUPS
 from hf_localgan.cli import main
 from hf_localgan.commands.completion import whole_parser
@@ -55,6 +57,16 @@ def test_wrong_options_are_answered_with_the_words_of_the_parser(words, message,
     with pytest.raises(ValueError) as error:
         parser_of(words[0]).read([word for word in words[1:] if word != "a.yaml"])
     assert said == f"hf-localgan {words[0]}: {error.value}\n"
+
+
+def test_a_missing_settings_file_is_answered_at_once_with_its_neighbour(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("my.yaml").write_text("max_steps: 1\n", encoding="utf-8")
+    monkeypatch.setattr(cli, "import_module", lambda name: pytest.fail(f"{name} was imported"))
+    assert main(["train-raml", "my.yml", "--max_steps", "1"]) == 2
+    assert 'no configuration file "my.yml". Did you mean "my.yaml"?' in capsys.readouterr().err
+    assert main(["train-mle", "elsewhere/none.yaml"]) == 2
+    assert 'no configuration file "elsewhere/none.yaml". Give a YAML file' in capsys.readouterr().err
 
 
 def test_completion_knows_every_command_and_option(capsys):

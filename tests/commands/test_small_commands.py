@@ -1,6 +1,7 @@
 """`rank`, `env` and the comparisons as commands."""
 
 import io
+import math
 import subprocess
 import sys
 
@@ -12,6 +13,8 @@ from hf_localgan.cli import main
 from hf_localgan.commands.chat import _read, command_parser
 from hf_localgan.evaluation import rank_responses
 from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
+from hf_localgan.recipes import ranking
+from hf_localgan.recipes.ranking import rank_table
 
 RESPONSES = ["i am fine", "hello you", "what is your name ?"]
 
@@ -52,6 +55,15 @@ def test_responses_are_ranked_by_the_energy_beside_the_generator(by, folder, tin
     )
     assert main(["rank", str(place), "how are you ?", *RESPONSES, "--by", by, "--device", "cpu"]) == 0
     assert ranked(capsys.readouterr().out) == [row.text for row in expected]
+
+
+@pytest.mark.parametrize(
+    ("value", "shown"), [(-3.456, "-3.46"), (7.371498204219706e17, "7.3715e+17"), (math.nan, "nan")]
+)
+def test_huge_numbers_of_an_untrained_energy_do_not_fill_the_line(value, shown, monkeypatch):
+    monkeypatch.setattr(ranking, "_by_energy", lambda *_: [("hi .", (value, value, value))])
+    table = rank_table("here", "hello", ["hi ."], by="difference", device="cpu")
+    assert [list(column.cells) for column in table.columns] == [["1"], [shown], [shown], [shown], ["hi ."]]
 
 
 def test_lines_of_standard_input_are_ranked_by_the_discriminator(folder, tiny_tokenizer, capsys, monkeypatch):
