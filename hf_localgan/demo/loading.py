@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+import pyarrow.parquet as parquet
 import torch
 from huggingface_hub import snapshot_download
 from torch import nn
@@ -91,9 +92,7 @@ def load_page_models(
     speakers = _load_speakers(models, device, trust_remote_code)
     place = energy or next(filter(None, map(find_energy, models)), None)
     if place is None:
-        note = (
-            "No model has an energy in its folder `energy/`, so no radius is measured: give one with `--energy FOLDER`."
-        )
+        note = "No model has an energy in its folder energy/, so no radius is measured: give one with --energy FOLDER."
         return PageModels(speakers, notes=(note,))
     reader = load_reader(place, speakers[0], device)
     source, split, note = (dataset, split or "test", "") if dataset else _evaluated_on(models, split)
@@ -105,7 +104,7 @@ def load_page_models(
     except (ValueError, OSError) as error:
         if dataset:
             raise
-        note = f"Without references: the data set of the evaluation, {name}, cannot be read. {error} Give `--dataset`."
+        note = f"Without references: the data set of the evaluation, {name}, cannot be read. {error} Give --dataset."
         return PageModels(speakers, reader, notes=(note,))
     references = measure_references(reader, grouped, name, queries=reference_queries, progress=progress)
     return PageModels(speakers, reader, references)
@@ -180,17 +179,27 @@ def _about(model: str) -> dict[str, Any]:
         return {}
 
 
+def evaluated_references(path: str) -> list[list[str]]:
+    """The references of a model's evaluation, a list for each query; none where its folder has no evaluation."""
+    file = Path(path) / "generations.parquet"
+    try:
+        column = parquet.read_table(file, columns=["references"]).column("references").to_pylist()
+    except (OSError, ValueError):  # a model of the Hub, a folder without an evaluation, another file of that name
+        return []
+    return [[text for text in group if isinstance(text, str)] for group in column if isinstance(group, list)]
+
+
 def _evaluated_on(models: Sequence[str], split: str | None) -> tuple[str, str, str]:
     """Data set and split of the first model with an evaluation, or a note. A data set on the Hub is not downloaded."""
     evaluated = next((about for about in map(_about, models) if about.get("dataset")), None)
     if evaluated is None:
-        return "", "", "Without references: no model says what it was evaluated on. Give `--dataset DATA`."
+        return "", "", "Without references: no model says what it was evaluated on. Give --dataset DATA."
     source, split = str(evaluated["dataset"]), split or str(evaluated.get("split") or "test")
     try:
         is_local = source == "smalltalk" or Path(expand_path(source, "dataset")).exists()
     except ValueError:  # an environment variable that is not set
         is_local = False
     if not is_local:
-        note = f"Without references: the data set {source} of the evaluation is not here. Give `--dataset DATA`."
+        note = f"Without references: the data set {source} of the evaluation is not here. Give --dataset DATA."
         return "", "", note
     return source, split, ""

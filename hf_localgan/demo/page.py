@@ -8,7 +8,7 @@ from hf_localgan.demo import markup
 from hf_localgan.demo.answers import LONGEST_QUERY, compare_answers, read_settings, remembered_turns, whole_number
 from hf_localgan.demo.draws import PAYOFFS, show_draws
 from hf_localgan.demo.gradio_import import import_gradio
-from hf_localgan.demo.loading import PageModels
+from hf_localgan.demo.loading import PageModels, evaluated_references
 
 DECODINGS = [("greedy", "greedy"), ("beam search", "beams"), ("sampling", "sampling")]
 SAMPLERS = [("Hamming", "hamming"), ("edit (Eq. 11)", "edit"), ("edit, exact", "exact_edit")]
@@ -182,8 +182,8 @@ def _add_draws(gradio, page_models: PageModels, page):
 def first_reference(page_models: PageModels) -> str:
     """A sentence for the tab of draws that the first model's tokenizer knows whole.
 
-    The first such response of the data set that is neither short nor long, or else its longest one; without a data set,
-    one of `REFERENCES`.
+    The first such response of the data set, or of the model's evaluation, that is neither short nor long, or else the
+    longest one; without either one of `REFERENCES`.
     """
     tokenizer = page_models.speakers[0].tokenizer
 
@@ -193,8 +193,11 @@ def first_reference(page_models: PageModels) -> str:
     def unknown(text: str) -> int:
         return ids(text).count(tokenizer.unk_token_id)
 
-    rows = [] if page_models.references is None else page_models.references.responses.values()
-    texts = [text for _, responses in rows for text in responses if not unknown(text)]
+    if page_models.references is not None:
+        groups = [responses for _, responses in page_models.references.responses.values()]
+    else:
+        groups = evaluated_references(page_models.speakers[0].path)
+    texts = [text for responses in groups for text in responses if not unknown(text)]
     usual = (text for text in texts if len(ids(text)) in USUAL_TOKENS)
     shorter = [text for text in texts if 0 < len(ids(text)) < USUAL_TOKENS.start]
     longest = max(shorter, key=lambda text: len(ids(text)), default=None)

@@ -1,8 +1,11 @@
 """Answers side by side: what models say, radii, places among the references, and how the page shows them."""
 
+import dataclasses
 import math
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 import torch
 
@@ -233,3 +236,12 @@ def test_the_tab_of_draws_begins_with_a_sentence_that_the_tokenizer_knows(page_m
     assert sentence in ("i am fine thanks", "how are you ?", "my name is what", "my name is hello")
     assert tiny_tokenizer.unk_token_id not in tiny_tokenizer(sentence).input_ids
     assert first_reference(PageModels(page_models.speakers)) in REFERENCES
+
+
+def test_without_an_energy_the_sentence_is_one_of_the_evaluation(page_models, tiny_tokenizer, tmp_path):
+    speaker = dataclasses.replace(page_models.speakers[0], path=str(tmp_path))
+    table = pa.table({"query": ["a", "b"], "references": [["zzz hello"], [None, "how are you ?"]]})
+    parquet.write_table(table, tmp_path / "generations.parquet")
+    assert first_reference(PageModels([speaker])) == "how are you ?"
+    (tmp_path / "generations.parquet").write_bytes(b"damaged")
+    assert first_reference(PageModels([speaker])) in REFERENCES
