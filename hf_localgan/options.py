@@ -4,6 +4,7 @@ import argparse
 import difflib
 import json
 import os
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,6 +19,7 @@ EPILOG = (
     "Options may be written with hyphens, too: --max-steps. `--field none` takes back the file's value of an option\n"
     "that has no value by default (None). `--switch` alone means `--switch true`."
 )
+WIDE = 110  # columns of a terminal that has room for long names beside their texts
 HELP_WORDS = ("-h", "--help")
 EVERYTHING = "all"
 
@@ -94,7 +96,11 @@ class Options:
 
 
 class HelpFormatter(argparse.RawDescriptionHelpFormatter):
-    """Keeps the lines of the description, and names options in one spelling."""
+    """Keeps the lines of the description, and names options in one spelling, beside their texts where there is room."""
+
+    def __init__(self, prog: str, **settings: Any):
+        columns = shutil.get_terminal_size().columns
+        super().__init__(prog, **{"max_help_position": 36 if columns >= WIDE else 24, **settings})
 
     def _format_action_invocation(self, action: argparse.Action) -> str:
         names = action.option_strings

@@ -110,7 +110,7 @@ class Parser(RecipeParser):
 def settings_parser(prog: str | None = None) -> Parser:
     parser = Parser(
         DataArguments, ModelArguments, EvaluationArguments, OutputArguments,
-        positional=("generator", "dataset"), description=__doc__,
+        positional=("generator", "dataset"), description=__doc__, shown=("evaluation", "output"),
     )  # fmt: skip
     parser.words, parser.prog = "MODEL DATASET", prog or parser.prog
     return parser

@@ -75,6 +75,7 @@ class RecipeParser(HfArgumentParser):
             values of the file that hold.
         positional: meaning of the words before the first option, in order: `config` for the file, or names of fields.
         description: first lines of `--help`.
+        shown: headings of groups that the short help shows with their texts, for a command without a trainer's options.
 
     Attributes:
         folder: folder of the file that was read, to which names of other files in it are relative.
@@ -88,8 +89,9 @@ class RecipeParser(HfArgumentParser):
         fit_default: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None,
         positional: Sequence[str] = ("config",),
         description: str = "",
+        shown: Sequence[str] = (),
     ):
-        self._details: dict[str, str] = {}
+        self._details: dict[str, str] = dict.fromkeys(shown, SHOWN)
         super().__init__(
             cast(Any, dataclass_types), description=description, epilog=EPILOG, allow_abbrev=False, add_help=False
         )
