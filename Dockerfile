@@ -8,7 +8,7 @@ FROM python:3.13-slim
 ARG TORCH_INDEX=
 ARG TORCH_BUILD=
 WORKDIR /source
-COPY constraints.txt pyproject.toml README.md LICENSE ./
+COPY constraints.txt hatch_build.py pyproject.toml README.md LICENSE ./
 COPY hf_localgan ./hf_localgan
 COPY recipes/smalltalk ./recipes/smalltalk
 RUN version=$(sed -n 's/^torch==//p' constraints.txt) \

@@ -311,7 +311,8 @@ def built(tmp_path_factory):
         str(folder),
         str(ROOT),
     ]
-    done = subprocess.run(command, text=True, capture_output=True, timeout=300)
+    environment = {**os.environ, "REPO_URL": "https://example.org/someone/fork", "SITE_URL": "https://example.org/"}
+    done = subprocess.run(command, text=True, capture_output=True, timeout=300, env=environment)
     assert done.returncode == 0, done.stdout + done.stderr
     assert set(ROOT.iterdir()) == before
     return folder
@@ -355,6 +356,13 @@ def test_the_wheel_is_described_as_the_project_is(wheel):
         assert "hf-localgan = hf_localgan.cli:main" in archive.read(name).decode()
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert f"Version: {hf_localgan.__version__}\n" in described and "License-Expression: Apache-2.0\n" in described
+    assert "Author: The hf_localgan maintainers\n" in described
+    for url in (
+        "Source, https://example.org/someone/fork", "Issues, https://example.org/someone/fork/issues",
+        "Changelog, https://example.org/someone/fork/blob/main/CHANGELOG.md", "Documentation, https://example.org/",
+        "RAML paper, https://arxiv.org/abs/1609.00150",
+    ):  # fmt: skip
+        assert f"Project-URL: {url}\n" in described
     for extra in project["optional-dependencies"]:
         assert f"Provides-Extra: {extra}\n" in described
     required = {canonicalize_name(name) for name in re.findall(r"^Requires-Dist: ([\w.-]+)", described, re.MULTILINE)}
