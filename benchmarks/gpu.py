@@ -171,7 +171,7 @@ class Updates:
         setting = Setting(vocabulary, bench.device, bench.folder, 1, energy_steps)
         self.energy, _ = make_energy(setting, "default", self.tokenizer)
         self.vectors = make_vectors(vocabulary, SHAPES["default"]["size"])
-        self.rows: dict[int, Dataset] = {}
+        self.rivals: dict[int, dict[str, float]] = {}  # of the discriminator, by batch size
 
     def systems(self) -> dict[str, Callable[[Cell, Dataset], MleTrainer]]:
         return {
@@ -197,12 +197,11 @@ class Updates:
         rows = make_rows(self.vocabulary, min(count, 4096))
         rows = rows.select([number % len(rows) for number in range(count)])
         timed = Timed(make(cell, rows), self.bench.clock)
-        self.found = timed.train(by_parts=False)
-        first = self.found.get(GENERATOR) or self.found[MLE]
+        found = timed.train(by_parts=False)
+        first = found.get(GENERATOR) or found[MLE]
         cell.seconds, cell.period, cell.tokens = first["update"], first["period"], cell.batch * TOKENS
-        self.rivals = getattr(self, "rivals", {})
-        if DISCRIMINATOR in self.found:
-            self.rivals[cell.batch] = self.found[DISCRIMINATOR]
+        if DISCRIMINATOR in found:
+            self.rivals[cell.batch] = found[DISCRIMINATOR]
 
     def by_player(self, cells: list[Cell]) -> list[Cell]:
         """A trainer of two players has a row for each."""
@@ -216,7 +215,7 @@ class Updates:
                     found = self.rivals[cell.batch]
                     row.seconds, row.period = found["update"], found["period"]
                 rows.append(row)
-        self.rivals = {}
+        self.rivals.clear()
         return rows
 
     def generator(self) -> PreTrainedModel:

@@ -128,8 +128,8 @@ def radial_tasks(
         raise ValueError(f'"{files}" has no {", ".join(f"{name}.yaml" for name in missing)}. Name a corpus with them.')
     place, tasks = output / f"seed{seed}", []
     shared = ["--seed", str(seed), "--disable_tqdm", "true"]
-    scores = _words(SMOKE["scores"]) if smoke else []
-    steps = _words(SMOKE["stage"]) if smoke else []
+    scores = option_words(*SMOKE["scores"]) if smoke else []
+    steps = option_words(*SMOKE["stage"]) if smoke else []
 
     generator = place / "mle" if start is None else start / f"seed{seed}" / "daim" / "stages" / "mle"
     if start is None:
@@ -167,18 +167,14 @@ def radial_tasks(
         words += ["--metric_energy", str(energies[design.yardstick])]
         # A collapse is a row, and the curve goes on: nothing stops it.
         words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
-        words += _words(SMOKE["system"]) if smoke else []
-        words += _words(options)
+        words += option_words(*SMOKE["system"]) if smoke else []
+        words += option_words(*options)
         words += ["--generator", str(generator), "--discriminator", str(judges[run.discriminator])]
         words += ["--energy", str(energies[run.pooling]), "--radial_weight", f"{run.weight:g}"]
         words += [] if run.gradient is None else ["--radial_gradient", run.gradient]
         finished = place / run.folder / "stages" / "adversarial" / "finished.json"
         tasks.append(Task(run.folder, tuple(words), place / run.folder, finished))
     return tasks
-
-
-def _words(options: Sequence[str]) -> list[str]:
-    return [word for option in options for word in option_words(option)]
 
 
 def _without_convolutions(source: Path, target: Path) -> Path:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hf_localgan.recipes.reproduction import Task, option_words
-from hf_localgan.trainers.base.lineage import last_checkpoint
 
 MLE, SMOOTHING = "mle", "label_smoothing"
 # Files of a corpus's folder, in the order of the table, and their titles.
@@ -81,7 +80,7 @@ def grid_cells(systems: Sequence[str], rates: Sequence[float]) -> list[Cell]:
 
 
 def cell_task(files: Path, output: Path, cell: Cell, seed: int, *, smoke: bool, options: Sequence[str] = ()) -> Task:
-    """The training of a cell with a seed; one that was interrupted goes on from its last checkpoint.
+    """The training of a cell with a seed.
 
     Args:
         files: folder of the corpus's YAML files.
@@ -103,12 +102,8 @@ def cell_task(files: Path, output: Path, cell: Cell, seed: int, *, smoke: bool, 
     words = [command, str(file), "--output_dir", str(place), "--seed", str(seed), "--disable_tqdm", "true"]
     if cell.rate is not None:
         words += ["--label_smoothing_factor" if cell.system == SMOOTHING else "--edit_rate", f"{cell.rate:g}"]
-    for option in (*PROTOCOL, *(SMOKE if smoke else ()), *options):
-        words += option_words(option)
-    finished = place / "evaluation.json"
-    if command == "train-raml" and not finished.is_file() and last_checkpoint(place) is not None:
-        words += ["--resume_from_checkpoint", "last"]  # `run_task` does it for `train-mle`
-    return Task(place.name, tuple(words), place, finished)
+    words += option_words(*PROTOCOL, *(SMOKE if smoke else ()), *options)
+    return Task(place.name, tuple(words), place, place / "evaluation.json")
 
 
 def best_cells(output: Path, cells: Sequence[Cell], seed: int) -> list[Cell]:

@@ -21,7 +21,8 @@ PLAN = "plan.json"
 COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
 DECODINGS = ("--decodings", "greedy", "--beams", "5", "--temperatures", "0.5", "0.7", "1.0")
 TUNE_QUERIES = 300  # validation queries on which the numbers of MMI are chosen
-RESUMED = ("train-mle", "train-dbm", "train-matching")  # trainings without stages, which do not resume by themselves
+# Trainings without stages, which do not resume by themselves.
+RESUMED = ("train-mle", "train-raml", "train-dbm", "train-matching")
 SYSTEMS = {"daim": "DAIM", "aim": "AIM", "localgan": "LocalGAN", "gan_ael": "GAN-AEL", "adver_regs": "Adver-REGS"}
 FILES = ("mle", "matching", "dbm", *SYSTEMS)
 # First steps of everything, to see that the whole goes through.
@@ -84,7 +85,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         )
     place, tasks = output / f"seed{seed}", []
     shared = ["--seed", str(seed), "--disable_tqdm", "true"]
-    scores = [word for option in SMOKE["scores"] for word in option_words(option)] if smoke else []
+    scores = option_words(*SMOKE["scores"]) if smoke else []
     stages = place / "daim" / "stages"
     given = {
         "daim": (),
@@ -103,14 +104,13 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         # A collapse is a row, and the curve goes on: nothing stops it.
         words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
         if smoke:
-            words += [word for option in SMOKE["system"] for word in option_words(option)]
+            words += option_words(*SMOKE["system"])
             for stage in ("mle", "energy", "discriminator", "backward"):
                 stage_options = [*SMOKE["stage"], *(SMOKE["scores"] if stage in ("mle", "backward") else ())]
                 if stage == "energy":
                     stage_options += ["ais_temperatures=10", "ais_chains=5", "resamples=5"]
                 words += [f"--{stage}_options", *stage_options] if _has(name, stage) else []
-        for option in options:
-            words += option_words(option)
+        words += option_words(*options)
         for part in given[name]:
             folder = folders[part]
             if part == "discriminator" and name in ("gan_ael", "adver_regs"):  # no cosines, so not those of DAIM
@@ -124,10 +124,8 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
 
     system = yaml.safe_load((files / "localgan.yaml").read_text(encoding="utf-8"))
     known = {field.name for kind in (DataArguments, EvaluationArguments) for field in fields(kind)}
-    data = [
-        word for name, value in system.items() if name in known for word in option_words(f"{name}={json.dumps(value)}")
-    ]
-    smoke_steps = [word for option in SMOKE["stage"] for word in option_words(option)] if smoke else []
+    data = option_words(*(f"{name}={json.dumps(value)}" for name, value in system.items() if name in known))
+    smoke_steps = option_words(*SMOKE["stage"]) if smoke else []
     language = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / "language"), *shared, *scores]
     language += ["--generator", str(stages / "mle"), "--source_dropout", "1", "--num_train_epochs", "1"]
     language += ["--decodings", "greedy", "--temperatures", "none", "--beams", "none", *smoke_steps]
@@ -135,7 +133,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     mmi = ["evaluate", str(stages / "mle"), *data, "--output_dir", str(place / "mmi"), "--seed", str(seed)]
     mmi += ["--tune_queries", str(TUNE_QUERIES), *scores, "--temperatures", "none", "--beams", "none"]
     mmi += ["--decodings", f"antilm 0.5 3 0 5 {place / 'language'}", f"bidi 0.5 {stages / 'backward'}"]
-    mmi += [word for option in SMOKE["tuning"] for word in option_words(option)] if smoke else []
+    mmi += option_words(*SMOKE["tuning"]) if smoke else []
     tasks.append(Task("mmi", tuple(mmi), place / "mmi", place / "mmi" / "evaluation.json"))
 
     for name, settings in (
@@ -159,15 +157,16 @@ def _has(system: str, stage: str) -> bool:
     )
 
 
-def option_words(option: str) -> list[str]:
-    """`name=value` as words of a command line."""
-    name, mark, value = option.partition("=")
-    if not mark or not name:
-        raise ValueError(f"Options are written `name=value`, got {option!r}.")
-    found = yaml.safe_load(value)
-    if isinstance(found, list):
-        return [f"--{name}", *map(str, found)]
-    return [f"--{name}", value.strip('"')]
+def option_words(*options: str) -> list[str]:
+    """Settings written `name=value` as words of a command line."""
+    words = []
+    for option in options:
+        name, mark, value = option.partition("=")
+        if not mark or not name:
+            raise ValueError(f"Options are written `name=value`, got {option!r}.")
+        found = yaml.safe_load(value)
+        words += [f"--{name}", *(map(str, found) if isinstance(found, list) else [value.strip('"')])]
+    return words
 
 
 def generator_updates(run: Path) -> int:
@@ -231,8 +230,8 @@ def run_tasks(tasks: Sequence[tuple[int, Task]], tell: Callable[[str], None] = p
         tell(f"{head} {told} in {_duration(spent[-1])}")
 
 
-def run_task(task: Task) -> int:
-    """Runs one command to its end; returns 0, or `COLLAPSED`."""
+def words_to_run(task: Task) -> list[str]:
+    """The words of a task as it is run now: on from its last checkpoint, and with the updates of another run."""
     words = list(task.words)
     if task.name == "mle_longer":
         updates = generator_updates(task.output.parent / "localgan")
@@ -240,6 +239,12 @@ def run_task(task: Task) -> int:
         words += ["--load_best_model_at_end", "false", "--early_stopping_patience", "0"]
     if task.words[0] in RESUMED and last_checkpoint(task.output) is not None:
         words += ["--resume_from_checkpoint", "last"]
+    return words
+
+
+def run_task(task: Task) -> int:
+    """Runs one command to its end; returns 0, or `COLLAPSED`."""
+    words = words_to_run(task)
     log = task.output.with_name(f"{task.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:

@@ -30,7 +30,9 @@ def test_the_container_copies_files_that_are_there_and_all_that_the_build_reads(
     text = (ROOT / "Dockerfile").read_text(encoding="utf-8")
     copied = [word for line in re.findall(r"^COPY (.*) \S+$", text, re.MULTILINE) for word in line.split()]
     assert all((ROOT / word).exists() for word in copied)
-    assert {"pyproject.toml", "README.md", "LICENSE", "hf_localgan", "recipes/smalltalk"} <= set(copied)
+    assert {"pyproject.toml", "hatch_build.py", "README.md", "LICENSE", "hf_localgan", "recipes/smalltalk"} <= set(
+        copied
+    )
     extras = re.search(r'"\.\[([a-z,]+)\]"', text)[1].split(",")
     assert set(extras) <= set(PROJECT["optional-dependencies"])
     ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").split()

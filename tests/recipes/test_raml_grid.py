@@ -8,6 +8,7 @@ import yaml
 
 from hf_localgan.commands.reproduce import corpus_files
 from hf_localgan.recipes.raml_grid import KEPT, MLE, SMOOTHING, SYSTEMS, Cell, best_cells, cell_task, grid_cells
+from hf_localgan.recipes.reproduction import run_tasks, words_to_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 CORPORA = ["iwslt14_de_en_part", "tatoeba_de_en", "tatoeba_en_fr", "multi30k_en_fr"]
@@ -83,14 +84,20 @@ def test_dev_chooses_one_rate_for_each_system(tmp_path):
         best_cells(tmp_path, cells, 5)
 
 
-def test_an_interrupted_run_goes_on_and_a_finished_one_does_not(tmp_path):
+@pytest.mark.parametrize("cell", [Cell("raml_edit", 0.01), Cell(SMOOTHING, 0.1), Cell(MLE)], ids=lambda cell: cell.name)
+def test_an_interrupted_run_goes_on_and_a_finished_one_does_not(cell, tmp_path):
+    task = cell_task(corpus_files("multi30k_en_fr"), tmp_path, cell, 0, smoke=True)
+    assert "--resume_from_checkpoint" not in words_to_run(task)
+    (tmp_path / f"{cell.name}-seed0" / "checkpoint-4").mkdir(parents=True)
+    assert option(words_to_run(task), "resume_from_checkpoint") == "last"
+    (tmp_path / f"{cell.name}-seed0" / "evaluation.json").write_text("{}")
+    said = []
+    run_tasks([(0, task)], said.append)
+    assert said == [f"[1 of 1] seed 0, {task.name}: finished before"]
+
+
+def test_a_corpus_without_the_file_of_a_system_is_refused(tmp_path):
     cell = Cell("raml_edit", 0.01)
-    files = corpus_files("multi30k_en_fr")
-    assert "--resume_from_checkpoint" not in cell_task(files, tmp_path, cell, 0, smoke=True).words
-    (tmp_path / "raml_edit-0.01-seed0" / "checkpoint-4").mkdir(parents=True)
-    assert option(cell_task(files, tmp_path, cell, 0, smoke=True).words, "resume_from_checkpoint") == "last"
-    (tmp_path / "raml_edit-0.01-seed0" / "evaluation.json").write_text("{}")
-    assert "--resume_from_checkpoint" not in cell_task(files, tmp_path, cell, 0, smoke=True).words
     with pytest.raises(ValueError, match="has no raml_edit.yaml"):
         cell_task(tmp_path, tmp_path, cell, 0, smoke=False)
 

@@ -69,7 +69,7 @@ def _formatted(row: Mapping[str, Any], number: int, name: str, formatting_func: 
         made = {side: pair[side] for side in sides or ()}
     else:
         is_pair = isinstance(pair, (tuple, list)) and len(pair) == 2 and isinstance(pair[0], str)
-        made = dict(zip(("query", "responses" if isinstance(pair[1], list) else "response"), pair)) if is_pair else {}  # noqa: B905
+        made = {"query": pair[0], "responses" if isinstance(pair[1], list) else "response": pair[1]} if is_pair else {}
     query, response = list(made.values()) or (None, None)
     texts = [query, *(response if isinstance(response, (list, tuple)) and response else [response])]
     if not all(isinstance(text, str) for text in texts):

@@ -3,6 +3,7 @@
 A model by its name, adapters for it, plain arguments of transformers, pairs of text, and no collator.
 """
 
+import copy
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
@@ -115,8 +116,6 @@ def with_adapters(model: Any, peft_config: "PeftConfig | None") -> Any:
                 "`quantization_config`."
             )
         return model
-    import copy
-
     from peft import PeftModel, TaskType, get_peft_model
 
     if not isinstance(model, nn.Module):
