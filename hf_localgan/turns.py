@@ -249,10 +249,11 @@ def instruction_text(instruction: Any, addition: Any) -> Any:
     return f"{instruction}\n{addition}"
 
 
-def token_counts(tokenizer: Any) -> Callable[[list[str]], list[int]]:
+def token_counts(tokenizer: Any) -> Callable[[Iterable[str]], list[int]]:
     """A function that counts the tokens of texts, those that the tokenizer adds included."""
 
     def lengths(texts: Iterable[str]) -> list[int]:
-        return [len(ids) for ids in tokenizer(list(texts), verbose=False)["input_ids"]]
+        texts = list(texts)
+        return [len(ids) for ids in tokenizer(texts, verbose=False)["input_ids"]] if texts else []
 
     return lengths

@@ -7,8 +7,9 @@ import torch
 from rich.console import Console
 from tokenizers.normalizers import Replace
 
-from hf_localgan.chat import Chat, ChatSettings, answer_lines, respond
+from hf_localgan.chat import Chat, answer_lines
 from hf_localgan.decoding import Decoding
+from hf_localgan.responses import ChatSettings, respond
 
 
 @pytest.fixture

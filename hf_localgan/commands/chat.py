@@ -16,7 +16,7 @@ from hf_localgan.commands.exits import announce, ending
 from hf_localgan.options import CommandParser
 
 if TYPE_CHECKING:
-    from hf_localgan.chat import ChatSettings
+    from hf_localgan.responses import ChatSettings
 
 
 def main(argv: Sequence[str] | None = None, prog: str | None = None) -> int:
@@ -50,7 +50,7 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
 
 def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> "tuple[argparse.Namespace, ChatSettings]":
     """The arguments, and the settings of the answers."""
-    from hf_localgan.chat import ChatSettings, parse_decoding
+    from hf_localgan.responses import ChatSettings, parse_decoding
 
     args = parser.parse_args(argv)
     if args.batch_size < 1:
@@ -81,8 +81,9 @@ def _chat(args: argparse.Namespace, settings: "ChatSettings"):
     import torch
     from transformers.utils import logging
 
-    from hf_localgan.chat import Chat, answer_lines, set_seed
+    from hf_localgan.chat import Chat, answer_lines
     from hf_localgan.models.loading import load_generator
+    from hf_localgan.responses import set_seed
 
     if sys.stdin is None or sys.stdout is None:
         raise OSError("Standard input and standard output must be open: the chat reads and writes there.")

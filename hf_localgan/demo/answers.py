@@ -5,9 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeGuard
 
-from hf_localgan.chat import ChatSettings, history_of, query_text, respond, set_seed
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.demo.loading import PageModels, Speaker
+from hf_localgan.responses import ChatSettings, history_of, query_text, respond, set_seed
 from hf_localgan.text import is_blank, without_surrogates
 from hf_localgan.turns import ASSISTANT, USER
 

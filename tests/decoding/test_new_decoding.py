@@ -12,7 +12,7 @@ import torch
 from rich.console import Console
 from transformers import LogitsProcessorList, SuppressTokensLogitsProcessor, pipeline
 
-from hf_localgan.chat import Chat, ChatSettings, answer_lines, respond
+from hf_localgan.chat import Chat, answer_lines
 from hf_localgan.cli import main
 from hf_localgan.data import WordVectors
 from hf_localgan.decoding import Decoding, answer_all, answer_queries, answers, register_decoding
@@ -23,6 +23,7 @@ from hf_localgan.evaluation.runs import Run
 from hf_localgan.evaluation.stored import stored_evaluation
 from hf_localgan.pipelines import register_pipeline
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
+from hf_localgan.responses import ChatSettings, respond
 from hf_localgan.trainers import ResponseMonitor, SampleTableCallback
 
 QUERIES = ["hello how are you ?", "what is your name", "fine"]

@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from hf_localgan import Text2TextGenerationPipeline
-from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.decoding import (
     AntiLm,
     AntiLmReranker,
@@ -26,6 +25,7 @@ from hf_localgan.decoding import (
 from hf_localgan.evaluation import evaluate_generator, rank_responses
 from hf_localgan.functional.mutual_information import settings_grid
 from hf_localgan.models import DbmConfig, DbmModel, PairDiscriminator, PairDiscriminatorConfig
+from hf_localgan.responses import ChatSettings, respond
 
 QUERIES = ["hello", "how are you ?", "what is your name", "i am fine thanks !"]
 FEW = {"beams": 3, "samples": 8}

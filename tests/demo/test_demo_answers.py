@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from hf_localgan import measure_locality
-from hf_localgan.chat import ChatSettings, respond
 from hf_localgan.demo import markup
 from hf_localgan.demo.answers import (
     Answer,
@@ -24,6 +23,7 @@ from hf_localgan.demo.answers import (
 from hf_localgan.demo.loading import PageModels
 from hf_localgan.demo.page import REFERENCES, first_reference
 from hf_localgan.demo.references import ReferenceRadii, fold, measure_references
+from hf_localgan.responses import ChatSettings, respond
 
 from .conftest import ROWS
 
