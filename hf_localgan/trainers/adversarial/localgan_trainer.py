@@ -19,8 +19,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
     TrainerCallback,
-    TrainerControl,
-    TrainerState,
     TrainingArguments,
 )
 
@@ -55,10 +53,11 @@ from hf_localgan.hub.objective import Objective
 from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.quantization import GivenQuantization
-from hf_localgan.models.scorers import load_scorer
+from hf_localgan.trainers.adversarial.clamping import ClampHead
 from hf_localgan.trainers.adversarial.clusters import ClusterRadii
 from hf_localgan.trainers.adversarial.localgan_config import LocalGanConfig
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
+from hf_localgan.trainers.adversarial.parts import check_energy
 from hf_localgan.trainers.adversarial.soft_trainer import SoftRolloutTrainer, spaced_rows, within_vocabulary
 from hf_localgan.trainers.base.checkpoints import damage_explained
 from hf_localgan.trainers.base.formatting import FormattingFunction
@@ -424,45 +423,3 @@ class LocalGanTrainer(SoftRolloutTrainer):
             saved = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         for name in ("radius_spread", "distance_spread"):
             setattr(self.energy.config, name, saved.get(name))
-
-
-class ClampHead(TrainerCallback):
-    """Clips the weights of a discriminator's head after each update of the warm-up, as the paper's authors do.
-
-    Args:
-        discriminator: the discriminator.
-        bound: largest absolute weight.
-        steps: number of updates of the warm-up.
-    """
-
-    def __init__(self, discriminator: PairDiscriminator, bound: float, steps: int):
-        self.discriminator, self.bound, self.steps = discriminator, bound, steps
-
-    @torch.no_grad()
-    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs):
-        if state.global_step <= self.steps:
-            for parameter in self.discriminator.head.parameters():
-                parameter.clamp_(-self.bound, self.bound)
-
-
-def check_energy(energy: Any) -> DbmModel:
-    """Refuses an energy from which no radius can be measured.
-
-    Args:
-        energy: a trained `DbmModel`, a folder, or an id on the Hub.
-
-    Returns:
-        The energy, loaded if it was given by its name.
-
-    Raises:
-        ValueError: for another class, the energy as printed and one that was not trained.
-    """
-    if isinstance(energy, (str, os.PathLike)):
-        energy = load_scorer(DbmModel, energy)
-    if not isinstance(energy, DbmModel):
-        raise ValueError(f"`energy` must be a `DbmModel`, got {type(energy).__name__}. Train one by `DbmTrainer`.")
-    if energy.config.energy == "printed":
-        raise ValueError('The energy as printed has no lowest point, so no centre. Train one with `energy="dbm"`.')
-    if not (energy.query_scaler.is_fitted and energy.response_scaler.is_fitted):
-        raise ValueError("The energy's scalers are not fitted, so it was not trained. Train it by `DbmTrainer`.")
-    return energy

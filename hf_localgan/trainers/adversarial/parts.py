@@ -8,6 +8,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.vocabulary import check_same_vocabulary
 from hf_localgan.decoding.soft_rollout import decoder_embeddings
+from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.scorers import load_scorer
 
@@ -36,6 +37,29 @@ def check_discriminator(discriminator: Any) -> PairDiscriminator:
             "configuration to those of the tokenizer."
         )
     return discriminator
+
+
+def check_energy(energy: Any) -> DbmModel:
+    """Refuses an energy from which no radius can be measured.
+
+    Args:
+        energy: a trained `DbmModel`, a folder, or an id on the Hub.
+
+    Returns:
+        The energy, loaded if it was given by its name.
+
+    Raises:
+        ValueError: for another class, the energy as printed and one that was not trained.
+    """
+    if isinstance(energy, (str, os.PathLike)):
+        energy = load_scorer(DbmModel, energy)
+    if not isinstance(energy, DbmModel):
+        raise ValueError(f"`energy` must be a `DbmModel`, got {type(energy).__name__}. Train one by `DbmTrainer`.")
+    if energy.config.energy == "printed":
+        raise ValueError('The energy as printed has no lowest point, so no centre. Train one with `energy="dbm"`.')
+    if not (energy.query_scaler.is_fitted and energy.response_scaler.is_fitted):
+        raise ValueError("The energy's scalers are not fitted, so it was not trained. Train it by `DbmTrainer`.")
+    return energy
 
 
 def check_vocabularies(
