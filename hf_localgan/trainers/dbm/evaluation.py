@@ -15,6 +15,7 @@ from transformers.trainer_utils import EvalLoopOutput
 from hf_localgan.metrics.energy import center_cosine, group_means, matching_accuracy, other_query_responses
 from hf_localgan.models.dbm import DbmModel, LogPartition, Weights
 from hf_localgan.models.dbm.contrastive_dbm import bottom_means
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.randomness import keyed_seed
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig
 from hf_localgan.trainers.dbm.data import standardised
@@ -23,6 +24,7 @@ from hf_localgan.trainers.dbm.periods import PERIODS, PeriodProgress
 Spread = Callable[[Callable[[int, int], Tensor], int], Tensor]
 
 CHUNK_PAIRS = 1024
+FAR = 10.0  # standard deviations of a dimension, of which training pairs have 1 on average
 SEED = 0  # for choosing responses of other queries
 
 
@@ -113,6 +115,13 @@ class DbmEvaluationMixin(Trainer):
                 name: getattr(measures, name).mean().item() for name in ("free_energy", "reconstruction", "residual")
             }
             metrics |= measure_matching(self.model, query, response, self._spread)
+            distance = max(side.double().square().mean().sqrt().item() for side in (query, response))
+            if distance > FAR:
+                warn_once(
+                    f"These pairs lie {distance:.3g} standard deviations from the training pairs, and energies of them "
+                    "mean nothing: of so few training pairs some dimensions hardly vary, by which vectors are divided. "
+                    "Take more pairs, fewer dimensions (`vector_size`), or `whiten: false`."
+                )
         energies = measures.free_energy.numpy()
         if self.compute_metrics is not None:
             metrics |= self.compute_metrics(EvalPrediction(energies, None))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ import torch
 from datasets import Dataset
 
 from hf_localgan.metrics.energy import other_query_responses
+from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.dbm.evaluation import LogLikelihood, query_groups
 
 NUMBERS = ("eval_free_energy", "eval_reconstruction", "eval_residual", "eval_matching", "eval_center_cosine")
@@ -115,6 +116,20 @@ def test_an_untrained_energy_is_undecided(vectors, tiny_energy, energy_trainer):
     metrics = run.evaluate()
     assert metrics["eval_matching"] == pytest.approx(0.5, abs=6 * 0.5 / 400**0.5)  # rounding may decide a tie
     assert abs(metrics["eval_center_cosine"]) < 1e-5
+
+
+@pytest.mark.parametrize(("factor", "is_told"), [(1.0, False), (100.0, True)])
+def test_pairs_far_from_those_of_the_training_are_told_of(
+    factor, is_told, vectors, tiny_energy, energy_trainer, caplog
+):
+    far = [
+        {**row, "query_features": (factor * np.array(row["query_features"])).tolist()} for row in vectors(20, seed=1)
+    ]
+    run = energy_trainer(tiny_energy(), vectors(20), far)
+    run.fit_scalers()
+    warn_once.cache_clear()
+    run.evaluate(), run.evaluate()
+    assert caplog.text.count("standard deviations from the training pairs") == is_told
 
 
 def test_predictions_are_free_energies_and_metrics_of_the_user_see_them(trained, grouped, energy_trainer):
