@@ -6,9 +6,8 @@ from typing import TypeVar
 
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
-from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from hf_localgan.files import missing_path
+from hf_localgan.data.tokenization import stored_settings
 from hf_localgan.turns import HISTORY_TURNS, TURN_SEPARATOR, History, kept_history, make_history
 
 Rows = TypeVar("Rows", Dataset, IterableDataset)
@@ -71,9 +70,4 @@ def stored_history(model: str) -> History | None:
     Args:
         model: folder or Hub id; only the tokenizer's configuration is read.
     """
-    if missing_path(model) is not None:
-        return None
-    try:
-        return kept_history(get_tokenizer_config(model))
-    except (OSError, ValueError):
-        return None  # whoever loads the model says what is wrong with it
+    return kept_history(stored_settings(model))

@@ -151,13 +151,22 @@ def kept_language(model: str) -> str | None:
     Args:
         model: folder or Hub id; only the tokenizer's configuration is read.
     """
-    if missing_path(model) is not None:
-        return None
-    try:
-        kept = get_tokenizer_config(model).get(LANGUAGE)
-    except (OSError, ValueError):
-        return None  # whoever loads the model says what is wrong with it
+    kept = stored_settings(model).get(LANGUAGE)
     return kept if kept in LANGUAGES else None
+
+
+def stored_settings(model: str) -> dict[str, Any]:
+    """The configuration of the tokenizer that is kept with a model; empty where there is none, or nothing to be read.
+
+    Args:
+        model: folder or Hub id.
+    """
+    if missing_path(model) is not None:
+        return {}
+    try:
+        return get_tokenizer_config(model)
+    except (OSError, ValueError):
+        return {}  # whoever loads the model says what is wrong with it
 
 
 def keep_language(tokenizer: PreTrainedTokenizerBase, language: str) -> None:
