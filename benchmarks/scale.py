@@ -81,7 +81,8 @@ def table(updates: dict[str, dict[str, Update]], bandwidth: float, latency: floa
             for number in PROCESSES:
                 sent = one.communication(number, bandwidth, latency)
                 share = f" ({sent / (one.seconds + sent):.0%})" if number > 1 else ""
-                cells.append(f"{one.epoch(PAIRS[corpus], number, bandwidth, latency) / 3600:.3g}{share}")
+                hours = one.epoch(PAIRS[corpus], number, bandwidth, latency) / 3600
+                cells.append(f"{hours:,.0f}{share}" if hours >= 999.5 else f"{hours:.3g}{share}")
             rows.append((f"{TITLES[corpus]}, {PAIRS[corpus]:,} pairs", name, *cells))
     return number_table(columns, rows, "<<>")
 

@@ -11,7 +11,7 @@ from latex2mathml.converter import convert
 from mkdocs.exceptions import PluginError
 
 FUNCTION = re.compile(r"(<mi>(?:log|ln|exp)</mi>)(?=<m(?!o))")  # the converter leaves no space
-EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.DOTALL)
+EQUATION = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>([.,;:)]*)', re.DOTALL)
 
 
 def on_page_content(html, page, config, files):
@@ -27,6 +27,8 @@ def on_page_content(html, page, config, files):
         if unknown := re.findall(r"\\\w+", mathml):
             raise PluginError(f"{page.file.src_uri}: {unknown[0]} of ${tex}$ is not known.")
         mathml = FUNCTION.sub(r'\1<mspace width="0.17em" />', mathml)
-        return f'<div class="equation">{mathml}</div>' if block else mathml
+        if block:
+            return f'<div class="equation">{mathml}</div>{match[4]}'
+        return f'<span class="ended">{mathml}{match[4]}</span>' if match[4] else mathml
 
     return EQUATION.sub(equation, html)

@@ -1,10 +1,12 @@
-"""Two things that a static look at the package misses, for the API pages.
+"""Three things that a static look at the package misses, for the API pages.
 
 Settings describe themselves once, in the `help` of their field; it becomes their text. And a function that has the name
 of its module, such as `decoding.soft_rollout`, is what that name means once the package is imported.
+Several names may share a line of a docstring.
 """
 
 import ast
+import re
 
 import griffe
 
@@ -29,6 +31,24 @@ class FieldHelp(griffe.Extension):
             attr.value = ast.unparse(given["default"])
         elif "default_factory" in given:
             attr.value = f"{ast.unparse(given['default_factory'])}()"
+
+
+class NamesOfOneLine(griffe.Extension):
+    """Keeps `train, validation, test: encoded pairs.` one item of its section, and its names plain text.
+
+    Of attributes griffe takes what follows the first space for a type; spaces that do not break are no spaces to it.
+    """
+
+    SECTION = re.compile(r"^(Args|Attributes):\n(?:[ \t]+.*\n?|\n)+", re.MULTILINE)
+    NAMES = re.compile(r"^ {4}\w+(?:, \w+(?: \(`\w+`\))?)+[^:\n]*(?=: )", re.MULTILINE)
+
+    def on_instance(self, *, obj: griffe.Object, **kwargs):
+        if obj.docstring is not None:
+            obj.docstring.value = self.SECTION.sub(self.plain_names, obj.docstring.value)
+
+    def plain_names(self, section: re.Match) -> str:
+        space = "\N{NO-BREAK SPACE}" if section[1] == "Attributes" else " "
+        return self.NAMES.sub(lambda names: names[0].replace("`", "").replace(", ", f",{space}"), section[0])
 
 
 class FunctionsNamedLikeModules(griffe.Extension):

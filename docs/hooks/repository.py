@@ -33,9 +33,12 @@ CODE = re.compile(r"^(```|~~~).*?^\1[^\n]*$|`[^`\n]+`", re.MULTILINE | re.DOTALL
 LINK = re.compile(r"(\]\()([^)\s]+)(\))")
 TABLES = re.compile(r"^<!-- tables: (\S+) -->$", re.MULTILINE)
 NAME = re.compile(r"`(hf_localgan(?:\.\w+)+)`")
-INTERVAL = re.compile(r"(?<=[\d%] )(\([-+]?[\d.,]+ to [-+]?[\d.,]+\))")
+INTERVAL = re.compile(r"(?<=[\d%] )(\((?:[-+]?[\d.,]+ to [-+]?[\d.,]+|p [\d.]+)\))")  # or a p
+VALUE = re.compile(r'(<td[^>]*>(?:[^<A-Za-z]|</?strong>)*<span class="interval)(">[^<]*</span>\s*</td>)')
 CELL = re.compile(r"<td[^>]*>.*?</td>", re.DOTALL)
 CELL_CODE = re.compile(r"<code>([^<]{16,})</code>")
+LINE_CODE = re.compile(r"(?<!<pre>)(?<!</span>)<code>((?:[^<]|<wbr>)*)</code>")
+OPTION = re.compile(r"(?<![\w&;-])--?[A-Za-z0-9]+")
 TICKED = re.compile(r"(<code>(?:<span[^>]*>)?)`(\w+)`((?:</span>)?</code>)")
 HEADING = re.compile(r"^(#{1,6}) +(.*)$", re.MULTILINE)
 slug = slugify(case="lower")
@@ -80,13 +83,18 @@ def on_page_markdown(markdown, page, config, files):
             raise PluginError(f"{page.file.src_uri}: no table in {match[1]}.")
         return rewritten_links(found, path, page.file.src_uri)
 
+    markdown = markdown.replace("\n<details>\n", '\n<details markdown="1">\n')  # folded parts of cards are Markdown too
     return linked_names(TABLES.sub(tables, markdown))
 
 
 def on_page_content(html, page, config, files):
-    """Keeps intervals in one line, lets long names in tables break, and takes the backticks of docstrings off types."""
-    html = INTERVAL.sub(r'<span class="interval">\1</span>', html)
+    """Keeps intervals, p values and the dashes of options in one line, and takes the backticks of docstrings off types.
+
+    Long names in tables may break. An interval that ends a cell of numbers may stand under its value.
+    """
+    html = VALUE.sub(r"\1 below\2", INTERVAL.sub(r'<span class="interval">\1</span>', html))
     html = CELL.sub(lambda cell: CELL_CODE.sub(lambda code: f"<code>{breakable(code[1])}</code>", cell[0]), html)
+    html = LINE_CODE.sub(lambda code: OPTION.sub(r'<span class="option">\g<0></span>', code[0]), html)
     return TICKED.sub(r"\1\2\3", html)
 
 

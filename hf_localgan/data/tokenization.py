@@ -199,7 +199,7 @@ def report_unknown(tokenizer: PreTrainedTokenizerBase, splits: Mapping[str, Data
         splits: rows of `input_ids` and `labels`, as `encode_pairs` makes them. Streams are left out.
 
     Returns:
-        Such as `unknown tokens: train 0.4%, test 2.1%`.
+        A line such as "unknown tokens: train 0.4%, test 2.1%".
     """
     counted = {split: data for split, data in splits.items() if isinstance(data, Dataset)}
     if tokenizer.unk_token_id is None:

@@ -199,6 +199,45 @@ def test_nothing_of_markdown_is_left_in_the_text(site):
             assert not re.search(r"\]\(|\| *-{3}|^\s*[*-] |\*\*|^:::", text, flags=re.MULTILINE), f"{page}: {text:.200}"
 
 
+def test_folded_parts_of_cards_are_no_raw_text(site):
+    folded = 0
+    for page in (page for page in site.pages if page.startswith("repository/model_cards/")):
+        for part in re.findall(r"<details.*?</details>", site.text(page), flags=re.DOTALL):
+            text = re.sub(r"<(code|pre).*?</\1>", "", part, flags=re.DOTALL)
+            assert not re.search(r"\]\(|\| *-{3}|`|\*\*|^#", text, flags=re.MULTILINE), f"{page}: {text:.200}"
+            folded += 1
+    assert folded > 50
+
+
+def test_a_section_of_a_docstring_is_one_item_for_each_of_its_entries(site):
+    """Neither a second name nor a second line becomes a type of its own."""
+    assert re.search(r"<b><code><span[^>]*>train,\s+validation,\s+test</span>", site.text("api/recipes/"))
+    for page in (page for page in site.pages if page.startswith("api/")):
+        for section in re.findall(r"Returns:.*?<ul>(.*?)</ul>", site.text(page), flags=re.DOTALL):
+            assert section.count("<li") == 1, f"{page}: {section}"
+        assert not re.search(r"<b><code>(<span[^>]*>)?[^<]*(,|`[^<]*)<", site.text(page)), page
+
+
+def test_an_interval_stands_below_a_value_only_where_it_ends_the_cell(site):
+    text = site.text("metrics_against_people/")
+    assert re.search(r'0\.67 <span class="interval below">\(0\.12 to 1\.00\)</span></td>', text)
+    assert re.search(r'\.67 <span class="interval">\(\.12 to 1\.00\)</span>, Rel mean', text)
+
+
+def test_the_dashes_of_an_option_stay_with_its_name(site):
+    assert re.search(r'<code><span class="option">--quoting</span></code>', site.text("tutorial/"))
+    assert 'class="option"' not in "".join(re.findall(r"<pre>.*?</pre>", site.text("cli/"), flags=re.DOTALL))
+
+
+def test_blocks_of_code_fit_a_screen():
+    """120 signs fit 1280 pixels; commands of PowerShell, where a line goes on by another sign, may scroll."""
+    for path in [*PAGES, *(ROOT / "recipes").glob("**/README.md"), ROOT / "benchmarks" / "README.md"]:
+        text = path.read_text(encoding="utf-8")
+        for language, block in re.findall(r"^```(\w*)\n(.*?)^```$", text, flags=re.DOTALL | re.MULTILINE):
+            wide = [line for line in block.splitlines() if len(line) > 120 and language != "powershell"]
+            assert not wide, f"{path}: {wide}"
+
+
 def test_links_out_of_the_docs_are_right_in_the_repository_too():
     for path in PAGES:
         text = re.sub(r"^```.*?^```|`[^`\n]+`", "", path.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
