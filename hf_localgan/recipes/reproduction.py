@@ -28,8 +28,8 @@ FILES = ("mle", "matching", "dbm", *SYSTEMS)
 # First steps of everything, to see that the whole goes through.
 SMOKE = {
     "system": [
-        "max_steps=20", "discriminator_warmup_steps=4", "eval_steps=8", "save_steps=8", "monitor_queries=20",
-        "per_device_train_batch_size=16",
+        "max_steps=20", "discriminator_warmup_steps=4", "eval_steps=8", "save_steps=8", "logging_steps=4",
+        "monitor_queries=20", "per_device_train_batch_size=16",
     ],
     "stage": [
         "max_steps=20", "per_device_train_batch_size=16", "eval_strategy=steps", "eval_steps=20", "save_strategy=steps",
