@@ -140,7 +140,8 @@ def test_a_file_says_whether_it_is_started_here_and_what_it_needs(name):
     row = next(line for line in (CONFIGS / "README.md").read_text().splitlines() if line.startswith(f"| [{name}.yaml]"))
     answer = row.split("|")[-2].strip()
     assert ("Started by a test" in head) is answer.startswith("by a test") is (name in STARTED)
-    assert ("Not run" in head and "GPU" in head) is (answer.startswith("no: needs") and "GPU" in answer) is (name not in STARTED)
+    needs = answer.startswith("no: needs") and "GPU" in answer
+    assert ("Not run" in head and "GPU" in head) is needs is (name not in STARTED)
 
 
 def test_sharding_writes_whole_checkpoints_and_wraps_no_layer_by_itself():
