@@ -15,7 +15,7 @@ from workload import BATCH_SIZE, EOS, FIRST_WORD
 from hf_localgan import RnnSeq2SeqConfig, RnnSeq2SeqForConditionalGeneration
 from hf_localgan.decoding.soft_rollout import soft_rollout
 from hf_localgan.functional import linear_cross_entropy
-from hf_localgan.trainers.base.output_head import finish_inside
+from hf_localgan.models.output_head import finish_inside
 
 TOKENS = 15  # of every query, response and rollout
 ROLLOUTS = {

@@ -2,6 +2,8 @@
 
 import copy
 import inspect
+from collections.abc import Callable
+from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -9,7 +11,9 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_localgan.decoding.special_tokens import end_tokens, special_token, unadapted
-from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding, relax_tokens
+from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding, likeliest, relax_tokens
+from hf_localgan.functional.row_reader import RowReader
+from hf_localgan.models.output_head import LastPlace, output_head, watched_head
 
 
 class SoftRollout(NamedTuple):
@@ -72,6 +76,9 @@ def soft_rollout(
     `functional.relaxation` makes. Ends early when every response has ended. In training mode dropout is on, as in a
     teacher-forced pass.
 
+    With `top_k` and without `end_probabilities` only the rows of the k tokens are read for the gradient, where the
+    output layer is a plain linear one and nothing follows it (`functional.row_reader`): the same numbers for less.
+
     Args:
         model: an encoder-decoder `PreTrainedModel` or a PEFT model around one; not wrapped for distribution.
         input_ids, attention_mask: the queries, shape `(batch, time)`.
@@ -94,33 +101,135 @@ def soft_rollout(
     check_rollout(base)
     ends, start = _special_tokens(base)
     embed = decoder_embeddings(base)
-    table = embed(torch.arange(embed.weight.shape[0], device=embed.weight.device))  # scaled as the module does
     if encoder_outputs is None:
         encoder_outputs = base.get_encoder()(input_ids=input_ids, attention_mask=attention_mask, return_dict=True)
-    feed = embed(torch.full((len(input_ids), 1), start, device=input_ids.device))
-    prefix, cache = feed, cast(Any, None)
-    steps: list[tuple[RelaxedTokens, Tensor | None]] = []
-    ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
-    for _ in range(max_length):
-        outputs = model(
-            encoder_outputs=copy.copy(encoder_outputs), attention_mask=attention_mask, past_key_values=cache,
-            decoder_inputs_embeds=feed if use_cache else prefix, use_cache=use_cache, return_dict=True,
-        )  # fmt: skip
-        logits = outputs.logits[:, -1].to(torch.promote_types(outputs.logits.dtype, torch.float32))
-        if use_cache and (cache := outputs.past_key_values) is None:
-            raise ValueError(f"{type(base).__name__} returned no cache. Roll out with `use_cache=False`.")
-        tokens = relax_tokens(
-            logits, relaxation, temperature, noise_scale=noise_scale, top_k=top_k, generator=generator
+    relax = partial(
+        relax_tokens, relaxation=relaxation, temperature=temperature, noise_scale=noise_scale, generator=generator
+    )
+    first = embed(torch.full((len(input_ids), 1), start, device=input_ids.device))
+
+    def run(reading: "_AllRows | _FewRows") -> SoftRollout:
+        feed, prefix, cache = first, first, cast(Any, None)
+        steps: list[tuple[RelaxedTokens, Tensor | None]] = []
+        ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
+        for _ in range(max_length):
+            tokens, ending, cache = reading.step(
+                encoder_outputs=copy.copy(encoder_outputs), attention_mask=attention_mask, past_key_values=cache,
+                decoder_inputs_embeds=feed if use_cache else prefix, use_cache=use_cache, return_dict=True,
+            )  # fmt: skip
+            if use_cache and cache is None:
+                raise ValueError(f"{type(base).__name__} returned no cache. Roll out with `use_cache=False`.")
+            steps.append((tokens, ending))
+            ended = ended | torch.isin(tokens.best, ends)
+            if ended.all():
+                break
+            feed = reading.embedding(tokens)[:, None]
+            prefix = prefix if use_cache else torch.cat([prefix, feed], dim=1)
+            cache = cache if use_cache else None
+        return _stack(steps, ends)
+
+    head = output_head(base)
+    reads_few = top_k is not None and not end_probabilities and torch.is_grad_enabled()
+    if reads_few and head is not None and top_k < head.out_features and "forward" not in head.__dict__:
+        table, padding = _rows(embed)
+        rows = RowReader(
+            head.weight, head.bias, table, batch=len(input_ids), k=top_k, steps=max_length, padding=padding
         )
+        draws = _random_states(input_ids.device)
+        try:
+            with watched_head(model) as call:
+                return run(_FewRows(call, rows, relax, top_k))
+        except _HeadIsNotLast:
+            _set_random_states(draws, input_ids.device)
+    return run(_AllRows(model, embed, relax, top_k, ends if end_probabilities else None))
+
+
+class _AllRows:
+    """Steps that compute all logits with a gradient, if any is wanted."""
+
+    def __init__(
+        self, model: nn.Module, embed: nn.Embedding, relax: Callable[..., RelaxedTokens], top_k: int | None,
+        ends: Tensor | None,
+    ):  # fmt: skip
+        self.model, self.relax, self.top_k, self.ends = model, relax, top_k, ends
+        self.table = _scaled_table(embed) if torch.is_grad_enabled() else _rows(embed)[0]
+
+    def step(self, **inputs: Any) -> tuple[RelaxedTokens, Tensor | None, Any]:
+        outputs = self.model(**inputs)
+        raw = outputs.logits[:, -1]
+        logits, ids = raw.to(torch.promote_types(raw.dtype, torch.float32)), None
         # Not by a softmax, whose whole result would be kept for the gradient.
-        ending = (logits[:, ends].logsumexp(dim=-1) - logits.logsumexp(dim=-1)).exp() if end_probabilities else None
-        steps.append((tokens, ending))
-        ended = ended | torch.isin(tokens.best, ends)
-        if ended.all():
-            break
-        feed = expected_embedding(tokens, table)[:, None]
-        prefix = torch.cat([prefix, feed], dim=1)
-    return _stack(steps, ends)
+        ending = None
+        if self.ends is not None:
+            ending = (logits[:, self.ends].logsumexp(dim=-1) - logits.logsumexp(dim=-1)).exp()
+        if self.top_k is not None and self.top_k < logits.shape[-1]:
+            ids = likeliest(raw, self.top_k)
+            logits = logits.gather(-1, ids)
+        return self.relax(logits, ids=ids), ending, outputs.past_key_values
+
+    def embedding(self, tokens: RelaxedTokens) -> Tensor:
+        return expected_embedding(tokens, self.table)
+
+
+class _FewRows:
+    """Steps with a gradient through the rows of the k likeliest tokens alone, of the output layer and the embeddings.
+
+    Raises:
+        _HeadIsNotLast: at the first step, if something follows the output layer.
+    """
+
+    def __init__(
+        self, call: Callable[..., tuple[Any, LastPlace]], rows: RowReader, relax: Callable[..., RelaxedTokens], k: int
+    ):
+        self.call, self.rows, self.relax, self.k = call, rows, relax, k
+        self.tested = False
+
+    def step(self, **inputs: Any) -> tuple[RelaxedTokens, Tensor | None, Any]:
+        try:
+            outputs, last = self.call(**inputs)
+        except (AttributeError, IndexError, RuntimeError, TypeError, ValueError) as error:
+            if self.tested:
+                raise
+            raise _HeadIsNotLast from error
+        if not self.tested and not last.is_last(outputs):
+            raise _HeadIsNotLast
+        self.tested = True
+        ids = likeliest(last.logits, self.k)
+        return self.relax(self.rows.logits(last.hidden, last.logits, ids), ids=ids), None, outputs.past_key_values
+
+    def embedding(self, tokens: RelaxedTokens) -> Tensor:
+        return self.rows.embedding(tokens)
+
+
+class _HeadIsNotLast(Exception):
+    """Something follows the output layer, so that all logits are needed."""
+
+
+def _scaled_table(embed: nn.Embedding) -> Tensor:
+    """The rows as the module returns them, scaled perhaps, with their gradient."""
+    return embed(torch.arange(embed.weight.shape[0], device=embed.weight.device))
+
+
+def _rows(embed: nn.Embedding) -> tuple[Tensor, int | None]:
+    """As `_scaled_table`, and the row without a gradient; the module's own tensor, not a copy, where that is the same.
+
+    The gradient of the tensor itself, unlike that of a copy, has to leave that row out.
+    """
+    changed = embed._forward_hooks or embed._forward_pre_hooks or "forward" in embed.__dict__
+    if type(embed) is not nn.Embedding or changed or embed.max_norm is not None or embed.scale_grad_by_freq:
+        return _scaled_table(embed), None
+    return embed.weight, embed.padding_idx
+
+
+def _random_states(device: torch.device) -> list[Tensor]:
+    """States of torch's generators that dropout draws from."""
+    return [torch.get_rng_state(), *([torch.cuda.get_rng_state(device)] if device.type == "cuda" else [])]
+
+
+def _set_random_states(states: list[Tensor], device: torch.device):
+    torch.set_rng_state(states[0])
+    for state in states[1:]:
+        torch.cuda.set_rng_state(state, device)
 
 
 def decoder_embeddings(model: PreTrainedModel) -> nn.Embedding:

@@ -19,6 +19,7 @@ from transformers import (
 )
 from transformers.trainer_utils import EvalLoopOutput
 
+from hf_localgan.models.output_head import base_model, replaced_forward
 from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.adversarial.collapse import CollapseGuard
 from hf_localgan.trainers.adversarial.config import TwoPlayerConfig
@@ -34,7 +35,6 @@ from hf_localgan.trainers.adversarial.players import (
 from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import refuse_sharding
-from hf_localgan.trainers.base.output_head import base_model, replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 

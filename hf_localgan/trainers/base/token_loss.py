@@ -29,6 +29,7 @@ from hf_localgan.functional.cross_entropy import linear_cross_entropy, linear_to
 from hf_localgan.hub.citations import SEQ2SEQ
 from hf_localgan.hub.objective import Objective
 from hf_localgan.models.adapter_checks import check_adapters, describe_unread, unread_layers
+from hf_localgan.models.output_head import finish_inside, head_is_separable
 from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin
 from hf_localgan.trainers.base.data_order import DataOrderMixin
@@ -36,7 +37,6 @@ from hf_localgan.trainers.base.early_stopping import early_stopping
 from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows, default_collator, settle_rows
 from hf_localgan.trainers.base.launching import check_sharding
-from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable
 from hf_localgan.trainers.base.sample_table import SampleTableCallback
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.tracking import TrackingMixin

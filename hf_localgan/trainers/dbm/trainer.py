@@ -31,13 +31,13 @@ from hf_localgan.models.dbm.contrastive_dbm import (
     top_phases,
 )
 from hf_localgan.models.dbm.swap_dbm import swap_loss
+from hf_localgan.models.output_head import replaced_forward
 from hf_localgan.models.scorers import load_scorer, load_tokenizer
 from hf_localgan.trainers.base.checkpoints import CheckpointMixin, damage_explained
 from hf_localgan.trainers.base.data_order import DataOrderMixin
 from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenRows, settle_rows
 from hf_localgan.trainers.base.launching import refuse_several_gpus, refuse_sharding
-from hf_localgan.trainers.base.output_head import replaced_forward
 from hf_localgan.trainers.base.randomness import UpdateRandomness, keyed_seed
 from hf_localgan.trainers.base.tracking import TrackingMixin
 from hf_localgan.trainers.dbm.config import DbmTrainingConfig

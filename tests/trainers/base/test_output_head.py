@@ -7,7 +7,7 @@ from torch import nn
 from transformers import T5ForConditionalGeneration
 
 from hf_localgan.models import RnnSeq2SeqForConditionalGeneration
-from hf_localgan.trainers.base.output_head import finish_inside, head_is_separable, output_head
+from hf_localgan.models.output_head import finish_inside, head_is_separable, output_head
 
 FAMILIES = ("rnn_seq2seq", "t5", "bart", "marian", "encoder_decoder")
 

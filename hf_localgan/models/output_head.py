@@ -1,12 +1,14 @@
-"""Losses on the hidden states before an encoder-decoder's output layer, inside one call of the wrapped model."""
+"""What stands before an encoder-decoder's output layer: losses on the hidden states, and a look at them."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
+
+INVENTED = 257  # different numbers that stand in for logits
 
 # A loss from the inputs of the output layer, shape `(batch, time, dim)`, and the layer's weight and bias.
 HiddenLoss = Callable[[Tensor, Tensor, Tensor | None], Tensor]
@@ -84,6 +86,75 @@ def finish_inside(wrapped: nn.Module, model: nn.Module, inputs: dict[str, Any], 
         return wrapped(**inputs)
 
 
+class LastPlace(NamedTuple):
+    """The output layer at the last place of a call.
+
+    Attributes:
+        hidden: what the layer read, shape `(batch, dim)`, with its gradient.
+        logits: the model's logits if nothing follows the layer but an added bias; without a gradient, shape
+            `(batch, vocab)`.
+        invented: what the layer returned in their place, shape `(batch, time, INVENTED)`.
+        calls: how often the model called the layer.
+    """
+
+    hidden: Tensor
+    logits: Tensor
+    invented: Tensor
+    calls: int
+
+    def is_last(self, outputs: Any) -> bool:
+        """Whether nothing has changed what the layer returned on its way into the model's outputs."""
+        logits = outputs.logits
+        return (
+            self.calls == 1
+            and logits.shape == self.invented.shape
+            and torch.equal(logits.float(), self.invented.float())
+        )
+
+
+@contextmanager
+def watched_head(model: nn.Module) -> Iterator[Callable[..., tuple[Any, LastPlace]]]:
+    """Within the context, calls the model without a gradient through its output layer.
+
+    The layer hands on a few invented numbers instead of logits, so that what follows costs nothing, and shows whether
+    it changes them.
+
+    Args:
+        model: a `PreTrainedModel` or a PEFT model, for which `output_head` is not `None`.
+
+    Returns:
+        A function that calls the model with the arguments it gets. It returns the model's outputs, whose logits are the
+        invented ones, and what the output layer has read.
+    """
+    base, head = base_model(model), output_head(model)
+    assert head is not None
+    plain_forward = head.forward
+    extra: Tensor | None = getattr(base, "final_logits_bias", None)
+    seen: list[tuple[Tensor, Tensor, Tensor]] = []
+
+    def watch(hidden: Tensor) -> Tensor:
+        last = hidden[:, -1]
+        with torch.no_grad():
+            logits = plain_forward(last)
+            seen.append((last, logits if extra is None else logits + extra, _invented(hidden, INVENTED)))
+        return seen[-1][2]
+
+    def call(*args, **kwargs) -> tuple[Any, LastPlace]:
+        seen.clear()
+        outputs = model(*args, **kwargs)
+        return outputs, LastPlace(*seen[-1], len(seen))
+
+    with _replaced_head(model, watch):
+        yield call
+
+
+def _invented(hidden: Tensor, columns: int) -> Tensor:
+    """Whole numbers from -128 to 128, which are exact in 16 bits, too; shape `(*hidden.shape[:-1], columns)`."""
+    shape = (*hidden.shape[:-1], columns)
+    values = torch.arange(hidden.shape[:-1].numel() * columns, device=hidden.device) % INVENTED - 128
+    return values.to(hidden.dtype).view(shape)
+
+
 @torch.no_grad()
 def head_is_separable(model: nn.Module, inputs: dict[str, Any]) -> bool:
     """Whether the model's logits are the outputs of its output layer, tested on one small batch.
@@ -101,9 +172,7 @@ def head_is_separable(model: nn.Module, inputs: dict[str, Any]) -> bool:
     invented: list[Tensor] = []
 
     def invent(hidden: Tensor) -> Tensor:
-        shape = (*hidden.shape[:-1], head.out_features)
-        values = torch.arange(hidden.shape[:-1].numel() * head.out_features, device=hidden.device) % 257 - 128
-        invented.append(values.to(hidden.dtype).view(shape))  # whole numbers up to 256 are exact in 16 bits, too
+        invented.append(_invented(hidden, head.out_features))
         return invented[-1]
 
     training = model.training
