@@ -81,7 +81,7 @@ class RolloutBench:
 
     def roll_out(self, how: dict, with_gradient: bool = True):
         with torch.set_grad_enabled(with_gradient):
-            rollout = soft_rollout(self.model, self.query, self.mask, max_length=TOKENS, **how)
+            rollout = soft_rollout(self.model, self.query, self.mask, max_length=TOKENS, end_probabilities=False, **how)
         if rollout.weights.shape[1] != TOKENS:
             raise RuntimeError(f"The rollout ended after {rollout.weights.shape[1]} of {TOKENS} steps.")
         if with_gradient:

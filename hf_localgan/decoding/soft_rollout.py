@@ -7,6 +7,7 @@ from functools import partial
 from typing import Any, NamedTuple, cast
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -141,7 +142,8 @@ def soft_rollout(
                 return run(_FewRows(call, rows, relax, top_k))
         except _HeadIsNotLast:
             _set_random_states(draws, input_ids.device)
-    return run(_AllRows(model, embed, relax, top_k, ends if end_probabilities else None))
+    is_hard = relaxation == "straight_through"
+    return run(_AllRows(model, embed, relax, top_k, is_hard, ends if end_probabilities else None))
 
 
 class _AllRows:
@@ -149,9 +151,9 @@ class _AllRows:
 
     def __init__(
         self, model: nn.Module, embed: nn.Embedding, relax: Callable[..., RelaxedTokens], top_k: int | None,
-        ends: Tensor | None,
+        is_hard: bool, ends: Tensor | None,
     ):  # fmt: skip
-        self.model, self.relax, self.top_k, self.ends = model, relax, top_k, ends
+        self.model, self.relax, self.top_k, self.is_hard, self.ends = model, relax, top_k, is_hard, ends
         self.table = _scaled_table(embed) if torch.is_grad_enabled() else _rows(embed)[0]
 
     def step(self, **inputs: Any) -> tuple[RelaxedTokens, Tensor | None, Any]:
@@ -168,6 +170,8 @@ class _AllRows:
         return self.relax(logits, ids=ids), ending, outputs.past_key_values
 
     def embedding(self, tokens: RelaxedTokens) -> Tensor:
+        if self.is_hard and not torch.is_grad_enabled():  # all weight is on one token
+            return F.embedding(tokens.best, self.table)
         return expected_embedding(tokens, self.table)
 
 

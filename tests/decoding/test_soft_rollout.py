@@ -292,3 +292,17 @@ def test_errors_of_the_model_are_its_own(tiny_generator):
     with pytest.raises(ValueError, match="final_state"):
         encoded = {"last_hidden_state": torch.zeros(3, 4, 8)}
         soft_rollout(model, IDS, MASK, max_length=2, top_k=6, end_probabilities=False, encoder_outputs=encoded)
+
+
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "straight_through"])
+@pytest.mark.parametrize("top_k", [6, None])
+def test_without_a_gradient_the_rollout_is_the_same(generator, relaxation, top_k):
+    found = []
+    for with_gradient in (True, False):
+        with torch.set_grad_enabled(with_gradient):
+            noise = torch.Generator().manual_seed(5)
+            settings = {"top_k": top_k, "relaxation": relaxation, "end_probabilities": False, "generator": noise}
+            found.append(soft_rollout(generator, IDS, MASK, max_length=5, **settings))
+    with_gradient, without = found
+    torch.testing.assert_close(without.weights, with_gradient.weights.detach(), rtol=1e-12, atol=1e-14)
+    assert torch.equal(without.best, with_gradient.best) and torch.equal(without.mask, with_gradient.mask)

@@ -3,7 +3,7 @@ import math
 import pytest
 import torch
 
-from hf_localgan.functional.relaxation import expected_embedding, relax_tokens
+from hf_localgan.functional.relaxation import expected_embedding, likeliest, relax_tokens
 
 LOGITS = torch.tensor([[0.0, math.log(2.0), math.log(5.0)], [math.log(6.0), 0.0, 0.0]])  # 1:2:5 and 6:1:1
 
@@ -82,3 +82,15 @@ def test_bad_settings_are_refused():
         relax_tokens(LOGITS, "gumbel", noise_scale=-1)
     with pytest.raises(ValueError, match="top_k.*got 0"):
         relax_tokens(LOGITS, top_k=0)
+
+
+@pytest.mark.parametrize("k", [1, 5, 64])
+@pytest.mark.parametrize("vocab", [5_003, 64, 4 * 16 * 64])
+def test_the_likeliest_are_those_of_topk(vocab, k):
+    logits = torch.randn(7, vocab, generator=torch.Generator().manual_seed(k))
+    logits[0] = torch.arange(vocab)  # the best ones in the columns behind the last whole group
+    logits[1] = -torch.arange(vocab).float()
+    logits[2, : vocab // 2] = float("-inf")
+    assert torch.equal(likeliest(logits, k), logits.topk(k, dim=-1).indices)
+    half = logits.bfloat16()  # many are equal
+    assert torch.equal(likeliest(half, k), half.float().topk(k, dim=-1).indices)
