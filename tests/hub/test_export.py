@@ -96,8 +96,8 @@ def test_a_recurrent_generator_carries_its_code_and_that_of_its_pipeline(save, t
     folder = export_with_code(source, tmp_path / "new" / "exported")
     assert folder == tmp_path / "new" / "exported" and [path.name for path in folder.parent.iterdir()] == ["exported"]
     modules = (
-        "attention", "base", "cache", "configuration", "decoder", "encoder", "generation", "modeling", "precision",
-        "recurrence", "stopping",
+        "attention", "base", "beams", "cache", "configuration", "decoder", "encoder", "generation", "modeling",
+        "precision", "recurrence", "stopping",
     )  # fmt: skip
     assert code_of(folder) == {"text2text.py", "turns.py", *(f"{name}_rnn_seq2seq.py" for name in modules)}
     config = config_of(folder)

@@ -10,6 +10,7 @@ from transformers import GenerationConfig, GenerationMixin, PreTrainedTokenizerB
 from transformers.modeling_outputs import Seq2SeqModelOutput
 
 from .base_rnn_seq2seq import RnnSeq2SeqPreTrainedModel
+from .beams_rnn_seq2seq import Shortlist, ShortlistedBeams
 from .decoder_rnn_seq2seq import RnnSeq2SeqDecoder
 from .encoder_rnn_seq2seq import RnnSeq2SeqEncoderOutput
 from .stopping_rnn_seq2seq import StopAtText
@@ -64,7 +65,7 @@ class RnnEncoderDecoder(RnnSeq2SeqPreTrainedModel):
         )
 
 
-class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
+class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, ShortlistedBeams, GenerationMixin):
     """Base class of an encoder-decoder with its output layer."""
 
     _tied_weights_keys = {"lm_head.weight": "model.decoder.embed_tokens.weight"}
@@ -123,9 +124,13 @@ class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
         decoder_input_ids: Tensor | None,
         decoder_inputs_embeds: Tensor | None,
         use_cache: bool | None,
+        shortlist: Shortlist | None = None,
         **inputs: Any,
     ) -> dict[str, Any]:
-        """Fields of the output but its loss. With `labels`, they are the decoder's input unless that is given."""
+        """Fields of the output but its loss. With `labels`, they are the decoder's input unless that is given.
+
+        A `shortlist` reads the last place, and its answer takes the place of the logits.
+        """
         if labels is not None:
             use_cache = False if use_cache is None else use_cache
             if decoder_input_ids is None and decoder_inputs_embeds is None:
@@ -137,8 +142,9 @@ class RnnConditionalGeneration(RnnSeq2SeqPreTrainedModel, GenerationMixin):
             return_dict=True,
             **inputs,
         )
+        hidden = outputs.last_hidden_state
         return {
-            "logits": self.lm_head(outputs.last_hidden_state),
+            "logits": self.lm_head(hidden) if shortlist is None else shortlist.read(hidden[:, -1], self.lm_head),
             "past_key_values": outputs.past_key_values,
             "decoder_hidden_states": outputs.decoder_hidden_states,
             "cross_attentions": outputs.cross_attentions,
