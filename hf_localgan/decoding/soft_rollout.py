@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from hf_localgan.decoding.special_tokens import end_tokens, special_token, unadapted
 from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding, likeliest, relax_tokens
-from hf_localgan.functional.row_reader import RowReader
+from hf_localgan.functional.table_reader import TableReader
 from hf_localgan.models.output_head import LastPlace, output_head, watched_head
 
 
@@ -77,8 +77,9 @@ def soft_rollout(
     `functional.relaxation` makes. Ends early when every response has ended. In training mode dropout is on, as in a
     teacher-forced pass.
 
-    With `top_k` and without `end_probabilities` only the rows of the k tokens are read for the gradient, where the
-    output layer is a plain linear one and nothing follows it (`functional.row_reader`): the same numbers for less.
+    Where the output layer is a plain linear one and nothing follows it, the gradients of it and of the embeddings are
+    made once for many steps (`functional.table_reader`): the same numbers in less time, least with `top_k` and without
+    `end_probabilities`, where only the rows of k tokens are read.
 
     Args:
         model: an encoder-decoder `PreTrainedModel` or a PEFT model around one; not wrapped for distribution.
@@ -109,7 +110,7 @@ def soft_rollout(
     )
     first = embed(torch.full((len(input_ids), 1), start, device=input_ids.device))
 
-    def run(reading: "_AllRows | _FewRows") -> SoftRollout:
+    def run(reading: "_PlainSteps | _NotedSteps") -> SoftRollout:
         feed, prefix, cache = first, first, cast(Any, None)
         steps: list[tuple[RelaxedTokens, Tensor | None]] = []
         ended = torch.zeros(len(input_ids), dtype=torch.bool, device=input_ids.device)
@@ -130,23 +131,19 @@ def soft_rollout(
         return _stack(steps, ends)
 
     head = output_head(base)
-    reads_few = top_k is not None and not end_probabilities and torch.is_grad_enabled()
-    if reads_few and head is not None and top_k < head.out_features and "forward" not in head.__dict__:
+    if head is not None and "forward" not in head.__dict__ and torch.is_grad_enabled():
         table, padding = _rows(embed)
-        rows = RowReader(
-            head.weight, head.bias, table, batch=len(input_ids), k=top_k, steps=max_length, padding=padding
-        )
-        draws = _random_states(input_ids.device)
+        tables, draws = TableReader(head.weight, head.bias, table, padding=padding), _random_states(input_ids.device)
         try:
             with watched_head(model) as call:
-                return run(_FewRows(call, rows, relax, top_k))
+                return run(_NotedSteps(call, tables, relax, top_k, ends if end_probabilities else None))
         except _HeadIsNotLast:
             _set_random_states(draws, input_ids.device)
     is_hard = relaxation == "straight_through"
-    return run(_AllRows(model, embed, relax, top_k, is_hard, ends if end_probabilities else None))
+    return run(_PlainSteps(model, embed, relax, top_k, is_hard, ends if end_probabilities else None))
 
 
-class _AllRows:
+class _PlainSteps:
     """Steps that compute all logits with a gradient, if any is wanted."""
 
     def __init__(
@@ -159,15 +156,9 @@ class _AllRows:
     def step(self, **inputs: Any) -> tuple[RelaxedTokens, Tensor | None, Any]:
         outputs = self.model(**inputs)
         raw = outputs.logits[:, -1]
-        logits, ids = raw.to(torch.promote_types(raw.dtype, torch.float32)), None
-        # Not by a softmax, whose whole result would be kept for the gradient.
-        ending = None
-        if self.ends is not None:
-            ending = (logits[:, self.ends].logsumexp(dim=-1) - logits.logsumexp(dim=-1)).exp()
-        if self.top_k is not None and self.top_k < logits.shape[-1]:
-            ids = likeliest(raw, self.top_k)
-            logits = logits.gather(-1, ids)
-        return self.relax(logits, ids=ids), ending, outputs.past_key_values
+        logits, ids = raw.to(torch.promote_types(raw.dtype, torch.float32)), _likeliest(raw, self.top_k)
+        ending = None if self.ends is None else _ending(logits, self.ends)
+        return self.relax(logits if ids is None else logits.gather(-1, ids), ids=ids), ending, outputs.past_key_values
 
     def embedding(self, tokens: RelaxedTokens) -> Tensor:
         if self.is_hard and not torch.is_grad_enabled():  # all weight is on one token
@@ -175,17 +166,19 @@ class _AllRows:
         return expected_embedding(tokens, self.table)
 
 
-class _FewRows:
-    """Steps with a gradient through the rows of the k likeliest tokens alone, of the output layer and the embeddings.
+class _NotedSteps:
+    """Steps that note what they read of the output layer and the embeddings.
 
     Raises:
         _HeadIsNotLast: at the first step, if something follows the output layer.
     """
 
     def __init__(
-        self, call: Callable[..., tuple[Any, LastPlace]], rows: RowReader, relax: Callable[..., RelaxedTokens], k: int
-    ):
-        self.call, self.rows, self.relax, self.k = call, rows, relax, k
+        self, call: Callable[..., tuple[Any, LastPlace]], tables: TableReader, relax: Callable[..., RelaxedTokens],
+        top_k: int | None, ends: Tensor | None,
+    ):  # fmt: skip
+        self.call, self.tables, self.relax, self.top_k, self.ends = call, tables, relax, top_k, ends
+        self.embedding = tables.embedding
         self.tested = False
 
     def step(self, **inputs: Any) -> tuple[RelaxedTokens, Tensor | None, Any]:
@@ -198,11 +191,24 @@ class _FewRows:
         if not self.tested and not last.is_last(outputs):
             raise _HeadIsNotLast
         self.tested = True
-        ids = likeliest(last.logits, self.k)
-        return self.relax(self.rows.logits(last.hidden, last.logits, ids), ids=ids), None, outputs.past_key_values
+        ids, ending = _likeliest(last.logits, self.top_k), None
+        if self.ends is None:
+            logits = self.tables.logits(last.hidden, last.logits, ids)
+        else:
+            whole = self.tables.logits(last.hidden, last.logits, None)
+            logits, ending = whole if ids is None else whole.gather(-1, ids), _ending(whole, self.ends)
+        return self.relax(logits, ids=ids), ending, outputs.past_key_values
 
-    def embedding(self, tokens: RelaxedTokens) -> Tensor:
-        return self.rows.embedding(tokens)
+
+def _likeliest(logits: Tensor, top_k: int | None) -> Tensor | None:
+    """The `top_k` likeliest tokens; `None` for the whole vocabulary."""
+    return likeliest(logits, top_k) if top_k is not None and top_k < logits.shape[-1] else None
+
+
+def _ending(logits: Tensor, ends: Tensor) -> Tensor:
+    """Probability of an end token, shape `(batch,)`."""
+    # Not by a softmax, whose whole result would be kept for the gradient.
+    return (logits[:, ends].logsumexp(dim=-1) - logits.logsumexp(dim=-1)).exp()
 
 
 class _HeadIsNotLast(Exception):

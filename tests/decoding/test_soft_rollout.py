@@ -183,81 +183,86 @@ def test_what_cannot_be_rolled_out_is_refused(tiny_generator, tiny_t5):
         soft_rollout(whisper, IDS, MASK, max_length=2)
 
 
-# ---- few rows of the output layer ----
+# ---- steps that note what they read ----
+
+MODES = {
+    "few": {"top_k": 6, "end_probabilities": False}, "few, ends": {"top_k": 6}, "all": {"end_probabilities": False},
+    "all, ends": {},
+}  # fmt: skip
+EVERY_MODE = pytest.mark.parametrize("mode", MODES)
+_NOTED = rollouts._NotedSteps
 
 
-def few_and_whole(monkeypatch, model, wanted, **settings):
-    """The same rollout by few rows and by all logits: the rollouts, and gradients of a loss for `wanted`."""
+def noted_and_plain(monkeypatch, model, mode, **settings):
+    """The same rollout by noted and by plain steps: both rollouts, and gradients of a loss for the parameters."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
     found = []
-    for road in ("few", "whole"):
+    for road in ("noted", "plain"):
         with monkeypatch.context() as patch:
-            if road == "whole":
+            if road == "plain":
                 patch.setattr(rollouts, "output_head", lambda model: None)
             torch.manual_seed(3)  # of dropout
             noise = torch.Generator().manual_seed(5)
-            rollout = soft_rollout(
-                model, IDS, MASK, max_length=5, top_k=6, end_probabilities=False, generator=noise, **settings
-            )
-        target = torch.randn(3, 5, 6, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-        loss = (rollout.weights * target[:, : rollout.weights.shape[1]] * rollout.mask[:, :, None]).sum()
+            rollout = soft_rollout(model, IDS, MASK, max_length=5, generator=noise, **MODES[mode], **settings)
+        target = torch.randn(rollout.weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        loss = (rollout.weights * target * rollout.mask[:, :, None]).sum()
+        if rollout.end_probabilities is not None:
+            loss = loss + (rollout.survival * target[:, :, 0]).sum()
         gradients = torch.autograd.grad(loss, wanted, allow_unused=True)
         found.append((rollout, [torch.zeros(()) if one is None else one for one in gradients]))
     return found
 
 
-def reads_few_rows(monkeypatch, model, **settings):
+def is_noted(monkeypatch, model, **settings):
     used = []
     with monkeypatch.context() as patch:
-        patch.setattr(rollouts, "_FewRows", lambda *given: used.append(1) or _FEW(*given))
-        soft_rollout(model, IDS, MASK, max_length=2, **{"top_k": 6, "end_probabilities": False, **settings})
+        patch.setattr(rollouts, "_NotedSteps", lambda *given: used.append(1) or _NOTED(*given))
+        soft_rollout(model, IDS, MASK, max_length=2, **settings)
     return bool(used)
 
 
-_FEW = rollouts._FewRows
+def assert_norms_are_close(gradients, others, share):
+    for gradient, other in zip(gradients, others, strict=True):
+        assert gradient.dtype == other.dtype
+        assert float((gradient.float() - other.float()).norm()) <= share * float(other.float().norm()) + 1e-5
 
 
+@EVERY_MODE
 @pytest.mark.parametrize("relaxation", ["softmax", "straight_through"])
-def test_few_rows_give_the_tokens_and_gradients_of_all_logits(generator, relaxation, monkeypatch):
-    assert reads_few_rows(monkeypatch, generator)
-    wanted = [parameter for parameter in generator.parameters() if parameter.requires_grad]
+def test_noted_steps_give_the_tokens_and_gradients_of_plain_ones(generator, mode, relaxation, monkeypatch):
+    assert is_noted(monkeypatch, generator, **MODES[mode])
     for use_cache in (True, False):
         settings = {"relaxation": relaxation, "temperature": 0.7, "use_cache": use_cache}
-        (few, gradients), (whole, others) = few_and_whole(monkeypatch, generator, wanted, **settings)
-        torch.testing.assert_close(few.weights, whole.weights, rtol=1e-12, atol=1e-14)
-        assert (
-            torch.equal(few.ids, whole.ids) and torch.equal(few.best, whole.best) and torch.equal(few.mask, whole.mask)
-        )
+        (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, generator, mode, **settings)
+        torch.testing.assert_close(noted.weights, plain.weights, rtol=1e-12, atol=1e-14)
+        assert torch.equal(noted.best, plain.best) and torch.equal(noted.mask, plain.mask)
+        assert noted.ids is plain.ids or torch.equal(noted.ids, plain.ids)
         torch.testing.assert_close(gradients, others, rtol=1e-9, atol=1e-12)
     assert sum(float(one.abs().sum()) for one in gradients) > 0
 
 
+@EVERY_MODE
 @pytest.mark.parametrize("fields", [{"tie_word_embeddings": True}, {"dropout": 0.3, "decoder_layers": 2}])
-def test_few_rows_with_tied_embeddings_and_with_dropout(tiny_generator, fields, monkeypatch):
+def test_noted_steps_with_tied_embeddings_and_with_dropout(tiny_generator, mode, fields, monkeypatch):
     model = tiny_generator(**fields).double().train()
-    (few, gradients), (whole, others) = few_and_whole(monkeypatch, model, list(model.parameters()))
-    assert torch.equal(few.weights, whole.weights)
+    (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, model, mode)
+    torch.testing.assert_close(noted.weights, plain.weights, rtol=1e-12, atol=1e-14)
     torch.testing.assert_close(gradients, others, rtol=1e-9, atol=1e-12)
 
 
-def test_few_rows_in_single_precision_and_under_autocast(tiny_generator, monkeypatch):
+@EVERY_MODE
+def test_noted_steps_in_lower_precision(tiny_generator, mode, monkeypatch):
     model = tiny_generator(tie_word_embeddings=True)
-    (few, gradients), (whole, others) = few_and_whole(monkeypatch, model, list(model.parameters()))
-    assert torch.equal(few.weights, whole.weights)
+    (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, model, mode)
+    torch.testing.assert_close(noted.weights, plain.weights)
     torch.testing.assert_close(gradients, others, rtol=1e-4, atol=1e-6)
     with torch.autocast("cpu", torch.bfloat16):
-        (few, gradients), (whole, others) = few_and_whole(monkeypatch, model, list(model.parameters()))
-    assert torch.equal(few.weights, whole.weights)
-    for gradient, other in zip(gradients, others, strict=True):
-        assert float((gradient - other).norm()) <= 0.03 * float(other.norm()) + 1e-6
-
-
-def test_a_model_of_half_precision_reads_few_rows(tiny_generator, monkeypatch):
-    model = tiny_generator().bfloat16()
-    (few, gradients), (whole, others) = few_and_whole(monkeypatch, model, list(model.parameters()))
-    assert torch.equal(few.weights, whole.weights)
-    for gradient, other in zip(gradients, others, strict=True):
-        assert gradient.dtype == torch.bfloat16
-        assert float((gradient.float() - other.float()).norm()) <= 0.05 * float(other.float().norm()) + 1e-5
+        (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, model, mode)
+    assert noted.weights.dtype == plain.weights.dtype and torch.equal(noted.weights, plain.weights)
+    assert_norms_are_close(gradients, others, 0.03)
+    (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, model.bfloat16(), mode)
+    assert torch.equal(noted.weights, plain.weights)
+    assert_norms_are_close(gradients, others, 0.05)
 
 
 class SoftCapped(T5ForConditionalGeneration):
@@ -267,31 +272,30 @@ class SoftCapped(T5ForConditionalGeneration):
         return outputs
 
 
-def test_what_follows_the_output_layer_is_kept_and_draws_nothing_more(tiny_t5, monkeypatch):
+@EVERY_MODE
+def test_what_follows_the_output_layer_is_kept_and_draws_nothing_more(tiny_t5, mode, monkeypatch):
     model = SoftCapped(tiny_t5(dropout_rate=0.2).config).double().train()
     before = [name for name, module in model.named_modules() if "forward" in module.__dict__]
-    (few, gradients), (whole, others) = few_and_whole(monkeypatch, model, list(model.parameters()))
-    assert torch.equal(few.weights, whole.weights)  # with dropout: the random state was set back
+    (noted, gradients), (plain, others) = noted_and_plain(monkeypatch, model, mode)
+    assert torch.equal(noted.weights, plain.weights)  # with dropout: the random state was set back
     torch.testing.assert_close(gradients, others, rtol=0, atol=0)
     assert before == [] == [name for name, module in model.named_modules() if "forward" in module.__dict__]
 
 
 def test_other_output_layers_go_the_plain_way(tiny_generator, tiny_t5, monkeypatch):
     adapted = get_peft_model(tiny_t5(), LoraConfig(task_type="SEQ_2_SEQ_LM", target_modules=["q", "lm_head"], r=2))
-    assert not reads_few_rows(monkeypatch, adapted)
+    assert not is_noted(monkeypatch, adapted)
     model = tiny_generator()
-    assert reads_few_rows(monkeypatch, model)
-    for settings in ({"top_k": None}, {"top_k": 20}, {"end_probabilities": True}):
-        assert not reads_few_rows(monkeypatch, model, **settings)
+    assert is_noted(monkeypatch, model)
     with torch.no_grad():
-        assert not reads_few_rows(monkeypatch, model)
+        assert not is_noted(monkeypatch, model)
 
 
 def test_errors_of_the_model_are_its_own(tiny_generator):
     model = tiny_generator()
     with pytest.raises(ValueError, match="final_state"):
         encoded = {"last_hidden_state": torch.zeros(3, 4, 8)}
-        soft_rollout(model, IDS, MASK, max_length=2, top_k=6, end_probabilities=False, encoder_outputs=encoded)
+        soft_rollout(model, IDS, MASK, max_length=2, encoder_outputs=encoded)
 
 
 @pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "straight_through"])
