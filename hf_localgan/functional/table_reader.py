@@ -224,7 +224,7 @@ def _added_products(rows: int, products: list[_Product], dtype: torch.dtype) -> 
 def _added_rows(rows: int, products: list[_Product], dtype: torch.dtype) -> Tensor:
     """The sum of products of chosen rows. Sums are in float32 at least."""
     wide = torch.promote_types(dtype, torch.float32)
-    ids = torch.cat([product.ids for product in products])
+    ids = torch.cat([product.ids for product in products if product.ids is not None])
     vectors = torch.cat([product.vectors.to(wide) for product in products])
     factors = torch.cat([product.factors.to(wide) for product in products])
     # Every row is a bag of the vectors that are added to it: a quarter of the time of `index_add_`, and always in the

@@ -5,6 +5,8 @@ import threading
 import pytest
 import torch
 
+from hf_localgan.models import RnnSeq2SeqForConditionalGeneration
+from hf_localgan.models.output_head import replaced_forward
 from hf_localgan.models.rnn_seq2seq import beams_rnn_seq2seq as beams
 from hf_localgan.models.rnn_seq2seq.beams_rnn_seq2seq import Shortlist
 
@@ -87,6 +89,30 @@ def test_scores_are_those_of_the_whole_vocabulary(tiny_generator, monkeypatch, r
         torch.testing.assert_close(short["topk_log_probs"], whole["topk_log_probs"], rtol=1e-6, atol=1e-6)
         assert torch.equal(short["topk_running_sequences"], whole["topk_running_sequences"])
         assert torch.equal(short["topk_running_beam_indices"], whole["topk_running_beam_indices"])
+
+
+class Contrary(RnnSeq2SeqForConditionalGeneration):
+    def forward(self, *args, **kwargs):
+        outputs = super().forward(*args, **kwargs)
+        outputs.logits = -outputs.logits
+        return outputs
+
+
+@KNOWN
+def test_what_follows_the_output_layer_reaches_the_search(tiny_generator, monkeypatch, read):
+    model = tiny_generator(vocab_size=2_000)
+    settings = {**INPUTS, "max_new_tokens": 6, "num_beams": 5, "do_sample": False}
+    usual = model.generate(**settings)
+    number = len(read)
+    contrary = Contrary(model.config).eval()
+    contrary.load_state_dict(model.state_dict())
+    expected = contrary.generate(**settings)
+    hook = model.register_forward_hook(lambda model, inputs, outputs: setattr(outputs, "logits", -outputs.logits))
+    assert torch.equal(model.generate(**settings), expected)
+    hook.remove()
+    with replaced_forward(model, contrary.forward):
+        assert torch.equal(model.generate(**settings), expected)
+    assert len(read) == number and not torch.equal(usual, expected)
 
 
 @KNOWN

@@ -80,9 +80,11 @@ class Shortlist:
 class ShortlistedBeams(GenerationMixin):
     """Makes the beam searches of `generate` read a shortlist where its answers are the same.
 
-    The model's forward gets `shortlist` and returns what `Shortlist.read` returns in place of logits.
+    The forward of a class with `reads_shortlists` gets `shortlist`, and returns what `Shortlist.read` returns in place
+    of logits. A subclass with a forward of its own has to say it again: it may do something to the logits.
     """
 
+    reads_shortlists = False
     lm_head: nn.Linear
 
     def _beam_search(
@@ -91,10 +93,11 @@ class ShortlistedBeams(GenerationMixin):
         logits_processor: LogitsProcessorList,
         stopping_criteria: Any,
         generation_config: GenerationConfig,
+        synced_gpus: bool = False,
         **kwargs: Any,
     ) -> Any:
         base: Any = super()
-        search = (input_ids, logits_processor, stopping_criteria, generation_config)
+        search = (input_ids, logits_processor, stopping_criteria, generation_config, synced_gpus)
         size = self._shortlist_size(logits_processor, generation_config)
         if size is None:
             return base._beam_search(*search, **kwargs)
@@ -107,6 +110,9 @@ class ShortlistedBeams(GenerationMixin):
 
     def _shortlist_size(self, logits_processor: LogitsProcessorList, settings: Any) -> int | None:
         """How many continuations a search takes in a step; `None` where it wants to see the whole vocabulary."""
+        owner = next(kind for kind in type(self).__mro__ if "forward" in vars(kind))
+        if not vars(owner).get("reads_shortlists") or "forward" in vars(self) or getattr(self, "_forward_hooks", None):
+            return None
         shown = settings.return_dict_in_generate and (settings.output_scores or settings.output_logits)
         weight = self.lm_head.weight
         # In half precision many continuations are equal, among which a shortlist would choose others.
@@ -117,7 +123,7 @@ class ShortlistedBeams(GenerationMixin):
         size = max(2, 1 + (0 if ends is None else len(ends))) * settings.num_beams
         return size if size < len(weight) else None
 
-    def _get_top_k_continuations(
+    def _get_top_k_continuations(  # type: ignore[override]  # what is not read is handed on by name
         self, accumulated_log_probs: Tensor, *, cur_len: int, decoder_prompt_len: int, beams_to_keep: int, **search: Any
     ) -> tuple[Tensor, Tensor, Tensor]:
         base: Any = super()

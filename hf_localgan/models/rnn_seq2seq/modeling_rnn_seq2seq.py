@@ -98,6 +98,8 @@ class RnnSeq2SeqModel(RnnEncoderDecoder):
 class RnnSeq2SeqForConditionalGeneration(RnnConditionalGeneration):
     """The recurrent generator: encoder, decoder and output layer."""
 
+    reads_shortlists = True
+
     model: RnnSeq2SeqModel
 
     def __init__(self, config: RnnSeq2SeqConfig):

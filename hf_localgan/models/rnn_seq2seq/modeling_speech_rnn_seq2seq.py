@@ -95,6 +95,8 @@ class RnnSpeechModel(RnnSpeechPreTrainedModel, RnnEncoderDecoder):
 class RnnSpeechForConditionalGeneration(RnnSpeechPreTrainedModel, RnnConditionalGeneration):
     """The recurrent recogniser: encoder, decoder, output layer, and a layer for CTC with a `ctc_weight`."""
 
+    reads_shortlists = True
+
     def __init__(self, config: RnnSpeechConfig):
         super().__init__(config)
         # The pipeline `automatic-speech-recognition` treats a class that is not in this list as a model of CTC alone.
