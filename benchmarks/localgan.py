@@ -30,7 +30,7 @@ from workload import BATCH_SIZE
 from hf_localgan.files import replacing
 
 OPENSUBTITLES = 5_200_000  # pairs of the LocalGAN paper
-AIMS = {GENERATOR: 3.5, DISCRIMINATOR: 1.0}  # times an update of `MleTrainer`, for rollouts as long as the references
+AIMS = {GENERATOR: 2.5, DISCRIMINATOR: 0.8}  # times an update of `MleTrainer`, for rollouts as long as the references
 
 
 def report_phases(found: dict) -> list[str]:

@@ -68,7 +68,8 @@ from .radial import (
     radius_spread,
     wrong_sign_share,
 )
-from .relaxation import RelaxedTokens, expected_embedding, relax_tokens
+from .relaxation import RelaxedTokens, expected_embedding, likeliest, relax_tokens
+from .table_reader import TableReader
 
 __all__ = [
     "AimLoss",
@@ -78,6 +79,7 @@ __all__ = [
     "PairedLoss",
     "RelaxedTokens",
     "StepAdvantages",
+    "TableReader",
     "Tuned",
     "accuracies",
     "add_latent_noise",
@@ -114,6 +116,7 @@ __all__ = [
     "kl_divergence",
     "latent_noise",
     "leave_one_out_baseline",
+    "likeliest",
     "linear_cross_entropy",
     "linear_token_nll",
     "log_edit_counts",
