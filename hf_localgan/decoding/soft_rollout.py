@@ -12,7 +12,13 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from hf_localgan.decoding.special_tokens import end_tokens, special_token, unadapted
-from hf_localgan.functional.relaxation import RelaxedTokens, expected_embedding, likeliest, relax_tokens
+from hf_localgan.functional.relaxation import (
+    RelaxedTokens,
+    check_relaxation,
+    expected_embedding,
+    likeliest,
+    relax_tokens,
+)
 from hf_localgan.functional.table_reader import TableReader
 from hf_localgan.models.output_head import LastPlace, output_head, watched_head
 
@@ -78,8 +84,8 @@ def soft_rollout(
     teacher-forced pass.
 
     Where the output layer is a plain linear one and nothing follows it, the gradients of it and of the embeddings are
-    made once for many steps (`functional.table_reader`): the same numbers in less time, least with `top_k` and without
-    `end_probabilities`, where only the rows of k tokens are read.
+    made once for many steps (`functional.table_reader`): the same numbers in less time. With `top_k` and without
+    `end_probabilities` only the rows of k tokens are read, which takes by far the least.
 
     Args:
         model: an encoder-decoder `PreTrainedModel` or a PEFT model around one; not wrapped for distribution.
@@ -99,6 +105,7 @@ def soft_rollout(
     """
     if max_length < 1:
         raise ValueError(f"`max_length` must be at least 1, got {max_length}.")
+    check_relaxation(relaxation, temperature, noise_scale, top_k)
     base = unadapted(model)
     check_rollout(base)
     ends, start = _special_tokens(base)
@@ -123,7 +130,7 @@ def soft_rollout(
                 raise ValueError(f"{type(base).__name__} returned no cache. Roll out with `use_cache=False`.")
             steps.append((tokens, ending))
             ended = ended | torch.isin(tokens.best, ends)
-            if ended.all():
+            if len(steps) == max_length or ended.all():
                 break
             feed = reading.embedding(tokens)[:, None]
             prefix = prefix if use_cache else torch.cat([prefix, feed], dim=1)

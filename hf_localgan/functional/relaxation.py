@@ -59,7 +59,7 @@ def relax_tokens(
     Raises:
         ValueError: for other relaxations, a temperature that is not above 0, negative noise, and a `top_k` below 1.
     """
-    _check(relaxation, temperature, noise_scale, top_k)
+    check_relaxation(relaxation, temperature, noise_scale, top_k)
     if ids is None and top_k is not None and top_k < logits.shape[-1]:
         ids = likeliest(logits, top_k)
         logits = logits.gather(-1, ids)
@@ -114,7 +114,8 @@ def expected_embedding(tokens: RelaxedTokens, table: Tensor) -> Tensor:
     return F.embedding_bag(tokens.ids, table, per_sample_weights=weights, mode="sum")  # without the rows in between
 
 
-def _check(relaxation: str, temperature: float, noise_scale: float, top_k: int | None):
+def check_relaxation(relaxation: str, temperature: float, noise_scale: float, top_k: int | None):
+    """Refuses what `relax_tokens` does; arguments and errors as there."""
     if relaxation not in RELAXATIONS:
         raise ValueError(f'`relaxation` must be one of {", ".join(RELAXATIONS)}, got "{relaxation}".')
     if not temperature > 0:

@@ -164,6 +164,9 @@ def test_the_tables_scale_is_the_modules_own(tiny_bart):
 def test_what_cannot_be_rolled_out_is_refused(tiny_generator, tiny_t5):
     with pytest.raises(ValueError, match="max_length.*got 0"):
         soft_rollout(tiny_generator(), IDS, MASK, max_length=0)
+    for name, value in (("top_k", 0), ("temperature", 0.0), ("noise_scale", -1.0), ("relaxation", "hard")):
+        with pytest.raises(ValueError, match=f"{name}.*got"):
+            soft_rollout(tiny_generator(), IDS, MASK, max_length=2, **{name: value})
     t5 = tiny_t5().train()
     t5.gradient_checkpointing_enable()
     with pytest.raises(ValueError, match="gradient_checkpointing_disable"):

@@ -55,7 +55,10 @@ class Shortlist:
     def _best(self, logits: Tensor) -> tuple[Tensor, Tensor]:
         """The largest log-probabilities of each row and their tokens, shape `(rows, size)` of each."""
         logits = logits.float()  # as `generate` does
-        log_probs = torch.log_softmax(logits, dim=-1, out=logits)  # in place, and exactly as elsewhere
+        if logits.device.type == "cpu":
+            log_probs = torch.log_softmax(logits, dim=-1, out=logits)  # in place, and exactly as elsewhere
+        else:
+            log_probs = logits.log_softmax(dim=-1)
         groups = log_probs.shape[1] // GROUP_SIZE
         if log_probs.device.type != "cpu" or groups < 4 * self.size:
             return log_probs.topk(self.size, dim=-1)
