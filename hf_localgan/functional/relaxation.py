@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 RELAXATIONS = ("softmax", "gumbel", "straight_through")
-GROUP_SIZE = 16  # logits that `likeliest` compares at first
+GROUP_SIZE = 8  # logits that `likeliest` compares at first
 
 
 class RelaxedTokens(NamedTuple):
@@ -77,7 +77,7 @@ def relax_tokens(
 def likeliest(logits: Tensor, k: int) -> Tensor:
     """The tokens with the k largest logits, likeliest first, shape `(batch, k)`; without gradient.
 
-    On a processor the k best are looked for among 16 times k logits, for `topk` takes long to go through a wide
+    On a processor the k best are looked for among 8 times k logits, for `topk` takes long to go through a wide
     vocabulary: the k best are in the k groups whose best is best.
 
     Args:
