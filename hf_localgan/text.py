@@ -38,6 +38,9 @@ _VISIBLE = regex.compile(r"[^\p{White_Space}\p{Cc}\p{Cf}\p{Default_Ignorable_Cod
 _FINAL_SIGMA = regex.compile(FINAL_SIGMA)
 _NO_WORD = regex.compile(r"[^\p{L}\p{N}\p{M}]+|\p{Default_Ignorable_Code_Point}+")
 _LETTER_OR_NUMBER = regex.compile(r"[\p{L}\p{N}]")
+# The same for ASCII alone, ten times as fast.
+_ASCII_LOWER = bytes(range(256)).lower()
+_ASCII_SIGNS = bytes(code for code in range(128) if not chr(code).isalnum())
 _NO_SIGN = regex.compile(r"(?:\p{White_Space}|(?!\u200d)\p{Default_Ignorable_Code_Point})+")
 _LETTERS = regex.compile(r"\p{L}")
 _UNSPACED_LETTER = regex.compile(rf"(?=\p{{L}}){UNSPACED}")
@@ -90,6 +93,10 @@ def equality_key(text: str) -> str:
     decomposed letter a composed one. A text without letters and numbers keeps its signs, so that two emoji differ;
     whether an emoji asks for colour (U+FE0F) does not count.
     """
+    if text.isascii():
+        bare = text.encode().translate(_ASCII_LOWER, _ASCII_SIGNS)
+        if bare:
+            return bare.decode()
     folded = unicodedata.normalize("NFD", text).casefold()
     if not folded.isascii():
         folded = unicodedata.normalize("NFC", unicodedata.normalize("NFD", folded).casefold())

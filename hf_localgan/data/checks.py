@@ -9,10 +9,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from datasets import Dataset
 
+from hf_localgan.data.query_keys import KEY, among, joined_keys, text_keys
 from hf_localgan.data.report import BAD, BEYOND_LIMITS, VERDICTS, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
-from hf_localgan.text import equality_key
 
 SHOWN = 3  # rows that a message describes in full
 
@@ -165,19 +165,22 @@ def compare_splits(
     """Finds queries that two splits share and reports them; "drop" takes those of training splits out of `keep`."""
     if len(marked) < 2:
         return
-    keys = {split: _query_keys(data.data.column("query")) for split, data in marked.items()}
-    pairs = {split: _last_pair_keys(data) for split, data in marked.items()}
-    distinct = {split: pc.unique(keys[split].filter(pa.array(keep[split]))) for split in keys}
-    distinct_pairs = {split: pc.unique(pairs[split].filter(pa.array(keep[split]))) for split in pairs}
+    keys = {split: text_keys(data.data.column("query")) for split, data in marked.items()}
+    with_turns = (split for split, data in marked.items() if data.data.column("bare").null_count < len(data))
+    pairs = {split: _last_pair_keys(marked[split]) for split in with_turns}
 
-    def is_shared(split: str, queries: pa.Array, last_pairs: pa.Array) -> np.ndarray:
-        """Which rows of a split share their query with these, or its last turn and the response."""
-        by_query = pc.is_in(keys[split], value_set=queries).to_numpy(zero_copy_only=False)
-        by_pair = pc.is_in(pairs[split], value_set=last_pairs.drop_null(), skip_nulls=True)
-        return by_query | by_pair.to_numpy(zero_copy_only=False)
+    def is_shared(split: str, others: Sequence[str]) -> np.ndarray:
+        """Which rows of a split share their query with kept rows of others, or its last turn and the response."""
+        shared = among(keys[split], kept_keys(keys, others))
+        return shared if split not in pairs else shared | among(pairs[split], kept_keys(pairs, others))
+
+    def kept_keys(known: Mapping[str, pa.ChunkedArray], splits: Sequence[str]) -> pa.ChunkedArray:
+        parts = ((known[split], keep[split]) for split in splits if split in known)
+        kept = (part if rows.all() else part.filter(pa.array(rows)) for part, rows in parts)
+        return pa.chunked_array((chunk for part in kept for chunk in part.chunks), KEY)
 
     for first, second in combinations(marked, 2):
-        is_common = is_shared(second, distinct[first], distinct_pairs[first]) & keep[second]
+        is_common = is_shared(second, [first]) & keep[second]
         if is_common.any():
             queries = len(pc.unique(keys[second].filter(pa.array(is_common))))
             rows = np.unique(marks(marked[second], "row")[is_common])
@@ -187,10 +190,7 @@ def compare_splits(
         for split in filter(_is_training, keys):
             others = [other for other in keys if not _is_training(other)]
             if others:
-                queries, last_pairs = (
-                    pa.concat_arrays([sets[other] for other in others]) for sets in (distinct, distinct_pairs)
-                )
-                is_dropped = is_shared(split, queries, last_pairs)
+                is_dropped = is_shared(split, others)
                 report.splits[split].shared_dropped = int((is_dropped & keep[split]).sum())
                 keep[split] &= ~is_dropped
         shared = [s for s in shared if not (_is_training(s.first) or _is_training(s.second))]
@@ -216,21 +216,10 @@ def _first(rows: Sequence[int] | np.ndarray) -> str:
     return ", ".join(str(row) for row in rows[:10]) + (", ..." if len(rows) > 10 else "")
 
 
-def _last_pair_keys(marked: Dataset) -> pa.Array:
-    """Last turns of queries with their responses, as `equality_key` has them; null where queries have no history.
+def _last_pair_keys(marked: Dataset) -> pa.ChunkedArray:
+    """Keys of last turns of queries with their responses; null where queries have no history.
 
     Of a conversation that stands in two splits, in one of them without its beginning, the joined queries differ.
     """
-    last, response = (marked.data.column(name) for name in ("bare", "response"))
-    if not pc.any(pc.is_valid(last)).as_py():
-        return pa.nulls(len(marked), pa.string())
-    return pc.binary_join_element_wise(_query_keys(last), _query_keys(response), "\n")
-
-
-def _query_keys(queries: pa.ChunkedArray) -> pa.Array:
-    """Queries as `equality_key` has them."""
-    coded = pa.array(queries.combine_chunks()).dictionary_encode()  # each distinct query is folded once
-    keys = pa.array(
-        [None if text is None else equality_key(text) for text in coded.dictionary.to_pylist()], pa.string()
-    )
-    return keys.take(coded.indices)
+    last, response = (text_keys(marked.data.column(name)) for name in ("bare", "response"))
+    return joined_keys(last, response)

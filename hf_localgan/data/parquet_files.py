@@ -20,6 +20,8 @@ from datasets.table import table_cast
 from hf_localgan.data.rows import beginning
 from hf_localgan.data.text_files import as_value_error, file_stamp
 
+BATCH = 10_000
+BUFFER = 2**20  # bytes
 READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
 
 
@@ -55,8 +57,9 @@ class ParquetFiles(datasets.ArrowBasedBuilder):
 def _tables(path: str, columns: tuple[str, ...], features: Features) -> Iterator[pa.Table]:
     try:
         rows = 0
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(columns=list(columns)):
+        # read piece by piece: a group of rows may be the whole file
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False) as file:
+            for batch in file.iter_batches(BATCH, columns=list(columns)):
                 rows += len(batch)
                 table = pa.Table.from_batches([batch])
                 table.validate(full=True)  # bytes of texts, too
