@@ -4,9 +4,11 @@ import hashlib
 from collections.abc import Sequence
 
 import numpy as np
+import pyarrow as pa
 from datasets import Dataset
 
 from hf_localgan.data.pairs import Pairs
+from hf_localgan.data.query_keys import BATCH
 from hf_localgan.data.report import PairsReport, SplitReport
 from hf_localgan.text import equality_key
 
@@ -35,8 +37,9 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
     """
     ((name, rows),) = pairs.items()
     assert isinstance(rows, Dataset)
-    keys = [equality_key(query) for query in rows["query"]]
-    ranked = sorted(set(keys), key=lambda key: hashlib.sha256(f"{seed}\n{key}".encode()).digest())
+    queries = rows.with_format("arrow")
+    keys = np.concatenate([_places(batch["query"], seed) for batch in queries.iter(batch_size=BATCH)])
+    ranked = np.unique(keys)
     least = 2 if len(ranked) > 2 * len(splits) else 1  # true responses are compared with those to other queries
     number = int(size) if size >= 1 else min(max(round(size * len(ranked)), least), LARGEST)
     if number * len(splits) >= len(ranked):
@@ -45,8 +48,8 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
             f"{' and '.join(f'`{split}`' for split in splits)}: none would be left for the training. Give more pairs, "
             "a smaller number to hold out, or files for these splits."
         )
-    split_of = {key: place // number for place, key in enumerate(ranked[: number * len(splits)])}
-    owner = np.array([split_of.get(key, -1) for key in keys])
+    place = np.searchsorted(ranked[: number * len(splits)], keys)
+    owner = np.where(place < number * len(splits), place // number, -1)
     parts = {name: rows.select(np.flatnonzero(owner == -1))}
     parts |= {split: rows.select(np.flatnonzero(owner == place)) for place, split in enumerate(splits)}
     old = pairs.report.splits[name]
@@ -56,3 +59,10 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
     )
     counts = {split: counts[split] for split in parts}
     return Pairs(parts, PairsReport(counts, pairs.report.shared, pairs.report.limits))
+
+
+def _places(queries: pa.Array | pa.ChunkedArray, seed: int) -> np.ndarray:
+    """The first 16 bytes of a hash of each query and the seed, by whose order queries are taken."""
+    texts = (equality_key(text) for text in queries.to_pylist())
+    hashes = b"".join(hashlib.sha256(f"{seed}\n{text}".encode()).digest()[:16] for text in texts)
+    return np.frombuffer(hashes, "S16")  # compared as bytes are, from the left

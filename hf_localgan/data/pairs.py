@@ -1,5 +1,6 @@
 """Query-response pairs: one contract of columns for every source, checked once, where the data comes in."""
 
+import unicodedata
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -22,6 +23,7 @@ from hf_localgan.data.checks import (
 from hf_localgan.data.columns import find_columns
 from hf_localgan.data.histories import note_history
 from hf_localgan.data.marking import bad_row_reasons, mark_rows
+from hf_localgan.data.query_keys import BATCH, KEY, text_keys
 from hf_localgan.data.report import LengthLimits, PairsReport
 from hf_localgan.data.sources import Source, open_splits
 from hf_localgan.data.text_files import WRONG
@@ -101,6 +103,17 @@ def group_pairs(pairs: Dataset) -> Dataset:
     grouped = table.take(distinct.sort_by("row_min")["row_min"]).group_by("query key", use_threads=False)
     grouped = grouped.aggregate([("query", "first"), ("response", "list"), ("row", "min")]).sort_by("row_min")
     return Dataset(grouped.select(["query_first", "response_list"]).rename_columns(["query", "responses"]))
+
+
+def count_queries(pairs: Dataset) -> int:
+    """The number of rows that `group_pairs` makes, without making them.
+
+    Args:
+        pairs: rows of `query`.
+    """
+    batches = pairs.select_columns(["query"]).with_format("arrow").iter(batch_size=BATCH)
+    keys = [text_keys(batch["query"], partial(unicodedata.normalize, "NFC")) for batch in batches]
+    return len(pc.unique(pa.chunked_array((chunk for part in keys for chunk in part.chunks), KEY)))
 
 
 def load_pairs(

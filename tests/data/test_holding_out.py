@@ -1,10 +1,14 @@
 """Splits that are held out of the only one: by query, by seed, and the same after rows were added."""
 
+import hashlib
+
 import pytest
 from datasets import Dataset
 
 from hf_localgan.data import load_pairs
 from hf_localgan.data.holding_out import LARGEST, hold_out
+from hf_localgan.data.pairs import count_queries
+from hf_localgan.text import equality_key
 
 
 def corpus(queries, responses=2):
@@ -39,6 +43,16 @@ def test_the_seed_chooses_and_the_order_and_further_rows_do_not():
     # Five queries more take the place of one held-out query or two, by their rank.
     kept = set.union(*(set(rows["query"]) for name, rows in held(corpus(65), 6).items() if name != "train"))
     assert len(kept & set.union(*(set(held(corpus(60), 6)[name]["query"]) for name in ("validation", "test")))) >= 9
+
+
+def test_the_queries_with_the_smallest_hashes_are_taken():
+    rows = [{"query": f"{word}, {n}?", "response": "x"} for n in range(50) for word in ("Tea", "tea", "Kaffee", "茶")]
+    keys = {equality_key(row["query"]) for row in rows}
+    ranked = sorted(keys, key=lambda key: hashlib.sha256(f"7\n{key}".encode()).digest())
+    parts = held(load_pairs({"train": Dataset.from_list(rows)}), 20, seed=7)
+    taken = [[row["query"] for row in rows if equality_key(row["query"]) in ranked[at : at + 20]] for at in (0, 20)]
+    assert [parts["validation"]["query"][:], parts["test"]["query"][:]] == taken
+    assert [count_queries(split) for split in parts.values()] == [len(group) for group in parts.grouped.values()]
 
 
 def test_queries_that_differ_in_case_alone_stay_together():

@@ -12,7 +12,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.data.encoding import encode_pairs
 from hf_localgan.data.histories import keep_history, note_history, noted_history, stored_history, tokenizer_history
 from hf_localgan.data.holding_out import hold_out
-from hf_localgan.data.pairs import Pairs, load_pairs
+from hf_localgan.data.pairs import Pairs, count_queries, load_pairs
 from hf_localgan.data.report import LengthLimits
 from hf_localgan.data.table_rows import QUOTING
 from hf_localgan.data.tokenization import LANGUAGES, kept_language
@@ -213,7 +213,7 @@ class DataArguments:
         whole = len(cast(Dataset, pairs["train"]))
         pairs = hold_out(pairs, splits, self.held_out, self.split_seed)
         parts = ", ".join(
-            f"{len(cast(Dataset, rows)):,} of {len(pairs.grouped[split]):,} queries as `{split}`"
+            f"{len(cast(Dataset, rows)):,} of {count_queries(cast(Dataset, rows)):,} queries as `{split}`"
             for split, rows in pairs.items()
         )
         if PartialState().is_main_process:
