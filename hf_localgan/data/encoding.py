@@ -1,5 +1,7 @@
 """From text pairs to token ids."""
 
+import hashlib
+import json
 import warnings
 from functools import partial
 from typing import Any, Literal
@@ -11,8 +13,13 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.histories import keep_history, noted_history, tokenizer_history
-from hf_localgan.turns import History, token_counts
+from hf_localgan.data.text_ids import TextEncoder, lists, text_encoder
+from hf_localgan.data.vocabulary import tokenizer_fingerprint
+from hf_localgan.turns import History
 
+ENCODER = 1  # raise it when the columns that are made of the same texts change, so that no older cache is used
+BATCH = 10_000
+TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
 Limits = tuple[int | None, int | None]  # longest query and response in tokens; `None`: no limit
 
 
@@ -62,6 +69,9 @@ def encode_pairs(
         keep_text: keep the two text columns; every other column is removed.
         num_proc: processes to encode with. Not for streams.
 
+    Pairs that were read from files are encoded once: the result lies in the cache beside them, under a name made of
+    the pairs, the tokenizer's content and these arguments, so that the same call reads it, in a later process, too.
+
     Returns:
         Columns `input_ids`, `attention_mask`, `labels` (lists of ints) and `length`, the tokens of both sides together,
         by which `train_sampling_strategy="group_by_length"` makes batches.
@@ -90,17 +100,21 @@ def encode_pairs(
     special = _frame_tokens(tokenizer)
     if not streamed:
         _warn_of_frame_tokens(dataset, (query, response), special)
-    encode = partial(
-        _encode_batch, tokenizer=tokenizer, query=query, response=response, limits=limits, closes=_closes(tokenizer),
-        truncate=on_long == "truncate", on_long=on_long if streamed else None, special=special if streamed else (),
+    encode = PairEncoder(
+        tokenizer, query=query, response=response, limits=limits, truncate=on_long == "truncate", keep_text=keep_text,
         history=history or History(),
     )  # fmt: skip
     remove = [name for name in names if name not in kept]
     if streamed:
-        return dataset.map(encode, batched=True, with_indices=True, remove_columns=remove)
-    encoded = dataset.with_format(None).map(
-        encode, batched=True, with_indices=True, remove_columns=remove, num_proc=num_proc, desc="Encoding pairs"
-    )
+        encode_batch = partial(_encode_streamed, encode=encode, on_long=on_long, special=special)
+        texts = dataset.select_columns([query, response]).with_format("arrow")
+        return texts.map(
+            encode_batch, batched=True, with_indices=True, remove_columns=[query, response] if not keep_text else None
+        ).with_format(None)
+    encoded = dataset.with_format("arrow").map(
+        encode, batched=True, batch_size=BATCH, remove_columns=remove, num_proc=num_proc, desc="Encoding pairs",
+        new_fingerprint=encode.fingerprint(dataset),
+    ).with_format(None)  # fmt: skip
     return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
 
 
@@ -151,53 +165,96 @@ def _closes(tokenizer: PreTrainedTokenizerBase) -> bool:
     return tokenizer(text_target="a").input_ids[-1:] == [tokenizer.eos_token_id]
 
 
-def _encode_batch(
-    batch: dict[str, list],
-    indices: list[int],
-    *,
-    tokenizer: PreTrainedTokenizerBase,
-    query: str,
-    response: str,
-    limits: Limits,
-    truncate: bool,
-    closes: bool,
-    on_long: str | None,
-    special: tuple[str, ...],
-    history: History,
-) -> dict[str, list]:
-    source_limit, target_limit = limits
-    for name in (query, response) if special else ():
+class PairEncoder:
+    """Makes encoded pairs of a table of texts. Arguments as for `encode_pairs`.
+
+    Args:
+        truncate: whether longer texts are cut to `limits`.
+        history: what the queries are joined of.
+    """
+
+    def __init__(
+        self,
+        tokenizer: PreTrainedTokenizerBase,
+        *,
+        query: str,
+        response: str,
+        limits: Limits,
+        truncate: bool,
+        keep_text: bool,
+        history: History,
+    ):
+        self.tokenizer, self.query, self.response, self.history = tokenizer, query, response, history
+        self.limits, self.truncate, self.keep_text, self.closes = limits, truncate, keep_text, _closes(tokenizer)
+        self._encoders: tuple[TextEncoder, TextEncoder] | None = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_encoders": None}  # another process makes its own
+
+    def fingerprint(self, dataset: Dataset) -> str:
+        """A name for the encoded data set, which changes with the data, the tokenizer's content and the settings."""
+        settings = {name: repr(value) for name, value in vars(self).items() if name not in ("tokenizer", "_encoders")}
+        content = [ENCODER, dataset._fingerprint, tokenizer_fingerprint(self.tokenizer), settings]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:32]
+
+    def __call__(self, table: pa.Table) -> pa.Table:
+        if self._encoders is None:
+            self._encoders = (text_encoder(self.tokenizer), text_encoder(self.tokenizer, target=True))
+        encode_query, encode_response = self._encoders
+        source_limit, target_limit = self.limits
+        queries, responses = (_texts(table, name) for name in (self.query, self.response))
+        if self.history.turns and source_limit is not None:
+
+            def lengths(texts: list[str]) -> list[int]:
+                return encode_query(pa.array(texts, pa.string())).lengths.tolist()
+
+            queries = pa.array(self.history.fit(queries.to_pylist(), source_limit, lengths), pa.string())
+        if target_limit is not None and not self.closes:
+            target_limit -= 1  # room for the end of sequence
+        sources = encode_query(queries, source_limit if self.truncate else None)
+        labels = encode_response(responses, target_limit if self.truncate else None)
+        if not self.closes:
+            labels = labels.closed(self.tokenizer.eos_token_id)
+        columns = {name: table[name] for name in (self.query, self.response) if self.keep_text}
+        columns["input_ids"] = sources.array(pa.int32())
+        columns["attention_mask"] = lists(pa.array(np.ones(len(sources.values), np.int8)), sources.lengths)
+        columns["labels"] = labels.array(pa.int64())
+        columns["length"] = pa.array(sources.lengths + labels.lengths, pa.int64())
+        return pa.table(columns)
+
+
+def _texts(table: pa.Table, name: str) -> pa.Array:
+    column = pa.chunked_array(table[name].chunks, table[name].type)
+    if not any(is_text(column.type) for is_text in TEXT_TYPES):
+        raise ValueError(f"The column `{name}` must hold texts, and holds {column.type}. Run `load_pairs` first.")
+    return column.cast(pa.string()).combine_chunks()
+
+
+def _encode_streamed(
+    table: pa.Table, indices: list[int], *, encode: PairEncoder, on_long: str, special: tuple[str, ...]
+) -> pa.Table:
+    """Encodes a batch of a stream, in which nothing was counted in advance."""
+    for name in (encode.query, encode.response) if special else ():
         rows: dict[str, list[int]] = {token: [] for token in special}
-        _find_frame_tokens(pa.array(batch[name], pa.string()), indices[0], rows)
+        _find_frame_tokens(table[name], indices[0], rows)
         _warn_of_rows(name, rows)
-    if target_limit is not None and not closes:
-        target_limit -= 1  # room for the end of sequence
+    encoded = encode(table)
+    if on_long == "truncate":
+        return encoded
+    lengths = _lengths(encoded)
+    fits = _fits(lengths, encode.limits)
+    if on_long == "error" and not fits.all():
+        raise ValueError(_too_long(lengths, encode.limits, fits, np.array(indices)))
+    return encoded.filter(pa.array(fits))
 
-    def settings(limit: int | None) -> dict[str, Any]:
-        return {"truncation": True, "max_length": limit} if truncate and limit is not None else {"truncation": False}
 
-    # `verbose=False`: what is too long is counted here, not by a remark about the first one
-    queries = history.fit(batch[query], source_limit, token_counts(tokenizer))
-    sources = tokenizer(queries, verbose=False, return_token_type_ids=False, **settings(source_limit))
-    labels = tokenizer(text_target=batch[response], verbose=False, **settings(target_limit)).input_ids
-    if not closes:
-        labels = [ids + [tokenizer.eos_token_id] for ids in labels]
-    columns = {"input_ids": sources.input_ids, "attention_mask": sources.attention_mask, "labels": labels}
-    columns["length"] = [len(a) + len(b) for a, b in zip(sources.input_ids, labels, strict=True)]
-    if on_long in ("error", "drop"):
-        lengths = tuple(np.array([len(ids) for ids in columns[name]]) for name in ("input_ids", "labels"))
-        fits = _fits(lengths, limits)
-        if on_long == "error" and not fits.all():
-            raise ValueError(_too_long(lengths, limits, fits, np.array(indices)))
-        columns.update({name: batch[name] for name in (query, response) if not fits.all()})
-        columns = {
-            name: [value for value, fit in zip(values, fits, strict=True) if fit] for name, values in columns.items()
-        }
-    return columns
+def _lengths(encoded: pa.Table) -> tuple[np.ndarray, ...]:
+    """Tokens of the queries and of the responses."""
+    return tuple(pc.list_value_length(encoded.column(name)).to_numpy() for name in ("input_ids", "labels"))
 
 
 def _handle_long(encoded: Dataset, limits: Limits, on_long: str) -> Dataset:
-    lengths = tuple(pc.list_value_length(encoded.data.column(name)).to_numpy() for name in ("input_ids", "labels"))
+    lengths = _lengths(encoded.data)
     fits = _fits(lengths, limits)
     if fits.all():
         return encoded

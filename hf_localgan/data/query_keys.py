@@ -36,7 +36,8 @@ def text_keys(texts: pa.Array | pa.ChunkedArray, form: Callable[[str], str] = eq
 
 def joined_keys(first: pa.ChunkedArray, second: pa.ChunkedArray) -> pa.ChunkedArray:
     """A key for each pair of keys; null where either is null."""
-    parts = (zip(*map(pa.Array.to_pylist, pair), strict=True) for pair in zip(*map(_batches, (first, second))))
+    pairs = zip(_batches(first), _batches(second), strict=True)
+    parts = (zip(a.to_pylist(), b.to_pylist(), strict=True) for a, b in pairs)
     return pa.chunked_array(
         (_hashes(None if a is None or b is None else a + b for a, b in part) for part in parts), KEY
     )

@@ -1,10 +1,12 @@
 """Tokenizers made from the training text itself, for models that start from nothing."""
 
+import json
 import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain, islice
+from functools import cache
+from itertools import chain, islice, product
 from typing import Any, Literal, TypeAlias
 
 import numpy as np
@@ -29,7 +31,15 @@ Texts: TypeAlias = Iterable[str] | Dataset | IterableDataset | Mapping[str, Any]
 # several code points.
 LETTERS = r"[\p{L}\p{M}]+(?:[\x{200c}\x{200d}][\p{L}\p{M}]+)*"
 NUMBERS = r"\p{N}+(?!\p{M})"  # a digit with a mark on it, as of a keycap, is a sign
-ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|{NUMBERS}|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
+# Such a sign ends before the next space, though some signs join what follows them (`(?~|x|y)` is `y` before any `x`).
+ENGLISH_UNITS = (
+    rf"{SPACE}?(?:{LETTERS}|{NUMBERS}|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})(?~|{SPACE}|\X))|{SPACE}"
+)
+# All white space but a single space, which stays what it is.
+OTHER_SPACES = r"[\s\u200b]{2,}|[^\S ]|\u200b"
+# What earlier versions wrote into their tokenizers, a third slower: the same tokens.
+FORMER_ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|{NUMBERS}|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
+FORMER_SPACES = r"[\s\u200b]+"
 # Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
 IDEOGRAPHS = r"\p{Han}\p{Hiragana}\p{Katakana}"
 CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|{NUMBERS}|\.\.\.|(?!{SPACE})\X|."
@@ -266,18 +276,37 @@ def _iterate(texts: Texts) -> Iterator[str]:
             yield text
 
 
-def _normalizer(lowercase: bool) -> normalizers.Normalizer:
-    steps = [normalizers.NFC(), normalizers.Replace(Regex(r"[\s\u200b]+"), " "), normalizers.Strip()]
+@cache
+def spaced_pipelines() -> list[tuple[dict[str, Any], dict[str, Any]]]:
+    """Normalizers and pre-tokenizers, as tokenizers write them, that cut a text at each space, whatever stands beside.
+
+    They are those of `train_tokenizer` for languages with spaces, in this version and in earlier ones.
+    """
+    former = pre_tokenizers.Sequence([
+        pre_tokenizers.Metaspace(SPACE, "always"), pre_tokenizers.Split(Regex(FORMER_ENGLISH_UNITS), "isolated")
+    ])  # fmt: skip
+    pipelines = []
+    for lowercase, spaces in product((False, True), (OTHER_SPACES, FORMER_SPACES)):
+        normalizer = json.loads(_normalizer(lowercase, spaces).__getstate__())
+        for cutter in (_units(ENGLISH_UNITS, spaced=True), former, _pieces(spaced=True)):
+            pipelines.append((normalizer, json.loads(cutter.__getstate__())))
+    return pipelines
+
+
+def _normalizer(lowercase: bool, spaces: str = OTHER_SPACES) -> normalizers.Normalizer:
+    steps = [normalizers.NFC(), normalizers.Replace(Regex(spaces), " "), normalizers.Strip()]
     # as `text.lower_cased`
     final = normalizers.Replace(Regex(FINAL_SIGMA), "ς")
     return normalizers.Sequence(steps + [normalizers.Lowercase(), final] if lowercase else steps)
 
 
 def _units(pattern: str, spaced: bool) -> pre_tokenizers.PreTokenizer:
-    space = (
-        pre_tokenizers.Metaspace(SPACE, "always") if spaced else pre_tokenizers.Metaspace(SPACE, "never", split=False)
-    )
+    space = pre_tokenizers.Metaspace(SPACE, "always" if spaced else "never", split=False)
     return pre_tokenizers.Sequence([space, pre_tokenizers.Split(Regex(pattern), "isolated")])
+
+
+def _pieces(spaced: bool) -> pre_tokenizers.PreTokenizer:
+    return pre_tokenizers.ByteLevel(add_prefix_space=spaced)
 
 
 def _train_words(
@@ -309,7 +338,7 @@ def _train_pieces(
     tokenizer = Tokenizer(models.BPE(unk_token=SPECIAL_TOKENS["unk_token"]))
     tokenizer.normalizer = _normalizer(lowercase)
     spaced = language == "en"
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=spaced)
+    tokenizer.pre_tokenizer = _pieces(spaced)
     # the space put before the first word goes again
     tokenizer.decoder = (
         decoders.Sequence([decoders.ByteLevel(), decoders.Strip(" ", 1, 0)]) if spaced else decoders.ByteLevel()

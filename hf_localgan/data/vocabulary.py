@@ -4,7 +4,12 @@ import hashlib
 import json
 from typing import Protocol
 
-from transformers import PreTrainedTokenizerBase
+import tokenizers
+import transformers
+from datasets.fingerprint import Hasher
+from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from hf_localgan.data.tokenization import forget_last_call
 
 
 class VocabularyConfig(Protocol):
@@ -18,6 +23,29 @@ def vocabulary_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
     """16 hexadecimal digits that two tokenizers share if they give the same ids to the same tokens."""
     tokens = json.dumps(sorted(tokenizer.get_vocab().items()), ensure_ascii=True).encode()
     return hashlib.sha256(tokens).hexdigest()[:16]
+
+
+def tokenizer_fingerprint(tokenizer: PreTrainedTokenizerBase) -> str:
+    """64 hexadecimal digits that two tokenizers share only if they make the same ids of the same texts.
+
+    Where a tokenizer lies changes nothing, and neither does what it was last called with, which is taken back.
+    """
+    of_class = type(tokenizer)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast) or not of_class.__module__.startswith("transformers."):
+        return Hasher.hash(tokenizer)  # its code counts, too
+    forget_last_call(tokenizer)
+    places = ("name_or_path", "deprecation_warnings", "verbose")
+    attributes = {
+        name: value
+        for name, value in vars(tokenizer).items()
+        if isinstance(value, (str, int, float, type(None))) and name not in places
+    }
+    content = [
+        tokenizers.__version__, transformers.__version__, of_class.__qualname__,
+        tokenizer.backend_tokenizer.to_str(), attributes,
+        {name: str(token) for name, token in tokenizer.special_tokens_map.items()},
+    ]  # fmt: skip
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
 
 def check_own_vocabulary(path: str, name: str, config: VocabularyConfig, tokenizer: PreTrainedTokenizerBase):
