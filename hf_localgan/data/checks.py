@@ -1,18 +1,20 @@
 """Checks of pairs that were read: cells without text, splits without pairs, queries that two splits share."""
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from datasets import Dataset
+from datasets import Dataset, Features, IterableDataset, Value
 
-from hf_localgan.data.query_keys import KEY, among, joined_keys, text_keys
+from hf_localgan.data.query_keys import BATCH, KEY, among, joined_keys, text_keys
 from hf_localgan.data.report import BAD, BEYOND_LIMITS, VERDICTS, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.table_rows import QUOTES_ARE_TEXT, QUOTES_ENCLOSE
 from hf_localgan.data.text_files import LINES, QUERY, RESPONSES
+from hf_localgan.turns import History
 
 SHOWN = 3  # rows that a message describes in full
 
@@ -223,3 +225,72 @@ def _last_pair_keys(marked: Dataset) -> pa.ChunkedArray:
     """
     last, response = (text_keys(marked.data.column(name)) for name in ("bare", "response"))
     return joined_keys(last, response)
+
+
+class StreamedComparison:
+    """Compares the rows of a training stream with other splits as they are met; called with a batch of them.
+
+    Queries are shared as in `compare_splits`.
+
+    Args:
+        split: name of the stream, for messages.
+        others: rows of `query` and `response` of the splits that it must not share a query with, by name.
+        on_shared: `"warn"` warns of the first batch with such queries, `"drop"` leaves out their rows, `"error"` raises.
+        history: what the queries are joined of.
+    """
+
+    def __init__(self, split: str, others: Mapping[str, Dataset | IterableDataset], on_shared: str, history: History):
+        self.split, self.names, self.on_shared, self.history = split, tuple(others), on_shared, history
+        tables = [table for rows in others.values() for table in _text_tables(rows)]
+        self.queries = pa.chunked_array((c for table in tables for c in text_keys(table["query"]).chunks), KEY)
+        self.pairs = pa.chunked_array((c for table in tables for c in self._last_pairs(table).chunks), KEY)
+        self._told = False
+
+    def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
+        is_shared = among(text_keys(table["query"]), self.queries)
+        if self.history.turns:
+            is_shared = is_shared | among(self._last_pairs(table), self.pairs)
+        if self.on_shared == "drop" or not is_shared.any():
+            return table.filter(pa.array(~is_shared))
+        found = np.array(rows)[is_shared]
+        message = (
+            f"{len(found):,} of the pairs {rows[0]:,} to {rows[-1]:,} of split `{self.split}` ({_first(found)}) have a "
+            f"query that also stands in {' or '.join(f'`{name}`' for name in self.names)}. Case, spacing, punctuation "
+            "and how letters are coded are ignored, pairs are counted from 0."
+        )
+        if self.on_shared == "error":
+            raise ValueError(f'{message} on_shared="drop" takes them out of the training split.')
+        if not self._told:
+            self._told = True
+            warnings.warn(
+                f"{message} Scores on them are not scores on unseen queries, and further ones are not told. "
+                'on_shared="drop" takes them out of the training split.',
+                stacklevel=3,
+            )
+        return table
+
+    def _last_pairs(self, table: pa.Table) -> pa.ChunkedArray:
+        """Keys of last turns with their responses; no turn holds the separator."""
+        if not self.history.turns:
+            return pa.chunked_array([], KEY)
+        queries = table["query"].to_pylist()
+        last = pa.array([query.rsplit(self.history.separator, 1)[-1] for query in queries], pa.string())
+        return joined_keys(text_keys(last), text_keys(table["response"]))
+
+
+def apart_from(
+    stream: IterableDataset,
+    split: str,
+    others: Mapping[str, Dataset | IterableDataset],
+    on_shared: str,
+    history: History,
+) -> IterableDataset:
+    """A training stream that is compared with other splits, see `StreamedComparison`."""
+    compared = StreamedComparison(split, others, on_shared, history)
+    features = Features({name: Value("string") for name in ("query", "response")})
+    rows = stream.with_format("arrow").map(compared, batched=True, with_indices=True, features=features)
+    return rows.with_format(None)
+
+
+def _text_tables(rows: Dataset | IterableDataset) -> Iterator[Any]:
+    return rows.select_columns(["query", "response"]).with_format("arrow").iter(batch_size=BATCH)

@@ -1,12 +1,16 @@
 """Splits for evaluation, held out from a data set that has one split."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from datasets import Dataset
+from datasets import Dataset, Features, IterableDataset, Value
 
+from hf_localgan.data.histories import note_history, noted_history
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.query_keys import BATCH
 from hf_localgan.data.report import PairsReport, SplitReport
@@ -23,7 +27,8 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
     file, or in another order, most are the same.
 
     Args:
-        pairs: with one split, held in memory.
+        pairs: with one split. A stream is read once to rank its queries and once for each new split, which is loaded;
+            the rest stays a stream. The same queries are taken as from a split that is loaded.
         splits: names of those that are made.
         size: below 1 the share of the different queries that each gets, at least two queries where there are enough,
             and at most `LARGEST`; from 1 on the number of queries.
@@ -36,9 +41,7 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
         ValueError: if no query would be left for the training.
     """
     ((name, rows),) = pairs.items()
-    assert isinstance(rows, Dataset)
-    queries = rows.with_format("arrow")
-    keys = np.concatenate([_places(batch["query"], seed) for batch in queries.iter(batch_size=BATCH)])
+    keys = np.concatenate([_places(batch["query"], seed) for batch in _tables(rows)])
     ranked = np.unique(keys)
     least = 2 if len(ranked) > 2 * len(splits) else 1  # true responses are compared with those to other queries
     number = int(size) if size >= 1 else min(max(round(size * len(ranked)), least), LARGEST)
@@ -48,17 +51,61 @@ def hold_out(pairs: Pairs, splits: Sequence[str], size: float, seed: int) -> Pai
             f"{' and '.join(f'`{split}`' for split in splits)}: none would be left for the training. Give more pairs, "
             "a smaller number to hold out, or files for these splits."
         )
-    place = np.searchsorted(ranked[: number * len(splits)], keys)
-    owner = np.where(place < number * len(splits), place // number, -1)
+    taken = _Taken(ranked[: number * len(splits)], number, seed)
+    if isinstance(rows, IterableDataset):
+        parts: dict[str, Dataset | IterableDataset] = {name: taken.stream(rows, -1)}
+        parts |= {split: held_whole(taken.stream(rows, place)) for place, split in enumerate(splits)}
+        return Pairs(parts, pairs.report)
+    owner = taken.owners(keys)
     parts = {name: rows.select(np.flatnonzero(owner == -1))}
     parts |= {split: rows.select(np.flatnonzero(owner == place)) for place, split in enumerate(splits)}
     old = pairs.report.splits[name]
-    counts = {split: SplitReport(rows=len(parts[split]), pairs=len(parts[split])) for split in splits}
+    sizes = {split: int((owner == place).sum()) for place, split in enumerate(splits)}
+    counts = {split: SplitReport(rows=size, pairs=size) for split, size in sizes.items()}
     counts[name] = SplitReport(
-        old.rows - int((owner >= 0).sum()), len(parts[name]), old.removed, old.bad_rows, old.shared_dropped
+        old.rows - int((owner >= 0).sum()), int((owner == -1).sum()), old.removed, old.bad_rows, old.shared_dropped
     )
     counts = {split: counts[split] for split in parts}
     return Pairs(parts, PairsReport(counts, pairs.report.shared, pairs.report.limits))
+
+
+def held_whole(rows: IterableDataset) -> Dataset:
+    """A streamed split as one that is loaded."""
+    return note_history(Dataset.from_list(list(rows)), noted_history(rows))
+
+
+@dataclass
+class _Taken:
+    """The queries that are held out.
+
+    Attributes:
+        keys: of all of them, ranked.
+        number: of queries of each split.
+        seed: of the ranking.
+    """
+
+    keys: np.ndarray
+    number: int
+    seed: int
+
+    def owners(self, keys: np.ndarray) -> np.ndarray:
+        """The number of the split that each query is taken for; -1 for queries that stay."""
+        place = np.searchsorted(self.keys, keys)
+        is_taken = self.keys[np.minimum(place, len(self.keys) - 1)] == keys
+        return np.where(is_taken, place // self.number, -1)
+
+    def stream(self, rows: IterableDataset, owner: int) -> IterableDataset:
+        """The rows of a stream that one split has."""
+        features = Features({name: Value("string") for name in ("query", "response")})
+        picked = rows.with_format("arrow").map(partial(self._of, owner=owner), batched=True, features=features)
+        return picked.with_format(None)
+
+    def _of(self, table: pa.Table, owner: int) -> pa.Table:
+        return table.filter(pa.array(self.owners(_places(table["query"], self.seed)) == owner))
+
+
+def _tables(rows: Dataset | IterableDataset) -> Iterator[Any]:
+    return rows.select_columns(["query"]).with_format("arrow").iter(batch_size=BATCH)
 
 
 def _places(queries: pa.Array | pa.ChunkedArray, seed: int) -> np.ndarray:

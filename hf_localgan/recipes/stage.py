@@ -19,7 +19,7 @@ SHOWN = 5  # settings in an error
 HARMLESS = {
     "output_dir", "resume_from_checkpoint", "use_cpu", "disable_tqdm", "report_to", "run_name", "project",
     "save_total_limit", "sample_rows", "sample_max_new_tokens", "push_to_hub", "local_rank", "debug",
-    "skip_memory_metrics", "answer_batch_size",
+    "skip_memory_metrics", "answer_batch_size", "num_proc",
 }  # fmt: skip
 HARMLESS_PREFIXES = (
     "log_",

@@ -9,9 +9,10 @@ from accelerate import PartialState
 from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
+from hf_localgan.data.checks import apart_from
 from hf_localgan.data.encoding import encode_pairs
-from hf_localgan.data.histories import keep_history, note_history, noted_history, stored_history, tokenizer_history
-from hf_localgan.data.holding_out import hold_out
+from hf_localgan.data.histories import keep_history, note_history, stored_history, tokenizer_history
+from hf_localgan.data.holding_out import held_whole, hold_out
 from hf_localgan.data.pairs import Pairs, count_queries, load_pairs
 from hf_localgan.data.report import LengthLimits
 from hf_localgan.data.table_rows import QUOTING
@@ -29,7 +30,7 @@ LENGTHS = {
     "max_source_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
     "max_target_length": Bounds(2, whole=True, advice="One is the end of the sequence."),
     "held_out": Bounds(0, advice="Below 1 it is a share of the queries, from 1 on their number."),
-    "split_seed": SEED,
+    "split_seed": SEED, "num_proc": COUNT,
 }  # fmt: skip
 _COLUMNS_EXAMPLE = 'such as {"query": "post", "response": "reply"}'
 
@@ -105,7 +106,16 @@ class DataArguments:
         "Turn the pairs round, so that queries are generated from responses. AIM, DAIM and re-ranking by mutual "
         "information need such a generator. Limits of queries are then those of what was the response.",
     )
-    streaming: bool = option(False, "Stream the training split instead of loading it.")
+    streaming: bool = option(
+        False,
+        "Stream the training split instead of loading it. It is compared with the other splits (`on_shared`) while it "
+        "is read, and needs `max_steps`.",
+    )
+    num_proc: int | None = option(
+        None,
+        "Number of processes that turn the pairs into token ids; by default 1. What they make lies in the cache of "
+        "`datasets`, so that a second start makes nothing.",
+    )
     eval_split: str = option("validation", "Split that the training is evaluated on while it runs.")
     test_split: str = option("test", "Split that is scored when the training has ended.")
     held_out: float = option(
@@ -190,35 +200,54 @@ class DataArguments:
             **self._reader_options(),
         )
         missing = [f"`{split}`" for split in dict.fromkeys(needed) if split not in pairs]
-        if missing and list(pairs) == ["train"] and self.held_out and not self.streaming:
+        if missing and list(pairs) == ["train"] and self.held_out:
             pairs = self._hold_out(pairs)
         elif missing:
             raise ValueError(
                 f"The data set has no split {', '.join(missing)} (found: {', '.join(pairs)}). "
                 "A training needs `train` and the splits that `eval_split` and `test_split` name."
             )
+        elif self.streaming:
+            pairs = self._apart(pairs)
         pairs = self.in_direction(pairs)
         if not self.streaming:
             self._warn_of_script(pairs)
             return pairs
         evaluated = {self.eval_split, self.test_split}  # answered and scored as a whole
-        splits = {name: _whole(rows) if name in evaluated else rows for name, rows in pairs.items()}
+        splits = {
+            name: held_whole(rows) if name in evaluated and isinstance(rows, IterableDataset) else rows
+            for name, rows in pairs.items()
+        }
         pairs = Pairs(splits, pairs.report)
         self._warn_of_script(pairs)
         return pairs
 
+    def _apart(self, pairs: Pairs) -> Pairs:
+        """Streamed pairs whose training splits are compared with the others while they are read."""
+        others = {name: rows for name, rows in pairs.items() if not name.startswith("train")}
+        if not others:
+            return pairs
+        splits = {
+            name: rows if name in others or isinstance(rows, Dataset) else
+            apart_from(rows, name, others, self.on_shared, self.history)
+            for name, rows in pairs.items()
+        }  # fmt: skip
+        return Pairs(splits, pairs.report)
+
     def _hold_out(self, pairs: Pairs) -> Pairs:
         """Pairs with the splits for evaluation, taken out of the only one; says which."""
         splits = list(dict.fromkeys((self.eval_split, self.test_split)))
-        whole = len(cast(Dataset, pairs["train"]))
         pairs = hold_out(pairs, splits, self.held_out, self.split_seed)
         parts = ", ".join(
-            f"{len(cast(Dataset, rows)):,} of {count_queries(cast(Dataset, rows)):,} queries as `{split}`"
+            f"{len(rows):,} of {count_queries(rows):,} queries as `{split}`" if isinstance(rows, Dataset) else
+            f"the others as `{split}`, a stream"
             for split, rows in pairs.items()
-        )
+        )  # fmt: skip
+        sizes = [len(rows) for rows in pairs.values() if isinstance(rows, Dataset)]
+        whole = f"{sum(sizes):,} pairs" if len(sizes) == len(pairs) else "pairs"
         if PartialState().is_main_process:
             print(
-                f"The data have one split. Its {whole:,} pairs are divided by query (`split_seed: {self.split_seed}`, "
+                f"The data have one split. Its {whole} are divided by query (`split_seed: {self.split_seed}`, "
                 f"`held_out: {self.held_out:g}`): {parts}."
             )
         return pairs
@@ -304,6 +333,7 @@ class DataArguments:
             max_source_length=self.max_source_length,
             max_target_length=self.max_target_length,
             on_long=cast(Any, self.on_long),  # `encode_pairs` checks it
+            num_proc=None if isinstance(pairs, IterableDataset) else self.num_proc,
         )
 
 
@@ -312,11 +342,6 @@ def swapped_sides(pairs: Dataset | IterableDataset) -> Dataset | IterableDataset
     for old, new in (("query", "side"), ("response", "query"), ("side", "response")):
         pairs = pairs.rename_column(old, new)
     return note_history(pairs, None)  # what has turns is a response now
-
-
-def _whole(rows: IterableDataset) -> Dataset:
-    """A streamed split as one that is loaded."""
-    return note_history(Dataset.from_list(list(rows)), noted_history(rows))
 
 
 def name_language(args: SharedSettings, data: DataArguments):
