@@ -235,7 +235,7 @@ class StreamedComparison:
     Args:
         split: name of the stream, for messages.
         others: rows of `query` and `response` of the splits that it must not share a query with, by name.
-        on_shared: `"warn"` warns of the first batch with such queries, `"drop"` leaves out their rows, `"error"` raises.
+        on_shared: `"warn"` warns of the first batch with such queries, `"drop"` leaves them out, `"error"` raises.
         history: what the queries are joined of.
     """
 

@@ -75,7 +75,7 @@ def train_token_vectors(
     Tokens that are rarer than `min_count` or never stand beside another one have no vector and do not count.
 
     Args:
-        texts: texts of the training split; held in memory as tokens.
+        texts: texts of the training split; of which the numbers of the tokens are held in memory, 4 bytes each.
         dim, min_count, window, seed, at_most: as in `train_word_vectors`.
     """
     tokens = (tokenizer.convert_ids_to_tokens(ids) for ids in _encoded(tokenizer, texts))

@@ -2,8 +2,8 @@
 
 import gzip
 import os
-from collections import Counter
-from collections.abc import Iterable
+from array import array
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.files import replacing
 
 SPACE_MARKS = "▁Ġ"
+PIECE = 4_000_000  # words whose neighbours are counted at a time
 
 
 @dataclass(eq=False)
@@ -278,28 +279,20 @@ def train_word_vectors(
     for name, value in (("dim", dim), ("window", window), ("min_count", min_count)):
         if value < 1:
             raise ValueError(f"`{name}` must be at least 1, got {value}.")
-    texts = []
-    for text in tokenised_texts:
-        if isinstance(text, (str, bytes)):
-            raise TypeError(
-                f"`tokenised_texts` must hold lists of words, got {type(text).__name__}: {text!r:.60}. Cut text by "
-                "`metric_tokens` first; its letters would be taken for words."
-            )
-        texts.append(list(text))
-    counts = Counter(word for text in texts for word in text)
-    ranked = sorted((-count, word) for word, count in counts.items() if count >= min_count)
+    texts = _NumberedTexts(tokenised_texts)
+    counts = zip(texts.words, np.bincount(texts.numbers, minlength=len(texts.words)).tolist(), strict=True)
+    ranked = sorted((-count, word) for word, count in counts if count >= min_count)
     words = [word for _, word in ranked[:max_words]]
     row = {word: index for index, word in enumerate(words)}
-    # all texts in one row of ids, with -1 for words left out and `window` of them between texts
-    gap = [-1] * window
-    ids = np.array([index for text in texts for index in [row.get(word, -1) for word in text] + gap], dtype=np.int64)
+    rows = np.array([row.get(word, -1) for word in texts.words], np.int32)
     size = len(words)
     together = csr_matrix((size, size))
-    for distance in range(1, window + 1):
-        left, right = ids[:-distance], ids[distance:]
-        both = (left >= 0) & (right >= 0)
-        ones = np.ones(int(both.sum()))
-        together += coo_matrix((ones, (left[both], right[both])), shape=(size, size)).tocsr()
+    for ids in texts.pieces(rows, window):
+        for distance in range(1, window + 1):
+            left, right = ids[:-distance], ids[distance:]
+            both = (left >= 0) & (right >= 0)
+            ones = np.ones(int(both.sum()))
+            together += coo_matrix((ones, (left[both], right[both])), shape=(size, size)).tocsr()
     together = together + together.T
     beside = np.flatnonzero(np.asarray(together.sum(axis=1)).ravel())
     if at_most:
@@ -313,6 +306,50 @@ def train_word_vectors(
     svd = TruncatedSVD(n_components=dim, random_state=seed).fit(matrix)
     vectors = (matrix @ svd.components_.T) / np.sqrt(np.maximum(svd.singular_values_, 1e-12))  # U S / S**0.5
     return WordVectors([words[index] for index in beside], vectors, name=f"ppmi-svd-{dim}d-{len(beside)}w")
+
+
+class _NumberedTexts:
+    """Texts as numbers of words, 4 bytes a word.
+
+    Attributes:
+        words: the different words, in the order met.
+        numbers: of the words of all texts, one after another.
+        lengths: words of each text.
+    """
+
+    def __init__(self, tokenised_texts: Iterable[list[str]]):
+        known: dict[str, int] = {}
+        numbers, lengths = array("i"), array("i")
+        for text in tokenised_texts:
+            if isinstance(text, (str, bytes)):
+                raise TypeError(
+                    f"`tokenised_texts` must hold lists of words, got {type(text).__name__}: {text!r:.60}. Cut text by "
+                    "`metric_tokens` first; its letters would be taken for words."
+                )
+            before = len(numbers)
+            numbers.extend([known.setdefault(word, len(known)) for word in text])
+            lengths.append(len(numbers) - before)
+        self.words = list(known)
+        self.numbers, self.lengths = np.asarray(numbers, np.int32), np.asarray(lengths, np.int32)
+
+    def pieces(self, rows: np.ndarray, gap: int) -> Iterator[np.ndarray]:
+        """The rows of the words, `gap` times -1 behind each text, in pieces of whole texts.
+
+        Args:
+            rows: of each word, -1 for words that are left out.
+            gap: places between texts.
+        """
+        ends = np.cumsum(self.lengths, dtype=np.int64)
+        start = 0
+        while start < len(ends):
+            first = ends[start] - self.lengths[start]
+            stop = max(start + 1, int(np.searchsorted(ends, first + PIECE, side="right")))
+            lengths = self.lengths[start:stop].astype(np.int64)
+            ids = np.full(int(lengths.sum()) + gap * len(lengths), -1, np.int32)
+            words = self.numbers[first : ends[stop - 1]]
+            ids[np.arange(len(words)) + np.repeat(gap * np.arange(len(lengths)), lengths)] = rows[words]
+            yield ids
+            start = stop
 
 
 def _positive_pmi(together, smoothing: float = 0.75):

@@ -68,6 +68,7 @@ def set_up_discriminator(
     Raises:
         ValueError, OSError, ImportError: for files, models and settings that are missing or do not fit together.
     """
+    data.check_steps(args)
     set_seed(args.seed)
     data.adopt_reading(*discriminator.paths(), tokens.path())
     name_language(args, data)

@@ -139,6 +139,9 @@ class EarlierStages:
         for name, path in given.items():
             loaders[name](path)
         settings = {name: self.read(name) for name in self.given if name not in given}
+        self.data.check_steps(args)
+        for name, (*_, stage_args) in settings.items():
+            self.data.check_steps(stage_args, f"Stage {name}: ")
         judges = [name for name in ("discriminator", "backward_discriminator") if name in settings]
         copies = [name for name in judges if settings[name][1].energy]
         if copies and ("energy" not in self.part_names or copies[-1] != "discriminator"):

@@ -83,6 +83,7 @@ def set_up_energy(
     """
     require_matplotlib()
     settings = report.settings()
+    data.check_steps(args)
     set_seed(args.seed)
     data.adopt_reading(*energy.paths(), tokens.path())
     name_language(args, data)

@@ -116,6 +116,7 @@ def set_up_training(
     """
     require_matplotlib()
     check_publishing(args, data.dataset)
+    data.check_steps(args)
     set_seed(args.seed)
     data.adopt_reading(generator.path(), tokens.path())
     if evaluation.scores == "dialogue":  # a translator has two languages, and the settings name none

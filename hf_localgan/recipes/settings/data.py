@@ -7,7 +7,7 @@ from typing import Any, ClassVar, NamedTuple, cast
 
 from accelerate import PartialState
 from datasets import Dataset, IterableDataset
-from transformers import PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase, TrainingArguments
 
 from hf_localgan.data.checks import apart_from
 from hf_localgan.data.encoding import encode_pairs
@@ -176,6 +176,20 @@ class DataArguments:
             turns = self.history_turns if self.history_given else kept.turns
             separator = kept.separator if self.turn_separator is None else self.turn_separator
             self.history = make_history(turns, separator)
+
+    def check_steps(self, args: TrainingArguments, place: str = ""):
+        """Refuses a stream without `max_steps`, before it is read.
+
+        Args:
+            args: configuration of the trainer.
+            place: beginning of the error, such as the name of a stage.
+        """
+        if self.streaming and args.max_steps < 1:
+            raise ValueError(
+                f"{place}`streaming: true` needs `max_steps`: how many pairs a stream holds is not known before its "
+                "end, so `num_train_epochs` says neither when the training ends nor how the learning rate falls. Set "
+                "`max_steps`, or load the data: files are mapped into memory, not held in it."
+            )
 
     def load(self, *needed: str) -> Pairs:
         """The pairs of all splits.
