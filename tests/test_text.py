@@ -10,6 +10,7 @@ from hf_localgan.data import LengthLimits, group_pairs, load_pairs, train_tokeni
 from hf_localgan.metrics import metric_tokens
 from hf_localgan.text import characters, equality_key, is_blank, lower_cased, script_shares, spaced_words
 
+SPACES = " \t\n\x0b\x0c\r"  # of ASCII, as Unicode counts them
 FAMILY = "\U0001f468\u200d\U0001f469\u200d\U0001f467"
 # In each: two words of their script, and how many characters a reader sees.
 TWO_WORDS = {
@@ -93,6 +94,13 @@ def test_an_emoji_of_several_code_points_is_one_token_everywhere(emoji):
 )
 def test_texts_that_are_equal_but_for_case_spacing_punctuation_and_coding(same):
     assert len({equality_key(text) for text in same}) == 1
+
+
+def test_ascii_texts_have_the_key_that_the_rule_gives():
+    signs = [chr(code) for code in range(128)]
+    for text in [*signs, *(a + b for a in signs for b in signs)]:
+        bare = "".join(sign for sign in text.casefold() if sign.isalnum())
+        assert equality_key(text) == (bare or "".join(sign for sign in text if sign not in SPACES))
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hf_localgan.data import (
     train_tokenizer,
     train_word_vectors,
     vocabulary_words,
+    word_vectors,
 )
 from hf_localgan.data.word_vectors import _positive_pmi
 
@@ -240,3 +241,13 @@ def test_published_vectors_cover_a_real_vocabulary():
     vectors = load_word_vectors(path, words=vocabulary_words(tokenizer))
     coverage = initialize_embeddings(nn.Embedding(len(tokenizer), 25), tokenizer, vectors)
     assert coverage.share > 0.6
+
+
+def test_neighbours_counted_piece_by_piece_give_the_same_vectors(monkeypatch):
+    rng = np.random.default_rng(0)
+    texts = [[f"w{number}" for number in rng.zipf(1.5, length) % 40] for length in rng.integers(0, 9, 300)]
+    whole = train_word_vectors(texts, dim=5)
+    for size in (1, 7, 100):
+        monkeypatch.setattr(word_vectors, "PIECE", size)
+        pieces = train_word_vectors(texts, dim=5)
+        assert pieces.words == whole.words and (pieces.matrix == whole.matrix).all()
