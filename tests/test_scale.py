@@ -47,3 +47,15 @@ def test_an_update_of_ones_own_by_hand(tmp_path):
 def test_what_is_not_there_is_named(words, told):
     done = scale(*words)
     assert done.returncode == 2 and told in done.stderr
+
+
+def test_reading_and_encoding_are_measured_and_stand_in_a_table(tmp_path):
+    words = ["--pairs", 3_000, "--rounds", 1, "--encoded", 500, "--output", tmp_path / "data"]
+    command = [sys.executable, ROOT / "benchmarks" / "scale_data.py", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    found = json.loads((tmp_path / "data.json").read_text())
+    loads = [one for each in found["loads"].values() for one in each]
+    assert [one["pairs"] for one in loads] == [3_000] * 3 and all(one["shared"] == loads[0]["shared"] for one in loads)
+    assert all(speed > 0 for speeds in found["encodings"]["speeds"].values() for speed in speeds)
+    assert (tmp_path / "data.md").read_text() in done.stdout and "JSON lines, second start" in done.stdout

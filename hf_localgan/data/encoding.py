@@ -13,13 +13,13 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.histories import keep_history, noted_history, tokenizer_history
-from hf_localgan.data.text_ids import TextEncoder, lists, text_encoder
+from hf_localgan.data.text_ids import PlainEncoder, TextEncoder, lists, text_encoder
 from hf_localgan.data.vocabulary import tokenizer_fingerprint
 from hf_localgan.turns import History
 
 ENCODER = 1  # raise it when the columns that are made of the same texts change, so that no older cache is used
 BATCH = 10_000
-TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_null)
+TEXT_TYPES = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
 Limits = tuple[int | None, int | None]  # longest query and response in tokens; `None`: no limit
 
 
@@ -99,6 +99,8 @@ def encode_pairs(
         keep_history(tokenizer, history)
     special = _frame_tokens(tokenizer)
     if not streamed:
+        for name in (query, response) if len(dataset) else ():
+            _check_texts(name, dataset.data.schema.field(name).type)
         _warn_of_frame_tokens(dataset, (query, response), special)
     encode = PairEncoder(
         tokenizer, query=query, response=response, limits=limits, truncate=on_long == "truncate", keep_text=keep_text,
@@ -199,7 +201,9 @@ class PairEncoder:
 
     def __call__(self, table: pa.Table) -> pa.Table:
         if self._encoders is None:
-            self._encoders = (text_encoder(self.tokenizer), text_encoder(self.tokenizer, target=True))
+            first = text_encoder(self.tokenizer)
+            other = text_encoder(self.tokenizer, target=True) if isinstance(first, PlainEncoder) else first
+            self._encoders = (first, other)
         encode_query, encode_response = self._encoders
         source_limit, target_limit = self.limits
         queries, responses = (_texts(table, name) for name in (self.query, self.response))
@@ -223,18 +227,21 @@ class PairEncoder:
         return pa.table(columns)
 
 
+def _check_texts(name: str, dtype: pa.DataType):
+    if not any(is_text(dtype) for is_text in TEXT_TYPES):
+        raise ValueError(f"The column `{name}` must hold texts, and holds {dtype}. Run `load_pairs` first.")
+
+
 def _texts(table: pa.Table, name: str) -> pa.Array:
-    column = pa.chunked_array(table[name].chunks, table[name].type)
-    if not any(is_text(column.type) for is_text in TEXT_TYPES):
-        raise ValueError(f"The column `{name}` must hold texts, and holds {column.type}. Run `load_pairs` first.")
-    return column.cast(pa.string()).combine_chunks()
+    return table[name].cast(pa.string()).combine_chunks()
 
 
 def _encode_streamed(
     table: pa.Table, indices: list[int], *, encode: PairEncoder, on_long: str, special: tuple[str, ...]
 ) -> pa.Table:
     """Encodes a batch of a stream, in which nothing was counted in advance."""
-    for name in (encode.query, encode.response) if special else ():
+    for name in (encode.query, encode.response):
+        _check_texts(name, table.schema.field(name).type)
         rows: dict[str, list[int]] = {token: [] for token in special}
         _find_frame_tokens(table[name], indices[0], rows)
         _warn_of_rows(name, rows)

@@ -1,12 +1,16 @@
+import json
 import re
 import warnings
+from pathlib import Path
 
 import pytest
 from datasets import Dataset
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
-from transformers import PreTrainedTokenizerFast
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_localgan.data import check_tokenizer, encode_pairs, train_tokenizer
+from hf_localgan.data import check_tokenizer, encode_pairs, encoding, load_pairs, train_tokenizer
+from hf_localgan.data.histories import note_history
+from hf_localgan.turns import History
 
 TEXTS = ["a b c", "d e"]
 PAIRS = Dataset.from_dict({"query": ["a b", "a b c", "a"], "response": ["d", "d e", "d e a b c"], "id": [1, 2, 3]})
@@ -132,3 +136,116 @@ def test_names_of_special_tokens_in_texts_are_counted(tmp_path):
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         encode_pairs(Dataset.from_dict({"query": ["<unk> a"], "response": ["b"]}), tokenizer)
+
+
+def test_ids_are_those_of_the_tokenizers_own_call(tokenizer):
+    """Whether words are looked up or not, and whether or not the tokenizer closes its texts."""
+    rows = load_pairs("smalltalk")["test"].select(range(300))
+    known = train_tokenizer(rows, vocab_size=200)
+    for encoder in (known, bare_tokenizer(pad_token="<pad>", eos_token="</s>"), train_tokenizer(rows, kind="bpe")):
+        is_closed = encoder("a").input_ids[-1] == encoder.eos_token_id
+        open_end = [] if is_closed else [encoder.eos_token_id]
+        encoded = encode_pairs(rows, encoder)
+        sources, labels = encoder(rows["query"][:]), encoder(text_target=rows["response"][:]).input_ids
+        assert encoded["input_ids"][:] == sources.input_ids and encoded["attention_mask"][:] == sources.attention_mask
+        assert encoded["labels"][:] == [ids + open_end for ids in labels]
+    types = {name: str(feature.feature.dtype) for name, feature in encoded.features.items() if name != "length"}
+    assert types == {"input_ids": "int32", "attention_mask": "int8", "labels": "int64"}
+    assert encoded.format["type"] is None
+
+
+def test_columns_that_hold_no_text_are_refused(tokenizer):
+    numbers = Dataset.from_dict({"query": [1, 2], "response": ["a", "b"]})
+    for rows in (numbers, numbers.to_iterable_dataset()):
+        with pytest.raises(ValueError, match="The column `query` must hold texts, and holds int64"):
+            list(encode_pairs(rows, tokenizer))
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """`stored(*queries)`: pairs that were read from a file."""
+
+    def write(*queries):
+        text = "".join(json.dumps({"query": query, "response": "d e"}) + "\n" for query in queries)
+        (tmp_path / "train.jsonl").write_text(text)
+        return load_pairs(tmp_path / "train.jsonl")["train"]
+
+    return write
+
+
+@pytest.fixture
+def counted(monkeypatch):
+    """Number of batches that were encoded."""
+    batches = []
+    encode = encoding.PairEncoder.__call__
+    monkeypatch.setattr(
+        encoding.PairEncoder, "__call__", lambda self, table: batches.append(len(table)) or encode(self, table)
+    )
+    return batches
+
+
+def test_what_was_encoded_is_not_encoded_again(tokenizer, stored, counted, tmp_path):
+    first = encode_pairs(stored("a b", "c"), tokenizer, max_source_length=9, on_long="drop")
+    rows = load_pairs(tmp_path / "train.jsonl")["train"]  # as in another process
+    assert counted == [2]
+    tokenizer.save_pretrained(tmp_path / "saved")
+    loaded = AutoTokenizer.from_pretrained(tmp_path / "saved")
+    loaded(["a b c"], truncation=True, max_length=2, padding=True)  # what was called last changes nothing
+    again = encode_pairs(rows, loaded, max_source_length=9, on_long="drop")
+    assert counted == [2] and again[:] == first[:]
+    assert encode_pairs(rows, loaded, max_source_length=9, on_long="drop", num_proc=2)[:] == first[:]
+    assert counted == [2]
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"max_source_length": 8}, {"max_target_length": 8}, {"on_long": "truncate"}, {"keep_text": True},
+        {"query": "response", "response": "query"}, {"texts": ["a b c", "d"]}, {"texts": ["b b a c", "d e"]},
+        {"lowercase": True}, {"kind": "bpe", "vocab_size": 300}, {"unk_token": "<pad>"}, {"rows": ["a b", "d"]},
+    ],
+)  # fmt: skip
+def test_another_tokenizer_option_or_text_is_encoded_anew(stored, counted, changed):
+    changed, settings, before = dict(changed), {"max_source_length": 9, "on_long": "drop"}, stored("a b", "c")
+    texts, rows = changed.pop("texts", TEXTS), before
+    encode_pairs(rows, train_tokenizer(TEXTS), **settings)
+    encode_pairs(rows, train_tokenizer(TEXTS), **settings)
+    assert counted == [2]
+    if "rows" in changed:
+        rows = stored(*changed.pop("rows"))
+    made = {name: changed.pop(name) for name in ("lowercase", "kind", "vocab_size") if name in changed}
+    tokenizer = train_tokenizer(texts, **made)
+    if "unk_token" in changed:
+        tokenizer.unk_token = changed.pop("unk_token")
+    encoded = encode_pairs(rows, tokenizer, **{**settings, **changed})
+    assert counted == [2, 2]
+    assert encoded["input_ids"][:] == tokenizer(rows[changed.get("query", "query")][:]).input_ids
+
+
+def test_a_history_in_the_queries_is_encoded_anew(tokenizer, stored, counted):
+    rows = stored("a | b | a", "c")
+    encode_pairs(rows, tokenizer, max_source_length=4, on_long="truncate")
+    joined = encode_pairs(note_history(rows, History(2)), tokenizer, max_source_length=4, on_long="truncate")
+    assert counted == [2, 2]
+    assert [len(ids) for ids in joined["input_ids"]] == [4, 2]
+
+
+def test_an_error_leaves_nothing_in_the_cache(tokenizer, stored, monkeypatch):
+    rows = stored("a b", "c")
+    folder = Path(rows.cache_files[0]["filename"]).parent
+    before = sorted(folder.iterdir())
+
+    def fails(self, table):
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(encoding.PairEncoder, "__call__", fails)
+    with pytest.raises(RuntimeError, match="no memory"):
+        encode_pairs(rows, tokenizer)
+    assert sorted(folder.iterdir()) == before
+
+
+def test_several_processes_give_the_same(tokenizer, stored):
+    rows = stored(*("a b c d e"[: 2 * number + 1] for number in range(5) for _ in range(3)))
+    apart = encode_pairs(rows, tokenizer, max_source_length=5, on_long="drop", num_proc=2)
+    together = encode_pairs(Dataset.from_list(rows.to_list()), tokenizer, max_source_length=5, on_long="drop")
+    assert apart[:] == together[:] and apart.features == together.features

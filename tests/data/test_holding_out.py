@@ -3,7 +3,7 @@
 import hashlib
 
 import pytest
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 
 from hf_localgan.data import load_pairs
 from hf_localgan.data.holding_out import LARGEST, hold_out
@@ -53,6 +53,18 @@ def test_the_queries_with_the_smallest_hashes_are_taken():
     taken = [[row["query"] for row in rows if equality_key(row["query"]) in ranked[at : at + 20]] for at in (0, 20)]
     assert [parts["validation"]["query"][:], parts["test"]["query"][:]] == taken
     assert [count_queries(split) for split in parts.values()] == [len(group) for group in parts.grouped.values()]
+
+
+def test_of_a_stream_the_same_queries_are_taken():
+    whole = corpus(30)
+    stream = load_pairs({"train": whole["train"].to_iterable_dataset()}, streaming=True)
+    loaded, streamed = held(whole, 4, seed=3), held(stream, 4, seed=3)
+    assert isinstance(streamed["train"], IterableDataset) and isinstance(streamed["test"], Dataset)
+    assert {name: list(rows) for name, rows in streamed.items()} == {
+        name: rows.to_list() for name, rows in loaded.items()
+    }
+    with pytest.raises(ValueError, match="30 different queries are too few"):
+        held(stream, 15)
 
 
 def test_queries_that_differ_in_case_alone_stay_together():

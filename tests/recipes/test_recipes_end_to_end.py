@@ -8,6 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as parquet
 import pytest
 import torch
+from safetensors.torch import load_file
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 import hf_localgan  # noqa: F401  registers the Auto classes
@@ -226,6 +227,20 @@ def test_a_streamed_training_split_trains_as_well(recipe, place):
     assert TRAINED <= {path.name for path in (place / "streamed").iterdir()}
 
 
+@pytest.mark.parametrize("method", [["train_mle"], ["train_raml", "--payoff", "hamming", "--edit_rate", "0.2"]])
+def test_a_stream_trains_the_generator_that_loaded_pairs_train(recipe, place, method):
+    name, *words = method
+    words += ["--train_sampling_strategy", "sequential", "--decodings", "greedy", "--beams", "none"]
+    words += ["--temperatures", "none", "--save_strategy", "no", "--eval_strategy", "no", "--on_shared", "drop"]
+    weights = {}
+    for streaming in ("true", "false"):
+        folder = place / f"{name}-{streaming}"
+        recipe(name, "tiny.yaml", *words, "--output_dir", folder, "--streaming", streaming)
+        weights[streaming] = load_file(folder / "model.safetensors")
+    for parameter, values in weights["false"].items():
+        torch.testing.assert_close(weights["true"][parameter], values, rtol=0, atol=0)
+
+
 @pytest.fixture
 def message(place, recipe, message_of):
     """`message(name, *words)`: what the recipe, run in this process, ends with; it has left nothing behind."""
@@ -253,6 +268,7 @@ def test_a_corpus_of_which_nothing_is_left_ends_the_recipe_in_one_line(message, 
         (["--dataset", "nowhere/at/all"], 'no file or folder "nowhere/at/all"'),
         (["--test_split", "exam"], "no split `exam` (found: train, validation, test)"),
         (["--streaming", "--test_split", "exam"], "no split `exam`"),
+        (["--streaming", "--max_steps", "-1"], "`streaming: true` needs `max_steps`"),
         (["--metric_vectors", "missing.txt"], "missing.txt"),
         (["--generator", "./nowhere"], "nowhere"),
         (["--early_stopping_patience", "2", "--eval_strategy", "no"], "needs evaluations"),

@@ -2,12 +2,15 @@
 
 import json
 import warnings
+from dataclasses import replace
 
 import pytest
+from datasets import Dataset, IterableDataset
 
 from hf_localgan.data import train_tokenizer
 from hf_localgan.data.histories import keep_history, tokenizer_history
 from hf_localgan.recipes import DataArguments, RecipeParser
+from hf_localgan.trainers.mle.config import MleConfig
 from hf_localgan.turns import History
 
 STRAY = 'query\tresponse\n"Wait\tb1\na2\tb2\na3"\tb3\n'
@@ -99,3 +102,69 @@ def test_turns_reach_the_rows_and_the_tokenizer(tmp_path, streaming):
     keep_history(tokenizer, History(2))
     forgets.encode(forgets.load("train")["train"], tokenizer)
     assert tokenizer_history(tokenizer) == History(0)
+
+
+@pytest.fixture
+def overlapping(tmp_path):
+    """A corpus whose training split shares a query with two others, of which one is not evaluated."""
+    splits = {
+        "train": ["Tea?", "milk ?", "water ?", "juice ?"], "validation": ["tea ?", "soup ?"],
+        "test": ["rice ?", "fish ?"], "test_other": ["WATER"],
+    }  # fmt: skip
+    for split, queries in splits.items():
+        rows = [{"query": query, "response": f"of {split}"} for query in queries]
+        (tmp_path / f"{split}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return str(tmp_path)
+
+
+def test_a_stream_leaves_out_what_loaded_pairs_leave_out(overlapping):
+    loaded, streamed = (
+        DataArguments(overlapping, on_shared="drop", streaming=streaming).load("train") for streaming in (False, True)
+    )
+    assert [row["query"] for row in loaded["train"]] == ["milk ?", "juice ?"]
+    assert {name: list(rows) for name, rows in streamed.items()} == {name: list(rows) for name, rows in loaded.items()}
+    assert isinstance(streamed["train"], IterableDataset) and isinstance(streamed["test"], Dataset)
+
+
+def test_a_stream_warns_of_shared_queries_or_refuses_them(overlapping):
+    rows = DataArguments(overlapping, streaming=True).load("train")["train"]
+    with pytest.warns(UserWarning, match=r"2 of the pairs 0 to 3 of split `train` \(0, 2\) have a query that also"):
+        assert len(list(rows)) == 4
+    rows = DataArguments(overlapping, streaming=True, on_shared="error").load("train")["train"]
+    with pytest.raises(ValueError, match='on_shared="drop" takes them out'):
+        list(rows)
+
+
+@pytest.mark.parametrize("swap", [False, True])
+def test_one_split_is_divided_alike_streamed_or_loaded(tmp_path, swap, capsys):
+    rows = [{"query": f"query {n} ?", "response": f"answer {n % 7}"} for n in range(40)]
+    (tmp_path / "pairs.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    loaded, streamed = (
+        DataArguments(str(tmp_path / "pairs.jsonl"), streaming=streaming, swap_sides=swap).load("train", "test")
+        for streaming in (False, True)
+    )
+    assert {name: list(rows) for name, rows in streamed.items()} == {name: list(rows) for name, rows in loaded.items()}
+    said = capsys.readouterr().out.splitlines()
+    assert "Its 40 pairs are divided by query" in said[0]
+    assert "Its pairs are divided by query" in said[1] and "the others as `train`, a stream, 4 of 4 queries" in said[1]
+
+
+def test_a_stream_needs_a_number_of_updates(tmp_path):
+    data, args = DataArguments(streaming=True), MleConfig(output_dir=str(tmp_path), use_cpu=True)
+    with pytest.raises(ValueError, match="^Stage mle: `streaming: true` needs `max_steps`: how many pairs"):
+        data.check_steps(args, "Stage mle: ")
+    data.check_steps(replace(args, max_steps=3))
+    DataArguments().check_steps(args)
+
+
+def test_several_processes_encode_the_same(overlapping):
+    pairs = DataArguments(overlapping).load("train")
+    tokenizer = train_tokenizer(pairs["train"])
+    one, two = (
+        DataArguments(overlapping, num_proc=number).encode(pairs["train"], tokenizer)[:] for number in (None, 2)
+    )
+    assert one == two
+    stream = DataArguments(overlapping, streaming=True, num_proc=2)
+    assert list(stream.encode(stream.load("train")["train"], tokenizer))[0]["labels"] == one["labels"][0]
+    with pytest.raises(ValueError, match="`num_proc` must be a whole number of at least 1"):
+        DataArguments(num_proc=0)
