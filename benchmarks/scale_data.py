@@ -46,10 +46,10 @@ CLOSINGS = {".": 0.72, "?": 0.18, "!": 0.07, "": 0.03}
 TOKENS = {"max_source_length": 64, "max_target_length": 64, "on_long": "drop"}
 LOADINGS = ("JSON lines", "parquet", "JSON lines, second start")
 ENCODINGS = {
-    "encode": "`encode_pairs`",
-    "plain": "`Dataset.map` with lists",
-    "alone": "`tokenizers` alone",
-    "again": "`encode_pairs`, second start",
+    "encode": "encode_pairs",
+    "plain": "Dataset.map with lists",
+    "alone": "tokenizers alone",
+    "again": "encode_pairs, second start",
 }
 
 
@@ -124,8 +124,7 @@ class Memory:
 
 def load(folder: str, cache: str) -> dict:
     """Loads the pairs once."""
-    with Memory() as memory, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of shared queries
+    with Memory() as memory:
         wall, begin = time.perf_counter(), time.process_time()
         pairs = load_pairs(folder, cache_dir=cache)
         taken = {"seconds": time.process_time() - begin, "wall": time.perf_counter() - wall}
@@ -157,9 +156,7 @@ def alone(rows: Dataset, tokenizer) -> list[list[int]]:
 
 def encode(folder: str, cache: str, pairs: int, rounds: int) -> dict:
     """Encodes the first `pairs` training pairs in turns, and then all of them for the memory."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        rows = load_pairs(folder, cache_dir=cache)["train"]
+    rows = load_pairs(folder, cache_dir=cache)["train"]
     tokenizer = train_tokenizer(rows, vocab_size=WORDS)
     seconds: dict[str, list[float]] = {name: [] for name in ENCODINGS}
     size = len(rows) // (rounds + 1)
@@ -220,7 +217,7 @@ def report(found: dict, settings: dict) -> str:
         ]
         for name, each in found["loads"].items()
     ]  # fmt: skip
-    columns = ["`load_pairs` from", "pairs a second", "MiB a million pairs", "with pages of mapped files"]
+    columns = ["load_pairs from", "pairs a second", "MiB a million pairs", "with pages of mapped files"]
     encodings = found["encodings"]
     speeds = [[title, spread(encodings["speeds"][name], ",.0f")] for name, title in ENCODINGS.items()]
     ratio, rival = spread(encodings["ratios"], ".2f"), spread(encodings["against_alone"], ".2f")
@@ -253,6 +250,7 @@ def main():
     parser.add_argument("--part", nargs="+", help=argparse.SUPPRESS)  # what a new process measures
     wanted = parser.parse_args()
     datasets.disable_progress_bars()
+    warnings.simplefilter("ignore")  # of shared queries and of pairs that are too long
     if wanted.part:
         name, folder, cache, *numbers = wanted.part
         print(json.dumps(load(folder, cache) if name == "load" else encode(folder, cache, *map(int, numbers))))

@@ -49,6 +49,7 @@ def test_what_is_not_there_is_named(words, told):
     assert done.returncode == 2 and told in done.stderr
 
 
+@pytest.mark.slow
 def test_reading_and_encoding_are_measured_and_stand_in_a_table(tmp_path):
     words = ["--pairs", 3_000, "--rounds", 1, "--encoded", 500, "--output", tmp_path / "data"]
     command = [sys.executable, ROOT / "benchmarks" / "scale_data.py", *map(str, words)]
