@@ -37,7 +37,7 @@ ENGLISH_UNITS = (
 )
 # All white space but a single space, which stays what it is.
 OTHER_SPACES = r"[\s\u200b]{2,}|[^\S ]|\u200b"
-# What earlier versions wrote into their tokenizers, a third slower: the same tokens.
+# What earlier versions wrote into their tokenizers: the same tokens, more slowly.
 FORMER_ENGLISH_UNITS = rf"{SPACE}?(?:{LETTERS}|{NUMBERS}|(?<=\p{{L}})['’]\p{{L}}+|\.\.\.|--|(?!{SPACE})\X)|{SPACE}"
 FORMER_SPACES = r"[\s\u200b]+"
 # Words of other scripts and numbers whole, all else sign by sign. Spaces are rare, mark pauses: a token of their own.
