@@ -70,6 +70,8 @@ class SpeechArguments:
         "utterance (`utterance`), or not at all (`none`).",
     )  # fmt: skip
 
+    num_proc: int | None = option(None, "Number of processes that compute the features; by default 1.")
+
     def __post_init__(self):
         self.dataset = [self.dataset] if isinstance(self.dataset, str) else list(self.dataset)
         if not self.dataset:
@@ -82,7 +84,7 @@ class SpeechArguments:
             raise ValueError("`phone_set` needs `target: phones`, but `target` is `text`. Leave one of them out.")
         if self.max_train_utterances is not None and self.max_train_utterances < 1:
             raise ValueError(f"`max_train_utterances` must be at least 1, got {self.max_train_utterances}.")
-        check_bounds(self, {"max_seconds": POSITIVE_OR_NONE, "num_mel_filters": COUNT})
+        check_bounds(self, {"max_seconds": POSITIVE_OR_NONE, "num_mel_filters": COUNT, "num_proc": COUNT})
         self._columns()
 
     def load(self) -> dict[str, Dataset]:
@@ -126,13 +128,13 @@ class SpeechArguments:
         else:
             symbols = sorted({phone for phones in train["phones"][:] for phone in phones})
         if self.normalization not in ("none", "utterance"):
-            fit_features(train, extractor)
+            fit_features(train, extractor, self.num_proc)
         return RnnSpeechProcessor(extractor, phone_tokenizer(symbols))
 
     def encode(self, dataset: Dataset, processor: ProcessorMixin) -> Dataset:
         """Features and labels of a split."""
         target: Literal["phones", "text"] = "text" if self.target == "text" else "phones"
-        return encode_speech(dataset, processor, target=target, phone_set=self.phone_set)
+        return encode_speech(dataset, processor, target=target, phone_set=self.phone_set, num_proc=self.num_proc)
 
     def _load_dataset(self, name: str) -> Speech:
         options: dict[str, Any] = {"max_seconds": self.max_seconds, "on_bad": self.on_bad}
