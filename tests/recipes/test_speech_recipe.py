@@ -91,6 +91,16 @@ def test_tones_from_end_to_end(options, tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'a.wav'}\t")
 
 
+def test_several_processes_compute_the_same_features(monkeypatch):
+    monkeypatch.setattr(settings_speech, "load_tones", lambda: load_tones(6, 2, 2))
+    encoded = []
+    for number in (None, 2):
+        speech = SpeechArguments(["tones"], num_proc=number)
+        train = speech.load()["train"]
+        encoded.append(speech.encode(train, speech.processor(train))["input_features"][:])
+    assert all(np.array_equal(one, two) for one, two in zip(*encoded, strict=True)) and len(encoded[0]) == 6
+
+
 def test_the_papers_run_starts_on_a_corpus_of_timits_layout(tmp_path, monkeypatch, capsys):
     rng = np.random.default_rng(0)
     for place in ("TRAIN/DR1/FCJF0", "TEST/DR1/FAKS0", "TEST/DR1/MDAB0"):

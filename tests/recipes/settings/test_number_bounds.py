@@ -22,6 +22,8 @@ from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
         (TokenizerArguments, "min_frequency", (-1,)),
         (DataArguments, "max_source_length", (1,)),
         (DataArguments, "max_query", (0,)),
+        (DataArguments, "num_proc", (0, 1.5)),
+        (SpeechArguments, "num_proc", (0,)),
         (DataArguments, "min_response", (-1,)),
         (SpeechArguments, "max_seconds", (math.nan, -1.0)),
         (RecogniserArguments, "encoder_layers", (0,)),
