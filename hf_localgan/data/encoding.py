@@ -114,8 +114,8 @@ def encode_pairs(
             encode_batch, batched=True, with_indices=True, remove_columns=[query, response] if not keep_text else None
         ).with_format(None)
     encoded = dataset.with_format("arrow").map(
-        encode, batched=True, batch_size=BATCH, remove_columns=remove, num_proc=num_proc, desc="Encoding pairs",
-        new_fingerprint=encode.fingerprint(dataset),
+        encode, batched=True, batch_size=BATCH, writer_batch_size=BATCH, remove_columns=remove, num_proc=num_proc,
+        desc="Encoding pairs", new_fingerprint=encode.fingerprint(dataset),
     ).with_format(None)  # fmt: skip
     return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
 

@@ -15,7 +15,7 @@ from hf_localgan.data.columns import RESPONSE_NAMES, column_path, find_columns
 from hf_localgan.data.json_rows import texts_at
 from hf_localgan.data.report import VERDICTS, LengthLimits
 from hf_localgan.data.row_pairs import RowPairs, pair_rows
-from hf_localgan.data.text_files import LINES, PLACE, QUERY, RESPONSES, ROW, WRONG
+from hf_localgan.data.text_files import BATCH, LINES, PLACE, QUERY, RESPONSES, ROW, WRONG
 from hf_localgan.text import INVISIBLE
 from hf_localgan.turns import History, is_conversation
 
@@ -76,7 +76,8 @@ def mark_rows(
         data = data.select_columns(sorted({column_path(names, name)[0] for name in read}))
     mark = partial(_mark_batch, columns=read, plural=plural, limits=limits, history=history)
     if isinstance(data, Dataset):
-        settings = {"batch_size": 10_000, "remove_columns": data.column_names, "features": MARKED}
+        settings = {"batch_size": BATCH, "remove_columns": data.column_names, "features": MARKED}
+        settings["writer_batch_size"] = BATCH  # few pieces: each takes memory where the file is mapped
         settings["desc"] = f"Reading {split} pairs"
     else:
         mark = partial(_stream_batch, mark=mark, split=split, on_bad=on_bad, separator=history.separator)

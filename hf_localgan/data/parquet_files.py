@@ -132,7 +132,8 @@ def read_parquet_files(
         raise ValueError(f"{paths[0]} holds columns of a type that cannot be read as text: {types}.") from error
     builder = ParquetFiles(
         cache_dir=options.get("cache_dir"), dataset_name="parquet_files", hash=READER, columns=tuple(columns),
-        features=features, data_files=DataFilesDict({"train": DataFilesList(paths, list(map(file_stamp, paths)))}),
+        features=features, writer_batch_size=BATCH,
+        data_files=DataFilesDict({"train": DataFilesList(paths, list(map(file_stamp, paths)))}),
     )  # fmt: skip
     if streaming:
         return builder.as_streaming_dataset(split="train")

@@ -366,7 +366,7 @@ def read_text_files(
     columns = next(iter(read.values())).columns
     as_rows = any(found.as_rows for found in read.values())
     builder = TextFiles(
-        cache_dir=options.get("cache_dir"), dataset_name="text_files", hash=READER,
+        cache_dir=options.get("cache_dir"), dataset_name="text_files", hash=READER, writer_batch_size=BATCH,
         data_files=DataFilesDict({"train": DataFilesList(paths, [file_stamp(path) for path in paths])}),
         suffix=suffix, settings=settings, query=columns[0], response=columns[-1], columns=columns if as_rows else (),
     )  # fmt: skip
