@@ -19,6 +19,7 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 import argparse
 import json
 import platform
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -199,6 +200,8 @@ def measure(pairs: int, rounds: int, encoded: int) -> dict:
                 folder = f"{place}/{'parquet' if name == 'parquet' else 'json'}"
                 cache = f"{place}/cache-{number}-{Path(folder).name}"
                 loads[name].append(call("--part", "load", folder, cache))
+            for name in ("json", "parquet") if number else ():  # the first is read once more
+                shutil.rmtree(f"{place}/cache-{number}-{name}")
             print(f"round {number + 1} of {rounds}", file=sys.stderr, flush=True)
         encodings = call("--part", "encode", f"{place}/json", f"{place}/cache-0-json", str(encoded), str(rounds))
     return {"loads": loads, "encodings": encodings}
