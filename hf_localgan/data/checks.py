@@ -244,7 +244,7 @@ class StreamedComparison:
         tables = [table for rows in others.values() for table in _text_tables(rows)]
         self.queries = pa.chunked_array((c for table in tables for c in text_keys(table["query"]).chunks), KEY)
         self.pairs = pa.chunked_array((c for table in tables for c in self._last_pairs(table).chunks), KEY)
-        self._told = False
+        self._warned = False
 
     def __call__(self, table: pa.Table, rows: list[int]) -> pa.Table:
         is_shared = among(text_keys(table["query"]), self.queries)
@@ -252,16 +252,16 @@ class StreamedComparison:
             is_shared = is_shared | among(self._last_pairs(table), self.pairs)
         if self.on_shared == "drop" or not is_shared.any():
             return table.filter(pa.array(~is_shared))
-        found = np.array(rows)[is_shared]
+        numbers = np.array(rows)[is_shared]
         message = (
-            f"{len(found):,} of the pairs {rows[0]:,} to {rows[-1]:,} of split `{self.split}` ({_first(found)}) have a "
-            f"query that also stands in {' or '.join(f'`{name}`' for name in self.names)}. Case, spacing, punctuation "
-            "and how letters are coded are ignored, pairs are counted from 0."
+            f"{len(numbers):,} of the pairs {rows[0]:,} to {rows[-1]:,} of split `{self.split}` ({_first(numbers)}) "
+            f"have a query that also stands in {' or '.join(f'`{name}`' for name in self.names)}. Case, spacing, "
+            "punctuation and how letters are coded are ignored, pairs are counted from 0."
         )
         if self.on_shared == "error":
             raise ValueError(f'{message} on_shared="drop" takes them out of the training split.')
-        if not self._told:
-            self._told = True
+        if not self._warned:
+            self._warned = True
             warnings.warn(
                 f"{message} Scores on them are not scores on unseen queries, and further ones are not told. "
                 'on_shared="drop" takes them out of the training split.',
