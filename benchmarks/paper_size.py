@@ -119,7 +119,7 @@ class Run:
     def __init__(self, corpus: Path, output: Path, updates: int, processes: int):
         self.updates = {name: times * updates for name, times in TIMES.items()}
         steps = [f"--max_steps={self.updates['adversarial']}", f"--discriminator_warmup_steps={updates}"]
-        steps += [f"--save_steps={updates}", f"--eval_steps={updates}", "--use_cpu=true"]
+        steps += [f"--save_steps={updates}", f"--eval_steps={updates}", f"--num_proc={processes}", "--use_cpu=true"]
         command = [sys.executable, "-m", "hf_localgan", "train-localgan", str(RECIPE / "localgan.yaml")]
         command += [f"--output_dir={output}", *steps, "--mle_options", *self.bounded("mle")]
         command += [f"word_vectors={corpus}/vectors.txt", *"temperatures=none beams=none max_test_queries=200".split()]
