@@ -13,6 +13,7 @@ from datasets import Dataset, IterableDataset
 from transformers import PreTrainedTokenizerBase
 
 from hf_localgan.data.histories import keep_history, noted_history, tokenizer_history
+from hf_localgan.data.processes import kept_environment
 from hf_localgan.data.text_ids import PlainEncoder, TextEncoder, lists, text_encoder
 from hf_localgan.data.vocabulary import tokenizer_fingerprint
 from hf_localgan.turns import History
@@ -113,10 +114,11 @@ def encode_pairs(
         return texts.map(
             encode_batch, batched=True, with_indices=True, remove_columns=[query, response] if not keep_text else None
         ).with_format(None)
-    encoded = dataset.with_format("arrow").map(
-        encode, batched=True, batch_size=BATCH, writer_batch_size=BATCH, remove_columns=remove, num_proc=num_proc,
-        desc="Encoding pairs", new_fingerprint=encode.fingerprint(dataset),
-    ).with_format(None)  # fmt: skip
+    with kept_environment():
+        encoded = dataset.with_format("arrow").map(
+            encode, batched=True, batch_size=BATCH, writer_batch_size=BATCH, remove_columns=remove, num_proc=num_proc,
+            desc="Encoding pairs", new_fingerprint=encode.fingerprint(dataset),
+        ).with_format(None)  # fmt: skip
     return encoded if on_long == "truncate" else _handle_long(encoded, limits, on_long)
 
 

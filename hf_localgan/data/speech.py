@@ -19,6 +19,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast, ProcessorMixin
 
 from hf_localgan.data.audio import SILENT, read_audio
+from hf_localgan.data.processes import kept_environment
 from hf_localgan.data.sources import ALIASES, Source, open_splits
 from hf_localgan.data.tokenization import SPECIAL_TOKENS
 from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor
@@ -220,10 +221,11 @@ def extract_features(dataset: Dataset, extractor: LogMelFeatureExtractor, num_pr
     settings = {**extractor.to_dict(), "mean": None, "std": None, "speaker_statistics": None, "normalization": "none"}
     names = ("num_mel_filters", "sampling_rate", "frame_length_ms", "frame_shift_ms", "preemphasis", "energy")
     plain = {name: settings[name] for name in (*names, "differences", "normalization")}
-    raw = dataset.map(
-        partial(_extract, settings=plain), remove_columns=["audio"], num_proc=num_proc, desc="Computing features",
-        writer_batch_size=64,
-    )  # fmt: skip
+    with kept_environment():
+        raw = dataset.map(
+            partial(_extract, settings=plain), remove_columns=["audio"], num_proc=num_proc, desc="Computing features",
+            writer_batch_size=64,
+        )  # fmt: skip
     return raw.with_format("numpy", columns=["features"], output_all_columns=True)
 
 
