@@ -27,16 +27,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
 import psutil
-import torch
 import yaml
 from tables import number_table
 
 from hf_localgan.files import replacing
-from hf_localgan.recipes.stage import FINISHED
 
 ROOT = Path(__file__).parents[1]
 RECIPE = ROOT / "recipes" / "papers" / "opensubtitles"
@@ -363,8 +362,8 @@ def main():
     found |= asked | {
         "corpus_bytes": (folder / "corpus/train.jsonl").stat().st_size, "whole_updates": whole_updates(wanted.pairs),
         "about": {
-            "processor": processor(), "torch": torch.__version__, "threads": torch.get_num_threads(),
-            "processes": wanted.processes,
+            "processor": processor(), "torch": version("torch"), "processes": wanted.processes,
+            "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         },
     }  # fmt: skip
     parts = {
@@ -378,6 +377,8 @@ def main():
             found[name] = part()
             with replacing(kept) as path:
                 path.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    from hf_localgan.recipes.stage import FINISHED  # here, for it loads what takes seconds
+
     stages = [folder / "run-killed" / "stages" / stage for stage in STAGES]
     found["ended"] = all((stage / FINISHED).is_file() for stage in stages)
     text = report(found)
