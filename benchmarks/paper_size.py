@@ -2,7 +2,7 @@
 
     python benchmarks/paper_size.py FOLDER [--pairs 5200000] [--words 40000] [--updates 100] [--output OUTPUT]
 
-FOLDER takes the corpus, about 120 bytes a pair, and the runs. The pairs are invented: 4 to 30 words a side, drawn with
+FOLDER takes the corpus, 125 bytes a pair, and the runs. The pairs are invented: 4 to 30 words a side, drawn with
 Zipf's frequencies from as many words as the paper has, and word vectors of its 200 dimensions. The recipe is
 `recipes/papers/opensubtitles/`, started as its users start it:
 

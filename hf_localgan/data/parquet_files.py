@@ -18,9 +18,8 @@ from datasets.exceptions import DatasetGenerationError
 from datasets.table import table_cast
 
 from hf_localgan.data.rows import beginning
-from hf_localgan.data.text_files import as_value_error, file_stamp
+from hf_localgan.data.text_files import BATCH, as_value_error, file_stamp
 
-BATCH = 10_000
 BUFFER = 2**20  # bytes
 READER = "1"  # raise it when the rows that are read change, so that no older cache is used for them
 
