@@ -9,13 +9,9 @@ from hf_localgan.annotation.agreement import (
     measure_agreement,
     raw_agreement,
 )
-from hf_localgan.annotation.correlation import (
-    Correlation,
-    JudgedResponses,
-    MetricWorth,
-    correlate_metrics,
-    read_judged_responses,
-)
+from hf_localgan.annotation.correlation import correlate_metrics
+from hf_localgan.annotation.judged import JudgedResponses, read_judged_responses
+from hf_localgan.annotation.judgements import Judgements, human_scores, read_judgements
 from hf_localgan.annotation.power import (
     DifferenceVariance,
     detection_power,
@@ -25,21 +21,12 @@ from hf_localgan.annotation.power import (
     queries_needed,
     smallest_difference,
 )
-from hf_localgan.annotation.scoring import (
-    AnnotationReport,
-    Difference,
-    HumanScore,
-    Judgements,
-    PersonCheck,
-    compare_answers,
-    human_scores,
-    read_judgements,
-    score_judgements,
-    two_way_interval,
-)
+from hf_localgan.annotation.report import AnnotationReport, Difference, HumanScore, PersonCheck
+from hf_localgan.annotation.scoring import compare_answers, score_judgements, two_way_interval
 from hf_localgan.annotation.server import AnnotationServer, SheetFile, serve_sheet
 from hf_localgan.annotation.sheets import Question, Sheet, SheetRow, read_sheet
 from hf_localgan.annotation.study import QUESTIONS, Item, KeyRow, Study, System, make_study, read_systems
+from hf_localgan.annotation.worth import Correlation, MetricWorth
 
 __all__ = [
     "QUESTIONS",

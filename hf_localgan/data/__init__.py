@@ -6,8 +6,9 @@ from hf_localgan.data.label_frames import regular_tokens
 from hf_localgan.data.pairs import Pairs, group_pairs, load_pairs
 from hf_localgan.data.report import LengthLimits, PairsReport, SharedQueries, SplitReport
 from hf_localgan.data.smalltalk import load_smalltalk, smalltalk_files
-from hf_localgan.data.speech import Speech, SpeechReport, encode_speech, fit_features, load_speech, phone_tokenizer
+from hf_localgan.data.speech import Speech, SpeechReport, load_speech
 from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.data.speech_encoding import encode_speech, fit_features, phone_tokenizer
 from hf_localgan.data.timit import load_timit
 from hf_localgan.data.token_vectors import TokenVectors, embedding_vectors, token_vectors, train_token_vectors
 from hf_localgan.data.tokenization import (

@@ -9,8 +9,9 @@ import soundfile
 from datasets import Audio, Dataset
 
 from hf_localgan.data.audio import read_audio, resample
-from hf_localgan.data.speech import encode_speech, fit_features, load_speech, phone_tokenizer
+from hf_localgan.data.speech import load_speech
 from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.data.speech_encoding import encode_speech, fit_features, phone_tokenizer
 from hf_localgan.data.timit import load_timit
 from hf_localgan.data.tones import TONES, load_tones
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechProcessor

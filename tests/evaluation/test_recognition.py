@@ -7,7 +7,7 @@ import pytest
 import torch
 from transformers import EvalPrediction
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.evaluation.recognition import evaluate_recognition, recognition_metrics, score_transcripts
 from hf_localgan.evaluation.stored import stored_evaluation

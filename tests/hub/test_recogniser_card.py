@@ -9,7 +9,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import TrainerState
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.decoding.answers import Decoding
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, score_transcripts
 from hf_localgan.hub import write_model_card

@@ -8,7 +8,6 @@ import shutil
 import tempfile
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from torch import nn
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer, PreTrainedTokenizerFast
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.vocabulary import vocabulary_fingerprint
 from hf_localgan.models import (
     DbmConfig,
@@ -38,6 +37,8 @@ from hf_localgan.models import (
 from hf_localgan.models.loading import load_generator
 from hf_localgan.models.recognisers import load_recogniser
 from hf_localgan.recipes.parts import load_discriminator, load_energy
+
+from ..damage import BYTE_WAYS, Damage, damaged
 
 SHORT, LONG = 10, 1_000  # of a model; of all models together
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
@@ -80,50 +81,19 @@ def save_all(place: Path, generator: nn.Module, t5: nn.Module, tokenizer: Any):
     tokenizer.save_pretrained(place / "adapter")
 
 
-@dataclass
-class Damage:
-    """What was done to one file of a folder."""
-
-    file: str
-    way: str
-    before: bytes
-    after: bytes | None
-
-    def is_told(self) -> bool:
-        """Whether a reader can tell that the file is no whole one of its format, or is missing."""
-        if self.after is None:
-            return self.file in NEEDED
-        if self.file.endswith(".json"):
-            try:
-                return not isinstance(json.loads(self.after), type(json.loads(self.before)))
-            except ValueError:
-                return True
-        return self.file.endswith(".safetensors") and len(self.after) != len(self.before)
-
-
 @st.composite
 def damages(draw, folder: Path) -> Damage:
     """One file of the folder cut, flipped, emptied, removed, replaced by another or with another value of JSON."""
     names = sorted(path.name for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
     name = draw(st.sampled_from(names))
     content = (folder / name).read_bytes()
-    ways = ["cut", "flip", "flip", "empty", "remove", "other", "zeros"] + ["value"] * 4 * name.endswith(".json")
+    ways = [*BYTE_WAYS, *["value"] * 4 * name.endswith(".json")]
     way = draw(st.sampled_from(ways))
-    if way == "cut":
-        after = content[: draw(st.integers(0, len(content) - 1))]
-    elif way == "flip":
-        at = draw(st.integers(0, min(len(content), draw(st.sampled_from([8, 300, 10**9]))) - 1))
-        after = content[:at] + bytes([content[at] ^ draw(st.integers(1, 255))]) + content[at + 1 :]
-    elif way == "zeros":
-        at = draw(st.integers(0, len(content) - 1))
-        after = content[:at] + bytes(len(content) - at)
-    elif way == "other":
-        after = (folder / draw(st.sampled_from([other for other in names if other != name]))).read_bytes()
-    elif way == "value":
+    if way == "value":
         after = changed_json(draw, content)
     else:
-        after = b"" if way == "empty" else None
-    return Damage(name, way, content, after)
+        after = damaged(draw, way, content, [folder / other for other in names if other != name])
+    return Damage(name, way, content, after, NEEDED)
 
 
 VALUES = st.sampled_from([None, True, -1, 0, 1, 3, 10**6, 0.5, "", "x", "gru", "1", [], [1], {}, {"a": 1}])
@@ -158,10 +128,7 @@ def check_damage(name: str, whole: Path, damage: Damage):
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / name
         shutil.copytree(whole, folder)
-        if damage.after is None:
-            (folder / damage.file).unlink()
-        else:
-            (folder / damage.file).write_bytes(damage.after)
+        damage.apply(folder)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             try:

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from transformers import GenerationConfig, pipeline
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.tones import TONES
 from hf_localgan.decoding import Decoding
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechConfig, RnnSpeechForConditionalGeneration

@@ -11,7 +11,7 @@ from transformers import AutomaticSpeechRecognitionPipeline, pipeline
 from transformers.utils import logging
 
 from hf_localgan.cli import main
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.tones import TONES
 from hf_localgan.decoding import Decoding
 from hf_localgan.decoding.transcripts import attention_maps, transcribe

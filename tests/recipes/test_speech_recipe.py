@@ -14,7 +14,7 @@ import yaml
 
 from hf_localgan.cli import main
 from hf_localgan.commands.train_speech import _names_payoff
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.tones import load_tones
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechForConditionalGeneration, RnnSpeechProcessor
 from hf_localgan.recipes import RecipeParser

@@ -9,7 +9,8 @@ from typing import Any, ClassVar, Literal
 from datasets import Dataset, concatenate_datasets
 from transformers import PreTrainedModel, ProcessorMixin
 
-from hf_localgan.data.speech import Speech, encode_speech, fit_features, load_speech, phone_tokenizer
+from hf_localgan.data.speech import Speech, load_speech
+from hf_localgan.data.speech_encoding import encode_speech, fit_features, phone_tokenizer
 from hf_localgan.data.timit import load_timit
 from hf_localgan.data.tones import TONES, load_tones
 from hf_localgan.decoding.answers import Decoding

@@ -93,7 +93,7 @@ class SpeechMixin(TokenLossTrainer):
         if formatting_func is not None:
             raise ValueError(
                 "`formatting_func` makes pairs of text, and a recogniser reads speech. Leave it out, and make rows of "
-                "`input_features` and `labels` by `hf_localgan.data.speech`."
+                "`input_features` and `labels` by `hf_localgan.data.encode_speech`."
             )
         if not isinstance(processing_class, ProcessorMixin):
             raise ValueError(

@@ -7,13 +7,14 @@ import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+
+from ...damage import BYTE_WAYS, Damage, damaged
 
 SHORT, LONG = 4, 250  # of each of the four
 QUIET = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
@@ -25,29 +26,9 @@ NEEDED = (
 )  # fmt: skip
 
 
-@dataclass
-class Damage:
-    """What was done to one file of a checkpoint."""
-
-    file: str
-    way: str
-    before: bytes
-    after: bytes | None
-
-    def is_told(self) -> bool:
-        """Whether a reader can tell that the file is missing, cut off or no file of its format."""
-        if self.after is None:
-            return Path(self.file).name in NEEDED
-        if self.file.endswith(".json"):
-            try:
-                return not isinstance(json.loads(self.after), type(json.loads(self.before)))
-            except ValueError:
-                return True
-        return self.way in ("cut", "empty", "other")
-
-    def may_change(self) -> bool:
-        """Whether the damage may change the course of a training without a sign."""
-        return self.way in ("flip", "value", "zeros") or self.after is None
+def may_change(damage: Damage) -> bool:
+    """Whether the damage may change the course of a training without a sign."""
+    return damage.way in ("flip", "value", "zeros") or damage.after is None
 
 
 @st.composite
@@ -56,24 +37,16 @@ def damages(draw, checkpoint: Path) -> Damage:
     paths = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     path = draw(st.sampled_from(paths))
     content = path.read_bytes()
-    way = draw(st.sampled_from(["cut", "flip", "flip", "empty", "remove", "other", "zeros", "value"]))
-    if way == "cut":
-        after = content[: draw(st.integers(0, len(content) - 1))]
-    elif way == "flip":
-        at = draw(st.integers(0, min(len(content), draw(st.sampled_from([8, 300, 10**9]))) - 1))
-        after = content[:at] + bytes([content[at] ^ draw(st.integers(1, 255))]) + content[at + 1 :]
-    elif way == "zeros":
-        at = draw(st.integers(0, len(content) - 1))
-        after = content[:at] + bytes(len(content) - at)
-    elif way == "other":
-        after = draw(st.sampled_from([other for other in paths if other.suffix != path.suffix])).read_bytes()
-    elif way == "value" and path.suffix == ".json" and isinstance(values := json.loads(content), dict):
+    way = draw(st.sampled_from([*BYTE_WAYS, "value"]))
+    values = json.loads(content) if way == "value" and path.suffix == ".json" else None
+    if isinstance(values, dict):
         name = draw(st.sampled_from(sorted(values)))
         values[name] = draw(st.sampled_from([None, "x", -1, 0, 10**6, 0.5, [], [1], {}, {"a": 1}, True]))
         after = json.dumps(values).encode()
     else:
-        after = b"" if way == "empty" else None
-    return Damage(str(path.relative_to(checkpoint)), way if after is not None else "remove", content, after)
+        after = damaged(draw, way, content, [other for other in paths if other.suffix != path.suffix])
+    way = way if after is not None else "remove"
+    return Damage(str(path.relative_to(checkpoint)), way, content, after, NEEDED)
 
 
 Resume = Callable[[Path], tuple[dict[str, torch.Tensor], list[dict]]]
@@ -84,10 +57,7 @@ def check_damage(resume: Resume, checkpoint: Path, expected: tuple, damage: Dama
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place) / "run" / checkpoint.name
         shutil.copytree(checkpoint, folder)
-        if damage.after is None:
-            (folder / damage.file).unlink()
-        else:
-            (folder / damage.file).write_bytes(damage.after)
+        damage.apply(folder)
         before = {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
         try:
             weights, history = resume(folder)
@@ -98,7 +68,7 @@ def check_damage(resume: Resume, checkpoint: Path, expected: tuple, damage: Dama
             return
         assert len(history) > 0 and weights.keys() == expected[0].keys()
         if not all(torch.equal(weights[name], expected[0][name]) for name in weights):
-            assert damage.may_change() and not damage.is_told(), f"resumed with {damage.file} {damage.way}"
+            assert may_change(damage) and not damage.is_told(), f"resumed with {damage.file} {damage.way}"
 
 
 def examples(count: int):

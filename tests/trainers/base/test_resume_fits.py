@@ -16,7 +16,7 @@ from peft import LoraConfig, get_peft_model
 from tokenizers import Tokenizer
 from transformers import DataCollatorForSeq2Seq, PreTrainedTokenizerFast
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.models import (
     LogMelFeatureExtractor,
     RnnSpeechConfig,

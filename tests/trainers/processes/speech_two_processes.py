@@ -7,7 +7,7 @@ import torch
 from datasets import Dataset
 from tiny_runs import flat, report, settings
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.models import (
     LogMelFeatureExtractor,
     RnnSpeechConfig,

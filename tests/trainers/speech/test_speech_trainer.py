@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
-from hf_localgan.data.speech import phone_tokenizer
+from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.functional.attention import guided_attention
 from hf_localgan.metrics import phone_error_rate
 from hf_localgan.models import (
