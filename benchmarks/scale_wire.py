@@ -86,7 +86,7 @@ class Updates(TrainerCallback):
         taken = self.meter.take()
         if self.player is not None and state.global_step > 2:
             self.found.setdefault(self.player, []).append(taken)
-        self.player = getattr(self.trainer, "phase", "update")
+        self.player = getattr(self.trainer, "player", "update")
 
 
 class WireBench(Bench):

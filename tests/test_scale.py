@@ -30,6 +30,18 @@ def test_the_page_has_the_bytes_that_were_counted_and_they_are_those_of_the_para
             assert f"| {name} | {one['parameter_bytes'] // 4:,} | {one['parameter_bytes']:,} | " in PAGE
 
 
+def test_the_page_says_what_sharding_would_spread_and_how_often_it_would_gather():
+    found = json.loads((ROOT / "benchmarks" / "scale_sharding.json").read_text())["opensubtitles"]
+    counted = json.loads((ROOT / "benchmarks" / "scale_wire.json").read_text())["opensubtitles"]
+    assert found.keys() == counted.keys()
+    for name, one in found.items():
+        assert one["parameter_bytes"] == counted[name]["parameter_bytes"]
+        row = next(line for line in PAGE.splitlines() if line.startswith(f"| {name} |") and line.count("|") == 5)
+        spread, _, reads = (cell.strip() for cell in row.split("|")[2:5])
+        assert float(spread) == pytest.approx(one["sharded_bytes"] / 1e6, rel=0.1)
+        assert float(reads) == pytest.approx(one["reads"], abs=0.5)
+
+
 def test_an_update_of_ones_own_by_hand(tmp_path):
     # 5,200,000 pairs in batches of 100 are 52,000 updates; of 8 processes 6,500. Each sends 2 * 7/8 * 4 GB = 7 GB at
     # 1 GB/s, and 14 messages of 0.1 s: 8.4 s beside 1.6 s of computation. 6,500 * 10 s = 18.06 hours, 84 % of it sent.
