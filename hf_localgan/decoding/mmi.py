@@ -322,7 +322,8 @@ class MutualInformationReranker(Reranker):
 
     title: ClassVar[str] = "bidi"
     grid: ClassVar[Mapping[str, tuple]] = {
-        "weight": (0.0, 0.1, 0.25, 0.5, 0.75, 1.0), "length_reward": (0.0, 0.05, 0.1, 0.25, 0.5),
+        # Samples differ from beams by far more under the generator than under the backward model: near 1 it is decided.
+        "weight": (0.0, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.975, 1.0), "length_reward": (0.0, 0.05, 0.1, 0.25, 0.5),
         "normalise": NORMALISATIONS,
     }  # fmt: skip
 

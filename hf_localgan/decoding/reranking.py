@@ -25,7 +25,7 @@ from hf_localgan.models.dbm import DbmModel
 from hf_localgan.models.discriminator import PairDiscriminator
 from hf_localgan.models.reading import load_whole
 
-SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 1.0)
+SHARES = (0.0, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 1.0)
 HALF = 0.5  # the other half is the generator's own score, for the other models accept broken sentences
 ENERGY_SCORES = ("difference", "radius", "free_energy")
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 METRICS = {"dist_1": "Dist-1", "dist_2": "Dist-2", "ent_4": "Ent-4", "relevance_mean": "Rel"}
+LENGTH = "mean_length"  # stands beside them, for Ent-4 and Rel grow with it
 # Table 1 as printed, OpenSubtitles and Weibo: orders can be compared, values cannot.
 PRINTED = {
     "Seq2Seq": ((0.025, 0.081, 5.650, 1.090), (0.055, 0.153, 6.400, 0.315)),
@@ -89,7 +90,8 @@ def write_systems(
         **about,
         "rows": [
             {
-                "system": row.system, "decoding": row.decoding, **{metric: row.values(metric) for metric in METRICS},
+                "system": row.system, "decoding": row.decoding,
+                **{metric: row.values(metric) for metric in (*METRICS, LENGTH)},
                 "above": row.margins,
             }
             for row in rows
@@ -128,19 +130,23 @@ def _scores(rows: Sequence[Row]) -> list[str]:
     for row in rows:
         by_decoding.setdefault(row.decoding, []).append(row)
     rivals = [rival for rival in RIVALS if any(rival in row.margins for row in rows)]
-    columns = ["system", "seeds", *METRICS.values(), *(f"Rel above {rival}" for rival in rivals)]
+    columns = ["system", "seeds", *METRICS.values(), "words", *(f"Rel above {rival}" for rival in rivals)]
     for decoding, group in by_decoding.items():
         cells = [
             (
                 row.system,
                 len(row.runs),
                 *(spread(row.values(metric), ".4g") for metric in METRICS),
+                spread(row.values(LENGTH), ".1f"),
                 *(spread([round(value, 4) + 0.0 for value in row.margins.get(rival, ())], "+.4f") for rival in rivals),
             )
             for row in group
         ]
         lines += [f"## {decoding}", "", *markdown_table(columns, cells, "<>"), ""]
-    lines += ["Mean over the seeds, with the smallest and the largest."]
+    lines += ["Mean over the seeds, with the smallest and the largest; Ent-4 and Rel grow with the number of words."]
+    own = _reference_length(rows)
+    if own is not None:
+        lines += [f"The references have {own:.1f} words."]
     if rivals:
         lines += [
             "`Rel above` a rival: relevance less that of the rival's own front (greedy, beams, temperatures) at the "
@@ -148,6 +154,12 @@ def _scores(rows: Sequence[Row]) -> list[str]:
             "A system that is above it does what no temperature does.",
         ]
     return [*lines, ""]
+
+
+def _reference_length(rows: Sequence[Row]) -> float | None:
+    found = [run.references["scores"].get(LENGTH) for row in rows for run in row.runs if run.references is not None]
+    lengths = [score["value"] for score in found if score is not None]
+    return float(np.mean(lengths)) if lengths else None
 
 
 def _printed() -> list[str]:

@@ -20,6 +20,7 @@ def run_of(scores: dict[str, tuple[float, float]], seed: int = 0, history=(), **
     decodings, rows = {}, []
     for name, (diversity, relevance) in scores.items():
         values = {"dist_1": diversity / 3, "dist_2": diversity, "ent_4": 10 * diversity, "relevance_mean": relevance}
+        values["mean_length"] = 8.0 + seed
         entry = {"low": None, "high": None, "level": 0.95, "method": "none", "resamples": 0, "seed": None}
         decodings[name] = {
             "scores": {metric: {**entry, "value": value, "signature": "s"} for metric, value in values.items()},
@@ -31,7 +32,8 @@ def run_of(scores: dict[str, tuple[float, float]], seed: int = 0, history=(), **
         ]
     answers = {"query": QUERIES, "references": [["a"]] * 3} | {name: ["yes ."] * 3 for name in scores}
     about = {"seed": seed, **about}
-    return Run(Path("nowhere"), "dialogue", about, None, decodings, answers, rows, None, list(history))
+    references = {"scores": {"mean_length": {"value": 9.5 + seed}}}
+    return Run(Path("nowhere"), "dialogue", about, references, decodings, answers, rows, None, list(history))
 
 
 def test_the_table_holds_margins_over_the_front_of_the_same_seed(tmp_path):
@@ -52,8 +54,9 @@ def test_the_table_holds_margins_over_the_front_of_the_same_seed(tmp_path):
     assert rows["LocalGAN", "temperature 1"]["above"]["Seq2Seq"] == [None, None]  # beyond all that the rival says
     assert rows["Seq2Seq", "greedy"]["above"] == {}
     text = (tmp_path / "table1.md").read_text()
-    assert "| LocalGAN | 2 | 0.1 | 0.3 | 3 | 1 | +0.0500 (+0.0000 to +0.1000) |" in text
-    assert "| Seq2Seq | 2 | 0.06667 | 0.2 | 2 | 1.05 (1 to 1.1) |  |" in text
+    assert "| LocalGAN | 2 | 0.1 | 0.3 | 3 | 1 | 8.5 (8.0 to 9.0) | +0.0500 (+0.0000 to +0.1000) |" in text
+    assert "| Seq2Seq | 2 | 0.06667 | 0.2 | 2 | 1.05 (1 to 1.1) | 8.5 (8.0 to 9.0) |  |" in text
+    assert "The references have 10.0 words." in text and greedy["mean_length"] == [8.0, 9.0]
     assert "| LocalGAN | collapsed |" in text
     assert (tmp_path / "front.png").stat().st_size > 1000 and not (tmp_path / "entropy.png").exists()
     page = (tmp_path / "table1.html").read_text()

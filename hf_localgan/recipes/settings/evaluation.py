@@ -75,8 +75,9 @@ class EvaluationArguments:
     tune_queries: int = option(
         0,
         "Number of validation queries on which numbers of decodings are chosen first. Dialogue: those of MMI and of "
-        "re-rankers among the decodings, by Dist-2 * Ent-4 * relevance above chance. Translation: beam width and "
-        "length penalty of one more decoding, `tuned beam`, by BLEU. 0 takes the numbers as they are given.",
+        "re-rankers among the decodings, by `eval_quality`: Dist-2 * Ent-4 * relevance above chance, less where "
+        "answers are longer than the references. Translation: beam width and length penalty of one more decoding, "
+        "`tuned beam`, by BLEU. 0 takes the numbers as they are given.",
     )
     tune_beams: list[int] | None = option(
         None, "Beam widths that `tune_queries` tries for translation. By default 4 and 8."

@@ -1,5 +1,6 @@
 """Diversity and relevance of answers to validation queries, measured while a generator trains."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -66,6 +67,7 @@ class ResponseMonitor:
         self.references = [[self._tokens(text) for text in texts] for texts in references]
         lengths = [len(tokens) for texts in self.references for tokens in texts]
         self.longest = float(np.percentile(lengths, LONG, method="higher"))
+        self.reference_length = max(1.0, float(np.mean(lengths)))
         repeated = [repeats_trigram(tokens) for texts in self.references for tokens in texts]
         self.reference_repetition = float(np.mean(repeated))
         self.beams = Decoding.beam(beams) if beams else None
@@ -97,7 +99,8 @@ class ResponseMonitor:
             `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers) and `length` (mean, in words);
             with vectors also `relevance` (mean over references) and `quality`, `Dist-2 * Ent-4 * (relevance - chance)`,
             which is 0 if the relevance is no larger than chance, the relevance of references of other queries. Longer
-            answers raise Ent-4 and relevance and lower Dist-2, so that rambling gains nothing. With `beams` also what
+            answers raise Ent-4 and relevance, so that answers longer than the references lose: `exp(1 - length /
+            reference length)` squared is a factor, BLEU's brevity penalty the other way round. With `beams` also what
             `beam_scores` measures.
         """
         answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answer_settings)
@@ -143,7 +146,9 @@ class ResponseMonitor:
         scores = {name: 0.0 if np.isnan(value) else float(value) for name, value in scores.items()}  # no n-gram at all
         if self.words is not None:
             scores["relevance"] = self._relevance(self.words, tokens)
-            scores["quality"] = scores["dist_2"] * scores["ent_4"] * max(0.0, scores["relevance"] - self.chance)
+            above_chance = max(0.0, scores["relevance"] - self.chance)
+            verbosity = min(1.0, math.exp(2 - 2 * scores["length"] / self.reference_length))
+            scores["quality"] = scores["dist_2"] * scores["ent_4"] * above_chance * verbosity
         return scores
 
     def measure_once(self, model: PreTrainedModel, accelerator: Accelerator) -> dict[str, float]:

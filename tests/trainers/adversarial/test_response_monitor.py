@@ -78,7 +78,24 @@ def test_the_numbers_by_hand(answering, vectors, tiny_tokenizer):
     assert scores["relevance"] == pytest.approx((3 + 3 + third) / 3)
     # References of the next query: "i am fine" to the first, "my name is hello" to the second, "hello ." to the third.
     assert monitor.chance == pytest.approx((0 + 0 + third) / 3)
-    assert scores["quality"] == pytest.approx(scores["dist_2"] * scores["ent_4"] * 2)
+    # The references have (2 + 2 + 3 + 4) / 4 words on average.
+    verbosity = math.exp(2 - 2 * (14 / 3) / (11 / 4))
+    assert scores["quality"] == pytest.approx(scores["dist_2"] * scores["ent_4"] * 2 * verbosity)
+
+
+def test_answers_longer_than_the_references_lose_quality_and_shorter_ones_do_not(answering, vectors, tiny_tokenizer):
+    def quality(references: list[str]) -> tuple[float, float]:
+        answering(["hello hello hello hello", "i am fine thanks", "my name is fine"])
+        monitor = ResponseMonitor(QUERIES, [[text] for text in references], tiny_tokenizer, vectors)
+        scores = monitor.measure(None)
+        above_chance = scores["relevance"] - monitor.chance
+        return scores["quality"] / (scores["dist_2"] * scores["ent_4"] * above_chance), scores["length"]
+
+    assert quality(["hello hello", "i am", "my name"]) == (pytest.approx(math.exp(-2)), 4)  # twice as long
+    assert quality(["hello", "i", "name"])[0] < math.exp(-2)
+    for number in (4, 6):
+        longer = [" ".join([text] * number) for text in ("hello", "fine", "name")]
+        assert quality(longer)[0] == pytest.approx(1)
 
 
 def test_answers_no_better_than_those_to_other_queries_have_no_quality(answering, vectors, tiny_tokenizer):
