@@ -10,8 +10,9 @@ from hf_localgan.annotation.agreement import (
     raw_agreement,
 )
 from hf_localgan.annotation.correlation import correlate_metrics
-from hf_localgan.annotation.judged import JudgedResponses, read_judged_responses
+from hf_localgan.annotation.judged_responses import JudgedResponses, read_judged_responses
 from hf_localgan.annotation.judgements import Judgements, human_scores, read_judgements
+from hf_localgan.annotation.metric_worth import Correlation, MetricWorth
 from hf_localgan.annotation.power import (
     DifferenceVariance,
     detection_power,
@@ -26,7 +27,6 @@ from hf_localgan.annotation.scoring import compare_answers, score_judgements, tw
 from hf_localgan.annotation.server import AnnotationServer, SheetFile, serve_sheet
 from hf_localgan.annotation.sheets import Question, Sheet, SheetRow, read_sheet
 from hf_localgan.annotation.study import QUESTIONS, Item, KeyRow, Study, System, make_study, read_systems
-from hf_localgan.annotation.worth import Correlation, MetricWorth
 
 __all__ = [
     "QUESTIONS",

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from hf_localgan.annotation.judged import JudgedResponses
-from hf_localgan.annotation.worth import Correlation, MetricWorth
+from hf_localgan.annotation.judged_responses import JudgedResponses
+from hf_localgan.annotation.metric_worth import Correlation, MetricWorth
 from hf_localgan.metrics import (
     metric_tokens,
     reference_radius,
