@@ -99,8 +99,8 @@ class ResponseMonitor:
             `dist_1`, `dist_2`, `ent_4` (nats), `distinct` (share of different answers) and `length` (mean, in words);
             with vectors also `relevance` (mean over references) and `quality`, `Dist-2 * Ent-4 * (relevance - chance)`,
             which is 0 if the relevance is no larger than chance, the relevance of references of other queries. Longer
-            answers raise Ent-4 and relevance, so that answers longer than the references lose: `exp(1 - length /
-            reference length)` squared is a factor, BLEU's brevity penalty the other way round. With `beams` also what
+            answers raise Ent-4 and relevance, so that answers longer than the references lose: `exp(2 - 2 * length /
+            reference length)` is a factor, the square of BLEU's brevity penalty turned round. With `beams` also what
             `beam_scores` measures.
         """
         answers = answer_queries(model, self.tokenizer, self.queries, self.decoding, **self.answer_settings)
