@@ -3,10 +3,10 @@
     python benchmarks/scale_sharding.py [opensubtitles weibo] [--output benchmarks/scale_sharding.json]
 
 The models and batches of `scale_steps.py`. What sharding spreads are parameters, gradients and the two moments of
-AdamW. Beside them stands the memory that an update takes at its peak, which sharding leaves on every process, and how often
-the operators of an update, those of the backward pass and of the optimizer included, read the player's parameters: each
-time a sharded one would have to be there. Reads are those of a player's first update, the peak is the largest of the
-later ones. Linux only.
+AdamW. Beside them stands the memory that an update takes at its peak, which sharding leaves on every process, and how
+often the operators of an update, those of the backward pass and of the optimizer included, read the player's
+parameters: each time a sharded one would have to be there. Reads are those of a player's first update, the peak is
+the largest of the later ones. Linux only.
 """
 
 import os
