@@ -6,8 +6,9 @@ updates, and MMI, each once: what is finished is skipped, what was interrupted g
 order of the systems beside the paper's, samples), `front.png`, `entropy.png`, and all of it as one page, `table1.html`.
 
 `reproduce radial` runs LocalGAN without its radial term and with it, by each gradient, vector of utterances and weight;
-all are measured by one energy. Leaves in OUTPUT `radial.md` and `.json`: relevance at equal diversity, coverage and the
-distance of radii, against the same training without the term.
+all are measured by one energy, after equally many updates. Leaves in OUTPUT `radial.md` and `.json`: relevance at equal
+diversity, coverage and the distance of radii, against the same training without the term. What other designs left in
+OUTPUT stands in the table, too.
 
 `reproduce raml` runs RAML's payoffs against maximum likelihood and label smoothing on a corpus of translations: every
 edit rate with the first seed, then of each system the rate with the highest dev BLEU with the other seeds. Checkpoints
@@ -27,7 +28,7 @@ FORM = argparse.RawDescriptionHelpFormatter
 # Options that one table alone has, with what stands for those that are not given; None where its parts know better.
 OWN: dict[str, dict[str, Any]] = {
     "radial": {
-        "poolings": ["mean", "distinct_sqrt"], "gradients": ["straight_through", "score"], "weights": [1.0, 10.0],
+        "poolings": ["mean", "distinct_sqrt"], "gradients": ["straight_through", "score"], "weights": [0.3, 1.0],
         "bodies": ["convolution"], "start": None,
     },
     "raml": {"systems": None, "edit_rates": None},
@@ -65,7 +66,7 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     )  # fmt: skip
     radial.add_argument(
         "--weights", nargs="+", type=float, metavar="W",
-        help="weights of the radial term (default: 1 10)",
+        help="weights of the radial term (default: 0.3 1)",
     )  # fmt: skip
     radial.add_argument(
         "--bodies", nargs="+", choices=["convolution", "boltzmann"],
@@ -122,9 +123,9 @@ def _work(args: argparse.Namespace):
 
 def _radial(args: argparse.Namespace):
     from hf_localgan.evaluation.plots import require_matplotlib
-    from hf_localgan.evaluation.radial_table import NONE, Arm, write_radial_table
+    from hf_localgan.evaluation.radial_table import Arm, write_radial_table
     from hf_localgan.evaluation.runs import Run
-    from hf_localgan.recipes.radial_ablation import Design, design_facts, radial_tasks
+    from hf_localgan.recipes.radial_ablation import Design, finished_runs, radial_tasks
     from hf_localgan.recipes.reproduction import begin, run_tasks
 
     require_matplotlib()
@@ -136,18 +137,16 @@ def _radial(args: argparse.Namespace):
     settings = {"start": start, "smoke": args.smoke, "options": args.options}
     tasks = [(seed, task) for seed in seeds for task in radial_tasks(files, output, seed, design, **settings)]
     plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "seeds": seeds}
-    plan["yardstick"] = design.yardstick
+    plan |= {"yardstick": design.yardstick, "start": None if start is None else str(start)}
     begin(output, plan)  # the rest of the design may grow: what is finished stays
     run_tasks(tasks, lambda line: print(line, flush=True))
     arms = []
-    for run in design.runs():
-        term = NONE if run.gradient is None else f"{run.gradient}, {run.pooling}, weight {run.weight:g}"
+    for run in finished_runs(output, seeds, design):
         runs = [Run.read(output / f"seed{seed}" / run.folder) for seed in seeds]
-        arms.append(Arm(run.discriminator, term, runs))
+        arms.append(Arm(run.discriminator, run.term, runs))
     title = f"The radial term on {files.name}, seeds {', '.join(map(str, seeds))}"
     title += " (first steps only)" if args.smoke else ""
-    about = {**plan, "design": design_facts(design)}
-    print("written:", ", ".join(map(str, write_radial_table(output, arms, title=title, about=about))))
+    print("written:", ", ".join(map(str, write_radial_table(output, arms, title=title, about=plan))))
 
 
 def _raml(args: argparse.Namespace):

@@ -1,6 +1,6 @@
 """Runs of LocalGAN with and without its radial term from the same start per seed: gradients, poolings, weights."""
 
-import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +21,9 @@ CONVOLUTIONS = {
     "interaction", "embedding_dropout", "generator", "lowercase", "min_frequency", "tokenizer",
 }  # fmt: skip
 ANSWERS = 5  # answers of each sampling, for coverage and for the distance of radii
+NAME = re.compile(
+    rf"(convolution|boltzmann-(?:{'|'.join(POOLINGS)}))-(?:none|({'|'.join(GRADIENTS)})-({'|'.join(POOLINGS)})-(.+))"
+)
 
 
 @dataclass(frozen=True)
@@ -30,13 +33,15 @@ class Design:
     Attributes:
         poolings: vectors of utterances, each with an energy of its own.
         gradients: gradients of the radial term.
-        weights: weights of the radial term, above 0.
+        weights: weights of the radial term, above 0. The norm of the adversarial gradient was 1.1 on DailyDialog++,
+            that of the straight-through term 0.6 times its weight and that of the score function 2.8 times: with ten
+            times as much the clipped gradient is that of the radial term alone.
         bodies: discriminators: "convolution", and "boltzmann", the paper's, a copy of the energy trained on matching.
     """
 
     poolings: tuple[str, ...] = ("mean", "distinct_sqrt")
     gradients: tuple[str, ...] = GRADIENTS
-    weights: tuple[float, ...] = (1.0, 10.0)
+    weights: tuple[float, ...] = (0.3, 1.0)
     bodies: tuple[str, ...] = ("convolution",)
 
     def __post_init__(self):
@@ -94,6 +99,51 @@ class RadialRun(NamedTuple):
             return f"{self.discriminator}-none"
         return f"{self.discriminator}-{self.gradient}-{self.pooling}-{self.weight:g}"
 
+    @property
+    def term(self) -> str:
+        """What a table calls its radial term."""
+        return "none" if self.gradient is None else f"{self.gradient}, {self.pooling}, weight {self.weight:g}"
+
+    @classmethod
+    def named(cls, folder: str, yardstick: str) -> "RadialRun | None":
+        """The run that writes to a folder of this name; `None` where no run does.
+
+        Args:
+            folder: its name.
+            yardstick: `Design.yardstick`, whose energy a run without the term has.
+        """
+        parts = NAME.fullmatch(folder)
+        if parts is None:
+            return None
+        discriminator, gradient, pooling, weight = parts.groups()
+        return cls(discriminator, gradient, pooling or yardstick, 0.0 if weight is None else float(weight))
+
+
+def finished_file(place: Path, run: RadialRun) -> Path:
+    """The file that is there when a run in the folder `place` of its seed has ended."""
+    return place / run.folder / "stages" / "adversarial" / "finished.json"
+
+
+def finished_runs(output: Path, seeds: Sequence[int], design: Design) -> list[RadialRun]:
+    """Runs that every seed has finished, of this design and of earlier ones, those without the term first.
+
+    Runs beside a discriminator that has no such rival yet are left out.
+
+    Args:
+        output: of all seeds.
+        seeds: which must have finished a run.
+        design: of now, for its yardstick.
+    """
+    places = [output / f"seed{seed}" for seed in seeds]
+    found = [RadialRun.named(path.name, design.yardstick) for path in places[0].iterdir()]
+    runs = [run for run in found if run and all(finished_file(place, run).is_file() for place in places)]
+    rivals = {run.discriminator for run in runs if run.gradient is None}
+    order = {name: rank for rank, name in enumerate((None, *GRADIENTS))}
+    return sorted(
+        (run for run in runs if run.discriminator in rivals),
+        key=lambda run: (run.discriminator.startswith("boltzmann"), run.discriminator, order[run.gradient], run[2:]),
+    )
+
 
 def radial_tasks(
     files: Path,
@@ -108,7 +158,8 @@ def radial_tasks(
     """The runs of one seed, in the order in which each finds what it needs.
 
     The generator comes first, then an energy of each pooling, the discriminators, and the trainings. All are measured
-    by one energy, `Design.yardstick`.
+    by one energy, `Design.yardstick`. Every training leaves its last model: the best one of a training that does harm
+    would be the generator it began with.
 
     Args:
         files: folder of the YAML files of a corpus, one for each of `FILES`.
@@ -166,14 +217,13 @@ def radial_tasks(
         words += [*DECODINGS, "--answers_per_query", str(ANSWERS), *scores]
         words += ["--metric_energy", str(energies[design.yardstick])]
         # A collapse is a row, and the curve goes on: nothing stops it.
-        words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
+        words += ["--collapse_share", "1.0", "--collapse_length", "1000000", "--load_best_model_at_end", "false"]
         words += option_words(*SMOKE["system"]) if smoke else []
         words += option_words(*options)
         words += ["--generator", str(generator), "--discriminator", str(judges[run.discriminator])]
         words += ["--energy", str(energies[run.pooling]), "--radial_weight", f"{run.weight:g}"]
         words += [] if run.gradient is None else ["--radial_gradient", run.gradient]
-        finished = place / run.folder / "stages" / "adversarial" / "finished.json"
-        tasks.append(Task(run.folder, tuple(words), place / run.folder, finished))
+        tasks.append(Task(run.folder, tuple(words), place / run.folder, finished_file(place, run)))
     return tasks
 
 
@@ -185,8 +235,3 @@ def _without_convolutions(source: Path, target: Path) -> Path:
     with replacing(target) as temporary:
         temporary.write_text(yaml.safe_dump(kept, sort_keys=False), encoding="utf-8")
     return target
-
-
-def design_facts(design: Design) -> dict[str, Any]:
-    """The design as JSON holds it."""
-    return json.loads(json.dumps({name: list(value) for name, value in vars(design).items()}))

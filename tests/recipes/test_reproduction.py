@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hf_localgan.commands.reproduce import corpus_files
-from hf_localgan.recipes.radial_ablation import Design, radial_tasks
+from hf_localgan.recipes.radial_ablation import Design, RadialRun, finished_file, finished_runs, radial_tasks
 from hf_localgan.recipes.reproduction import FILES, Task, begin, generator_updates, run_tasks, seed_tasks
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -121,6 +121,7 @@ def test_the_radial_ablation_varies_the_term_alone(tmp_path):
         assert option(task, "generator") == str(place / "mle")
         assert option(task, "discriminator") == str(place / "discriminator-convolution")
         assert option(task, "metric_energy") == str(place / "energy-distinct_sqrt")
+        assert option(task, "load_best_model_at_end") == "false"  # the best of a harmful training is its start
     copied = tasks["discriminator-boltzmann-mean"]
     assert option(copied, "energy") == str(place / "energy-mean")
     settings = (place / "matching_boltzmann.yaml").read_text()
@@ -129,6 +130,26 @@ def test_the_radial_ablation_varies_the_term_alone(tmp_path):
         radial_tasks(files, tmp_path, 2, design, start=tmp_path / "elsewhere")
     with pytest.raises(ValueError, match="`weights` must be above 0"):
         Design(weights=(0.0,))
+
+
+def test_the_radial_table_holds_what_every_seed_has_finished(tmp_path):
+    earlier = Design(gradients=("straight_through",), poolings=("mean", "distinct_sqrt"), weights=(10.0,))
+    now = Design(gradients=("score",), poolings=("distinct_sqrt",), weights=(0.3, 1.0))
+    runs = [*earlier.runs(), *now.runs()[1:]]
+    for seed in (0, 1):
+        for run in [*runs, RadialRun("boltzmann-mean", "score", "mean", 1.0)]:  # this one has no rival
+            if (seed, run.weight) != (1, 0.3):  # not finished
+                finished_file(tmp_path / f"seed{seed}", run).parent.mkdir(parents=True)
+                finished_file(tmp_path / f"seed{seed}", run).touch()
+        (tmp_path / f"seed{seed}" / "energy-mean").mkdir()
+    assert finished_runs(tmp_path, [0], now) == [
+        runs[0], *sorted(runs[1:3], key=lambda run: run.pooling),
+        *(RadialRun("convolution", "score", "distinct_sqrt", weight) for weight in (0.3, 1.0)),
+    ]  # fmt: skip
+    assert [run.weight for run in finished_runs(tmp_path, [0, 1], now)] == [0.0, 10.0, 10.0, 1.0]
+    for run in runs:
+        assert RadialRun.named(run.folder, "distinct_sqrt") == run
+    assert RadialRun.named("energy-mean", "mean") is None and RadialRun.named("convolution-score", "mean") is None
 
 
 @pytest.mark.slow
@@ -147,9 +168,10 @@ def test_the_radial_ablation_on_a_tiny_corpus(tmp_path, write_dialogue, run_here
     scores = found["arms"][1]["decodings"]
     assert list(scores) == ["greedy", "beam 5", "temperature 0.5", "temperature 0.7", "temperature 1"]
     for values in scores.values():
-        assert values["radius_distance"][0] is not None and values["radius_distance_gain"][0] is not None
+        assert values["radius_distance"][0] is not None and values["gains"]["radius_distance"][0] is not None
     text = (tmp_path / "out" / "radial.md").read_text()
     assert "## beam 5\n" in text and "| convolution | score, distinct_sqrt, weight 1 | 1 |" in text
+    assert len(found["arms"]) == 6
     more = run_here(tmp_path, "reproduce", *words, "--gradients", "score", "straight_through")
     assert more.count("finished before") == 13 and more.count(": done in") == 4
 

@@ -144,11 +144,16 @@ def run_front(run: Run, rival: Run, *, resamples: int = 1000) -> list[FrontPoint
         {name: side.interval(name, "dist_2").value for name in side.decodings} for side in (run, rival)
     )
     relevance, rival_relevance = (
-        {name: _query_scores(side, name, "relevance_mean") for name in side.decodings} for side in (run, rival)
+        {name: query_scores(side, name, "relevance_mean") for name in side.decodings} for side in (run, rival)
     )
     return front_points(diversity, relevance, rival_diversity, rival_relevance, resamples=resamples)
 
 
-def _query_scores(run: Run, decoding: str, metric: str) -> np.ndarray:
+def query_scores(run: Run, decoding: str, metric: str) -> np.ndarray:
+    """One score of each query's answers, shape `(queries,)`, NaN where there is none.
+
+    Raises:
+        KeyError: for a score that is not kept for each query.
+    """
     rows = sorted((row for row in run.query_scores if row["decoding"] == decoding), key=lambda row: row["query"])
     return np.array([np.nan if row[metric] is None else row[metric] for row in rows], dtype=float)
