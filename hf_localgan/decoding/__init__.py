@@ -14,7 +14,7 @@ from hf_localgan.decoding.reranking import DiscriminatorReranker, EnergyReranker
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
 from hf_localgan.decoding.transcripts import attention_maps, transcribe
-from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_decodings, tune_reranker
+from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_decodings, tune_reranker, tune_search
 
 __all__ = [
     "AntiLm",
@@ -45,4 +45,5 @@ __all__ = [
     "transcribe",
     "tune_decodings",
     "tune_reranker",
+    "tune_search",
 ]

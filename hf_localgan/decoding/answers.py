@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from transformers.utils.logging import tqdm
 
 from hf_localgan.data.histories import tokenizer_history
+from hf_localgan.functional.mutual_information import settings_grid
 from hf_localgan.models.rnn_seq2seq.stopping_rnn_seq2seq import StopAtText
 from hf_localgan.text import without_surrogates
 from hf_localgan.turns import History, token_counts
@@ -56,6 +57,9 @@ class Decoding:
     name: str
     arguments: dict[str, Any] = field(hash=False)
     temperature: float | None = None
+
+    # Values of each setting that `tune_decodings` tries; none for a decoding without numbers to choose.
+    grid: ClassVar[Mapping[str, tuple]] = {}
 
     @classmethod
     def greedy(cls) -> "Decoding":
@@ -119,13 +123,10 @@ class Decoding:
         """How many different answers a query can have; `None` where there is no limit."""
         return None if self.arguments.get("do_sample", False) else self.arguments.get("num_beams", 1)
 
-    def reranker(self) -> Any:
-        """The re-ranker whose numbers, once tuned, are this decoding's; `None` for a decoding without such numbers."""
-        return None
-
-    def with_numbers_of(self, reranker: Any) -> "Decoding":
-        """This decoding with the numbers of a tuned `reranker()`."""
-        return reranker
+    @classmethod
+    def tuning_points(cls) -> list[dict[str, Any]]:
+        """Settings that `tune_decodings` tries: every combination of the values in `grid`."""
+        return list(settings_grid(**cls.grid)) if cls.grid else []
 
     def settings(self) -> dict[str, Any]:
         """What distinguishes this decoding from another of the same name, for the JSON files of evaluations.

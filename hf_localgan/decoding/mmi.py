@@ -4,7 +4,7 @@ The equations are in `functional/mutual_information.py`. Both need no training o
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
 import torch
@@ -127,6 +127,11 @@ class AntiLm(Decoding):
     language_model: PreTrainedModel | str | None = field(default=None, compare=False)
     _loaded: dict[str, PreTrainedModel] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
+    # `steps=None` is left out: a search that is penalised to its end goes on in words that no response has.
+    grid: ClassVar[Mapping[str, tuple]] = {
+        "penalty": (0.0, 0.1, 0.3, 0.5, 0.7), "steps": (1, 2, 3, 5, 8), "length_reward": (0.0, 0.25, 0.5, 1.0),
+    }  # fmt: skip
+
     def __post_init__(self):
         check_mmi(self.penalty, self.steps, self.length_reward)
         if self.beams < 1:
@@ -139,16 +144,10 @@ class AntiLm(Decoding):
             beams = f" {self.beams}" if place or self.beams != _default(self, "beams") else ""
             object.__setattr__(self, "name", f"antilm {self.penalty:g} {steps} {self.length_reward:g}{beams}{place}")
 
-    def reranker(self) -> "AntiLmReranker":
-        return AntiLmReranker(
-            penalty=self.penalty, steps=self.steps, length_reward=self.length_reward,
-            language_model=self.language_model,
-        )  # fmt: skip
-
-    def with_numbers_of(self, reranker: "AntiLmReranker") -> "AntiLm":
-        return replace(
-            self, name="", penalty=reranker.penalty, steps=reranker.steps, length_reward=reranker.length_reward
-        )
+    @classmethod
+    def tuning_points(cls) -> list[dict[str, Any]]:
+        points = super().tuning_points()  # without a penalty the number of penalised steps means nothing
+        return [point for point in points if point["penalty"] or point["steps"] == points[0]["steps"]]
 
     def settings(self) -> dict[str, Any]:
         other = getattr(self.language_model, "name_or_path", self.language_model)
@@ -246,7 +245,8 @@ def _ended_first(ids: Tensor, ends: list[int], number: int, model: nn.Module) ->
 class AntiLmReranker(Reranker):
     """Answers with the candidate of the best antiLM score; `search` uses the same score in a beam search.
 
-    With its table of candidates `penalty`, `steps` and `length_reward` are tuned without decoding again.
+    With its table of candidates `penalty`, `steps` and `length_reward` are tuned without decoding again. Numbers that
+    are best for candidates need not be best for a search, which also finds what no candidate is.
 
     Attributes:
         penalty, steps, length_reward, language_model: as in `AntiLm`.

@@ -55,8 +55,6 @@ class Reranker(Decoding):
     _loaded: dict[tuple, nn.Module] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
     title: ClassVar[str] = "rerank"
-    # Values of each setting that `tune_decodings` tries.
-    grid: ClassVar[Mapping[str, tuple]] = {}
 
     def __post_init__(self):
         if min(self.beams, self.samples) < 0 or self.beams + self.samples < 1:
@@ -87,9 +85,6 @@ class Reranker(Decoding):
     @property
     def most_answers(self) -> int | None:
         return self.beams + self.samples
-
-    def reranker(self) -> "Reranker | None":
-        return self if self.grid else None
 
     def settings(self) -> dict[str, Any]:
         """All settings; models by the folder or Hub id that they were loaded from."""

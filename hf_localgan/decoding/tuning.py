@@ -1,9 +1,10 @@
-"""Tables of candidates with the parts of their scores, for tuning a re-ranker without decoding again."""
+"""Numbers of decodings chosen on the validation split: re-rankers rank stored candidates, searches search."""
 
 import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import pyarrow
@@ -14,11 +15,11 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils.logging import tqdm
 
 from hf_localgan.data.padding import PADDING
-from hf_localgan.decoding.answers import Decoding, evaluation_mode, fitted_queries
+from hf_localgan.decoding.answers import Decoding, answer_queries, evaluation_mode, fitted_queries
 from hf_localgan.decoding.candidates import draw_candidates
 from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
-from hf_localgan.functional.mutual_information import Tuned, best_rows, settings_grid, tune_scores
+from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores, tune_settings
 
 
 @dataclass(frozen=True)
@@ -197,6 +198,35 @@ def tune_reranker(
     return replace(reranker, name="", **tuned.settings), tuned
 
 
+def tune_search(
+    decoding: Decoding,
+    answer: Callable[[Decoding], list[list[str]]],
+    quality: Callable[[list[str]], float],
+    grid: Iterable[Mapping[str, Any]],
+) -> tuple[Decoding, Tuned]:
+    """The decoding with the settings that answer the validation queries best, and the results of the tuning.
+
+    Args:
+        decoding: settings outside the grid stay.
+        answer: answers each query once or more by a decoding, see `answer_queries`; the first answer counts.
+        quality: as in `tune_reranker`.
+        grid: settings to try.
+
+    Raises:
+        ValueError: as `tune_settings`.
+    """
+    points = [dict(point) for point in grid]
+    with tqdm(total=len(points), desc=f"tuning {decoding.name}", leave=False) as bar:
+
+        def searched(**point: Any) -> float:
+            answers = answer(replace(decoding, name="", **point))
+            bar.update()
+            return quality([texts[0] for texts in answers])
+
+        tuned = tune_settings(searched, points)
+    return replace(decoding, name="", **tuned.settings), tuned
+
+
 class TunedDecodings(NamedTuple):
     """Decodings whose numbers the validation split chose.
 
@@ -220,13 +250,13 @@ def tune_decodings(
     max_source_length: int | None = None,
     seed: int = 0,
 ) -> TunedDecodings:
-    """Chooses the numbers of MMI and of re-rankers on the validation split, each from one table of candidates.
+    """Chooses the numbers of MMI and of re-rankers on the validation split.
 
-    A beam search by antiLM is tuned by ranking candidates, as Li et al. 2016 do; the search itself runs with what was
-    chosen.
+    A re-ranker ranks one table of candidates by every point of its grid. A search, antiLM, searches anew at each:
+    numbers chosen by ranking candidates, as Li et al. 2016 do, make a search go on without end.
 
     Args:
-        decodings: see `Decoding.reranker`; the values that are tried are the `grid` of the re-ranker.
+        decodings: see `Decoding.tuning_points`.
         model, tokenizer: the generator.
         queries: of the validation split, never of the test split.
         quality: quality of one answer to each query, in their order; larger is better.
@@ -237,17 +267,26 @@ def tune_decodings(
     """
     chosen, about = [], {}
     for decoding in decodings:
-        reranker = decoding.reranker()
-        if reranker is not None:
+        points, facts, best = decoding.tuning_points(), {}, decoding
+        if not points:
+            chosen.append(decoding)
+            continue
+        if isinstance(decoding, Reranker):
             table = tabulate_candidates(
-                model, tokenizer, queries, reranker, max_new_tokens=max_new_tokens,
+                model, tokenizer, queries, decoding, max_new_tokens=max_new_tokens,
                 max_source_length=max_source_length, seed=seed,
             )  # fmt: skip
-            reranker, tuned = tune_reranker(reranker, table, quality, settings_grid(**reranker.grid))
-            decoding = decoding.with_numbers_of(reranker)
-            about[decoding.name] = {
-                "settings": tuned.settings, "quality": tuned.quality, "queries": len(queries),
-                "candidates": table.variety(), "tried": [[point, value] for point, value in tuned.tried],
-            }  # fmt: skip
-        chosen.append(decoding)
+            best, tuned = tune_reranker(decoding, table, quality, points)
+            facts = {"candidates": table.variety()}
+        else:
+            answer = partial(
+                answer_queries, model, tokenizer, queries, max_new_tokens=max_new_tokens,
+                max_source_length=max_source_length, seed=seed,
+            )  # fmt: skip
+            best, tuned = tune_search(decoding, answer, quality, points)
+        about[best.name] = {
+            "settings": tuned.settings, "quality": tuned.quality, "queries": len(queries), **facts,
+            "tried": [[point, value] for point, value in tuned.tried],
+        }  # fmt: skip
+        chosen.append(best)
     return TunedDecodings(chosen, about)

@@ -36,6 +36,7 @@ from .mutual_information import (
     bidirectional_scores,
     settings_grid,
     tune_scores,
+    tune_settings,
 )
 from .payoff import (
     edit_log_probs,
@@ -138,5 +139,6 @@ __all__ = [
     "table_information",
     "temperature_for_edit_rate",
     "tune_scores",
+    "tune_settings",
     "wrong_sign_share",
 ]

@@ -243,9 +243,8 @@ def test_what_is_refused():
 
 
 def test_all_decodings_with_numbers_are_tuned_and_the_others_stay(tiny_generator, tiny_tokenizer, monkeypatch):
-    monkeypatch.setattr(
-        AntiLmReranker, "grid", {"penalty": (0.0, 0.9), "steps": (1, None), "length_reward": (-5.0, 5.0)}
-    )
+    grid = {"penalty": (0.0, 0.9), "steps": (1, None), "length_reward": (-5.0, 5.0)}
+    monkeypatch.setattr(AntiLm, "grid", grid)
     model = tiny_generator()
     given = [Decoding.greedy(), AntiLm(penalty=0.3, beams=3), DiscriminatorReranker(weight=0.5)]
     monkeypatch.setattr(DiscriminatorReranker, "grid", {})  # nothing to choose from
@@ -262,14 +261,18 @@ def test_all_decodings_with_numbers_are_tuned_and_the_others_stay(tiny_generator
     assert search.name in tuned.about and tuned.about[search.name]["quality"] == max(lengths)
     entry = tuned.about[search.name]
     assert entry["settings"] == {name: getattr(search, name) for name in ("penalty", "steps", "length_reward")}
-    assert len(entry["tried"]) == 8 == len(lengths) and entry["queries"] == len(QUERIES)
+    assert len(entry["tried"]) == 6 == len(lengths) and entry["queries"] == len(QUERIES)
+    for point, value in entry["tried"]:  # each was judged by what the search itself answers
+        answers = answer_queries(model, tiny_tokenizer, QUERIES, AntiLm(beams=3, **point), max_new_tokens=6)
+        assert value == sum(len(texts[0].split()) for texts in answers)
     assert json.loads(json.dumps(entry)) == entry
 
 
 def test_every_grid_has_the_settings_of_its_reranker():
-    for reranker in (AntiLmReranker, MutualInformationReranker, EnergyReranker, DiscriminatorReranker):
-        for point in settings_grid(**reranker.grid):
-            reranker(**point)  # refuses values that it does not take
+    for decoding in (AntiLm, AntiLmReranker, MutualInformationReranker, EnergyReranker, DiscriminatorReranker):
+        assert decoding.tuning_points()
+        for point in decoding.tuning_points():
+            decoding(**point)  # refuses values that it does not take
 
 
 def test_a_language_model_is_loaded_by_its_folder_and_must_share_the_tokenizer(

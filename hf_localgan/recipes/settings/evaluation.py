@@ -200,7 +200,7 @@ class EvaluationArguments:
             path = expand_path(self.metric_energy, "metric_energy")
             marks = "".join(fingerprints(path).values())[:8] if Path(path).is_dir() else ""
             settings |= {"energy": load_energy(path), "energy_name": f"{Path(path).name}{marks and '-'}{marks}"}
-        if not self.tune_queries or all(decoding.reranker() is None for decoding in self.chosen_decodings()):
+        if not self.tune_queries or not any(decoding.tuning_points() for decoding in self.chosen_decodings()):
             return partial(evaluate_generator, **settings)
 
         def tune_and_evaluate(
