@@ -1,7 +1,8 @@
 """Reproduces tables: all systems of the LocalGAN paper, its radial term in all its forms, RAML against its rivals.
 
-`reproduce table1` runs DAIM, AIM, LocalGAN, GAN-AEL, Adver-REGS, maximum likelihood at both widths and for as many more
-updates, and MMI, each once: what is finished is skipped, what was interrupted goes on. Leaves in OUTPUT `table1.md` and
+`reproduce table1` runs DAIM, AIM, LocalGAN, GAN-AEL, Adver-REGS with and without shuffled rewards, maximum likelihood
+at both widths and for as many more updates, at a falling and at a constant rate, and MMI, each once: what is finished
+is skipped, what was interrupted goes on. Leaves in OUTPUT `table1.md` and
 `.json` (Dist-1, Dist-2, Ent-4, Rel with their spread over seeds, Rel above the temperatures of maximum likelihood, the
 order of the systems beside the paper's, samples), `front.png`, `entropy.png`, and all of it as one page, `table1.html`.
 
@@ -199,7 +200,7 @@ def _table1(args: argparse.Namespace):
     from hf_localgan.evaluation.plots import require_matplotlib
     from hf_localgan.evaluation.runs import Run
     from hf_localgan.evaluation.systems import write_systems
-    from hf_localgan.recipes.reproduction import SYSTEMS, begin, run_tasks, seed_tasks
+    from hf_localgan.recipes.reproduction import SHUFFLED, SYSTEMS, begin, run_tasks, seed_tasks
 
     require_matplotlib()
     files = corpus_files(args.dataset)
@@ -218,7 +219,9 @@ def _table1(args: argparse.Namespace):
 
     systems = {
         "Seq2Seq": runs("daim/start"), "Seq2Seq, 512 units": runs("mle_512"), "Seq2Seq, longer": runs("mle_longer"),
-        "Seq2Seq-MMI": runs("mmi"), **{SYSTEMS[name]: runs(name) for name in reversed(SYSTEMS)},
+        "Seq2Seq, constant rate": runs("mle_constant"), "Seq2Seq-MMI": runs("mmi"),
+        "Adver-REGS, shuffled rewards": runs(SHUFFLED), **{SYSTEMS[name]: runs(name) for name in reversed(SYSTEMS)},
     }  # fmt: skip
+    fronts = {"Seq2Seq": runs("start_front"), "Seq2Seq, longer": runs("longer_front")}
     title = f"Table 1 on {files.name}, seeds {', '.join(map(str, seeds))}{' (first steps only)' if args.smoke else ''}"
-    print("written:", ", ".join(map(str, write_systems(output, systems, title=title, about=plan))))
+    print("written:", ", ".join(map(str, write_systems(output, systems, title=title, about=plan, fronts=fronts))))

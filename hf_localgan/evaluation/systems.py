@@ -63,7 +63,12 @@ class Row(NamedTuple):
 
 
 def write_systems(
-    folder: Path, systems: Mapping[str, Sequence[Run]], *, title: str, about: Mapping[str, object]
+    folder: Path,
+    systems: Mapping[str, Sequence[Run]],
+    *,
+    title: str,
+    about: Mapping[str, object],
+    fronts: Mapping[str, Sequence[Run]] | None = None,
 ) -> list[Path]:
     """Writes `table1.md`, `.json` and `.html`, `front.png` and `entropy.png`.
 
@@ -72,12 +77,15 @@ def write_systems(
         systems: runs by the name of the system, one for each seed, of the same queries.
         title: first line of the Markdown.
         about: what names the whole, for the JSON.
+        fronts: evaluations of the `RIVALS` with more decodings than their rows have, one for each seed; by default
+            their rows'.
 
     Raises:
         ValueError: for evaluations of different queries.
     """
-    check_comparable([run for runs in systems.values() for run in runs])
-    rows = _rows(systems)
+    rivals = {name: systems[name] for name in RIVALS if name in systems} | dict(fronts or {})
+    check_comparable([run for group in (systems, rivals) for runs in group.values() for run in runs])
+    rows = _rows(systems, rivals)
     orders = _orders(rows)
     plot_system_fronts(systems, folder / "front.png")
     drawn = plot_entropies({name: [run.history for run in runs] for name, runs in systems.items()}, folder)
@@ -109,13 +117,13 @@ def write_systems(
     return [*written, folder / "front.png", *([] if drawn is None else [drawn])]
 
 
-def _rows(systems: Mapping[str, Sequence[Run]]) -> list[Row]:
+def _rows(systems: Mapping[str, Sequence[Run]], rivals: Mapping[str, Sequence[Run]]) -> list[Row]:
     rows = []
     for name, runs in systems.items():
         fronts: dict[str, list[list[FrontPoint]]] = {}
-        for rival in RIVALS:
-            if rival != name and len(systems.get(rival, ())) == len(runs):
-                found = [run_front(run, start, resamples=0) for run, start in zip(runs, systems[rival], strict=True)]
+        for rival, starts in rivals.items():
+            if rival != name and len(starts) == len(runs):
+                found = [run_front(run, start, resamples=0) for run, start in zip(runs, starts, strict=True)]
                 points = [points for points in found if points is not None]
                 fronts |= {rival: points} if len(points) == len(runs) else {}
         for place, decoding in enumerate(runs[0].decodings):

@@ -20,10 +20,16 @@ from hf_localgan.trainers.base.lineage import last_checkpoint
 PLAN = "plan.json"
 COLLAPSED = 3  # exit code of a training whose answers collapsed: a result, not a failure
 DECODINGS = ("--decodings", "greedy", "--beams", "5", "--temperatures", "0.5", "0.7", "1.0")
+# The front of maximum likelihood, which every system is compared with at equal diversity, has more points than a row.
+FRONT = (
+    "--decodings", "greedy", "--beams", "2", "3", "5",
+    "--temperatures", "0.25", "0.35", "0.5", "0.7", "0.85", "1.0", "1.2",
+)  # fmt: skip
 TUNE_QUERIES = 300  # validation queries on which the numbers of MMI are chosen
 # Trainings without stages, which do not resume by themselves.
 RESUMED = ("train-mle", "train-raml", "train-dbm", "train-matching")
 SYSTEMS = {"daim": "DAIM", "aim": "AIM", "localgan": "LocalGAN", "gan_ael": "GAN-AEL", "adver_regs": "Adver-REGS"}
+SHUFFLED = "adver_regs_shuffled"  # the control whose rewards say nothing of the response
 FILES = ("mle", "matching", "dbm", *SYSTEMS)
 # First steps of everything, to see that the whole goes through.
 SMOKE = {
@@ -62,17 +68,21 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
 
     DAIM is the first, for its stages make both generators and what compares; every other system starts from its
     generator. LocalGAN makes the energy, and the discriminator that GAN-AEL and Adver-REGS take; where their files name
-    another `discriminator_config`, GAN-AEL makes one of its own for both. Then come a language
-    model of the responses, which the generator becomes by an epoch without queries, MMI, which is a way of decoding
-    with numbers chosen on the validation split, maximum likelihood with 512 units, and maximum likelihood for as many
-    more updates.
+    another `discriminator_config`, GAN-AEL makes one of its own for both. Then come
+
+    * Adver-REGS with its rewards shuffled over the batch;
+    * a language model of the responses, which the generator becomes by an epoch without queries, and MMI, a way of
+      decoding with numbers chosen on the validation split;
+    * maximum likelihood with 512 units, and for as many more updates, at a rate that falls and at a constant one;
+    * the fronts of the generator and of its longer training.
 
     Args:
         files: folder of the YAML files of a corpus, one for each of `FILES`.
         output: of all seeds.
         seed: of this one.
         smoke: first steps only.
-        options: `name=value`, which replace settings of every system's file.
+        options: `name=value`, which replace settings of every system's file; those of data and evaluation hold for
+            maximum likelihood and MMI, too.
 
     Raises:
         ValueError: for a file that is not there.
@@ -98,8 +108,9 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     # Whose discriminator GAN-AEL and Adver-REGS begin with: one of their own where their files say so.
     shares = len({_discriminator_file(files / f"{name}.yaml") for name in ("localgan", "gan_ael")}) == 1
     judge = "localgan" if shares else "gan_ael"
-    for name in SYSTEMS:
-        words = [f"train-{name.replace('_', '-')}", str(files / f"{name}.yaml"), "--output_dir", str(place / name)]
+    for name in (*SYSTEMS, SHUFFLED):
+        folder, name = place / name, name.removesuffix("_shuffled")
+        words = [f"train-{name.replace('_', '-')}", str(files / f"{name}.yaml"), "--output_dir", str(folder)]
         words += shared + list(DECODINGS) + scores
         # A collapse is a row, and the curve goes on: nothing stops it.
         words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
@@ -112,23 +123,23 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
                 words += [f"--{stage}_options", *stage_options] if _has(name, stage) else []
         words += option_words(*options)
         for part in given[name]:
-            folder = folders[part]
+            found = folders[part]
             if part == "discriminator" and name in ("gan_ael", "adver_regs"):  # no cosines, so not those of DAIM
                 if name == judge:
                     words += [f"--{part}_options", *SMOKE["stage"]] if smoke else []
                     continue
-                folder = place / judge / "stages" / part
-            words += [f"--{part}", str(folder)]
-        finished = place / name / "stages" / "adversarial" / "finished.json"
-        tasks.append(Task(name, tuple(words), place / name, finished))
+                found = place / judge / "stages" / part
+            words += [f"--{part}", str(found)]
+        words += ["--shuffle_rewards", "true"] if folder.name == SHUFFLED else []
+        tasks.append(Task(folder.name, tuple(words), folder, folder / "stages" / "adversarial" / "finished.json"))
 
-    system = yaml.safe_load((files / "localgan.yaml").read_text(encoding="utf-8"))
-    known = {field.name for kind in (DataArguments, EvaluationArguments) for field in fields(kind)}
-    data = option_words(*(f"{name}={json.dumps(value)}" for name, value in system.items() if name in known))
+    asked, answered = _shared_settings(files / "localgan.yaml", options)
+    data = option_words(*asked, *answered)
     smoke_steps = option_words(*SMOKE["stage"]) if smoke else []
     language = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / "language"), *shared, *scores]
     language += ["--generator", str(stages / "mle"), "--source_dropout", "1", "--num_train_epochs", "1"]
-    language += ["--decodings", "greedy", "--temperatures", "none", "--beams", "none", *smoke_steps]
+    language += [*option_words(*answered), "--decodings", "greedy", "--temperatures", "none", "--beams", "none"]
+    language += smoke_steps
     tasks.append(Task("language", tuple(language), place / "language", place / "language" / "evaluation.json"))
     mmi = ["evaluate", str(stages / "mle"), *data, "--output_dir", str(place / "mmi"), "--seed", str(seed)]
     mmi += ["--tune_queries", str(TUNE_QUERIES), *scores, "--temperatures", "none", "--beams", "none"]
@@ -139,11 +150,36 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     for name, settings in (
         ("mle_512", ["--tokenizer", str(stages / "mle"), "--hidden_size", "512"]),
         ("mle_longer", ["--generator", str(stages / "mle"), "--num_train_epochs", "1"]),
-    ):
-        words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / name), *shared, *DECODINGS, *scores]
-        words += [*smoke_steps, *settings]
+        (
+            "mle_constant",
+            ["--generator", str(stages / "mle"), "--num_train_epochs", "1", "--lr_scheduler_type", "constant",
+             "--warmup_steps", "0"],
+        ),
+    ):  # fmt: skip
+        words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / name), *shared]
+        words += [*option_words(*answered), *DECODINGS, *scores, *smoke_steps, *settings]
+        tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
+    for name, model in (("start_front", stages / "mle"), ("longer_front", place / "mle_longer")):
+        words = ["evaluate", str(model), *data, "--output_dir", str(place / name), "--seed", str(seed), *FRONT, *scores]
         tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
     return tasks
+
+
+def _shared_settings(file: Path, options: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What all rows must have in common, written `name=value`: settings of the data, and of the evaluation.
+
+    Args:
+        file: of a system.
+        options: which replace those of the file.
+    """
+    settings = yaml.safe_load(file.read_text(encoding="utf-8"))
+    given = dict(option.partition("=")[::2] for option in options)
+    written = {name: json.dumps(value) for name, value in settings.items()} | given
+    asked, answered = (
+        [f"{name}={written[name]}" for name in written if name in {field.name for field in fields(kind)}]
+        for kind in (DataArguments, EvaluationArguments)
+    )
+    return asked, [option for option in answered if option.split("=")[0] not in ("decodings", "beams", "temperatures")]
 
 
 def _discriminator_file(file: Path) -> str:
@@ -233,7 +269,7 @@ def run_tasks(tasks: Sequence[tuple[int, Task]], tell: Callable[[str], None] = p
 def words_to_run(task: Task) -> list[str]:
     """The words of a task as it is run now: on from its last checkpoint, and with the updates of another run."""
     words = list(task.words)
-    if task.name == "mle_longer":
+    if task.name in ("mle_longer", "mle_constant"):
         updates = generator_updates(task.output.parent / "localgan")
         words += ["--max_steps", str(updates), "--eval_strategy", "no", "--save_strategy", "no"]
         words += ["--load_best_model_at_end", "false", "--early_stopping_patience", "0"]

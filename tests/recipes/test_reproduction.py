@@ -5,10 +5,20 @@ import re
 from pathlib import Path
 
 import pytest
+import yaml
 
 from hf_localgan.commands.reproduce import corpus_files
 from hf_localgan.recipes.radial_ablation import Design, RadialRun, finished_file, finished_runs, radial_tasks
-from hf_localgan.recipes.reproduction import FILES, Task, begin, generator_updates, run_tasks, seed_tasks
+from hf_localgan.recipes.reproduction import (
+    FILES,
+    SHUFFLED,
+    SYSTEMS,
+    Task,
+    begin,
+    generator_updates,
+    run_tasks,
+    seed_tasks,
+)
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 STEPS = """
@@ -66,6 +76,28 @@ def test_every_system_starts_from_one_generator_of_the_seed(corpus, tmp_path):
     assert words[1] == mle and f"bidi 0.5 {tmp_path / 'seed3' / 'daim' / 'stages' / 'backward'}" in words
     assert f"antilm 0.5 3 0 5 {tasks['language'].output}" in words and int(option(tasks["mmi"], "tune_queries")) > 100
     assert list(tasks).index("language") < list(tasks).index("mmi")
+    control, same = (tasks[name].words for name in ("adver_regs_shuffled", "adver_regs"))
+    assert [word.replace("adver_regs_shuffled", "adver_regs") for word in control] == [
+        *same,
+        "--shuffle_rewards",
+        "true",
+    ]
+    assert option(tasks["mle_constant"], "lr_scheduler_type") == "constant"
+    fronts = [tasks[name].words for name in ("start_front", "longer_front")]
+    assert [front[1] for front in fronts] == [mle, str(tasks["mle_longer"].output)]
+    assert all({"2", "3", "0.25", "1.2"} <= {*front} for front in fronts)
+
+
+@pytest.mark.parametrize("corpus", ["lccc_base_eval", "chitchat_byu"])
+@pytest.mark.parametrize(("options", "wanted"), [((), 1000), (("max_test_queries=50", "use_cpu=true"), 50)])
+def test_all_rows_answer_the_same_queries(corpus, options, wanted, tmp_path):
+    files = corpus_files(corpus)
+    for task in seed_tasks(files, tmp_path, 0, smoke=False, options=options):
+        file = files / f"{task.name.removesuffix('_shuffled')}.yaml"
+        settings = yaml.safe_load(file.read_text()) if file.is_file() else {}
+        given = "--max_test_queries" in task.words
+        assert (int(option(task, "max_test_queries")) if given else settings["max_test_queries"]) == wanted, task.name
+        assert ("--use_cpu" in task.words) == (bool(options) and task.name in (*SYSTEMS, SHUFFLED))
 
 
 def test_a_folder_without_all_files_is_refused(tmp_path):
@@ -190,9 +222,9 @@ def test_the_table_of_the_papers_corpora_starts_on_a_stand_in(corpus, tmp_path, 
     ]
     words = ["table1", "--dataset", f"papers/{corpus}", "--smoke", "--output", "out", "--options", *few]
     said = run_here(tmp_path, "reproduce", *words, **variables)
-    assert "[9 of 9] seed 0, mle_longer: done in" in said
+    assert "[13 of 13] seed 0, longer_front: done in" in said
     rows = json.loads((tmp_path / "out" / "table1.json").read_text())["rows"]
-    assert len({row["system"] for row in rows}) == 9
+    assert len({row["system"] for row in rows}) == 11
 
 
 @pytest.mark.slow
@@ -216,12 +248,12 @@ def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
         (tmp_path / "tiny" / f"{name}.yaml").write_text(text)
     words = ["table1", "--dataset", "tiny", "--seeds", "0", "--output", "out"]
     said = run_here(tmp_path, "reproduce", *words)
-    assert "[9 of 9] seed 0, mle_longer: done in" in said and re.search(r"1 runs to do, about .* left", said)
+    assert "[13 of 13] seed 0, longer_front: done in" in said and re.search(r"1 runs to do, about .* left", said)
     found = json.loads((tmp_path / "out" / "table1.json").read_text())
     systems = {row["system"] for row in found["rows"]}
     assert systems == {
-        "Seq2Seq", "Seq2Seq, 512 units", "Seq2Seq, longer", "Seq2Seq-MMI", "Adver-REGS", "GAN-AEL", "LocalGAN", "AIM",
-        "DAIM",
+        "Seq2Seq", "Seq2Seq, 512 units", "Seq2Seq, longer", "Seq2Seq, constant rate", "Seq2Seq-MMI", "Adver-REGS",
+        "Adver-REGS, shuffled rewards", "GAN-AEL", "LocalGAN", "AIM", "DAIM",
     }  # fmt: skip
     assert all(value is not None for row in found["rows"] for value in row["dist_2"])
     text = (tmp_path / "out" / "table1.md").read_text()
@@ -234,4 +266,4 @@ def test_the_whole_table_on_a_tiny_corpus(tmp_path, write_dialogue, run_here):
     for picture in ("front.png", "entropy.png"):
         assert (tmp_path / "out" / picture).stat().st_size > 1000
     again = run_here(tmp_path, "reproduce", *words)
-    assert again.count("finished before") == 9
+    assert again.count("finished before") == 13
