@@ -8,6 +8,7 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, set_seed
 
+from hf_localgan.decoding.transcripts import transcript_limit
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
 from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
@@ -30,8 +31,6 @@ from hf_localgan.recipes.settings.speech import (
 )
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.speech.trainer import SpeechMixin
-
-ROOM = 1.3  # longest transcript during training, as a multiple of the longest reference
 
 
 @dataclass(frozen=True)
@@ -59,7 +58,9 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
     Checks now what only the end of the training needs, so that a missing package shows before hours are spent.
 
     Args:
-        args: arguments of the trainer; the decoding of the validation set is filled in where it is not set.
+        args: arguments of the trainer; the decoding of the validation set is filled in where it is not set. Its
+            `generation_max_length`, by default `transcript_limit` of the training labels, goes into the model, so that
+            it is the limit of all transcripts: of both splits, of the sample table, and of the saved model.
 
     Raises:
         ValueError, OSError, ImportError: for what is missing or does not fit together.
@@ -86,7 +87,8 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
         train, validation, test = (speech.encode(utterances[split], processor) for split in speech.splits())
     args.predict_with_generate = True
     if args.generation_max_length is None:
-        args.generation_max_length = int(ROOM * max(map(len, validation["labels"]))) + 2
+        args.generation_max_length = transcript_limit(train["labels"])
+    model.generation_config.max_length, model.generation_config.max_new_tokens = args.generation_max_length, None
     if PartialState().is_main_process:
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(processor.tokenizer):,} tokens")
     return SpeechSetup(model, processor, train, validation, test, checkpoint)
@@ -147,6 +149,7 @@ def finish_speech(
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
             **likelihood_about(likelihood), **scored_about(folder),
+            "transcript_limit": trainer.args.generation_max_length,
         }  # fmt: skip
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,

@@ -7,20 +7,24 @@ from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as parquet
 import pytest
 import soundfile
 import torch
 import yaml
+from transformers import pipeline
 
 from hf_localgan.cli import main
 from hf_localgan.commands.train_speech import _names_payoff
+from hf_localgan.data.speech import Speech
 from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.tones import load_tones
+from hf_localgan.decoding import transcript_limit
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechForConditionalGeneration, RnnSpeechProcessor
 from hf_localgan.recipes import RecipeParser
 from hf_localgan.recipes.settings import speech as settings_speech
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
-from hf_localgan.trainers import MleConfig
+from hf_localgan.trainers import MleConfig, read_samples
 from hf_localgan.trainers.raml.config import RamlConfig, make_payoff
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -90,6 +94,54 @@ def test_tones_from_end_to_end(options, tmp_path, capsys, monkeypatch):
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=8_000) * 0.1, 16_000)
     assert main(["transcribe", str(tmp_path / "a.wav"), "--model", str(out), "--num-beams", "1"]) == 0
     assert capsys.readouterr().out.startswith(f"{tmp_path / 'a.wav'}\t")
+
+
+def test_the_limit_is_a_multiple_of_the_longest_label():
+    assert transcript_limit([[4] * 7, [4] * 10, []]) == 15  # int(13.0) + 2
+    with pytest.raises(ValueError, match="`labels` holds no label"):
+        transcript_limit([[]])
+
+
+def test_one_limit_holds_on_dev_and_test_in_the_samples_and_for_the_saved_model(tmp_path, monkeypatch, capsys):
+    make = RecogniserArguments.make
+
+    def endless(self, processor):
+        model = make(self, processor)
+        model.generation_config.suppress_tokens = [0, 1, 2, 3]  # the end and all that is not shown: all loop
+        return model
+
+    monkeypatch.setattr(RecogniserArguments, "make", endless)
+    speech = load_tones(24, 12, 8)
+    short = speech["validation"].filter(lambda row: len(row["phones"]) < 6)  # than the longest
+    tones = Speech({**speech, "validation": short}, speech.report)
+    monkeypatch.setattr(settings_speech, "load_tones", lambda: tones)
+    out = tmp_path / "run"
+    options = ["--eval_strategy", "steps", "--eval_steps", "2", "--sample_rows", "2", "--output_dir", str(out)]
+    assert main(["train-speech", *QUICK, *options]) == 0
+    longest = {name: max(len(phones) + 1 for phones in tones[name]["phones"]) for name in ("train", "validation")}
+    longest["train"] = max(len(phones) + 1 for phones in tones["train"].select(range(12))["phones"])  # see `QUICK`
+    limit = int(1.3 * longest["train"]) + 2
+    assert limit != int(1.3 * longest["validation"]) + 2  # or this proves nothing
+    long = limit - 1  # behind the start token
+    answers = parquet.read_table(out / "generations.parquet").to_pydict()
+    assert {len(text.split()) for name in ("greedy", "beam 2") for text in answers[name]} == {long}
+    assert {len(row["generation"].split()) for row in read_samples(out / "samples.parquet")} == {long}
+    history = json.loads((out / "trainer_state.json").read_text())["log_history"]
+    dev = next(row for row in history if "eval_per" in row)
+    phones = list(map(len, tones["validation"]["phones"]))
+    added = len(phones) * long - sum(phones)
+    assert dev["eval_insertions"] - dev["eval_deletions"] == pytest.approx(added / sum(phones))
+    assert json.loads((out / "evaluation.json").read_text())["about"]["transcript_limit"] == limit
+    # the saved model
+    sound = tmp_path / "a.wav"
+    soundfile.write(sound, np.random.default_rng(0).normal(size=48_000) * 0.1, 16_000)
+    capsys.readouterr()
+    for more, expected in ((["--num-beams", "1"], long), ([], long), (["--max-new-tokens", "3"], 3)):
+        assert main(["transcribe", str(sound), "--model", str(out), *more]) == 0
+        assert len(capsys.readouterr().out.split("\t")[1].split()) == expected
+    hear = pipeline("automatic-speech-recognition", model=str(out))
+    assert len(hear(str(sound))["text"].split()) == long
+    assert len(hear(str(sound), max_new_tokens=3)["text"].split()) == 3
 
 
 def test_several_processes_compute_the_same_features(monkeypatch):

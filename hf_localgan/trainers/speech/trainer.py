@@ -20,6 +20,7 @@ from transformers import (
 )
 
 from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.decoding.transcripts import longest_transcript
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
 from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.models.recognisers import load_recogniser
@@ -27,7 +28,7 @@ from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_le
 from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import warn_once
-from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
+from hf_localgan.trainers.base.sample_table import LONGEST, SampleTableCallback, TableTrainer, decode_tokens
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.mle.trainer import MleTrainer
@@ -214,7 +215,11 @@ class SpeechSampleCallback(SampleTableCallback):
         batch = {name: value.to(model.device) for name, value in batch.items()}
         training = model.training
         model.eval()
-        generated = model.generate(**batch, max_new_tokens=args.sample_max_new_tokens, do_sample=False, num_beams=1)
+        limit, longest = model.generation_config, args.sample_max_new_tokens
+        if longest is None and limit.max_length is None and limit.max_new_tokens is None:
+            longest = LONGEST
+        given = {} if longest is None else longest_transcript(model, longest)
+        generated = model.generate(**batch, **given, do_sample=False, num_beams=1)
         model.train(training)
         return [
             {
