@@ -27,6 +27,11 @@ from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechMleTrainer, S
 def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition: RecognitionArguments, args: MleConfig):
     if isinstance(args, RamlConfig):
         args.check_weighted()  # before anything is loaded
+    elif recogniser.ctc_labels != "reference":
+        raise ValueError(
+            f"`ctc_labels: {recogniser.ctc_labels}` needs draws, and training by maximum likelihood has none. Set a "
+            "`payoff`, or leave it out."
+        )
     setup = set_up_speech(speech, recogniser, args)
     method: type[SpeechMixin] = SpeechRamlTrainer if isinstance(args, RamlConfig) else SpeechMleTrainer
     trainer = make_speech_trainer(method, setup, speech, recogniser, recognition, args)
@@ -38,6 +43,8 @@ def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition:
             report_console().print(draws.table())
         reward = {"reward": args.reward} if args.payoff == "importance" else {}
         about |= {"payoff": args.payoff, **reward, **args.changed(SERIES_FIELDS), **draws.about()}
+        if setup.model.config.ctc_weight:
+            about["ctc_labels"] = recogniser.ctc_labels
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_speech(trainer, setup, speech, recognition, about)

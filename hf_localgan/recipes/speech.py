@@ -30,7 +30,7 @@ from hf_localgan.recipes.settings.speech import (
     shown_name,
 )
 from hf_localgan.trainers.base.settings import TokenLossConfig
-from hf_localgan.trainers.speech.trainer import SpeechMixin
+from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechRamlTrainer
 
 
 @dataclass(frozen=True)
@@ -109,11 +109,12 @@ def make_speech_trainer(
         setup: as `set_up_speech` made it.
         speech, recogniser, recognition, args: the settings.
     """
+    method = {"ctc_labels": recogniser.ctc_labels} if issubclass(trainer_class, SpeechRamlTrainer) else {}
     scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
     return trainer_class(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,
         guided_attention_weight=recogniser.guided_attention_weight,
-        compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring),
+        compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring), **method,
     )  # fmt: skip
 
 

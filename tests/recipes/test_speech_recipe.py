@@ -89,7 +89,7 @@ def test_tones_from_end_to_end(options, tmp_path, capsys, monkeypatch):
     assert {"attention.png", "training.png", "README.md", "processor_config.json"} <= {p.name for p in out.iterdir()}
     assert "tones:\ntrain: 24 utterances" in said and ("EditPayoff" in said) == bool(options)
     if options:
-        assert saved["about"]["temperature"] == 0.9
+        assert (saved["about"]["temperature"], saved["about"]["ctc_labels"]) == (0.9, "reference")
         return
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=8_000) * 0.1, 16_000)
     assert main(["transcribe", str(tmp_path / "a.wav"), "--model", str(out), "--num-beams", "1"]) == 0
@@ -182,6 +182,10 @@ def test_mistakes_are_named_before_anything_is_loaded(tmp_path, capsys):
     assert "Set `greater_is_better: false`" in capsys.readouterr().err
     assert main([*command, "--target", "letters"]) == 2
     assert "`target` must be `phones` or `text`, got 'letters'" in capsys.readouterr().err
+    assert main([*command, "--ctc_labels", "both"]) == 2
+    assert "`ctc_labels` must be one of reference, drawn, got 'both'" in capsys.readouterr().err
+    assert main([*command, "--ctc_labels", "drawn"]) == 1
+    assert "`ctc_labels: drawn` needs draws" in capsys.readouterr().err
     assert main([*command, "--temperature", "0.9"]) == 2  # an option of RAML without its payoff
     assert "temperature" in capsys.readouterr().err
     assert main(["train-speech", "gone.yaml"]) == 2
