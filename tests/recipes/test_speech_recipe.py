@@ -77,18 +77,22 @@ def test_the_papers_recogniser(tmp_path, monkeypatch):
     assert len(make_payoff(args, processor.tokenizer).tokens) == 61 and processor.feature_extractor.feature_size == 123
 
 
-@pytest.mark.parametrize("options", [[], ["--payoff", "edit", "--temperature", "0.9"]], ids=["mle", "raml"])
+@pytest.mark.parametrize(
+    "options", [["--label_smoothing_factor", "0.1"], ["--payoff", "edit", "--temperature", "0.9"]], ids=["mle", "raml"]
+)
 def test_tones_from_end_to_end(options, tmp_path, capsys, monkeypatch):
     monkeypatch.setattr(settings_speech, "load_tones", lambda: load_tones(24, 8, 8))
     out = tmp_path / "run"
+    raml = "--payoff" in options
     assert main(["train-speech", *QUICK, *options, "--output_dir", str(out)]) == 0
     said = capsys.readouterr().out
     saved = json.loads((out / "evaluation.json").read_text())
-    assert saved["about"]["objective"] == ("raml" if options else "maximum likelihood")
+    assert saved["about"]["objective"] == ("raml" if raml else "maximum likelihood")
+    assert saved["about"].get("label_smoothing") == (None if raml else 0.1)
     assert set(saved["decodings"]) == {"greedy", "beam 2"} and saved["decodings"]["greedy"]["queries"] == 8
     assert {"attention.png", "training.png", "README.md", "processor_config.json"} <= {p.name for p in out.iterdir()}
-    assert "tones:\ntrain: 24 utterances" in said and ("EditPayoff" in said) == bool(options)
-    if options:
+    assert "tones:\ntrain: 24 utterances" in said and ("EditPayoff" in said) == raml
+    if raml:
         assert (saved["about"]["temperature"], saved["about"]["ctc_labels"]) == (0.9, "reference")
         return
     soundfile.write(tmp_path / "a.wav", np.random.default_rng(0).normal(size=8_000) * 0.1, 16_000)
