@@ -8,7 +8,7 @@ from typing import cast
 from hf_localgan.evaluation.adversarial.front import EQUAL, front_margin
 from hf_localgan.evaluation.adversarial.plots import plot_fronts, plot_stability
 from hf_localgan.evaluation.dialogue import SHOWN
-from hf_localgan.evaluation.recognition import SHOWN_SCORES
+from hf_localgan.evaluation.recognition import BEST_OF, DEV_IS_BIASED, SHOWN_SCORES
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
 from hf_localgan.evaluation.tables import spread
 from hf_localgan.evaluation.translation import SHOWN_TRANSLATION_SCORES
@@ -315,4 +315,6 @@ def _tables(
         lines[-1] += " The references' own scores are of one reference per query against the others."
     if others:
         lines[-1] += TESTS[kind].format(permutations=permutations, resamples=resamples)
+    if any(BEST_OF in run.about for run in runs):
+        lines[-1] += f" {DEV_IS_BIASED}"
     return "\n".join(lines) + "\n"

@@ -135,6 +135,7 @@ class Evaluation:
         scores = [(title, *(self._cell_with_interval(report, name) for name in names)) for title, report in self.rows()]
         lines = ["## Scores", "", *markdown_table(columns, scores, "<>")]
         lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
+        lines += [line for remark in self.remarks() for line in (remark, "")]
         shown = self._decodings_shown()
         answered = [
             (self.queries[index], self.references[index][0], *(self.answers[name][index] for name in shown))
@@ -142,6 +143,10 @@ class Evaluation:
         ]
         lines += [f"## {self.samples.capitalize()}", "", *markdown_table((*self.columns, *shown), answered)]
         return "\n".join(lines) + "\n"
+
+    def remarks(self) -> list[str]:
+        """Sentences below the facts, which say how the scores are to be read."""
+        return []
 
     def print(self, console: Console | None = None):
         """All tables on the console, by default as `report_console` makes it."""

@@ -31,6 +31,11 @@ SHOWN_SCORES = {
     "wer_without_runaways": "WER % without them",
 }
 RUNAWAY_RATIO, RUNAWAY_EXCESS = 1.5, 5
+BEST_OF = "best_of_evaluations"  # fact of a run whose dev error rate is the smallest of so many
+DEV_IS_BIASED = (
+    "The dev error rate (`validation_error_rate`) is the smallest of all evaluations of its training, so that it is "
+    "biased low: the test split decides."
+)
 CONFUSIONS_SHOWN = 15
 NOTHING = "(nothing)"
 
@@ -52,6 +57,13 @@ class RecognitionEvaluation(Evaluation):
 
     confusions: PhoneConfusions | None = field(default=None, repr=False)
     attention: list[tuple[str, list[str], np.ndarray]] = field(default_factory=list, repr=False)
+
+    def remarks(self) -> list[str]:
+        runaways = (
+            f"Runaways are transcripts that are longer than {RUNAWAY_RATIO} times their reference, and by at least "
+            f"{RUNAWAY_EXCESS}."
+        )
+        return [*([DEV_IS_BIASED] if BEST_OF in self.about else []), runaways]
 
     def to_markdown(self, rows: int = 12) -> str:
         text = super().to_markdown(rows)

@@ -11,7 +11,12 @@ from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin,
 from hf_localgan.decoding.transcripts import transcript_limit
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
-from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
+from hf_localgan.evaluation.recognition import (
+    BEST_OF,
+    RecognitionEvaluation,
+    evaluate_recognition,
+    recognition_metrics,
+)
 from hf_localgan.evaluation.speech_plots import plot_speech_training
 from hf_localgan.recipes.finish import (
     check_publishing,
@@ -168,9 +173,15 @@ def finish_speech(
 
 
 def _chosen_rate(trainer: SpeechMixin) -> dict[str, float]:
-    """The error rate on the validation split of the model that was kept, in per cent."""
+    """The error rate on the validation split of the model that was kept, in per cent.
+
+    Where it is the smallest of several evaluations, their number is beside it: chosen so, it is biased low.
+    """
     chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
-    rates = (
-        [] if chosen is None else [chosen.scores[name] for name in ("eval_per", "eval_wer") if name in chosen.scores]
-    )
-    return {"validation_error_rate": round(100 * rates[0], 2)} if rates else {}
+    name = None if chosen is None else next((key for key in ("eval_per", "eval_wer") if key in chosen.scores), None)
+    if chosen is None or name is None:
+        return {}
+    rates = [entry[name] for entry in trainer.state.log_history if name in entry]
+    smallest = chosen.is_best and len(rates) > 1 and chosen.scores[name] == min(rates)
+    rate = {"validation_error_rate": round(100 * chosen.scores[name], 2)}
+    return {**rate, **({BEST_OF: len(rates)} if smallest else {})}

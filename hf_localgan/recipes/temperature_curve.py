@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple, cast
 
 from hf_localgan.evaluation.plots import plot_tau_curve
+from hf_localgan.evaluation.recognition import BEST_OF, DEV_IS_BIASED
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.tables import spread
 from hf_localgan.files import replacing
@@ -137,9 +138,12 @@ def draw_temperature_curve(
             curves[name] = sorted((row for row in rows if row[1]), key=lambda row: row[0] or 0.0)
         return curves
 
+    chosen_on_dev = any(BEST_OF in run.about for run in runs)
     panels = {
         f"{runs[0].about['split']}, {chosen}": points(lambda run: run.value(chosen, measure.score)),
-        "validation, while training": points(lambda run: run.about.get(measure.validation)),
+        f"validation, {'best of all evaluations' if chosen_on_dev else 'while training'}": points(
+            lambda run: run.about.get(measure.validation)
+        ),
     }
     panels = {title: curves for title, curves in panels.items() if any(curves.values())}
     across = {"edit_rate": "edits per token"}.get(against, against)
@@ -171,6 +175,8 @@ def draw_temperature_curve(
                 row.append(spread([run.value(chosen, "runaways") for run in some], ".3g"))
             rows.append(row)
     text = "\n".join(markdown_table(columns, rows, "<>")) + "\n"
+    if chosen_on_dev:
+        text += f"\n{DEV_IS_BIASED}\n"
     with replacing(Path(output).with_suffix(".md")) as path:
         path.write_text(text, encoding="utf-8")
     return text

@@ -79,6 +79,7 @@ def test_error_rates_are_tested_seed_by_seed_and_over_all(runs):
             f"{points.difference:+.2f}", f"{points.low:+.2f} to {points.high:+.2f}", f"{share.difference:+.1f}",
             f"{share.low:+.1f} to {share.high:+.1f}", swaps, f"{points.p_value:.3f}",
         ]  # fmt: skip
+    assert "so that it is biased low: the test split decides." in text
     assert "## raml_tau0.9 less mle: beam 8" in text and "8 utterances." in text
     assert "99 swaps of utterances" in text and "bootstrap with 200 resamples" in text
 
@@ -122,6 +123,7 @@ def test_the_curve_of_error_rates_has_a_row_for_each_temperature(runs, tmp_path,
     assert lines[0][4:] == [
         "dev PER %", "test PER %, greedy", "less the baseline", "in per cent of it", "runaways"
     ]  # fmt: skip
+    assert text.endswith("so that it is biased low: the test split decides.\n")
     assert [line[:2] for line in lines[2:]] == [["maximum likelihood", ""], ["edit", "0.6"], ["edit", "0.9"]]
     before, after = (np.mean([run.sum() for run in edits[name]]) for name in ("mle", "raml_tau0.6"))
     phones = sum(len(text.split()) for text in REFERENCES)
