@@ -3,7 +3,7 @@
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hf_localgan.evaluation.adversarial.front import EQUAL, front_margin
 from hf_localgan.evaluation.adversarial.plots import plot_fronts, plot_stability
@@ -177,7 +177,7 @@ def error_rate_table(names, groups, decoding: str, permutations: int, resamples:
     first, second = ([edits for edits, _ in counts[name]] for name in names)
 
     def row(title: str, before: list, after: list, redraw: bool = False) -> tuple[str, ...]:
-        settings = {"resamples": resamples, "redraw_runs": redraw}
+        settings: Any = {"resamples": resamples, "redraw_runs": redraw}
         points = error_rate_difference(before, after, tokens, **settings)
         share = error_rate_difference(before, after, tokens, relative=True, **settings)
         swapped = "" if redraw else f"{_swap(before, after):.3f}"
@@ -315,6 +315,13 @@ def _tables(
         lines[-1] += " The references' own scores are of one reference per query against the others."
     if others:
         lines[-1] += TESTS[kind].format(permutations=permutations, resamples=resamples)
+    limits = {run.about.get("transcript_limit") for run in runs} if kind == "recognition" else set()
+    if len(limits) > 1:
+        names = ", ".join(sorted("unknown" if limit is None else str(limit) for limit in limits))
+        lines[-1] += (
+            f" The runs cut transcripts at different limits ({names} tokens), and runaways do not weigh the same in "
+            "all: look at the rates without them."
+        )
     if any(BEST_OF in run.about for run in runs):
         lines[-1] += f" {DEV_IS_BIASED}"
     return "\n".join(lines) + "\n"

@@ -164,7 +164,7 @@ def bleu_difference(
         return means[1] - means[0]
 
     equal = rounding_bound(100.0, roundings=8 + len(runs))  # means over runs are added up in another order
-    settings = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
+    settings: Any = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
     return _bootstrap_test(difference, n, (len(first), len(second)), equal, **settings)
 
 
@@ -212,7 +212,7 @@ def error_rate_difference(
             return 100 * (after / before - 1) if before else math.nan
         return 100 * (after - before) / max(float(tokens[chosen].sum()), 1.0)
 
-    settings = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
+    settings: Any = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
     equal = rounding_bound(100.0, roundings=8 + len(first) + len(second))
     return _bootstrap_test(difference, len(tokens), (len(first), len(second)), equal, **settings)
 
@@ -244,9 +244,9 @@ def error_rate_permutation(
     total = float(np.sum(reference_tokens))
     if not total > 0:
         raise ValueError("All references are empty: an error rate counts edits per reference token, and has none.")
-    means = [np.asarray(runs, dtype=float).mean(axis=0) for runs in (second, first)]
+    before, after = (np.asarray(runs, dtype=float).mean(axis=0) for runs in (first, second))
     return paired_permutation_test(
-        *means, lambda edits: 100 * float(np.sum(edits)) / total, permutations=permutations, seed=seed
+        after, before, lambda edits: 100 * float(np.sum(edits)) / total, permutations=permutations, seed=seed
     )
 
 

@@ -114,7 +114,9 @@ def make_speech_trainer(
         setup: as `set_up_speech` made it.
         speech, recogniser, recognition, args: the settings.
     """
-    method = {"ctc_labels": recogniser.ctc_labels} if issubclass(trainer_class, SpeechRamlTrainer) else {}
+    method: dict[str, Any] = (
+        {"ctc_labels": recogniser.ctc_labels} if issubclass(trainer_class, SpeechRamlTrainer) else {}
+    )
     scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
     return trainer_class(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,

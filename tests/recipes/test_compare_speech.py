@@ -18,7 +18,9 @@ SYSTEMS = {"mle": 0.3, "raml_tau0.6": 0.1, "raml_tau0.9": 0.4}
 DECODINGS = ("greedy", "beam 8")
 
 
-def write_run(folder: Path, seed: int, wrong: float, *, fold: str = "none", target: str = "phones") -> np.ndarray:
+def write_run(
+    folder: Path, seed: int, wrong: float, *, fold: str = "none", target: str = "phones", limit: int = 27
+) -> np.ndarray:
     """A run of which each phone is wrong with probability `wrong`; returns the edits of each utterance, by greedy."""
     rng, answers = np.random.default_rng(seed + round(1000 * wrong)), {}
     for decoding in DECODINGS:
@@ -30,6 +32,7 @@ def write_run(folder: Path, seed: int, wrong: float, *, fold: str = "none", targ
         for name, texts in answers.items()
     }
     about = {"model": folder.name, "seed": seed, "split": "test", "nats_per_token": 1.0, "perplexity": 2.7}
+    about["transcript_limit"] = limit
     about |= {"validation_error_rate": 100 * wrong + seed, "best_of_evaluations": 40}
     about |= {"objective": "raml", "payoff": "edit", "edit_rate": wrong / 10, "temperature": float(folder.name[8:11])} \
         if folder.name.startswith("raml") else {"objective": "maximum likelihood"}  # fmt: skip
@@ -87,9 +90,15 @@ def test_error_rates_are_tested_seed_by_seed_and_over_all(runs):
 def test_one_model_and_unequal_numbers_of_seeds(runs):
     folder, _ = runs
     alone = compare_trained(sorted(map(str, folder.glob("mle*"))))
-    assert "## Scores\n" in alone and "less" not in alone
+    assert "## Scores\n" in alone and "less" not in alone and "different limits" not in alone
     fewer = compare_trained([*map(str, folder.glob("mle*")), str(folder / "raml_tau0.6-seed1")], resamples=20)
     assert [row[0] for row in rows_of(fewer, "raml_tau0.6 less mle: greedy")[2:]] == ["over utterances"]
+
+
+def test_different_limits_of_length_are_told(runs, tmp_path):
+    write_run(tmp_path / "short", 0, 0.3, limit=9)
+    text = compare_trained([str(runs[0] / "mle-seed0"), str(tmp_path / "short")], resamples=20)
+    assert "The runs cut transcripts at different limits (27, 9 tokens)" in text
 
 
 def test_the_command_compares_speech(runs, capsys):

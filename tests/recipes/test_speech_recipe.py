@@ -20,7 +20,9 @@ from hf_localgan.data.speech import Speech
 from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.data.tones import load_tones
 from hf_localgan.decoding import transcript_limit
+from hf_localgan.functional import edit_log_probs
 from hf_localgan.models import LogMelFeatureExtractor, RnnSpeechForConditionalGeneration, RnnSpeechProcessor
+from hf_localgan.payoff import EditPayoff
 from hf_localgan.recipes import RecipeParser
 from hf_localgan.recipes.settings import speech as settings_speech
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
@@ -67,6 +69,21 @@ def test_a_raml_file_differs_from_its_baseline_in_its_payoff_alone(path, tmp_pat
     raml = {one.name for one in fields(RamlConfig)} - {one.name for one in fields(MleConfig)}
     changed = {name for name in own | other if own.get(name) != other.get(name)}
     assert changed <= raml | {"output_dir"} and "payoff" in changed
+
+
+def test_the_table_of_temperatures_is_what_the_payoff_does():
+    text = (RECIPES.parent / "docs" / "speech.md").read_text(encoding="utf-8").split("### Temperature and inventory")[1]
+    assert "39 phones, labels of 31 phones" in text
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in text.splitlines() if line[:3] == "| 0"]
+    assert len(lines) == 6
+    for temperature, rate, intact, length in lines:
+        payoff = EditPayoff(range(39), temperature=float(temperature))
+        assert f"{payoff.edit_rate(31):.3f}"[1:] == rate
+        kept = float(np.exp(edit_log_probs(31, 39, float(temperature), 1 + np.log(39))[0]))
+        assert f"{kept:.2f}".lstrip("0") == intact
+        references = np.random.default_rng(0).integers(0, 39, (1000, 31)).tolist()
+        drawn = payoff.draw(references, np.arange(1000, dtype=np.uint64))
+        assert np.mean([*map(len, drawn.labels)]) / 31 == pytest.approx(float(length), abs=0.02)
 
 
 def test_the_papers_recogniser(tmp_path, monkeypatch):
