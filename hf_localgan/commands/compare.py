@@ -4,9 +4,10 @@ RUN is a folder with `evaluation.json`, `generations.parquet` and `query_scores.
 write them. Runs whose names differ in an ending such as `-seed1` or `_s2` alone are seeds of one model; `--group` says
 so for other names. Prints, as Markdown, each model's scores (mean, smallest and largest over its seeds), and for every
 model against the first one the differences: of dialogue with a paired permutation test over queries, seed by seed; of
-translations by a paired bootstrap of BLEU, seed by seed and over all seeds together. Of dialogue with relevance each
-decoding is also held against the first model's whole front (more relevant at equal diversity?), and runs that answered
-validation queries while they were trained get the stability of their Ent-4. `--front` and `--stability` draw both.
+translations by a paired bootstrap of BLEU, seed by seed and over all seeds together; of speech by both tests of the
+error rate, in points and in per cent of the first model's errors. Of dialogue with relevance each decoding is also held
+against the first model's whole front (more relevant at equal diversity?), and runs that answered validation queries
+while they were trained get the stability of their Ent-4. `--front` and `--stability` draw both.
 """
 
 import argparse
@@ -27,10 +28,10 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
     parser.add_argument("--decodings", nargs="+", metavar="NAME", help='such as greedy "beam 5" (default: all)')
     parser.add_argument("--metrics", nargs="+", metavar="NAME", help="keys of evaluation.json (default: the usual)")
     parser.add_argument(
-        "--permutations", type=int, default=1000, metavar="N", help="swaps of a test of dialogue (default: 1000)"
+        "--permutations", type=int, default=1000, metavar="N", help="swaps of a permutation test (default: 1000)"
     )
     parser.add_argument(
-        "--resamples", type=int, default=1000, metavar="N", help="samples of the bootstrap of BLEU (default: 1000)"
+        "--resamples", type=int, default=1000, metavar="N", help="samples of a bootstrap (default: 1000)"
     )
     parser.add_argument("--output", metavar="FILE", help="write the Markdown there, too")
     parser.add_argument("--front", metavar="FILE", help="picture of the diversity-relevance fronts, of first seeds")

@@ -1,7 +1,8 @@
-"""Draws BLEU against the temperature of RAML, from runs that have finished.
+"""Draws BLEU, or the error rate of speech, against the temperature of RAML, from runs that have finished.
 
-RUNS_FOLDER holds the output folders of `train-raml` and of `train-mle`, whose runs are the baseline: a line with a band
-from its smallest to its largest seed. Writes the picture and prints the numbers as a Markdown table, which goes beside
+RUNS_FOLDER holds the output folders of `train-raml` and of `train-mle`, or those of `train-speech`. Runs by maximum
+likelihood are the baseline: a line with a band from its smallest to its largest seed; those with label smoothing are a
+rival of their own. Writes the picture and prints the numbers as a Markdown table, which goes beside
 the picture, too. Temperatures of different payoffs cannot be compared, but edits per token can: `--against edit_rate`
 draws all curves over these.
 """

@@ -9,11 +9,11 @@ and a model card.
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from hf_localgan.commands.exits import WRONG_USAGE, print_error
 from hf_localgan.commands.recipe import run, training_parser
 from hf_localgan.options import help_asked
+from hf_localgan.recipes.finish import objective_about
 from hf_localgan.recipes.parser import RecipeParser, read_config
 from hf_localgan.recipes.settings.speech import RecogniserArguments, RecognitionArguments, SpeechArguments
 from hf_localgan.recipes.speech import finish_speech, make_speech_trainer, set_up_speech
@@ -27,10 +27,15 @@ from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechMleTrainer, S
 def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition: RecognitionArguments, args: MleConfig):
     if isinstance(args, RamlConfig):
         args.check_weighted()  # before anything is loaded
+    elif recogniser.ctc_labels != "reference":
+        raise ValueError(
+            f"`ctc_labels: {recogniser.ctc_labels}` needs draws, and training by maximum likelihood has none. Set a "
+            "`payoff`, or leave it out."
+        )
     setup = set_up_speech(speech, recogniser, args)
     method: type[SpeechMixin] = SpeechRamlTrainer if isinstance(args, RamlConfig) else SpeechMleTrainer
     trainer = make_speech_trainer(method, setup, speech, recogniser, recognition, args)
-    about: dict[str, Any] = {"objective": method.objective.name.lower()}
+    about = objective_about(method, args)
     if isinstance(trainer, SpeechRamlTrainer) and isinstance(args, RamlConfig):
         draws = summarize_draws(trainer.raml_collator, setup.train, setup.processor.tokenizer)
         if trainer.is_world_process_zero():
@@ -38,6 +43,8 @@ def train(speech: SpeechArguments, recogniser: RecogniserArguments, recognition:
             report_console().print(draws.table())
         reward = {"reward": args.reward} if args.payoff == "importance" else {}
         about |= {"payoff": args.payoff, **reward, **args.changed(SERIES_FIELDS), **draws.about()}
+        if setup.model.config.ctc_weight:
+            about["ctc_labels"] = recogniser.ctc_labels
     trainer.train(resume_from_checkpoint=setup.checkpoint)
     trainer.save_model()
     finish_speech(trainer, setup, speech, recognition, about)

@@ -26,7 +26,7 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
         "--max-new-tokens",
         type=int,
         metavar="N",
-        help="longest transcript, in tokens (default: by the length of the sound)",
+        help="longest transcript, in tokens (default: the model's own limit, or by the length of the sound)",
     )
     search.add_argument("--batch-size", type=int, default=16, metavar="N", help="files at a time (default: 16)")
     loading = parser.add_argument_group("loading")

@@ -12,15 +12,18 @@ from transformers import PreTrainedTokenizerBase, ProcessorMixin
 from hf_localgan.models.rnn_seq2seq import LogMelFeatureExtractor
 
 IGNORED = -100
+CTC_LABELS = "ctc_labels"
+LABELS = ("labels", CTC_LABELS)
 
 
 @dataclass
 class SpeechCollator:
     """Pads features and labels of utterances to a batch.
 
-    Reads `input_features` (shape `(frames, features)`) and `labels`; other columns are left behind. Returns
-    `input_features`, `attention_mask` and, where there are labels, `labels`, with -100 at padding. Features are padded
-    on the extractor's side, labels on the right.
+    Reads `input_features` (shape `(frames, features)`), `labels` and `ctc_labels`, which CTC is trained on where they
+    are others; other columns are left behind. Returns `input_features`, `attention_mask` and, where there are such,
+    `labels` and `ctc_labels`, each padded to its own longest row, with -100 at padding. Features are padded on the
+    extractor's side, labels on the right.
 
     Args:
         processor: its extractor pads.
@@ -52,15 +55,20 @@ class SpeechCollator:
             features, return_attention_mask=True, return_tensors="pt", pad_to_multiple_of=self.pad_to_multiple_of
         )
         batch = {"input_features": padded["input_features"], "attention_mask": padded["attention_mask"].long()}
-        rows = [example["labels"] for example in examples if example.get("labels") is not None]
-        if rows:
-            if len(rows) < len(examples):
+        for name in LABELS:
+            rows = [example[name] for example in examples if example.get(name) is not None]
+            if rows and len(rows) < len(examples):
                 raise ValueError(
-                    "Some examples of the batch have `labels` and some have none. All need the same columns."
+                    f"Some examples of the batch have `{name}` and some have none. All need the same columns."
                 )
-            longest = max(map(len, rows))
-            labels = torch.full((len(rows), longest), IGNORED)
-            for number, row in enumerate(rows):
-                labels[number, : len(row)] = torch.as_tensor(np.asarray(row))
-            batch["labels"] = labels
+            if rows:
+                batch[name] = _pad_labels(rows)
         return batch
+
+
+def _pad_labels(rows: Sequence[Any]) -> Tensor:
+    """Rows of ids as one tensor, shape `(rows, longest)`."""
+    labels = torch.full((len(rows), max(map(len, rows))), IGNORED)
+    for number, row in enumerate(rows):
+        labels[number, : len(row)] = torch.as_tensor(np.asarray(row))
+    return labels

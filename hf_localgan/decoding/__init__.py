@@ -13,7 +13,7 @@ from hf_localgan.decoding.mmi import AntiLm, AntiLmProcessor, AntiLmReranker, Mu
 from hf_localgan.decoding.reranking import DiscriminatorReranker, EnergyReranker, Reranker, reference_radius
 from hf_localgan.decoding.sampling import Responses, greedy_responses, sample_responses
 from hf_localgan.decoding.soft_rollout import SoftRollout, soft_rollout
-from hf_localgan.decoding.transcripts import attention_maps, transcribe
+from hf_localgan.decoding.transcripts import attention_maps, transcribe, transcript_limit
 from hf_localgan.decoding.tuning import CandidateTable, tabulate_candidates, tune_decodings, tune_reranker, tune_search
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "soft_rollout",
     "tabulate_candidates",
     "transcribe",
+    "transcript_limit",
     "tune_decodings",
     "tune_reranker",
     "tune_search",

@@ -1,6 +1,6 @@
 """Transcripts of many utterances by a recogniser, and its attention."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,6 +10,27 @@ from transformers import PreTrainedModel, ProcessorMixin
 from transformers.utils.logging import tqdm
 
 from hf_localgan.decoding.answers import Decoding
+
+ROOM = 1.3  # longest transcript, as a multiple of the longest label of the training
+
+
+def transcript_limit(labels: Iterable[Sequence[int]]) -> int:
+    """The `max_length` of all transcripts of a recogniser: 1.3 times its longest training label, and 2 more.
+
+    It counts the start token, and belongs into `model.generation_config.max_length`, where every evaluation and every
+    user of the saved model finds the same one. A transcript without an end then weighs as much on one split as on
+    another, whatever is longest there.
+
+    Args:
+        labels: ids of each training label, end token included.
+
+    Raises:
+        ValueError: without a label.
+    """
+    longest = max(map(len, labels), default=0)
+    if not longest:
+        raise ValueError("`labels` holds no label. The limit is a multiple of the longest one.")
+    return int(ROOM * longest) + 2
 
 
 @torch.no_grad()
@@ -32,8 +53,9 @@ def transcribe(
         features: normalised features of each utterance, shape `(frames, feature_size)`: the column `input_features` of
             `encode_speech`.
         decoding: by default greedy.
-        max_new_tokens: longest transcript in tokens. By default one token for each step of the encoder's output, if the
-            model's configuration has a `reduction`, else 256.
+        max_new_tokens: longest transcript in tokens. By default the limit in `model.generation_config`; where there is
+            none, one token for each step of the encoder's output, if the model's configuration has a `reduction`, else
+            256.
         batch_size: utterances at a time.
 
     Returns:
@@ -49,9 +71,9 @@ def transcribe(
         for start in tqdm(range(0, len(order), batch_size), desc="transcripts", leave=False):
             rows = order[start : start + batch_size]
             batch = pad_features(processor, [features[row] for row in rows], model)
-            limit = max_new_tokens or _steps(model, batch["attention_mask"])
+            limit = _limit(model, max_new_tokens, batch["attention_mask"])
             generated = model.generate(  # type: ignore[operator]  # not declared by `PreTrainedModel`
-                **batch, **arguments, max_new_tokens=limit
+                **batch, **arguments, **limit
             )
             for row, text in zip(
                 rows, processor.tokenizer.batch_decode(generated, skip_special_tokens=True), strict=True
@@ -100,6 +122,31 @@ def pad_features(processor: ProcessorMixin, features: Sequence[Any], model: PreT
         "attention_mask": batch["attention_mask"].long(),
     }
     return {name: value.to(model.device) for name, value in tensors.items()}
+
+
+def _limit(model: PreTrainedModel, max_new_tokens: int | None, attention_mask: Tensor) -> dict[str, int]:
+    """The argument of `generate` that bounds the transcripts; none where the model's own limit holds."""
+    kept = getattr(model, "generation_config", None)
+    if max_new_tokens is not None:
+        return longest_transcript(model, max_new_tokens)
+    if kept is not None and not (kept.max_length is None and kept.max_new_tokens is None):
+        return {}
+    return {"max_new_tokens": _steps(model, attention_mask)}
+
+
+def longest_transcript(model: PreTrainedModel, tokens: int) -> dict[str, int]:
+    """The argument of `generate` for transcripts of so many tokens, by the name that the model's own limit has.
+
+    With both names at once transformers warns at each call.
+
+    Args:
+        model: a recogniser that starts with one token.
+        tokens: largest number of tokens, the start token not counted.
+    """
+    kept = getattr(model, "generation_config", None)
+    if kept is not None and kept.max_length is not None and kept.max_new_tokens is None:
+        return {"max_length": tokens + 1}
+    return {"max_new_tokens": tokens}
 
 
 def _steps(model: PreTrainedModel, attention_mask: Tensor) -> int:

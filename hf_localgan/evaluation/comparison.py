@@ -1,20 +1,29 @@
 """Trained generators side by side over several seeds: scores, paired tests, fronts, stability."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 from hf_localgan.evaluation.adversarial.front import EQUAL, front_margin
 from hf_localgan.evaluation.adversarial.plots import plot_fronts, plot_stability
 from hf_localgan.evaluation.dialogue import SHOWN
+from hf_localgan.evaluation.recognition import BEST_OF, DEV_IS_BIASED, SHOWN_SCORES
 from hf_localgan.evaluation.runs import Run, check_comparable, compare_runs, group_runs
 from hf_localgan.evaluation.tables import spread
 from hf_localgan.evaluation.translation import SHOWN_TRANSLATION_SCORES
 from hf_localgan.files import replacing
 from hf_localgan.markdown import markdown_table
-from hf_localgan.metrics import bleu_difference, stability
+from hf_localgan.metrics import (
+    BootstrapTest,
+    bleu_difference,
+    error_rate_difference,
+    error_rate_permutation,
+    stability,
+)
 
-DIGITS = {"dialogue": ".3g", "translation": ".4g"}
+DIGITS = {"dialogue": ".3g", "translation": ".4g", "recognition": ".4g"}
+SCORES = {"dialogue": SHOWN, "translation": SHOWN_TRANSLATION_SCORES, "recognition": SHOWN_SCORES}
 TESTS = {
     "dialogue": (
         " p: two-sided paired permutation test over queries, {permutations} swaps, the seeds paired in order; not "
@@ -26,19 +35,30 @@ TESTS = {
         "resamples; not corrected for the number of tests. Over sentences alone it is about these runs; over sentences "
         "and seeds about the way of training, roughly where there are few seeds."
     ),
+    "recognition": (
+        " Differences of the error rate, in points and in per cent of the first one's errors: 95 % interval and "
+        "two-sided p of a paired bootstrap with {resamples} resamples, and p of a paired permutation test with "
+        "{permutations} swaps of utterances, each with its mean edits over the seeds; not corrected for the number of "
+        "tests. Over utterances alone they are about these runs; over utterances and seeds about the way of training, "
+        "roughly where there are few seeds."
+    ),
 }
 
 
+DEV_SCORES = {"validation_bleu": "dev BLEU", "validation_error_rate": "dev error rate %"}
+
+
 def likelihood_table(groups: dict[str, list[Run]]) -> list[str]:
-    watched = any("validation_bleu" in run.about for runs in groups.values() for run in runs)
+    every = [run for runs in groups.values() for run in runs]
+    watched = {name: title for name, title in DEV_SCORES.items() if any(name in run.about for run in every)}
     means = any("validation_bleu_mean" in run.about for runs in groups.values() for run in runs)
-    columns = ["model", "runs", *(["dev BLEU"] if watched else []), *(["mean of the last dev BLEU"] if means else [])]
+    columns = ["model", "runs", *watched.values(), *(["mean of the last dev BLEU"] if means else [])]
     columns += ["dev nats per token", "test nats per token", "test perplexity"]
     rows = []
     for name, runs in groups.items():
         nats = [run.about.get("nats_per_token") for run in runs]
         perplexity = [run.about.get("perplexity") for run in runs]
-        dev = [spread([run.about.get("validation_bleu") for run in runs], ".2f")] if watched else []
+        dev = [spread([run.about.get(score) for run in runs], ".2f") for score in watched]
         if means:
             dev.append(spread([run.about.get("validation_bleu_mean") for run in runs], ".2f"))
         dev.append(spread([run.dev_nats for run in runs], ".3f"))
@@ -135,6 +155,63 @@ def bootstrap_table(names, groups, decoding: str, resamples: int) -> list[str]:
     return [f"## {names[1]} less {names[0]}: {decoding}", "", *table, ""]
 
 
+def error_rate_table(names, groups, decoding: str, permutations: int, resamples: int) -> list[str]:
+    """Differences of the error rate of speech: run by run where there are as many of each, and over all runs."""
+    runs = [run for name in names for run in groups[name]]
+    metric = runs[0].error_rate([decoding])
+    lacking = next((run for run in runs if run.error_rate([decoding]) != metric), None)
+    if lacking is not None:
+        raise ValueError(
+            f'Not all runs have the same error rate: "{runs[0].folder}" has `{metric}`, and "{lacking.folder}" '
+            f"`{lacking.error_rate([decoding])}`. Compare runs of one `target`."
+        )
+    signatures = [run.decodings[decoding]["scores"][metric]["signature"] for run in runs]
+    other = next((index for index, signature in enumerate(signatures) if signature != signatures[0]), None)
+    if other is not None:
+        raise ValueError(
+            f'"{runs[0].folder}" and "{runs[other].folder}" were scored differently: {signatures[0]} and '
+            f"{signatures[other]}. Score both with one `fold` and one `silence`."
+        )
+    counts = {name: [run.error_counts(decoding) for run in groups[name]] for name in names}
+    tokens = counts[names[0]][0][1]
+    first, second = ([edits for edits, _ in counts[name]] for name in names)
+
+    def row(title: str, before: list, after: list, redraw: bool = False) -> tuple[str, ...]:
+        settings: Any = {"resamples": resamples, "redraw_runs": redraw}
+        points = error_rate_difference(before, after, tokens, **settings)
+        share = error_rate_difference(before, after, tokens, relative=True, **settings)
+        swapped = "" if redraw else f"{_swap(before, after):.3f}"
+        return title, *_ends(points, "+.2f"), *_ends(share, "+.1f"), swapped, f"{points.p_value:.3f}"
+
+    def _swap(before: list, after: list) -> float:
+        return error_rate_permutation(before, after, tokens, permutations=permutations).p_value
+
+    rows = []
+    if len(first) == len(second) > 1:
+        for a, b, before, after in zip(groups[names[0]], groups[names[1]], first, second, strict=True):
+            rows.append(row(f"seeds {a.about.get('seed')} and {b.about.get('seed')}", [before], [after]))
+    rows.append(row("over utterances", first, second))
+    if len(first) > 1 and len(second) > 1:
+        rows.append(row("over utterances and seeds", first, second, redraw=True))
+    interval = "95 % interval"
+    columns = (
+        "runs",
+        SHOWN_SCORES[metric],
+        interval,
+        "in per cent of the errors",
+        interval,
+        "p, swaps",
+        "p, bootstrap",
+    )
+    return [f"## {names[1]} less {names[0]}: {decoding}", "", *markdown_table(columns, rows, "<>"), ""]
+
+
+def _ends(test: BootstrapTest, form: str) -> tuple[str, str]:
+    """A difference and its interval; empty where there is none."""
+    value, low, high = ("" if math.isnan(number) else f"{number:{form}}" for number in test[:3])
+    return value, f"{low} to {high}" if low and high else ""
+
+
 def compare_trained(
     folders: Sequence[str],
     *,
@@ -147,7 +224,7 @@ def compare_trained(
     front: str | None = None,
     stability: str | None = None,
 ) -> str:
-    """Compares generators by what their evaluations left behind.
+    """Compares generators, or recognisers of speech, by what their evaluations left behind.
 
     Args:
         folders: each with `evaluation.json`, `generations.parquet` and `query_scores.parquet`. Names that differ in an
@@ -155,8 +232,8 @@ def compare_trained(
         groups: `NAME=RUN,RUN,...`, the seeds of one model under other names.
         decodings: names; by default all that the runs share.
         metrics: keys of `evaluation.json`; by default the usual ones.
-        permutations: swaps of a test of dialogue.
-        resamples: of the bootstrap of BLEU.
+        permutations: swaps of a test of dialogue, or of the error rate of speech.
+        resamples: of the bootstrap of BLEU, or of the error rate of speech.
         output: file that the text is written to, too.
         front, stability: files for pictures of the fronts and of Ent-4 over the steps.
 
@@ -198,7 +275,7 @@ def _tables(
     decodings = list(given_decodings or decodings)
     scored = set.intersection(*(set(run.decodings[name]["scores"]) for run in runs for name in decodings))
     kind = runs[0].kind
-    shown = SHOWN if kind == "dialogue" else SHOWN_TRANSLATION_SCORES
+    shown = SCORES[kind]
     chosen = given_metrics or [name for name in shown if name in scored]
     if not set(chosen) <= scored:
         raise ValueError(
@@ -222,17 +299,29 @@ def _tables(
         for decoding in decodings:
             if kind == "dialogue":
                 lines += permutation_table((baseline, other), groups, decoding, metrics, permutations)
+            elif kind == "recognition":
+                lines += error_rate_table((baseline, other), groups, decoding, permutations, resamples)
             else:
                 lines += bootstrap_table((baseline, other), groups, decoding, resamples)
         if kind == "dialogue" and {"dist_2", "relevance_mean"} <= scored:
             lines += front_table((baseline, other), groups, decodings)
     lines += stability_table(groups)
+    asked = "utterances" if kind == "recognition" else "queries"
     lines.append(
-        f"{len(runs[0].answers['query']):,} queries. Over several runs: the mean, and in brackets the smallest and the "
+        f"{len(runs[0].answers['query']):,} {asked}. Over several runs: the mean, and in brackets the smallest and the "
         "largest."
     )
     if own:
         lines[-1] += " The references' own scores are of one reference per query against the others."
     if others:
         lines[-1] += TESTS[kind].format(permutations=permutations, resamples=resamples)
+    limits = {run.about.get("transcript_limit") for run in runs} if kind == "recognition" else set()
+    if len(limits) > 1:
+        names = ", ".join(sorted("unknown" if limit is None else str(limit) for limit in limits))
+        lines[-1] += (
+            f" The runs cut transcripts at different limits ({names} tokens), and runaways do not weigh the same in "
+            "all: look at the rates without them."
+        )
+    if any(BEST_OF in run.about for run in runs):
+        lines[-1] += f" {DEV_IS_BIASED}"
     return "\n".join(lines) + "\n"

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar
@@ -58,13 +58,14 @@ class Evaluation:
         seconds: time that the generation took, by the name of the decoding.
         tuning: what `tune_decodings` chose from what, by the name of the decoding.
 
-    Subclasses score something else than responses of dialogue: `kind` names it, and `shown` maps the scores in tables
-    to their headings.
+    Subclasses score something else than responses of dialogue: `kind` names it, `shown` maps the scores in tables to
+    their headings, and `counts` names those that are whole numbers.
     """
 
     kind: ClassVar[str] = "dialogue"
     shown: ClassVar[dict[str, str]] = SHOWN
     columns: ClassVar[tuple[str, str]] = ("query", "a reference")
+    counts: ClassVar[frozenset[str]] = frozenset()
     samples: ClassVar[str] = "sample responses"
 
     about: dict[str, Any]
@@ -106,7 +107,7 @@ class Evaluation:
         Scores that one table has no room for stand in the next.
         """
         names = self._names_shown()
-        rows = [(title, *(_cell(report, name) for name in names)) for title, report in self.rows()]
+        rows = [(title, *(self._cell(report, name) for name in names)) for title, report in self.rows()]
         tables = tables_that_fit(("decoding", *(self.shown[name] for name in names)), rows, width)
         intervals = [score.interval for _, report in self.rows() for score in report.scores.values()]
         level = next((interval.level for interval in intervals if not math.isnan(interval.low)), None)
@@ -131,9 +132,10 @@ class Evaluation:
         """Scores with 95 % intervals, and samples."""
         names = self._names_shown()
         columns = ("decoding", *(self.shown[name] for name in names))
-        scores = [(title, *(_cell_with_interval(report, name) for name in names)) for title, report in self.rows()]
+        scores = [(title, *(self._cell_with_interval(report, name) for name in names)) for title, report in self.rows()]
         lines = ["## Scores", "", *markdown_table(columns, scores, "<>")]
         lines += ["", *(f"* {key}: {value}" for key, value in self.about.items()), ""]
+        lines += [line for remark in self.remarks() for line in (remark, "")]
         shown = self._decodings_shown()
         answered = [
             (self.queries[index], self.references[index][0], *(self.answers[name][index] for name in shown))
@@ -141,6 +143,10 @@ class Evaluation:
         ]
         lines += [f"## {self.samples.capitalize()}", "", *markdown_table((*self.columns, *shown), answered)]
         return "\n".join(lines) + "\n"
+
+    def remarks(self) -> list[str]:
+        """Sentences below the facts, which say how the scores are to be read."""
+        return []
 
     def print(self, console: Console | None = None):
         """All tables on the console, by default as `report_console` makes it."""
@@ -187,6 +193,13 @@ class Evaluation:
             columns |= {name: pyarrow.array(column, from_pandas=True) for name, column in values.items()}  # NaN is null
             tables.append(pyarrow.table(columns))
         return pyarrow.concat_tables(tables, promote_options="default")
+
+    def _cell(self, report: ScoreReport, name: str) -> str:
+        """A score, in the next line its interval."""
+        return self._cell_with_interval(report, name).replace(" (", "\n").rstrip(")")
+
+    def _cell_with_interval(self, report: ScoreReport, name: str) -> str:
+        return _cell_with_interval(report, name, "{:.0f}".format if name in self.counts else _short)
 
     def _names_shown(self) -> list[str]:
         return [name for name in self.shown if any(name in report.scores for report in self.reports.values())]
@@ -289,13 +302,8 @@ def _decoding_settings(decoding: Decoding) -> dict[str, Any]:
     return {"generate": settings, "temperature": decoding.temperature}
 
 
-def _cell(report: ScoreReport, name: str) -> str:
-    """A score, in the next line its interval."""
-    return _cell_with_interval(report, name).replace(" (", "\n").rstrip(")")
-
-
-def _cell_with_interval(report: ScoreReport, name: str) -> str:
-    return cell(report[name].interval, _short) if name in report.scores else ""
+def _cell_with_interval(report: ScoreReport, name: str, form: Callable[[float], str] | None = None) -> str:
+    return cell(report[name].interval, form or _short) if name in report.scores else ""
 
 
 def _short(value: float) -> str:

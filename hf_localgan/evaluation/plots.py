@@ -146,17 +146,20 @@ def draw_curves(axis: "Axes", history: list[dict[str, Any]], lines: Sequence[tup
 
 
 def plot_tau_curve(
-    panels: Mapping[str, Mapping[str, Sequence[tuple[float, Sequence[float]]]]],
+    panels: Mapping[str, Mapping[str, Sequence[tuple[float | None, Sequence[float]]]]],
     path: str | Path,
     across: str = "temperature",
+    score: str = "BLEU",
 ):
-    """BLEU against the temperature: a line for each payoff, its seeds as dots, the baseline as a line with a band.
+    """A score against the temperature: a line for each payoff, its seeds as dots, the baseline as a line with a band.
 
     Args:
         panels: by title, then by name of the payoff, each temperature with the scores of all its seeds. The name `""`
-            is the baseline's, whose band goes from its smallest score to its largest.
+            is the baseline's, whose band goes from its smallest score to its largest. A rival without a temperature,
+            whose place is `None`, is a dotted line.
         path: of the picture.
         across: label of the horizontal axis.
+        score: label of the vertical axis.
     """
     figure, axes = new_figure(columns=len(panels))
     for axis, (title, curves) in zip(axes, panels.items(), strict=True):
@@ -168,12 +171,16 @@ def plot_tau_curve(
             if not name or not curve:
                 continue
             means = [(tau, sum(scores) / len(scores)) for tau, scores in curve]
+            if means[0][0] is None:
+                (line,) = axis.plot([], [])  # takes the next colour
+                axis.axhline(means[0][1], color=line.get_color(), linestyle=":", label=name)
+                continue
             (line,) = axis.plot(*zip(*means, strict=True), marker="o", label=name)
             seeds = [(tau, score) for tau, scores in curve for score in scores]
             axis.plot(*zip(*seeds, strict=True), ".", color=line.get_color(), alpha=0.5)
         axis.set_title(title, fontsize=10)
         axis.set_xlabel(across)
-        axis.set_ylabel("BLEU")
+        axis.set_ylabel(score)
         axis.grid(alpha=0.3)
         if axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8)

@@ -26,7 +26,16 @@ SHOWN_SCORES = {
     "deletions": "deleted %",
     "insertions": "inserted %",
     "length_ratio": "length ratio",
+    "runaways": "runaways",
+    "per_without_runaways": "PER % without them",
+    "wer_without_runaways": "WER % without them",
 }
+RUNAWAY_RATIO, RUNAWAY_EXCESS = 1.5, 5
+BEST_OF = "best_of_evaluations"  # fact of a run whose dev error rate is the smallest of so many
+DEV_IS_BIASED = (
+    "The dev error rate (`validation_error_rate`) is the smallest of all evaluations of its training, so that it is "
+    "biased low: the test split decides."
+)
 CONFUSIONS_SHOWN = 15
 NOTHING = "(nothing)"
 
@@ -43,10 +52,18 @@ class RecognitionEvaluation(Evaluation):
     kind: ClassVar[str] = "recognition"
     shown: ClassVar[dict[str, str]] = SHOWN_SCORES
     columns: ClassVar[tuple[str, str]] = ("utterance", "reference")
+    counts: ClassVar[frozenset[str]] = frozenset({"runaways"})
     samples: ClassVar[str] = "sample transcripts"
 
     confusions: PhoneConfusions | None = field(default=None, repr=False)
     attention: list[tuple[str, list[str], np.ndarray]] = field(default_factory=list, repr=False)
+
+    def remarks(self) -> list[str]:
+        runaways = (
+            f"Runaways are transcripts that are longer than {RUNAWAY_RATIO} times their reference, and by at least "
+            f"{RUNAWAY_EXCESS}."
+        )
+        return [*([DEV_IS_BIASED] if BEST_OF in self.about else []), runaways]
 
     def to_markdown(self, rows: int = 12) -> str:
         text = super().to_markdown(rows)
@@ -87,8 +104,11 @@ def score_transcripts(
         seed: seed of the bootstrap.
 
     Returns:
-        `per` or `wer`, `substitutions`, `deletions`, `insertions` (the three add up to it) and `length_ratio`.
-        `per_query` holds `edits` and `reference_tokens` of each utterance.
+        `per` or `wer`, `substitutions`, `deletions`, `insertions` (the three add up to it) and `length_ratio`;
+        `runaways`, the number of transcripts that `find_runaways` finds, and `per_without_runaways` or
+        `wer_without_runaways`, the rate over the other utterances, where there are any. One transcript that loops until
+        the limit of length may weigh more than a difference between two recognisers.
+        `per_query` holds `edits`, `reference_tokens` and `generated_tokens` of each utterance.
 
     Raises:
         ValueError: as `phone_error_rate`.
@@ -105,11 +125,33 @@ def score_transcripts(
     ratio = (total + rate.insertions - rate.deletions) / total
     if silence == "counted" or target != "phones":  # else deletions that cost nothing are not counted
         scores["length_ratio"] = Score(no_interval(float(ratio)), f"length_ratio|{rate.signature}")
-    per_query = {"edits": rate.edits.astype(float), "reference_tokens": rate.reference_tokens.astype(float)}
+    runaways = find_runaways(rate.generated_tokens, rate.reference_tokens)
+    definition = f"ratio:{RUNAWAY_RATIO}|excess:{RUNAWAY_EXCESS}|{rate.signature}"
+    scores["runaways"] = Score(no_interval(float(runaways.sum())), f"runaways|{definition}")
+    kept = np.flatnonzero(~runaways)
+    if rate.reference_tokens[kept].sum():
+        interval = bootstrap_statistic(lambda rows: 100 * rate.score(kept[rows]), len(kept), resamples, seed=seed)
+        scores[f"{name}_without_runaways"] = Score(interval, f"{name}_without_runaways|{definition}")
+    names_of_counts = ("edits", "reference_tokens", "generated_tokens")
+    per_query = {column: getattr(rate, column).astype(float) for column in names_of_counts}
     return ScoreReport(
         scores, len(rate.edits), per_query=per_query, tokens=[text.split() for text in transcripts],
         query_texts=None if names is None else list(names),
     )  # fmt: skip
+
+
+def find_runaways(generated_tokens: np.ndarray, reference_tokens: np.ndarray) -> np.ndarray:
+    """Which transcripts run away: longer than 1.5 times their reference, and by at least 5 tokens.
+
+    Args:
+        generated_tokens: length of each transcript, shape `(utterances,)`.
+        reference_tokens: of each reference, likewise.
+
+    Returns:
+        Booleans of the same shape.
+    """
+    longer = generated_tokens > RUNAWAY_RATIO * reference_tokens
+    return longer & (generated_tokens >= reference_tokens + RUNAWAY_EXCESS)
 
 
 def evaluate_recognition(

@@ -33,7 +33,7 @@ class Run:
 
     Attributes:
         folder: the folder that it was read from.
-        kind: `dialogue` or `translation`.
+        kind: `dialogue`, `translation` or `recognition`.
         about: model, data set, split, seed: what identifies it.
         references: the references' own scores, `None` where they have none.
         decodings: scores, signatures and settings by the name of the decoding, as `evaluation.json` holds them.
@@ -128,6 +128,24 @@ class Run:
         result = bleu(self.answers[decoding], self.answers["references"], tokenize=settings["tok"])
         self._check_stored(decoding, "bleu", result.score)
         return result.statistics
+
+    def error_rate(self, decodings: Iterable[str]) -> str:
+        """Name of the error rate of speech that these decodings have: `per`, of phones, or `wer`, of words."""
+        scored = [self.decodings[name]["scores"] for name in decodings]
+        return "per" if all("per" in scores for scores in scored) else "wer"
+
+    def error_counts(self, decoding: str) -> tuple[np.ndarray, np.ndarray]:
+        """Edits and reference tokens of each utterance under one decoding of speech, shape `(utterances,)` each.
+
+        Raises:
+            ValueError: if they have another error rate than the files.
+        """
+        rows = sorted(
+            (row for row in self.query_scores if row["decoding"] == decoding), key=lambda row: int(row["query"])
+        )
+        edits, tokens = (np.array([row[name] for row in rows], float) for name in ("edits", "reference_tokens"))
+        self._check_stored(decoding, self.error_rate([decoding]), 100 * float(edits.sum() / max(tokens.sum(), 1)))
+        return edits, tokens
 
     def _check_stored(self, decoding: str, name: str, value: float):
         stored = self.decodings[decoding]["scores"][name]["value"]

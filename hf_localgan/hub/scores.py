@@ -35,6 +35,10 @@ def plus_minus(value: float, low: float | None = None, high: float | None = None
     return f"{text} ± {rounded if float(rounded) else f'{half:.1g}'}"  # an interval is never shown as none
 
 
+def _count(value: float, *interval: float) -> str:
+    return f"{value:.0f}"
+
+
 def decodings_table(evaluation: Any) -> list[str]:
     """Lines of a table of the scores under greedy decoding and the widest beam search, a row for each score.
 
@@ -48,13 +52,10 @@ def decodings_table(evaluation: Any) -> list[str]:
     for metric, title in evaluation.shown.items():
         scores = [evaluation.reports[name].scores.get(metric) for name in shown]
         intervals = [None if score is None or not math.isfinite(score.value) else score.interval for score in scores]
+        form = _count if metric in evaluation.counts else plus_minus
         if any(intervals):
-            rows.append(
-                (
-                    title,
-                    *("" if score is None else plus_minus(score.value, score.low, score.high) for score in intervals),
-                )
-            )
+            cells = ("" if score is None else form(score.value, score.low, score.high) for score in intervals)
+            rows.append((title, *cells))
     return markdown_table(("score", *shown), rows, "<>") if rows else []
 
 

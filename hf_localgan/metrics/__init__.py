@@ -1,7 +1,14 @@
 """Metrics of generated responses: plain functions, `evaluate` modules on top (`load`), reports and paired tests."""
 
 from hf_localgan.metrics.checks import warn_of_script
-from hf_localgan.metrics.comparison import BootstrapTest, Comparison, bleu_difference, compare_systems
+from hf_localgan.metrics.comparison import (
+    BootstrapTest,
+    Comparison,
+    bleu_difference,
+    compare_systems,
+    error_rate_difference,
+    error_rate_permutation,
+)
 from hf_localgan.metrics.diversity import (
     NgramCounts,
     distinct_n,
@@ -108,6 +115,8 @@ __all__ = [
     "embedding_scores",
     "entropy_n",
     "equal_rows",
+    "error_rate_difference",
+    "error_rate_permutation",
     "gap_by_size",
     "gap_by_spread",
     "greedy_matching",

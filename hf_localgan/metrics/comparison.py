@@ -1,6 +1,7 @@
 """Two systems that answered the same queries: differences with paired p values, metric by metric."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -11,7 +12,7 @@ from hf_localgan.functional.rounding import rounding_bound
 from hf_localgan.markdown import markdown_table
 from hf_localgan.metrics.checks import require_equal_lengths, require_level
 from hf_localgan.metrics.diversity import NgramCounts
-from hf_localgan.metrics.intervals import PairedTest, swap_test
+from hf_localgan.metrics.intervals import PairedTest, paired_permutation_test, swap_test
 from hf_localgan.metrics.overlap import BleuStatistics
 from hf_localgan.metrics.report import DIVERSITY, ScoreReport, score_responses
 
@@ -150,30 +151,150 @@ def bleu_difference(
         ValueError: for no run, or different numbers of sentences.
     """
     runs = [*first, *second]
-    if not (first and second):
-        raise ValueError(f"Each system needs at least one run, got {len(first)} and {len(second)}.")
-    require_level(level)
-    if resamples < 1:
-        raise ValueError(f"`resamples` must be at least 1, got {resamples}.")
+    _check_runs(first, second)
     n = len(runs[0].lengths)
     for run in runs:
         require_equal_lengths(first=runs[0].lengths, other=run.lengths)
-    rng = np.random.default_rng(seed)
 
-    def mean_difference(sentences: np.ndarray | None, redraw: bool) -> float:
+    def difference(sentences: np.ndarray | None, drawn: tuple[np.ndarray, np.ndarray]) -> float:
         means = []
-        for system in (first, second):
-            drawn = rng.integers(len(system), size=len(system)) if redraw else range(len(system))
-            scores = {run: system[run].score(sentences) for run in set(map(int, drawn))}
-            means.append(sum(scores[int(run)] for run in drawn) / len(system))
+        for system, numbers in zip((first, second), drawn, strict=True):
+            scores = {run: system[run].score(sentences) for run in set(numbers.tolist())}
+            means.append(sum(scores[run] for run in numbers.tolist()) / len(system))
         return means[1] - means[0]
 
-    differences = np.array([mean_difference(rng.integers(n, size=n), redraw_runs) for _ in range(resamples)])
-    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     equal = rounding_bound(100.0, roundings=8 + len(runs))  # means over runs are added up in another order
+    settings: Any = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
+    return _bootstrap_test(difference, n, (len(first), len(second)), equal, **settings)
+
+
+def error_rate_difference(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    reference_tokens: np.ndarray,
+    *,
+    relative: bool = False,
+    redraw_runs: bool = False,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> BootstrapTest:
+    """Paired bootstrap of an error rate: the second system's mean over its runs less the first's.
+
+    As `bleu_difference`, over utterances, and with `redraw_runs` over runs, too.
+
+    Args:
+        first: edits of each utterance in each run (one seed each) of the first system, shape `(utterances,)`.
+        second: likewise, for the same utterances in the same order; the number of runs may differ.
+        reference_tokens: tokens of each reference, shape `(utterances,)`.
+        relative: give the difference in per cent of the first system's errors, instead of in points of the rate. Where
+            a resample holds no error of the first system, there is no interval.
+        redraw_runs, resamples, level, seed: as in `bleu_difference`. The same seed makes the same resamples for both
+            forms of the difference.
+
+    Raises:
+        ValueError: for no run, different numbers of utterances, and references without tokens.
+    """
+    _check_runs(first, second)
+    tokens = np.asarray(reference_tokens, dtype=float)
+    for run in (*first, *second):
+        require_equal_lengths(edits=run, reference_tokens=tokens)
+    if not tokens.sum() > 0:
+        raise ValueError("All references are empty: an error rate counts edits per reference token, and has none.")
+    sides = [np.asarray(runs, dtype=float) for runs in (first, second)]  # (runs, utterances)
+
+    def difference(utterances: np.ndarray | None, drawn: tuple[np.ndarray, np.ndarray]) -> float:
+        chosen = slice(None) if utterances is None else utterances
+        before, after = (
+            float(edits[numbers][:, chosen].sum(axis=1).mean()) for edits, numbers in zip(sides, drawn, strict=True)
+        )
+        if relative:
+            return 100 * (after / before - 1) if before else math.nan
+        return 100 * (after - before) / max(float(tokens[chosen].sum()), 1.0)
+
+    settings: Any = {"redraw_runs": redraw_runs, "resamples": resamples, "level": level, "seed": seed}
+    equal = rounding_bound(100.0, roundings=8 + len(first) + len(second))
+    return _bootstrap_test(difference, len(tokens), (len(first), len(second)), equal, **settings)
+
+
+def error_rate_permutation(
+    first: Sequence[np.ndarray],
+    second: Sequence[np.ndarray],
+    reference_tokens: np.ndarray,
+    *,
+    permutations: int = 1000,
+    seed: int = 0,
+) -> PairedTest:
+    """Paired permutation test of an error rate: swaps two systems utterance by utterance, each with its mean edits.
+
+    Args:
+        first, second, reference_tokens: as in `error_rate_difference`.
+        permutations: random swaps; p values are at least `1 / (1 + permutations)`.
+        seed: of the swaps.
+
+    Returns:
+        `difference` is the second system's rate less the first's, in points.
+
+    Raises:
+        ValueError: as `error_rate_difference`.
+    """
+    _check_runs(first, second)
+    for run in (*first, *second):
+        require_equal_lengths(edits=run, reference_tokens=reference_tokens)
+    total = float(np.sum(reference_tokens))
+    if not total > 0:
+        raise ValueError("All references are empty: an error rate counts edits per reference token, and has none.")
+    before, after = (np.asarray(runs, dtype=float).mean(axis=0) for runs in (first, second))
+    return paired_permutation_test(
+        after, before, lambda edits: 100 * float(np.sum(edits)) / total, permutations=permutations, seed=seed
+    )
+
+
+def _check_runs(first: Sequence[Any], second: Sequence[Any]) -> None:
+    if not (len(first) and len(second)):
+        raise ValueError(f"Each system needs at least one run, got {len(first)} and {len(second)}.")
+
+
+def _bootstrap_test(
+    difference: Callable[[np.ndarray | None, tuple[np.ndarray, np.ndarray]], float],
+    n: int,
+    numbers: tuple[int, int],
+    equal: float,
+    *,
+    redraw_runs: bool,
+    resamples: int,
+    level: float,
+    seed: int,
+) -> BootstrapTest:
+    """The test of a difference of means over runs.
+
+    Args:
+        difference: given the queries that are drawn (`None`: all), and the runs of either side.
+        n: number of queries.
+        numbers: of runs of either side.
+        equal: largest difference that is rounding.
+    """
+    require_level(level)
+    if resamples < 1:
+        raise ValueError(f"`resamples` must be at least 1, got {resamples}.")
+    rng = np.random.default_rng(seed)
+    every = (np.arange(numbers[0]), np.arange(numbers[1]))
+
+    def resample() -> float:
+        queries = rng.integers(n, size=n)
+        if not redraw_runs:
+            return difference(queries, every)
+        return difference(
+            queries, (rng.integers(numbers[0], size=numbers[0]), rng.integers(numbers[1], size=numbers[1]))
+        )
+
+    differences = np.array([resample() for _ in range(resamples)])
+    low, high = np.quantile(differences, [(1 - level) / 2, (1 + level) / 2])
     beyond = min((differences <= equal).sum(), (differences >= -equal).sum())
     p_value = min(1.0, 2 * (1 + int(beyond)) / (1 + resamples))
-    return BootstrapTest(mean_difference(None, False), float(low), float(high), p_value, resamples, seed)
+    if np.isnan(differences).any():
+        p_value = math.nan
+    return BootstrapTest(difference(None, every), float(low), float(high), p_value, resamples, seed)
 
 
 def _difference(name: str, a: ScoreReport, b: ScoreReport):

@@ -188,6 +188,7 @@ class ErrorRate:
     Attributes:
         edits: substitutions, deletions and insertions of each query added up, shape `(queries,)`.
         reference_tokens: shape `(queries,)`.
+        generated_tokens: likewise; counted as the edits are, after folding.
     """
 
     rate: float
@@ -197,6 +198,7 @@ class ErrorRate:
     edits: np.ndarray
     reference_tokens: np.ndarray
     signature: str
+    generated_tokens: np.ndarray
 
     def score(self, indices: np.ndarray) -> float:
         """The rate over the queries `indices`, for intervals."""
@@ -281,7 +283,7 @@ def _error_rate(generations, references, signature: Signature) -> ErrorRate:
     require_texts("references", references)
     require_equal_lengths(generations=generations, references=references)
     generations, references = ([_joined(sequence) for sequence in side] for side in (generations, references))
-    lengths = np.array([len(sequence.split()) for sequence in references], dtype=np.int64)
+    lengths = _lengths([sequence.split() for sequence in references])
     if not lengths.sum():
         raise ValueError("All `references` are empty: an error rate counts edits per reference token, and has none.")
     output = jiwer.process_words(references, generations)
@@ -294,11 +296,12 @@ def _error_rate(generations, references, signature: Signature) -> ErrorRate:
         edits=np.array(edits, dtype=np.int64),
         reference_tokens=lengths,
         signature=str(signature),
+        generated_tokens=_lengths([sequence.split() for sequence in generations]),
     )
 
 
 def _optional_error_rate(generations, references, signature: Signature) -> ErrorRate:
-    lengths = np.array([len(phones) for phones in references], dtype=np.int64)
+    lengths = _lengths(references)
     if not lengths.sum():
         raise ValueError("All `references` are empty: an error rate counts edits per reference token, and has none.")
     pairs = zip(references, generations, strict=True)
@@ -307,7 +310,12 @@ def _optional_error_rate(generations, references, signature: Signature) -> Error
     return ErrorRate(
         rate=float(counts.sum() / lengths.sum()), substitutions=substitutions, deletions=deletions,
         insertions=insertions, edits=counts.sum(axis=1), reference_tokens=lengths, signature=str(signature),
+        generated_tokens=_lengths(generations),
     )  # fmt: skip
+
+
+def _lengths(sequences) -> np.ndarray:
+    return np.array([len(tokens) for tokens in sequences], dtype=np.int64)
 
 
 def _chunk_edits(chunk) -> int:

@@ -172,6 +172,17 @@ def _publish_completions(trainer: PublishingMixin):
     print(f"generations uploaded to the data set {args.completions_to}")
 
 
+def objective_about(method: type[TokenLossTrainer], args: TokenLossConfig) -> dict[str, Any]:
+    """Facts for an evaluation: the objective, and the factor of label smoothing where there is any.
+
+    Args:
+        method: class of the trainer.
+        args: its configuration.
+    """
+    smoothing = args.label_smoothing_factor
+    return {"objective": method.objective.name.lower(), **({"label_smoothing": smoothing} if smoothing else {})}
+
+
 def scored_about(folder: Path) -> dict[str, str]:
     """Facts for the scores of the weights in a folder: the day, in UTC, and the weights' digest.
 

@@ -12,7 +12,7 @@ from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.tokenization import keep_language, report_unknown
 from hf_localgan.evaluation.dialogue import Evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
-from hf_localgan.recipes.finish import averages_about, check_publishing, finish_training
+from hf_localgan.recipes.finish import averages_about, check_publishing, finish_training, objective_about
 from hf_localgan.recipes.resuming import checkpoint_to_resume
 from hf_localgan.recipes.settings.data import DataArguments, name_language
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
@@ -87,7 +87,7 @@ def train_generator(
     """
     setup = set_up_training(data, tokens, generator, evaluation, args)
     trainer = setup.trainer(method, args)
-    about = setup.about | {"objective": method.objective.name.lower()}
+    about = setup.about | objective_about(method, args)
     if describe is not None:
         about |= describe(trainer, setup)
     trainer.train(resume_from_checkpoint=setup.checkpoint)

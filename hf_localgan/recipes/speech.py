@@ -8,9 +8,15 @@ from accelerate import PartialState
 from datasets import Dataset
 from transformers import EarlyStoppingCallback, PreTrainedModel, ProcessorMixin, set_seed
 
+from hf_localgan.decoding.transcripts import transcript_limit
 from hf_localgan.evaluation.chosen import chosen_evaluation
 from hf_localgan.evaluation.plots import require_matplotlib
-from hf_localgan.evaluation.recognition import RecognitionEvaluation, evaluate_recognition, recognition_metrics
+from hf_localgan.evaluation.recognition import (
+    BEST_OF,
+    RecognitionEvaluation,
+    evaluate_recognition,
+    recognition_metrics,
+)
 from hf_localgan.evaluation.speech_plots import plot_speech_training
 from hf_localgan.recipes.finish import (
     check_publishing,
@@ -29,9 +35,7 @@ from hf_localgan.recipes.settings.speech import (
     shown_name,
 )
 from hf_localgan.trainers.base.settings import TokenLossConfig
-from hf_localgan.trainers.speech.trainer import SpeechMixin
-
-ROOM = 1.3  # longest transcript during training, as a multiple of the longest reference
+from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechRamlTrainer
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,9 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
     Checks now what only the end of the training needs, so that a missing package shows before hours are spent.
 
     Args:
-        args: arguments of the trainer; the decoding of the validation set is filled in where it is not set.
+        args: arguments of the trainer; the decoding of the validation set is filled in where it is not set. Its
+            `generation_max_length`, by default `transcript_limit` of the training labels, goes into the model, so that
+            it is the limit of all transcripts: of both splits, of the sample table, and of the saved model.
 
     Raises:
         ValueError, OSError, ImportError: for what is missing or does not fit together.
@@ -86,7 +92,8 @@ def set_up_speech(speech: SpeechArguments, recogniser: RecogniserArguments, args
         train, validation, test = (speech.encode(utterances[split], processor) for split in speech.splits())
     args.predict_with_generate = True
     if args.generation_max_length is None:
-        args.generation_max_length = int(ROOM * max(map(len, validation["labels"]))) + 2
+        args.generation_max_length = transcript_limit(train["labels"])
+    model.generation_config.max_length, model.generation_config.max_new_tokens = args.generation_max_length, None
     if PartialState().is_main_process:
         print(f"{type(model).__name__}: {model.num_parameters():,} parameters, {len(processor.tokenizer):,} tokens")
     return SpeechSetup(model, processor, train, validation, test, checkpoint)
@@ -107,11 +114,14 @@ def make_speech_trainer(
         setup: as `set_up_speech` made it.
         speech, recogniser, recognition, args: the settings.
     """
+    method: dict[str, Any] = (
+        {"ctc_labels": recogniser.ctc_labels} if issubclass(trainer_class, SpeechRamlTrainer) else {}
+    )
     scoring = {"target": speech.target, "fold": recognition.fold, "silence": recognition.silence}
     return trainer_class(
         setup.model, args, train_dataset=setup.train, eval_dataset=setup.validation, processing_class=setup.processor,
         guided_attention_weight=recogniser.guided_attention_weight,
-        compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring),
+        compute_metrics=recognition_metrics(setup.processor.tokenizer, **scoring), **method,
     )  # fmt: skip
 
 
@@ -147,6 +157,7 @@ def finish_speech(
             "model": folder.resolve().name, "dataset": shown_name(speech.dataset), "split": speech.test_split,
             "seed": trainer.args.seed, **about, **chosen_about(trainer), **_chosen_rate(trainer),
             **likelihood_about(likelihood), **scored_about(folder),
+            "transcript_limit": trainer.args.generation_max_length,
         }  # fmt: skip
         result = evaluate_recognition(
             trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
@@ -164,9 +175,15 @@ def finish_speech(
 
 
 def _chosen_rate(trainer: SpeechMixin) -> dict[str, float]:
-    """The error rate on the validation split of the model that was kept, in per cent."""
+    """The error rate on the validation split of the model that was kept, in per cent.
+
+    Where it is the smallest of several evaluations, their number is beside it: chosen so, it is biased low.
+    """
     chosen = chosen_evaluation(vars(trainer.state), trainer.args.load_best_model_at_end, ["eval_loss"])
-    rates = (
-        [] if chosen is None else [chosen.scores[name] for name in ("eval_per", "eval_wer") if name in chosen.scores]
-    )
-    return {"validation_error_rate": round(100 * rates[0], 2)} if rates else {}
+    name = None if chosen is None else next((key for key in ("eval_per", "eval_wer") if key in chosen.scores), None)
+    if chosen is None or name is None:
+        return {}
+    rates = [entry[name] for entry in trainer.state.log_history if name in entry]
+    smallest = chosen.is_best and len(rates) > 1 and chosen.scores[name] == min(rates)
+    rate = {"validation_error_rate": round(100 * chosen.scores[name], 2)}
+    return {**rate, **({BEST_OF: len(rates)} if smallest else {})}

@@ -33,6 +33,25 @@ def test_scores_by_hand():
     assert words["wer"].value == pytest.approx(100 / 3)
 
 
+def test_transcripts_that_run_away_are_counted_and_the_rate_is_given_without_them():
+    reference = "aa b k d"
+    # 4 phones: 1.5 times are 6, 5 more are 9. Of 12 phones 18 are not more than 1.5 times as many, 19 are.
+    transcripts = ["aa b k", "aa b k d d d d d", "aa b k d d d d d d", "aa " * 18, "aa " * 19]
+    references = [reference, reference, reference, "aa " * 12, "aa " * 12]
+    report = score_transcripts(transcripts, references, resamples=50)
+    assert report["runaways"].value == 2 and "ratio:1.5|excess:5|per|" in report["runaways"].signature
+    # edits 1, 4, 5, 6, 7 of 4, 4, 4, 12, 12 phones
+    assert report["per"].value == pytest.approx(100 * 23 / 36)
+    assert report["per_without_runaways"].value == pytest.approx(100 * 11 / 20)
+    assert report["per_without_runaways"].interval.low < 55 < report["per_without_runaways"].interval.high
+    assert report.per_query["generated_tokens"].tolist() == [3, 8, 9, 18, 19]
+    # what is folded away makes no transcript long
+    folded = score_transcripts(["aa b k d" + " q" * 9], [reference], fold="timit39", resamples=0)
+    assert folded["runaways"].value == 0
+    lost = score_transcripts(["aa " * 9], ["aa"], silence="optional", resamples=0)
+    assert lost["runaways"].value == 1 and "per_without_runaways" not in lost.scores
+
+
 def test_the_error_rate_of_a_validation_set_ignores_padding_and_order_of_padding():
     tokenizer = phone_tokenizer("timit39")
     ids = [tokenizer("aa b").input_ids, tokenizer("sil k").input_ids]
@@ -77,6 +96,12 @@ def test_an_evaluation_is_written_and_read_back(evaluation, tmp_path):
     assert saved["kind"] == "recognition" and saved["about"]["frames_per_second_greedy"] > 0
     report = (tmp_path / "evaluation.md").read_text()
     assert "## Most frequent errors" in report and "PER %" in report
+    runaways = [saved["decodings"][name]["scores"]["runaways"]["value"] for name in ("greedy", "beam 2")]
+    lines = [line.split(" | ") for line in report.splitlines() if line.startswith("| ")]
+    lines = [line for line in lines if "---" not in line[0]]
+    place = lines[0].index("runaways")
+    assert [line[place] for line in lines[1:3]] == [f"{number:.0f}" for number in runaways]
+    assert lines[0][place + 1].rstrip(" |") == "PER % without them"
     again = stored_evaluation(tmp_path)
     assert type(again) is type(result) and again.answers == result.answers
     assert again.reports["beam 2"]["per"].value == result.reports["beam 2"]["per"].value

@@ -66,6 +66,7 @@ def test_the_card_states_objective_scores_and_papers(evaluation, folder):
     assert scores["PER %, greedy"].metric_value == pytest.approx(75) and scores["PER %, beam 2"].metric_type == "per"
     assert scores["PER %, greedy"].metric_args["interval"]["high"] == pytest.approx(per.interval.high, abs=1e-6)
     assert "On the dev split" in text and "| u1 | k | b b |" in text and "![The decoder's attention" in text
+    assert "| runaways | 0 | 0 |" in text
     assert "By `SpeechRamlTrainer`." in text and "| `seed` | 3 |" in text and "* steps: 1200" in text
     assert text.index("norouzi2016raml") < text.index("chan2016las") and "/somewhere" not in text
 

@@ -7,10 +7,12 @@ import pytest
 from hf_localgan.recipes import temperature_curve
 
 
-def run_of(score: float, objective: str = "raml", **about) -> SimpleNamespace:
+def run_of(score: float, objective: str = "raml", kind: str = "translation", **about) -> SimpleNamespace:
     """A finished run as far as the recipe reads it."""
     about = {"objective": objective, "split": "test", "seed": 1, **about}
-    return SimpleNamespace(about=about, decodings={"greedy": {}}, value=lambda decoding, metric: score)
+    scores = {"translation": {"bleu": score}, "recognition": {"per": score, "runaways": 2.0}}[kind]
+    read = lambda decoding, metric: scores.get(metric)  # noqa: E731
+    return SimpleNamespace(about=about, kind=kind, decodings={"greedy": {}}, value=read)
 
 
 @pytest.fixture
@@ -20,7 +22,7 @@ def curves(tmp_path, monkeypatch):
     def draw(runs, *options):
         drawn = {}
         monkeypatch.setattr(temperature_curve, "read_runs", lambda *_: runs)
-        monkeypatch.setattr(temperature_curve, "plot_tau_curve", lambda panels, path, across: drawn.update(panels))
+        monkeypatch.setattr(temperature_curve, "plot_tau_curve", lambda panels, path, **_: drawn.update(panels))
         table = temperature_curve.draw_temperature_curve("runs", tmp_path / "tau.png", **dict(options))
         lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
         return drawn["test, greedy"], lines[2:]
@@ -64,3 +66,35 @@ def test_two_temperatures_of_one_edit_rate_are_both_drawn(curves):
     drawn, lines = curves(runs, ("against", "edit_rate"))
     assert drawn == {"hamming": [(0.0, [30.0]), (0.0, [31.0]), (0.1, [32.0])]}
     assert [line[1] for line in lines] == ["0.2", "0.3", "0.9"]
+
+
+@pytest.mark.parametrize("kind", ["translation", "recognition"])
+def test_label_smoothing_and_other_objectives_are_rivals_of_their_own(curves, kind):
+    raml = {"payoff": "edit", "temperature": 0.6, "edit_rate": 0.03, "kind": kind}
+    runs = [
+        run_of(20.0, "maximum likelihood", kind),
+        run_of(22.0, "maximum likelihood", kind, seed=2),
+        run_of(18.0, "maximum likelihood", kind, label_smoothing=0.1),
+        run_of(17.0, "maximum likelihood", kind, label_smoothing=0.2),
+        run_of(16.0, "expected reward", kind),
+        run_of(19.0, **raml),
+        run_of(15.0, **raml, label_smoothing=0.1),
+        run_of(14.0, **raml, ctc_labels="drawn"),
+        run_of(21.0, **raml, ctc_labels="reference", seed=2),
+    ]
+    drawn, lines = curves(runs)
+    assert drawn == {
+        "": [(0.0, [20.0, 22.0])],
+        "label smoothing 0.1": [(None, [18.0])],
+        "label smoothing 0.2": [(None, [17.0])],
+        "expected reward": [(None, [16.0])],
+        "edit": [(0.6, [19.0, 21.0])],
+        "edit (label smoothing 0.1)": [(0.6, [15.0])],
+        "edit (CTC on draws)": [(0.6, [14.0])],
+    }
+    cells = {line[0]: line[1:] for line in lines}
+    assert cells["maximum likelihood"][2:6] == ["2", "", "21.00 (20.00 to 22.00)", ""]
+    assert cells["label smoothing 0.1"][:6] == ["", "", "1", "", "18.00", "-3.00"]
+    # 18 for 21 errors are 14.3 % fewer
+    assert cells["label smoothing 0.1"][6:] == (["-14.3", "2"] if kind == "recognition" else [])
+    assert curves(runs, ("against", "edit_rate"))[0]["label smoothing 0.1"] == [(None, [18.0])]

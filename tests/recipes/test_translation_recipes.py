@@ -48,6 +48,7 @@ RUNS = {
     "hamming-seed2": ("train_raml", ["--temperature", "0.8"]),
     "bleu-seed1": ("train_raml", ["--payoff", "importance", "--temperature", "0.1", "--num_candidates", "4"]),
 }
+RUNS["bleu-seed1"][1].extend(["--label_smoothing_factor", "0.1"])
 
 
 @pytest.fixture(scope="module")
@@ -120,6 +121,7 @@ def test_the_evaluation_says_how_the_model_was_trained_and_chosen(runs, place):
     assert found["validation_bleu"] == round(max(evaluations.values()), 2)
     bleu = about(place / "runs" / "bleu-seed1")
     assert (bleu["reward"], bleu["num_candidates"]) == ("bleu", 4) and "num_candidates" not in found
+    assert bleu["label_smoothing"] == 0.1 and "label_smoothing" not in found
     assert about(place / "runs" / "mle-seed1")["objective"] == "maximum likelihood"
 
 
@@ -172,7 +174,8 @@ def test_the_curve_has_a_line_for_each_payoff_and_a_row_for_each_temperature(run
     assert (place / "curve" / "tau.png").read_bytes().startswith(b"\x89PNG")
     assert (place / "curve" / "tau.md").read_text() == said
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in said.splitlines()]
-    assert [row[0] for row in rows[2:]] == ["maximum likelihood", "hamming", "importance (bleu, num_candidates 4)"]
+    importance = "importance (bleu, num_candidates 4, label smoothing 0.1)"
+    assert [row[0] for row in rows[2:]] == ["maximum likelihood", "hamming", importance]
     assert [row[1] for row in rows[2:]] == ["", "0.8", "0.1"] and [row[3] for row in rows[2:]] == ["2", "2", "1"]
     assert rows[0][5] == "test BLEU, beam 2" and rows[2][6] == "" and rows[3][6][0] in "+-"
 

@@ -25,6 +25,7 @@ from hf_localgan.phones import FOLDS, PHONE_SETS
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, POSITIVE_OR_NONE, PROBABILITY, check_bounds
+from hf_localgan.trainers.speech.trainer import CTC_LABEL_SOURCES
 
 SHAPE = {
     "encoder_layers": COUNT, "encoder_hidden_size": COUNT, "decoder_layers": COUNT, "hidden_size": COUNT,
@@ -182,6 +183,10 @@ class RecogniserArguments:
     embedding_dropout: float = option(0.0, "Dropout on label embeddings.")
     output_dropout: float = option(0.0, "Dropout before the output layer.")
     ctc_weight: float = option(0.0, "Weight of CTC on the encoder in the loss. 0: none.")
+    ctc_labels: str = option(
+        "reference", "Labels that CTC is trained on under RAML: `reference`, as in training by maximum likelihood, or "
+        "`drawn`, those of the decoder.",
+    )  # fmt: skip
     guided_attention_weight: float = option(0.0, "Weight of the attention off the diagonal in the loss. 0: none.")
     frequency_masks: int = option(0, "Number of SpecAugment's masks over mel filters. 0: none.")
     frequency_mask_bins: int = option(5, "Greatest width of such a mask, in filters.")
@@ -190,11 +195,13 @@ class RecogniserArguments:
 
     def __post_init__(self):
         check_bounds(self, SHAPE)
+        if self.ctc_labels not in CTC_LABEL_SOURCES:
+            raise ValueError(f"`ctc_labels` must be one of {', '.join(CTC_LABEL_SOURCES)}, got {self.ctc_labels!r}.")
 
     def unused(self) -> Iterator[Unused]:
         """The settings of a new recogniser, where there is one."""
         if self.model is not None:
-            names = field_names(RecogniserArguments) - {"model", "guided_attention_weight"}
+            names = field_names(RecogniserArguments) - {"model", "guided_attention_weight", "ctc_labels"}
             yield Unused("model", self.model, names)
 
     def load(self) -> tuple[PreTrainedModel, ProcessorMixin]:

@@ -23,6 +23,7 @@ from hf_localgan.terminal import report_console
 from hf_localgan.trainers.base.settings import TokenLossConfig, output_folder
 
 COLUMNS = ("step", "query", "reference", "generation")
+LONGEST = 30  # tokens of a generation where `sample_max_new_tokens` says nothing
 
 
 class TableTrainer(Protocol):
@@ -104,7 +105,7 @@ class SampleTableCallback(TrainerCallback):
         batch = pad_without_fast_tokenizer_warning(tokenizer, features, return_tensors="pt").to(model.device)
         with evaluation_mode(model, args.seed):
             generated = generate_answers(
-                self.decoding, model, batch, tokenizer=tokenizer, max_new_tokens=args.sample_max_new_tokens
+                self.decoding, model, batch, tokenizer=tokenizer, max_new_tokens=args.sample_max_new_tokens or LONGEST
             )
         return [
             {

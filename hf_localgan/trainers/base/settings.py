@@ -318,8 +318,12 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
         default=8,
         metadata={"help": "Number of queries whose greedy generation each evaluation shows. 0 turns the table off."},
     )
-    sample_max_new_tokens: int = field(
-        default=30, metadata={"help": "Longest generation in the sample table, in tokens."}
+    sample_max_new_tokens: int | None = field(
+        default=None,
+        metadata={
+            "help": "Longest generation in the sample table, in tokens. By default 30, and for a recogniser of speech "
+            "the limit of all its transcripts."
+        },
     )
 
     # Generations on the Hub
@@ -363,7 +367,7 @@ class TokenLossConfig(EarlyStoppingSettings, Seq2SeqTrainingArguments):
             raise ValueError(f'`head_dtype` must be one of {", ".join(HEAD_DTYPES)}, got "{self.head_dtype}".')
         if self.sample_rows < 0:
             raise ValueError(f"`sample_rows` must not be negative, got {self.sample_rows}. 0 turns it off.")
-        if self.sample_max_new_tokens < 1:
+        if self.sample_max_new_tokens is not None and self.sample_max_new_tokens < 1:
             raise ValueError(
                 f"`sample_max_new_tokens` must be at least 1, got {self.sample_max_new_tokens}. To turn the table off, "
                 "set `sample_rows` to 0."

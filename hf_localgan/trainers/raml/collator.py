@@ -52,6 +52,9 @@ class RamlCollator:
         num_samples: draws for each example, a row each; the rows of an example lie side by side.
         weighted: make a row of each candidate of the sampler (`ImportancePayoff`) with its weight in `raml_weights`,
             which sum to 1 for each example, instead of rows of equal weight.
+        reference_column: name under which the wrapped collator finds the reference of each row beside its draw in
+            `labels`, for a loss that draws would spoil, such as CTC; examples that have the column keep their own. By
+            default references are not kept.
         schedule: temperature at each optimizer step, instead of the sampler's own. Call `start_epoch` then.
 
     Raises:
@@ -72,6 +75,7 @@ class RamlCollator:
         num_samples: int = 1,
         weighted: bool = False,
         schedule: TemperatureSchedule | None = None,
+        reference_column: str | None = None,
     ):
         require_payoff(payoff)
         is_set = [value is not None for value in (special_ids, vocab_size, eos_token_id)]
@@ -88,6 +92,7 @@ class RamlCollator:
         _check_samples(payoff, num_samples, weighted, seed)
         self.collator, self.payoff, self.schedule = collator, payoff, schedule
         self.seed, self.num_samples, self.weighted = int(seed), num_samples, weighted
+        self.reference_column = reference_column
         self._clock = EpochClock()
 
     def set_epoch(self, epoch: int) -> None:
@@ -132,6 +137,8 @@ class RamlCollator:
         epoch, step = self._clock.tick()
         temperature = self.payoff.temperature if self.schedule is None else self.schedule(step)
         samples = self.num_samples
+        if self.reference_column is not None:
+            examples = [{self.reference_column: example["labels"], **example} for example in examples]
         if self.schedule is None and temperature == 0 and not self.weighted:
             drawn: list[Example] = list(examples)
             if samples > 1:
@@ -142,7 +149,7 @@ class RamlCollator:
             draw = self._draw_candidates if self.weighted else self._draw
             labels, statistics = draw(rows, spans, keys, temperature)
             samples = len(labels) // max(len(rows), 1)
-            drawn = _replace_labels(examples, rows, labels, samples)
+            drawn = _replace_labels(examples, rows, labels, samples, self.reference_column)
         batch = self.collator(drawn)
         bodies = np.fromiter(
             (sum(stop - start for start, stop in row_spans) for row_spans in spans), np.int64, len(rows)
@@ -389,11 +396,15 @@ def _sum_targets(values: np.ndarray, firsts: np.ndarray, samples: int) -> np.nda
 
 
 def _replace_labels(
-    examples: Sequence[Example], rows: list[list[int]], labels: list[list[int]], samples: int
+    examples: Sequence[Example],
+    rows: list[list[int]],
+    labels: list[list[int]],
+    samples: int,
+    reference_column: str | None,
 ) -> list[Example]:
     """Copies of the examples with the drawn labels, `samples` for each."""
     if any(len(new) != len(rows[i // samples]) for i, new in enumerate(labels)):
-        _refuse_aligned(examples, rows)
+        _refuse_aligned(examples, rows, reference_column)
     return [
         {**example, "labels": _as_type_of(example["labels"], new)}
         for i, example in enumerate(examples)
@@ -408,10 +419,10 @@ def _as_type_of(reference: Any, label: list[int]) -> Any:
     return torch.tensor(label, dtype=reference.dtype) if isinstance(reference, Tensor) else label
 
 
-def _refuse_aligned(examples: Sequence[Example], rows: list[list[int]]) -> None:
+def _refuse_aligned(examples: Sequence[Example], rows: list[list[int]], reference_column: str | None) -> None:
     """Refuses columns with a value for each label, such as a decoder's mask or positions, which no longer fit."""
     for name in examples[0]:
-        if name in ("labels", *SOURCES):
+        if name in ("labels", reference_column, *SOURCES):
             continue
         sizes = [_size(example.get(name)) for example in examples]
         # A source's mask may be as long as the labels by chance.

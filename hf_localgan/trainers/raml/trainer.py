@@ -76,6 +76,7 @@ class RamlTrainer(AveragedTrainer):
     )  # fmt: skip
     config_class = RamlConfig
     args: RamlConfig
+    reference_column: str | None = None  # of the batches; a subclass names it whose loss reads the references, too
 
     def __init__(
         self,
@@ -158,6 +159,7 @@ class RamlTrainer(AveragedTrainer):
         return RamlCollator(
             cast(Callable, self.data_collator), payoff, tokenizer=tokenizer, num_samples=args.num_samples,
             weighted=args.weighted, seed=args.seed if args.data_seed is None else args.data_seed, schedule=schedule,
+            reference_column=self.reference_column,
         )  # fmt: skip
 
     def _rows_to_count(self) -> Any:

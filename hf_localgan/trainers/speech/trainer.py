@@ -19,7 +19,8 @@ from transformers import (
     TrainingArguments,
 )
 
-from hf_localgan.data.speech_collator import SpeechCollator
+from hf_localgan.data.speech_collator import CTC_LABELS, SpeechCollator
+from hf_localgan.decoding.transcripts import longest_transcript
 from hf_localgan.functional.attention import attention_forward, attention_peak, guided_attention
 from hf_localgan.models.quantization import GivenQuantization
 from hf_localgan.models.recognisers import load_recogniser
@@ -27,22 +28,27 @@ from hf_localgan.models.rnn_seq2seq.encoder_speech_rnn_seq2seq import encoder_le
 from hf_localgan.trainers.base.formatting import FormattingFunction
 from hf_localgan.trainers.base.given import GivenModel, GivenRows
 from hf_localgan.trainers.base.launching import warn_once
-from hf_localgan.trainers.base.sample_table import SampleTableCallback, TableTrainer, decode_tokens
+from hf_localgan.trainers.base.sample_table import LONGEST, SampleTableCallback, TableTrainer, decode_tokens
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.base.token_loss import TokenLossTrainer
 from hf_localgan.trainers.mle.trainer import MleTrainer
-from hf_localgan.trainers.raml.collator import DRAW_KEY
+from hf_localgan.trainers.raml.collator import DRAW_KEY, PREFIX
 from hf_localgan.trainers.raml.trainer import RamlTrainer
 
 if TYPE_CHECKING:
     from peft import PeftConfig
+
+CTC_LABEL_SOURCES = ("reference", "drawn")
 
 
 class SpeechMixin(TokenLossTrainer):
     """Makes a trainer of generators train a recogniser of speech by the same objective; it is the first of the bases.
 
     It adds to the loss `ctc_weight` times CTC, where the model's configuration has it, and `guided_attention_weight`
-    times the attention off the diagonal. It logs `loss/ctc` (nats per label), `loss/guided_attention` (per label),
+    times the attention off the diagonal. All terms of an example are sums, and the batch's sum is divided by the number
+    of the decoder's labels. CTC is trained on the batch's `ctc_labels`, and on `labels` where it has none; guided
+    attention on `labels`, for it is about the steps of the decoder. It logs `loss/ctc` (nats per label of its own),
+    `loss/guided_attention` (per label),
     `speech/attention_forward` (share of steps whose attention peak moves on by 1 to `forward_reach` encoder steps) and
     `speech/attention_peak` (mean weight of the peak). The last two rise when the model begins to align, long after the
     loss has begun to fall.
@@ -139,7 +145,8 @@ class SpeechMixin(TokenLossTrainer):
     ) -> Tensor:
         labels, ctc_weight = inputs["labels"], getattr(self.model.config, "ctc_weight", 0.0)
         inputs = self._without_labels(inputs)
-        outputs = model(**inputs, output_attentions=True, **({"ctc_labels": labels} if ctc_weight else {}))
+        ctc_labels = inputs.pop(CTC_LABELS, labels)
+        outputs = model(**inputs, output_attentions=True, **({"ctc_labels": ctc_labels} if ctc_weight else {}))
         loss = self._loss_of_logits(outputs.logits, labels, divisor, weights)
         counted, terms = labels != -100, {}
         number = counted.sum().clamp(min=1)
@@ -147,7 +154,7 @@ class SpeechMixin(TokenLossTrainer):
             # An example's labels count equally here, so its weight is theirs on average.
             nll = outputs.ctc_nll if weights is None else outputs.ctc_nll * _weights_by_example(weights, labels)
             loss = loss + ctc_weight * nll.sum() / divisor
-            terms["loss/ctc"] = outputs.ctc_nll.sum() / number
+            terms["loss/ctc"] = outputs.ctc_nll.sum() / (ctc_labels != -100).sum().clamp(min=1)
         if outputs.cross_attentions:
             attention = outputs.cross_attentions[-1].float().mean(dim=1)  # (batch, time, steps)
             if self.guided_attention_weight:
@@ -214,7 +221,11 @@ class SpeechSampleCallback(SampleTableCallback):
         batch = {name: value.to(model.device) for name, value in batch.items()}
         training = model.training
         model.eval()
-        generated = model.generate(**batch, max_new_tokens=args.sample_max_new_tokens, do_sample=False, num_beams=1)
+        limit, longest = model.generation_config, args.sample_max_new_tokens
+        if longest is None and limit.max_length is None and limit.max_new_tokens is None:
+            longest = LONGEST
+        given = {} if longest is None else longest_transcript(model, longest)
+        generated = model.generate(**batch, **given, do_sample=False, num_beams=1)
         model.train(training)
         return [
             {
@@ -233,8 +244,53 @@ class SpeechMleTrainer(SpeechMixin, MleTrainer):
 class SpeechRamlTrainer(SpeechMixin, RamlTrainer):
     """Trains a recogniser of speech by reward augmented maximum likelihood. Arguments as `RamlTrainer`.
 
-    Drawn labels are those of both losses: CTC sees the same draws as the decoder.
+    The decoder is trained on drawn labels, and guided attention is about them: it is the decoder's attention while it
+    reads them. CTC is trained on the references by default, as in training by maximum likelihood: the paper changes the
+    decoder's targets alone, and an aid that differs would be compared along with them. At temperature 0 it is
+    `SpeechMleTrainer`.
+
+    Args:
+        ctc_labels: labels of CTC, "reference" or "drawn": the decoder's.
+
+    Raises:
+        ValueError: for other `ctc_labels`, and for a given `RamlCollator` that does not keep the references.
     """
+
+    def __init__(self, *args: Any, ctc_labels: str = "reference", **arguments: Any):
+        if ctc_labels not in CTC_LABEL_SOURCES:
+            raise ValueError(f"`ctc_labels` must be one of {', '.join(CTC_LABEL_SOURCES)}, got {ctc_labels!r}.")
+        self.ctc_labels = ctc_labels
+        self.reference_column = CTC_LABELS if ctc_labels == "reference" else None
+        super().__init__(*args, **arguments)
+        if self._has_ctc() and self.raml_collator.reference_column != self.reference_column:
+            raise ValueError(
+                f"CTC is trained on `ctc_labels: {ctc_labels}`, but the given `RamlCollator` has `reference_column: "
+                f"{self.raml_collator.reference_column}`. Make it with {self.reference_column!r}, or change "
+                "`ctc_labels`."
+            )
+        if not self._has_ctc() and ctc_labels != "reference":
+            warn_once(f"`ctc_labels: {ctc_labels}` does nothing: the recogniser has no CTC. Leave it out.")
+
+    def compute_loss(self, model, inputs, return_outputs=False, num_items_in_batch=None, weights=None):
+        """As `RamlTrainer`'s.
+
+        Raises:
+            ValueError: where draws have come without the references that CTC needs.
+        """
+        drawn = any(name.startswith(PREFIX) for name in inputs)
+        if drawn and self._has_ctc() and self.reference_column and CTC_LABELS not in inputs:
+            raise ValueError(
+                f"The batch has no `{CTC_LABELS}`, the references of CTC (found: "
+                f"{', '.join(f'`{name}`' for name in inputs)}). Let `data_collator` pad that column as it pads "
+                "`labels`, or set `ctc_labels` to drawn."
+            )
+        return super().compute_loss(model, inputs, return_outputs, num_items_in_batch, weights)
+
+    def _has_ctc(self) -> bool:
+        return bool(getattr(self.model.config, "ctc_weight", 0.0))
+
+    def settings_facts(self) -> dict[str, Any]:
+        return {**super().settings_facts(), "ctc_labels": self.ctc_labels}
 
 
 __all__ = ["SpeechMixin", "SpeechMleTrainer", "SpeechRamlTrainer", "SpeechSampleCallback"]

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from datasets import Dataset
 from transformers import AutoModelForSpeechSeq2Seq, AutoProcessor
 
+from hf_localgan.data.speech_collator import SpeechCollator
 from hf_localgan.data.speech_encoding import phone_tokenizer
 from hf_localgan.functional.attention import guided_attention
 from hf_localgan.metrics import phone_error_rate
@@ -19,7 +20,9 @@ from hf_localgan.models import (
     RnnSpeechForConditionalGeneration,
     RnnSpeechProcessor,
 )
+from hf_localgan.payoff import EditPayoff
 from hf_localgan.trainers import MleConfig, RamlConfig, read_samples
+from hf_localgan.trainers.raml.collator import RamlCollator
 from hf_localgan.trainers.speech.trainer import SpeechMleTrainer, SpeechRamlTrainer
 
 PHONES = [f"p{number}" for number in range(8)]
@@ -49,12 +52,16 @@ def utterances(number, seed=0, augment=0.0):
     return Dataset.from_list(rows).with_format("numpy", columns=["input_features"], output_all_columns=True)
 
 
-def trainer(folder, model, cls=SpeechMleTrainer, config=MleConfig, *, guided=0.0, data=None, **settings):
+RAML = {"cls": SpeechRamlTrainer, "config": RamlConfig, "payoff": "edit", "temperature": 1.2}
+
+
+def trainer(folder, model, cls=SpeechMleTrainer, config=MleConfig, *, guided=0.0, data=None, given=None, **settings):
     default = {"per_device_train_batch_size": 4, "per_device_eval_batch_size": 4, "max_steps": 6, "logging_steps": 1}
     default |= {"learning_rate": 0.05, "use_cpu": True, "disable_tqdm": True, "sample_rows": 0, "seed": 3}
     return cls(
         model, config(str(folder), **{**default, **settings}), processing_class=processor(),
         guided_attention_weight=guided, train_dataset=data or utterances(16), eval_dataset=utterances(5, seed=1),
+        **(given or {}),
     )  # fmt: skip
 
 
@@ -95,12 +102,58 @@ def test_the_loss_is_cross_entropy_and_ctc_and_attention_off_the_diagonal(tmp_pa
     torch.testing.assert_close(torch.tensor(metrics["eval_loss"]), (nll / counted.sum()).detach().double().float())
 
 
-def test_two_half_batches_equal_one_and_what_is_logged(tmp_path):
+@pytest.mark.parametrize("source", ["reference", "drawn"])
+def test_ctc_is_trained_on_the_references_and_the_decoder_on_the_draws(tmp_path, source):
+    model = recogniser(ctc_weight=0.7).eval()
+    run = trainer(tmp_path, model, guided=2.0, given={"ctc_labels": source}, **{**RAML, "temperature": 3.0})
+    rows = [utterances(16)[row] for row in range(16)]
+    batch = run.raml_collator(rows)
+    labels, references = batch["labels"], run.data_collator(rows)["labels"]
+    assert labels.shape != references.shape  # each is padded to its own longest
+    inputs = {name: batch[name] for name in ("input_features", "attention_mask")}
+    out = model(**inputs, labels=labels, output_attentions=True)
+    own = model(**inputs, labels=references) if source == "reference" else out
+    counted, steps = labels != -100, -(-batch["attention_mask"].sum(dim=1) // 3)
+    nll = F.cross_entropy(out.logits.flatten(0, 1), labels.flatten(), reduction="sum")
+    off = guided_attention(out.cross_attentions[0][:, 0], counted, steps).sum()
+    expected = (nll + 0.7 * own.ctc_nll.sum() + 2.0 * off) / counted.sum()
+    torch.testing.assert_close(run.compute_loss(model, batch), expected)
+    # a draw with more labels than the encoder has steps has no alignment, its reference has
+    too_long = (counted.sum(dim=1) - 1 > steps).nonzero().flatten().tolist()
+    assert too_long and all((own.ctc_nll[row] > 0) == (source == "reference") for row in too_long)
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_at_temperature_0_raml_is_maximum_likelihood_to_the_bit(tmp_path, accumulation):
+    runs = []
+    settings = {"guided": 1.0, "gradient_accumulation_steps": accumulation, "max_steps": 3}
+    for name, method in (("mle", {}), ("raml", {**RAML, "temperature": 0.0})):
+        run = trainer(tmp_path / name, recogniser(dropout=0.2), **settings, **method)
+        run.train()
+        runs.append(run)
+    pairs = zip(*(run.model.parameters() for run in runs), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    assert runs[0].state.log_history[0]["loss/ctc"] == runs[1].state.log_history[0]["loss/ctc"]
+
+
+def test_every_draw_of_an_utterance_keeps_its_reference(tmp_path):
+    run = trainer(tmp_path, recogniser(), num_samples=3, **RAML)
+    rows = [utterances(2)[row] for row in range(2)]
+    batch = run.raml_collator(rows)
+    kept = [row[row != -100].tolist() for row in batch["ctc_labels"]]
+    assert kept == [row["labels"] for row in rows for _ in range(3)]
+    torch.testing.assert_close(batch["ctc_labels"][::3], run.data_collator(rows)["labels"])
+    with pytest.raises(ValueError, match="have `ctc_labels` and some have none"):
+        run.data_collator([{**rows[0], "ctc_labels": [2]}, rows[1]])
+
+
+@pytest.mark.parametrize("method", [{}, {**RAML, "temperature": 0.9}], ids=["mle", "raml"])
+def test_two_half_batches_equal_one_and_what_is_logged(tmp_path, method):
     runs = []
     for name, size, accumulation in (("whole", 4, 1), ("halves", 2, 2)):
         run = trainer(
             tmp_path / name, recogniser(), guided=1.0, per_device_train_batch_size=size, max_steps=2,
-            gradient_accumulation_steps=accumulation, learning_rate=0.01,
+            gradient_accumulation_steps=accumulation, learning_rate=0.001, **method,
         )  # fmt: skip
         run.train()
         runs.append(run)
@@ -183,3 +236,22 @@ def test_mistakes_are_named(tmp_path):
         SpeechMleTrainer(recogniser(), MleConfig(str(tmp_path), use_cpu=True))
     with pytest.raises(ValueError, match="`guided_attention_weight` must not be negative, got -1"):
         trainer(tmp_path, recogniser(), guided=-1.0)
+    with pytest.raises(ValueError, match="`ctc_labels` must be one of reference, drawn, got 'both'"):
+        trainer(tmp_path, recogniser(), given={"ctc_labels": "both"}, **RAML)
+
+
+def test_references_that_do_not_reach_ctc_are_missed(tmp_path):
+    collator = SpeechCollator(processor())
+    payoff = EditPayoff(range(4, 12), temperature=1.2)
+    settings = {"cls": SpeechRamlTrainer, "config": RamlConfig}
+    with pytest.raises(ValueError, match="`RamlCollator` has `reference_column: None`. Make it with 'ctc_labels'"):
+        trainer(tmp_path, recogniser(), given={"data_collator": RamlCollator(collator, payoff)}, **settings)
+    kept = RamlCollator(collator, payoff, reference_column="ctc_labels")
+    trainer(tmp_path, recogniser(), given={"data_collator": kept}, **settings)
+
+    def forgetful(examples):
+        return collator([{name: row[name] for name in ("input_features", "labels")} for row in examples])
+
+    run = trainer(tmp_path, recogniser(), given={"data_collator": forgetful}, **RAML)
+    with pytest.raises(ValueError, match="The batch has no `ctc_labels`, the references of CTC"):
+        run.train()
