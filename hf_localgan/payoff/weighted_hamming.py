@@ -23,8 +23,8 @@ class WeightedHammingPayoff(TokenPayoff):
     """Replaces tokens by similar ones, in Eq. 4 of Norouzi et al. 2016; each position is drawn alone.
 
     **By an even rate** (the default) similarity is a base measure, as `base_measure` is of the other samplers: the
-    reward is minus `edit_cost` for each token replaced, and the substitutes `a` of `b` share the weight of the
-    uniform measure's by a softmax of their similarities, at the similarity temperature `s`:
+    reward is minus `edit_cost` for each token replaced, and the substitutes `a` of `b` share what the uniform measure
+    gives them by a softmax of their similarities, at the similarity temperature `s`:
 
         q(a | b) = n w(a | b) exp(-edit_cost / tau) / (1 + n exp(-edit_cost / tau))
         w(a | b) = exp(similarity(a, b) / s) / (sum of exp(similarity(., b) / s) over all substitutes of b)
@@ -58,8 +58,8 @@ class WeightedHammingPayoff(TokenPayoff):
         even_rate: whether all tokens that have a substitute are replaced equally often.
         similarity_temperature: `s`, in units of similarity, above 0: the smaller, the more of the substitutes are the
             nearest neighbours. Only with `even_rate`.
-        counts: how often each token stands in the references, by token id (`numpy.bincount`), for `edit_rate` and
-            `temperature_for` alone; by default all tokens of the set alike.
+        counts: how often each token stands in the references, by token id (`numpy.bincount`), for `edit_rate`,
+            `temperature_for` and `neighbour_share` alone; by default all tokens of the set alike.
 
     Raises:
         ValueError: as `TokenPayoff`, for counts that are negative or 0 for the whole set, and for a similarity
