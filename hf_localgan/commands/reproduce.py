@@ -12,8 +12,8 @@ diversity, coverage and the distance of radii, against the same training without
 OUTPUT stands in the table, too.
 
 `reproduce raml` runs RAML's payoffs against maximum likelihood and label smoothing on a corpus of translations: every
-edit rate with the first seed, then of each system the rate with the highest dev BLEU with the other seeds. Checkpoints
-are averaged, beams tuned on dev. Leaves `raml.md` and `raml.json` (BLEU with intervals, paired tests) in OUTPUT.
+edit rate with the first seed, then of each system the rate with the highest dev BLEU of the tuned beam with the other
+seeds. Checkpoints are averaged. Leaves `raml.md` and `raml.json` (BLEU with intervals, paired tests) in OUTPUT.
 """
 
 import argparse
@@ -170,14 +170,14 @@ def _raml(args: argparse.Namespace):
         print(line, flush=True)
 
     run_tasks(tasks, tell)
-    best = best_cells(output, cells, first)
+    best, chosen_by = best_cells(output, cells, first)
     more = [
         (seed, cell_task(files, output, cell, seed, smoke=args.smoke, options=args.options))
         for seed in others
         for cell in best
     ]
     if more:
-        tell(f"chosen on dev with seed {first}: {', '.join(cell.name for cell in best)}")
+        tell(f"chosen by {chosen_by}: {', '.join(cell.name for cell in best)}")
         run_tasks(more, tell)
 
     def runs(cell) -> list[Run]:
@@ -192,7 +192,7 @@ def _raml(args: argparse.Namespace):
     title = f"RAML on {files.name}, seeds {', '.join(map(str, [first, *others]))}"
     title += " (first steps only)" if args.smoke else ""
     about = {**plan, "chosen": [cell.name for cell in best]}
-    written = write_raml_table(output, systems, rivals, title=title, about=about)
+    written = write_raml_table(output, systems, rivals, title=title, about=about, chosen_by=chosen_by)
     print("written:", ", ".join(map(str, written)))
 
 

@@ -1,6 +1,7 @@
-"""Draws by substitution at costs that depend on the tokens: an exponentiated payoff that knows of similar words."""
+"""Draws by substitution with similar tokens: an exponentiated Hamming payoff whose measure, or costs, know of them."""
 
 from collections.abc import Iterable, Sequence
+from numbers import Real
 
 import numpy as np
 
@@ -15,34 +16,54 @@ from hf_localgan.payoff.rows import copy_row, copy_rows, flatten_rows, pad_rows,
 _STREAM = 17  # sets these draws apart from those of other samplers with the same keys
 # Positions from here on of a key's sequence choose among the neighbours and the rest, and a token of the rest.
 _OUTCOME, _REST_TOKEN = 2**40, 2**41
+SIMILARITY_TEMPERATURE = 0.05
 
 
 class WeightedHammingPayoff(TokenPayoff):
-    """Replaces tokens by similar ones: `r(y, y*) = -sum_t cost(y_t, y*_t)` in Eq. 4 (Norouzi et al. 2016).
+    """Replaces tokens by similar ones, in Eq. 4 of Norouzi et al. 2016; each position is drawn alone.
 
-    The cost of `a` in place of `b` is `edit_cost * (1 - similarity(a, b))` where `a` is among the neighbours of `b`,
-    `edit_cost` for all other tokens of the set (the rest), and 0 for `a = b`. So each position is drawn alone, from
+    **By an even rate** (the default) similarity is a base measure, as `base_measure` is of the other samplers: the
+    reward is minus `edit_cost` for each token replaced, and the substitutes `a` of `b` share what the uniform measure
+    gives them by a softmax of their similarities, at the similarity temperature `s`:
 
-        q(a | b) = exp(-cost(a, b) / tau) / (1 + sum of exp(-cost / tau) over neighbours + n exp(-edit_cost / tau))
+        q(a | b) = n w(a | b) exp(-edit_cost / tau) / (1 + n exp(-edit_cost / tau))
+        w(a | b) = exp(similarity(a, b) / s) / (sum of exp(similarity(., b) / s) over all substitutes of b)
 
-    with `n` tokens in the rest: exactly normalised, in a time that does not depend on the vocabulary. Without any
-    neighbour it is `HammingPayoff`. The length stays; only one way leads to each string.
+    with `n` substitutes under the uniform measure (`v - 1`, or `v` for a token outside of the set), and a similarity of
+    0 for all tokens of the set that are no neighbours (the rest). So every token is replaced as often as by
+    `HammingPayoff` at the same temperature, and similarity decides by what.
+
+    **By costs**, `even_rate=False`, the measure is uniform and the reward `r(y, y*) = -sum_t cost(y_t, y*_t)`, the cost
+    being `edit_cost * (1 - similarity(a, b))`:
+
+        q(a | b) = exp(-cost(a, b) / tau) / (1 + sum of exp(-cost / tau) over all substitutes of b)
+
+    Then tau decides both how often and by what, and at a low rate nearly all edits fall on the few tokens with a near
+    twin.
+
+    Both are exactly normalised, in a time that does not depend on the vocabulary. Without any neighbour both are
+    `HammingPayoff`. The length stays; only one way leads to each string.
 
     A token is replaced if 64 random bits are below its own threshold; one alias table for each token then chooses among
-    its neighbours and the rest. Costs need not be symmetric. All labels of a batch are checked, unless the temperature
-    is 0: negative ids (-100) and floats raise a `ValueError`.
+    its neighbours and the rest. Similarities need not be symmetric. All labels of a batch are checked, unless the
+    temperature is 0: negative ids (-100) and floats raise a `ValueError`.
 
     Args:
         tokens: ids that may be drawn.
         temperature: tau, in units of the reward.
         neighbours: of the tokens; those that are not in the set are left out. Tokens outside of the set have none.
-        edit_cost: cost of a token of the rest: `"log_vocab"` (`1 + ln v`), `"unit"`, or a number; see `TokenPayoff`.
+        edit_cost: cost of an edit, with `even_rate=False` of a token of the rest: `"log_vocab"` (`1 + ln v`), `"unit"`,
+            or a number; see `TokenPayoff`.
         rest: whether tokens of the rest are drawn. Without it a token without neighbours is never replaced.
-        counts: how often each token stands in the references, by token id (`numpy.bincount`), for `edit_rate` and
-            `temperature_for` alone; by default all tokens of the set alike.
+        even_rate: whether all tokens that have a substitute are replaced equally often.
+        similarity_temperature: `s`, in units of similarity, above 0: the smaller, the more of the substitutes are the
+            nearest neighbours. Only with `even_rate`.
+        counts: how often each token stands in the references, by token id (`numpy.bincount`), for `edit_rate`,
+            `temperature_for` and `neighbour_share` alone; by default all tokens of the set alike.
 
     Raises:
-        ValueError: as `TokenPayoff`, and for counts that are negative or 0 for the whole set.
+        ValueError: as `TokenPayoff`, for counts that are negative or 0 for the whole set, and for a similarity
+            temperature that is not above 0 and finite.
     """
 
     def __init__(
@@ -53,14 +74,18 @@ class WeightedHammingPayoff(TokenPayoff):
         edit_cost: str | float = "log_vocab",
         rest: bool = True,
         counts: Sequence[int] | np.ndarray | None = None,
+        *,
+        even_rate: bool = True,
+        similarity_temperature: float = SIMILARITY_TEMPERATURE,
     ):
         super().__init__(tokens, temperature, edit_cost)
-        self.rest = bool(rest)
+        self.rest, self.even_rate = bool(rest), bool(even_rate)
+        self.similarity_temperature = check_similarity_temperature(similarity_temperature)
         size = len(self.tokens)
-        self._neighbours, self._costs = self._aligned(neighbours)
+        self._neighbours, self._similarities = self._aligned(neighbours)
         number = (self._neighbours < size).sum(axis=1)
-        others = np.append(np.full(size, size - 1), size)  # a token outside of the set has one more
-        self._in_rest = (others - number) * self.rest
+        self._others = np.append(np.full(size, size - 1), size)  # a token outside of the set has one more
+        self._in_rest = (self._others - number) * self.rest
         self._frequencies = self._checked_counts(counts)
         self._forget()
 
@@ -75,20 +100,26 @@ class WeightedHammingPayoff(TokenPayoff):
         edit_cost: str | float = "log_vocab",
         rest: bool = True,
         counts: Sequence[int] | np.ndarray | None = None,
+        even_rate: bool = True,
+        similarity_temperature: float = SIMILARITY_TEMPERATURE,
     ) -> "WeightedHammingPayoff":
         """The sampler that replaces `edit_rate` of the tokens.
 
         Args:
-            tokens, neighbours, edit_cost, rest: see the class.
+            tokens, neighbours, edit_cost, rest, even_rate, similarity_temperature: see the class.
             edit_rate: replacements per token of the reference, from 0.
             length: not used, for the rate is the same for every length; `EditPayoff` needs it.
-            counts: see the class: tokens with close neighbours are replaced more often than others, so the rate
-                depends on how frequent they are.
+            counts: see the class. With `even_rate=False`, where tokens with close neighbours are replaced more often
+                than others, and without a rest, where those without neighbours are not replaced, the rate depends on
+                how frequent they are.
 
         Raises:
             ValueError: if no temperature reaches the rate, or it is no number.
         """
-        payoff = cls(tokens, 0.0, neighbours, edit_cost, rest, counts)
+        payoff = cls(
+            tokens, 0.0, neighbours, edit_cost, rest, counts,
+            even_rate=even_rate, similarity_temperature=similarity_temperature,
+        )  # fmt: skip
         payoff.temperature = payoff.temperature_for(check_number("edit_rate", edit_rate))
         return payoff
 
@@ -121,25 +152,36 @@ class WeightedHammingPayoff(TokenPayoff):
         penalty = penalty_per_edit(self._temperature(temperature), 1.0)
         return np.exp(_log_share(self._log_masses(penalty)[:-1]))
 
+    def neighbour_share(self, *, temperature: float | None = None) -> float:
+        """Share of the replacements that are neighbours, over references with tokens by `counts`; 0 where none is.
+
+        With `even_rate` a smaller similarity temperature raises it, and `temperature` does not matter.
+        """
+        masses = self._log_masses(penalty_per_edit(self._temperature(temperature), 1.0))[:-1]
+        total = logsumexp(masses)
+        weights = self._frequencies * np.exp(_log_share(masses))
+        near = np.exp(logsumexp(masses[:, :-1]) - np.where(np.isfinite(total), total, 0.0))
+        return float(weights @ near / max(weights.sum(), np.finfo(float).tiny))
+
     # ---- tables ----
 
     def _aligned(self, neighbours: Neighbours) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the neighbours of each token of the set, sorted, and their costs; the last row is for the others.
+        """Places of each token's neighbours in the set, sorted, and their similarities; the last row is for the others.
 
-        Places that are not taken hold `v`, at an infinite cost.
+        Places that are not taken hold `v`, at a similarity of `-inf`.
         """
         size = len(self.tokens)
         width = neighbours.ids.shape[1]
-        places, costs = np.full((size + 1, width), size), np.full((size + 1, width), np.inf)
+        places, values = np.full((size + 1, width), size), np.full((size + 1, width), -np.inf)
         rows = self.index_of(np.maximum(neighbours.tokens, 0))
         rows = np.where(neighbours.tokens >= 0, rows, -1)
         near = np.where(neighbours.ids >= 0, self.index_of(np.maximum(neighbours.ids, 0)), -1)
         known = rows >= 0
         near, similar = near[known], neighbours.similarities[known]
         places[rows[known]] = np.where(near >= 0, near, size)
-        costs[rows[known]] = np.where(near >= 0, self.edit_cost * (1.0 - similar), np.inf)
+        values[rows[known]] = np.where(near >= 0, similar, -np.inf)
         order = np.argsort(places, axis=1, kind="stable")
-        return np.take_along_axis(places, order, axis=1), np.take_along_axis(costs, order, axis=1)
+        return np.take_along_axis(places, order, axis=1), np.take_along_axis(values, order, axis=1)
 
     def _checked_counts(self, counts) -> np.ndarray:
         size = len(self.tokens)
@@ -168,11 +210,17 @@ class WeightedHammingPayoff(TokenPayoff):
         Returns:
             Nats, shape `(rows, k + 1)`.
         """
-        costs = self._costs[rows]
-        near = np.where(np.isfinite(costs), -penalty * np.where(np.isfinite(costs), costs, 0.0), -np.inf)
+        similar, size = self._similarities[rows], self._in_rest[rows].astype(np.float64)
         with np.errstate(divide="ignore"):
-            rest = np.log(self._in_rest[rows].astype(np.float64)) - penalty * self.edit_cost
-        return np.concatenate([near, rest[:, None]], axis=1)
+            rest, others = np.log(size)[:, None], np.log(self._others[rows])[:, None]
+        if self.even_rate:
+            shares = np.concatenate([similar / self.similarity_temperature, rest], axis=1)
+            total = logsumexp(shares)[:, None]
+            shares = shares - np.where(np.isfinite(total), total, 0.0)  # a token without substitutes keeps `-inf`
+            return shares + others - penalty * self.edit_cost
+        is_near = np.isfinite(similar)
+        near = np.where(is_near, -penalty * self.edit_cost * (1.0 - np.where(is_near, similar, 0.0)), -np.inf)
+        return np.concatenate([near, rest - penalty * self.edit_cost], axis=1)
 
     def _forget(self):
         self._warm: float | None = None  # the temperature of the tables
@@ -184,7 +232,7 @@ class WeightedHammingPayoff(TokenPayoff):
         So a temperature that changes at every step costs what the tokens of a batch cost, not the vocabulary.
         """
         if self._warm != temperature:
-            shape = len(self._costs), self._costs.shape[1] + 1
+            shape = len(self._similarities), self._similarities.shape[1] + 1
             if self._warm is None:
                 self._thresholds = np.empty(shape[0], np.uint64)
                 self._keep, self._alias = np.empty(shape), np.empty(shape, np.int64)
@@ -288,7 +336,7 @@ class WeightedHammingPayoff(TokenPayoff):
             masses = self._log_masses(penalty, places.ravel()).reshape(*places.shape, -1)
             log_alone = -np.logaddexp(0.0, logsumexp(masses))  # `-ln Z`
             # Of neighbours their own, of all other tokens of the set that of one of the rest.
-            log_rest = -penalty * self.edit_cost if self.rest else -np.inf
+            log_rest = masses[..., -1] - np.log(np.maximum(self._in_rest[places], 1))
             is_near = self._neighbours[places] == new_places[..., None]
             near = np.where(is_near, masses[..., :-1], -np.inf).max(axis=-1, initial=-np.inf)
             weights = np.where(is_near.any(axis=-1), near, log_rest)
@@ -296,6 +344,16 @@ class WeightedHammingPayoff(TokenPayoff):
             terms = weights + log_alone
         terms[np.arange(width) >= lengths[:, None]] = 0.0
         return np.where(new_lengths == lengths, terms.sum(axis=1), -np.inf)
+
+
+def check_similarity_temperature(value: float) -> float:
+    """The value as a float; a `ValueError` for one that is not above 0 and finite."""
+    if isinstance(value, bool) or not isinstance(value, Real) or not 0 < value < np.inf:
+        raise ValueError(
+            f"`similarity_temperature` must be a number above 0, finite, got {value!r}. It is in units of similarity: "
+            f"{SIMILARITY_TEMPERATURE} draws near tokens mostly, 1 hardly minds the similarity."
+        )
+    return float(value)
 
 
 def _log_share(masses: np.ndarray) -> np.ndarray:

@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from hf_localgan.decoding.beam_tuning import TUNED_BEAM
+from hf_localgan.evaluation.raml_table import tuned_dev_bleu
 from hf_localgan.recipes.reproduction import Task, option_words
 
 MLE, SMOOTHING = "mle", "label_smoothing"
@@ -16,8 +18,9 @@ SYSTEMS = {
     "raml_edit": "edit distance",
     "raml_weighted": "weighted Hamming",
     "raml_unigram": "Hamming, unigrams",
-    "raml_falling": "Hamming, falling to 0",
+    "raml_falling": "Hamming, unigrams, falling to 0",
     "raml_weighted_falling": "weighted Hamming, falling to 0",
+    "raml_edit_smoothing": "edit distance with label smoothing",
 }
 RATES = (0.005, 0.01, 0.02, 0.05)  # edits per token
 SMOOTHINGS = (0.1,)  # beside the edit rates, for smoothing takes as much probability from the references
@@ -106,30 +109,29 @@ def cell_task(files: Path, output: Path, cell: Cell, seed: int, *, smoke: bool, 
     return Task(place.name, tuple(words), place, place / "evaluation.json")
 
 
-def best_cells(output: Path, cells: Sequence[Cell], seed: int) -> list[Cell]:
-    """Of each system the cell with the highest mean dev BLEU over the last evaluations of a seed's run.
+def best_cells(output: Path, cells: Sequence[Cell], seed: int) -> tuple[list[Cell], str]:
+    """Of each system the cell with the highest dev BLEU of a seed's run, and what that BLEU is.
+
+    It is that of the tuned beam, which the claim is made with; where not every run has one, the mean over the last
+    evaluations, greedily.
 
     Raises:
-        ValueError: for a run without that mean.
+        ValueError: for a run with neither.
     """
+    folders = [output / f"{cell.name}-seed{seed}" for cell in cells]
+    found = [json.loads((folder / "evaluation.json").read_text(encoding="utf-8")) for folder in folders]
+    scores = [tuned_dev_bleu(content.get("decodings", {})) for content in found]
+    chosen_by = f"dev BLEU of the {TUNED_BEAM}, with seed {seed}"
+    if None in scores:
+        scores = [content["about"].get("validation_bleu_mean") for content in found]
+        chosen_by = f"greedy dev BLEU, mean of the last evaluations, with seed {seed}"
     best: dict[str, tuple[float, Cell]] = {}
-    for cell in cells:
-        score = dev_bleu(output / f"{cell.name}-seed{seed}")
+    for cell, folder, score in zip(cells, folders, scores, strict=True):
+        if score is None:
+            raise ValueError(
+                f'"{folder}" has no BLEU on dev: neither a {TUNED_BEAM} (`tune_queries`) nor a mean of evaluations. '
+                "Its file must have `scores: translation`, `predict_with_generate: true` and an `eval_strategy`."
+            )
         if cell.system not in best or score > best[cell.system][0]:
             best[cell.system] = (score, cell)
-    return [cell for _, cell in best.values()]
-
-
-def dev_bleu(run: Path) -> float:
-    """Mean dev BLEU over the last evaluations of a finished run, greedily.
-
-    Raises:
-        ValueError: where the run has none.
-    """
-    about = json.loads((run / "evaluation.json").read_text(encoding="utf-8"))["about"]
-    if "validation_bleu_mean" not in about:
-        raise ValueError(
-            f'"{run}" has no mean BLEU of its evaluations. Its file must have `scores: translation`, '
-            "`predict_with_generate: true` and an `eval_strategy`."
-        )
-    return float(about["validation_bleu_mean"])
+    return [cell for _, cell in best.values()], chosen_by

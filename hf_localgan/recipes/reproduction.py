@@ -12,6 +12,7 @@ from pathlib import Path
 import yaml
 
 from hf_localgan.files import replacing
+from hf_localgan.recipes.run_record import check_record, is_begun, write_record
 from hf_localgan.recipes.settings.data import DataArguments
 from hf_localgan.recipes.settings.evaluation import EvaluationArguments
 from hf_localgan.recipes.settings.stages import StageArguments
@@ -240,15 +241,21 @@ def begin(output: Path, plan: dict):
 def run_tasks(tasks: Sequence[tuple[int, Task]], tell: Callable[[str], None] = print):
     """Runs what is not finished, each in a process of its own, with a line before and after it.
 
-    A run that was interrupted goes on from its last checkpoint. What it prints stands in `NAME.log` beside its folder.
+    A run that was interrupted goes on from its last checkpoint. What it prints stands in `NAME.log` beside its folder,
+    what it is made with in `NAME.command.json`. Runs from before there was such a record are taken as they are.
 
     Args:
         tasks: each with its seed.
         tell: gets the lines.
 
     Raises:
+        ValueError: before any run, for one that has begun with another command or other settings in its YAML files.
         OSError: for a run that fails, with its last line and the name of its log.
     """
+    begun = [task for _, task in tasks if is_begun(task.output, task.finished)]
+    unknown = [task.name for task in begun if not check_record(task.words, task.output)]
+    if unknown:
+        tell(f"no record of their settings, taken as they are: {', '.join(unknown)}")
     waiting = sum(not task.finished.is_file() for _, task in tasks)
     spent: list[float] = []
     for number, (seed, task) in enumerate(tasks, 1):
@@ -281,6 +288,8 @@ def words_to_run(task: Task) -> list[str]:
 def run_task(task: Task) -> int:
     """Runs one command to its end; returns 0, or `COLLAPSED`."""
     words = words_to_run(task)
+    if not is_begun(task.output, task.finished):
+        write_record(task.words, task.output)
     log = task.output.with_name(f"{task.name}.log")
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("a", encoding="utf-8") as file:

@@ -15,7 +15,14 @@ def test_the_power_is_that_of_simulated_trainings():
         # a binomial share: 4.5 standard deviations, which chance exceeds in 7 of a million trials
         error = 4.5 * np.sqrt(shown.mean() * (1 - shown.mean()) / trials)
         assert seed_power(difference, deviation, seeds) == pytest.approx(shown.mean(), abs=error)
-    assert seed_power(0.0, 1.0, 5) == pytest.approx(0.05)
+        # Seeds that do much alike to both systems: the differences deviate less than the systems' scores.
+        common = rng.normal(size=(trials, seeds))
+        shown = stats.ttest_rel(first + common, second + difference + common, axis=1).pvalue < 0.05
+        error = 4.5 * np.sqrt(shown.mean() * (1 - shown.mean()) / trials)
+        power = seed_power(difference, deviation * np.sqrt(2), seeds, paired=True)
+        assert power == pytest.approx(shown.mean(), abs=error)
+    assert seeds_needed(0.4, 0.3, paired=True) == 7 < seeds_needed(0.4, 0.3) == 10
+    assert seed_power(0.0, 1.0, 5) == pytest.approx(0.05) == seed_power(0.0, 1.0, 5, paired=True)
     assert seed_power(0.4, 0.1, 12) == pytest.approx(1) == seed_power(0.4, 0.001, 50)
 
 

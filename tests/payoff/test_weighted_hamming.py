@@ -17,17 +17,27 @@ DRAWS = {"sample": 6_000, "draw": 60_000}
 TABLE = {2: {3: 0.7, 6: 0.2, 40: 0.9}, 4: {2: 0.5}}
 
 
-def exact_probs(tokens, reference, temperature, table, rest):
-    """`exp(-sum of costs / tau)`, normalised over all strings of the length of drawable or original tokens."""
+SHARP = 0.2  # similarity temperature
+
+
+def exact_probs(tokens, reference, temperature, table, rest, even_rate):
+    """Of every string of the length, normalised: `exp(-sum of costs / tau)`, or by an even rate Hamming's
+    `exp(-edit_cost * edits / tau)` under a base measure whose factors of one edit sum to the number of its choices."""
     full = 1 + math.log(len(tokens))
 
     def score(new, old):
         if new == old:
             return 1.0
         near = table.get(old, {}) if old in tokens else {}
-        if new in near:
-            return math.exp(-full * (1 - near[new]) / temperature)
-        return math.exp(-full / temperature) if rest else 0.0
+        if not even_rate:
+            if new in near:
+                return math.exp(-full * (1 - near[new]) / temperature)
+            return math.exp(-full / temperature) if rest else 0.0
+        others = [token for token in tokens if token != old]
+        factors = {token: math.exp(near.get(token, 0.0) / SHARP) for token in others if rest or token in near}
+        if new not in factors:
+            return 0.0
+        return len(others) * factors[new] / sum(factors.values()) * math.exp(-full / temperature)
 
     options = [sorted({*tokens, token}) for token in reference]
     scores = {
@@ -49,30 +59,37 @@ CASES = {
 
 
 @pytest.mark.parametrize("how", DRAWS)
+@pytest.mark.parametrize("even_rate", [True, False], ids=["even rate", "costs"])
 @pytest.mark.parametrize("case", CASES)
-def test_draws_agree_with_brute_force(case, how, draw_many, chi_square, alpha):
+def test_draws_agree_with_brute_force(case, even_rate, how, draw_many, chi_square, alpha):
     tokens, reference, temperature, rest = CASES[case]
-    payoff = WeightedHammingPayoff(tokens, temperature, Neighbours.of_table(TABLE), rest=rest)
-    probs = exact_probs(tokens, reference, temperature, TABLE, rest)
+    payoff = WeightedHammingPayoff(
+        tokens, temperature, Neighbours.of_table(TABLE), rest=rest, even_rate=even_rate, similarity_temperature=SHARP
+    )
+    probs = exact_probs(tokens, reference, temperature, TABLE, rest, even_rate)
     assert chi_square(draw_many(payoff, list(reference), DRAWS[how], how), probs) > alpha
     for string, prob in probs.items():
         assert payoff.log_prob(string, reference) == pytest.approx(math.log(prob))
     assert payoff.log_prob([40, *reference[1:]], reference) == -math.inf == payoff.log_prob(reference[1:], reference)
 
 
-def test_a_large_set_is_normalised_and_its_draws_follow_the_probabilities(chi_square, alpha):
+@pytest.mark.parametrize("even_rate", [True, False], ids=["even rate", "costs"])
+def test_a_large_set_is_normalised_and_its_draws_follow_the_probabilities(even_rate, chi_square, alpha):
     rng, size = np.random.default_rng(2), 500
     payoff = WeightedHammingPayoff(
-        range(10, 10 + size), 0.7, Neighbours.of_vectors(range(10, 10 + size), rng.normal(size=(size, 6)), 8, 0.1)
-    )
+        range(10, 10 + size), 0.7, Neighbours.of_vectors(range(10, 10 + size), rng.normal(size=(size, 6)), 8, 0.1),
+        even_rate=even_rate, similarity_temperature=0.3,
+    )  # fmt: skip
     probs = {(token,): math.exp(payoff.log_prob([token], [33])) for token in range(10, 10 + size)}
     assert sum(probs.values()) == pytest.approx(1, abs=1e-12) and len(set(probs.values())) == 10
     drawn = payoff.sample_batch([[33]] * 100_000, np.arange(100_000, dtype=np.uint64))
     assert chi_square(drawn, probs) > alpha
 
 
-def test_without_neighbours_it_is_hamming():
-    plain, weighted = HammingPayoff(range(4, 20), 0.8), WeightedHammingPayoff(range(4, 20), 0.8, Neighbours.none())
+@pytest.mark.parametrize("even_rate", [True, False], ids=["even rate", "costs"])
+def test_without_neighbours_it_is_hamming(even_rate):
+    plain = HammingPayoff(range(4, 20), 0.8)
+    weighted = WeightedHammingPayoff(range(4, 20), 0.8, Neighbours.none(), even_rate=even_rate)
     rng = np.random.default_rng(0)
     references = [rng.integers(2, 22, size=length).tolist() for length in rng.integers(0, 9, size=50)]
     candidates = [[*row[:1], *rng.integers(4, 20, size=max(0, len(row) - 1)).tolist()] for row in references]
@@ -118,7 +135,8 @@ def test_the_sampler_for_a_rate_replaces_that_many_tokens_of_the_references(alph
     # Vectors of frequent tokens lie close together, so these are replaced more often.
     vectors = rng.normal(size=(size, 8)) + 3 * (np.arange(size) < 100)[:, None]
     counts = np.append(np.zeros(4, int), np.where(np.arange(size) < 100, 50, 1))
-    settings = {"tokens": range(4, 4 + size), "neighbours": Neighbours.of_vectors(range(4, 4 + size), vectors, 6)}
+    settings = {"tokens": range(4, 4 + size), "neighbours": Neighbours.of_vectors(range(4, 4 + size), vectors, 6),
+                "even_rate": False}  # fmt: skip
     payoff = WeightedHammingPayoff.for_edit_rate(edit_rate=0.04, counts=counts, **settings)
     references = rng.choice(304, size=(4_000, 20), p=counts / counts.sum()).tolist()
     edits = payoff.draw(references, np.arange(4_000, dtype=np.uint64)).edits.sum()
@@ -131,6 +149,57 @@ def test_the_sampler_for_a_rate_replaces_that_many_tokens_of_the_references(alph
         WeightedHammingPayoff.for_edit_rate(edit_rate=0.999, **settings)
     with pytest.raises(ValueError, match="under 0,"):
         WeightedHammingPayoff.for_edit_rate(tokens=range(9), neighbours=Neighbours.none(), edit_rate=0.01, rest=False)
+
+
+def test_by_an_even_rate_all_tokens_are_replaced_alike_and_mostly_by_neighbours():
+    # The first ten tokens have a near twin, as `two` and `three` have: by costs a low rate falls on them alone.
+    size, width = 300, 10
+    ids = (np.arange(size)[:, None] + 1 + np.arange(width)) % size
+    nearest = np.where(np.arange(size) < 10, 0.95, 0.55)
+    similarities = nearest[:, None] * np.linspace(1, 0.75, width)
+    counts = np.append(np.zeros(4, int), np.where(np.arange(size) < 10, 300, 100))
+    settings = {"tokens": range(4, 4 + size), "edit_rate": 0.01, "counts": counts,
+                "neighbours": Neighbours(4 + np.arange(size), 4 + ids, similarities)}  # fmt: skip
+    costs = WeightedHammingPayoff.for_edit_rate(even_rate=False, **settings)
+    assert costs.replacement_probs()[10:].max() < 0.001 < 0.08 < costs.replacement_probs()[:10].min()
+    even = WeightedHammingPayoff.for_edit_rate(**settings)
+    np.testing.assert_allclose(even.replacement_probs(), 0.01, rtol=1e-9)
+    assert even.temperature == pytest.approx(HammingPayoff.for_edit_rate(tokens=range(300), edit_rate=0.01).temperature)
+    # How often, and where, is Hamming's; by what, similarity's.
+    plain = HammingPayoff(range(4, 4 + size), even.temperature)
+    references = np.random.default_rng(3).integers(2, 4 + size, size=(4_000, 20))  # 2 and 3 may not be drawn
+    weights = even._log_masses(1 / even.temperature)
+    for row in (0, 200, size):
+        near = np.exp(similarities[row] / even.similarity_temperature) if row < size else np.zeros(0)
+        rest = size - width - 1 if row < size else size
+        assert np.exp(weights[row]).sum() == pytest.approx(
+            (rest + len(near)) * math.exp(-even.edit_cost / even.temperature)
+        )
+        assert np.exp(weights[row, -1]) / np.exp(weights[row]).sum() == pytest.approx(rest / (near.sum() + rest))
+    keys = np.arange(4_000, dtype=np.uint64)
+    drawn, by_hamming = (np.array(payoff.draw(references.tolist(), keys).labels) for payoff in (even, plain))
+    replaced = drawn != references
+    assert abs(replaced.sum() - (by_hamming != references).sum()) < 5 * math.sqrt(1_600)
+    # Neighbours lie one to ten places on.
+    steps = (drawn - references)[replaced & (references >= 4)] % size
+    shares = counts[4:] / counts.sum() @ (1 - np.exp(weights[:-1, -1] - np.log(np.exp(weights[:-1]).sum(axis=1))))
+    assert even.neighbour_share() == pytest.approx(shares) and shares > 0.95
+    assert (steps <= width).mean() == pytest.approx(shares, abs=0.03)
+    # At another similarity temperature as many edits, and others.
+    flat = WeightedHammingPayoff.for_edit_rate(similarity_temperature=0.5, **settings)
+    assert flat.temperature == pytest.approx(even.temperature) and flat.neighbour_share() < 0.2
+    for value in (0, -1.0, math.nan, math.inf, True, "0.1"):
+        with pytest.raises(ValueError, match="`similarity_temperature` must be a number above 0, finite"):
+            WeightedHammingPayoff.for_edit_rate(similarity_temperature=value, **settings)
+
+
+def test_without_a_rest_the_rate_is_met_by_the_tokens_that_have_neighbours():
+    counts = [0, 0, 5, 1, 3, 1]  # 2 and 4 have neighbours: 8 of 10 tokens
+    payoff = WeightedHammingPayoff.for_edit_rate(
+        tokens=range(2, 6), neighbours=Neighbours.of_table(TABLE), edit_rate=0.2, rest=False, counts=counts
+    )
+    np.testing.assert_allclose(payoff.replacement_probs(), [0.25, 0, 0.25, 0])
+    assert payoff.neighbour_share() == 1 and payoff.log_prob([5], [4]) == -math.inf
 
 
 def test_alias_tables_hold_the_probabilities_exactly():

@@ -7,7 +7,17 @@ import pytest
 import yaml
 
 from hf_localgan.commands.reproduce import corpus_files
-from hf_localgan.recipes.raml_grid import KEPT, MLE, SMOOTHING, SYSTEMS, Cell, best_cells, cell_task, grid_cells
+from hf_localgan.recipes.raml_grid import (
+    KEPT,
+    MLE,
+    SMOOTHING,
+    SMOOTHINGS,
+    SYSTEMS,
+    Cell,
+    best_cells,
+    cell_task,
+    grid_cells,
+)
 from hf_localgan.recipes.reproduction import run_tasks, words_to_run
 
 RECIPES = Path(__file__).parents[2] / "recipes"
@@ -57,6 +67,12 @@ def test_every_corpus_has_a_file_for_every_system(corpus, tmp_path):
         assert {name: settings[name] for name in same} == {name: baseline[name] for name in same}
         if cell.system.startswith("raml"):
             assert option(words, "edit_rate") == "0.01"
+        unigram = {"raml_unigram", "raml_falling", "raml_edit", "raml_edit_smoothing"}
+        assert (settings.get("base_measure") == "unigram") == (cell.system in unigram)  # the vocabulary is joint
+    smoothed, edit = (yaml.safe_load((files / f"raml_edit{ending}.yaml").read_text()) for ending in ("_smoothing", ""))
+    assert smoothed.pop("label_smoothing_factor") in SMOOTHINGS
+    free = {"output_dir", "temperature", "edit_rate"}
+    assert all(smoothed.get(name) == edit.get(name) for name in (smoothed.keys() | edit.keys()) - free)
 
 
 def test_label_smoothing_is_tried_at_the_edit_rates_too():
@@ -72,15 +88,30 @@ def test_label_smoothing_is_tried_at_the_edit_rates_too():
 
 
 def test_dev_chooses_one_rate_for_each_system(tmp_path):
-    scores = {"mle": 30.0, "label_smoothing-0.01": 31.0, "label_smoothing-0.1": 30.5, "raml_edit-0.01": 29.0}
-    for name, score in scores.items():
-        (tmp_path / f"{name}-seed5").mkdir()
-        about = {"about": {"validation_bleu_mean": score}}
-        (tmp_path / f"{name}-seed5" / "evaluation.json").write_text(json.dumps(about))
+    """By the beam that the claim is made with; by the mean of greedy evaluations where a run has no such beam."""
+    greedy = {"mle": 30.0, "label_smoothing-0.01": 31.0, "label_smoothing-0.1": 30.5, "raml_edit-0.01": 29.0}
+    tuned = {"mle": 32.0, "label_smoothing-0.01": 31.0, "label_smoothing-0.1": 33.0, "raml_edit-0.01": 31.0}
+
+    def write(name: str, *, mean: bool = True, beam: bool = True):
+        (tmp_path / f"{name}-seed5").mkdir(exist_ok=True)
+        content = {"about": {"validation_bleu_mean": greedy[name]} if mean else {}, "decodings": {"greedy": {}}}
+        if beam:
+            content["decodings"]["tuned beam"] = {"tuned": {"quality": tuned[name], "queries": 1000}}
+        (tmp_path / f"{name}-seed5" / "evaluation.json").write_text(json.dumps(content))
+
+    for name in greedy:
+        write(name, mean=name != "mle")
     cells = [Cell(MLE), Cell(SMOOTHING, 0.01), Cell(SMOOTHING, 0.1), Cell("raml_edit", 0.01)]
-    assert [cell.name for cell in best_cells(tmp_path, cells, 5)] == ["mle", "label_smoothing-0.01", "raml_edit-0.01"]
-    (tmp_path / "mle-seed5" / "evaluation.json").write_text(json.dumps({"about": {}}))
-    with pytest.raises(ValueError, match="has no mean BLEU of its evaluations"):
+    best, chosen_by = best_cells(tmp_path, cells, 5)
+    assert [cell.name for cell in best] == ["mle", "label_smoothing-0.1", "raml_edit-0.01"]
+    assert chosen_by == "dev BLEU of the tuned beam, with seed 5"
+    write("mle")
+    write("raml_edit-0.01", beam=False)  # one number for all
+    best, chosen_by = best_cells(tmp_path, cells, 5)
+    assert [cell.name for cell in best] == ["mle", "label_smoothing-0.01", "raml_edit-0.01"]
+    assert chosen_by.startswith("greedy dev BLEU, mean of the last evaluations")
+    write("mle", mean=False)
+    with pytest.raises(ValueError, match='mle-seed5" has no BLEU on dev: neither a tuned beam'):
         best_cells(tmp_path, cells, 5)
 
 
@@ -93,7 +124,7 @@ def test_an_interrupted_run_goes_on_and_a_finished_one_does_not(cell, tmp_path):
     (tmp_path / f"{cell.name}-seed0" / "evaluation.json").write_text("{}")
     said = []
     run_tasks([(0, task)], said.append)
-    assert said == [f"[1 of 1] seed 0, {task.name}: finished before"]
+    assert said[1:] == [f"[1 of 1] seed 0, {task.name}: finished before"] and "no record" in said[0]
 
 
 def test_a_corpus_without_the_file_of_a_system_is_refused(tmp_path):
@@ -123,7 +154,10 @@ def test_the_whole_grid_on_a_tiny_corpus(tmp_path, write_rows, run_here):
     words += ["--systems", "label_smoothing", "raml_weighted_falling"]
     words += ["--options", "tune_queries=8", "tune_beams=[2, 3]", "average_checkpoints=2", "save_total_limit=3"]
     said = run_here(tmp_path, "reproduce", *words)
-    assert "[4 of 4] seed 0, raml_weighted_falling-0.2-seed0: done in" in said and "chosen on dev with seed 0" in said
+    assert (
+        "[4 of 4] seed 0, raml_weighted_falling-0.2-seed0: done in" in said
+        and "chosen by dev BLEU of the tuned beam, with seed 0: " in said
+    )
     found = json.loads((tmp_path / "out" / "raml.json").read_text())
     assert len(found["rows"]) == 4 and len(found["chosen"]) == 3
     assert sum(row["seeds"] == 2 for row in found["rows"]) == 3

@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -132,8 +134,85 @@ def test_what_is_finished_is_skipped_and_what_fails_says_where(tmp_path):
     words = ("chat", "nothing", "--top-p", "2")  # fails before it loads what takes long
     failing = Task("broken", words, tmp_path / "broken", tmp_path / "never")
     with pytest.raises(OSError, match=r"broken ended with code 2: .*top_p.*broken.log"):
-        run_tasks([(0, Task("one", (), tmp_path, done)), (0, failing)], lines.append)
-    assert lines == ["[1 of 2] seed 0, one: finished before", "[2 of 2] seed 0, broken: begins; 1 runs to do"]
+        run_tasks([(0, Task("one", (), tmp_path / "one", done)), (0, failing)], lines.append)
+    assert lines == ["no record of their settings, taken as they are: one", "[1 of 2] seed 0, one: finished before",
+                     "[2 of 2] seed 0, broken: begins; 1 runs to do"]  # fmt: skip
+    # It left nothing in its folder, so it may be tried again with other words.
+    again = Task("broken", ("chat", "nothing", "--top-p", "3"), failing.output, failing.finished)
+    with pytest.raises(OSError, match="top_p"):
+        run_tasks([(0, again)], lines.append)
+
+
+@pytest.fixture
+def made(tmp_path, monkeypatch):
+    """`made(text, *words)`: the task of a YAML file with this text; a run of it leaves its finished file."""
+
+    def run(command, **_):
+        output = Path(command[command.index("--output_dir") + 1])
+        output.mkdir(parents=True, exist_ok=True)
+        (output / "evaluation.json").write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr("hf_localgan.recipes.reproduction.subprocess.run", run)
+
+    def build(text: str, *words: str, place: Path = tmp_path / "out") -> Task:
+        (tmp_path / "raml.yaml").write_text(text)
+        output = place / "raml-seed0"
+        words = ("train-raml", str(tmp_path / "raml.yaml"), "--output_dir", str(output), "--seed", "0", *words)
+        return Task(output.name, words, output, output / "evaluation.json")
+
+    return build
+
+
+def test_a_finished_run_is_not_taken_for_one_with_other_settings(made, tmp_path, monkeypatch):
+    lines, text = [], "payoff: edit\nedit_rate: 0.01\n"
+    generator = ("--generator", str(tmp_path / "out" / "mle-seed0"), "--beams", "2", "3")
+    run_tasks([(0, made(text, *generator))], lines.append)
+    # The same settings: a comment, and an output that is named otherwise, or was moved, change nothing.
+    again = "edit_rate: 0.01  # edits per token\npayoff: edit\n"
+    run_tasks([(0, made(again, *generator))], lines.append)
+    monkeypatch.chdir(tmp_path)
+    relative = ("--generator", "out/mle-seed0", "--beams", "2", "3")
+    run_tasks([(0, made(text, *relative, place=Path("out")))], lines.append)
+    assert lines[1:] == [lines[1]] + ["[1 of 1] seed 0, raml-seed0: finished before"] * 2
+    cases = [
+        (text + "base_measure: unigram\n", generator, '`base_measure` in raml.yaml was not there, now "unigram"'),
+        ("payoff: edit\nedit_rate: 0.02\n", generator, "`edit_rate` in raml.yaml was 0.01, now 0.02"),
+        (text, (*generator[:-1], "4"), '`--beams` in the command was ["2", "3"], now ["2", "4"]'),
+        (text, (*generator, "--bf16"), "`--bf16` in the command was not there, now []"),
+        (
+            text,
+            ("--generator", "else/mle", *generator[2:]),
+            '`--generator` in the command was "./mle-seed0", now ',
+        ),
+    ]
+    for content, words, told in cases:
+        message = re.escape(f'raml-seed0" was made with other settings: {told}')
+        with pytest.raises(ValueError, match=f"{message}.*Take another `--output`, or remove that folder"):
+            run_tasks([(0, made(content, *words))], lines.append)
+
+
+def test_a_begun_run_is_compared_before_any_other_is_trained(made, tmp_path):
+    lines = []
+    run_tasks([(0, made("edit_rate: 0.01\n"))], lines.append)
+    output = tmp_path / "out" / "raml-seed0"
+    (output / "evaluation.json").rename(output / "checkpoint-4")  # interrupted
+    task = made("edit_rate: 0.02\n")
+    new = Task("new", ("train-mle",), tmp_path / "out" / "new", tmp_path / "out" / "new" / "evaluation.json")
+    with pytest.raises(ValueError, match="`edit_rate` in raml.yaml was 0.01, now 0.02"):
+        run_tasks([(0, new), (0, task)], lines.append)
+    assert not (tmp_path / "out" / "new.log").exists()
+    record = tmp_path / "out" / "raml-seed0.command.json"
+    record.write_text("{")
+    with pytest.raises(ValueError, match="command.json.* cannot be read"):
+        run_tasks([(0, task)], lines.append)
+    record.unlink()  # as of runs from before there was a record
+    run_tasks([(0, task)], lines.append)
+    assert lines[-3] == "no record of their settings, taken as they are: raml-seed0" and "goes on" in lines[-2]
+    assert not record.exists()  # what it began with is not known
+    shutil.rmtree(output)
+    run_tasks([(0, made("edit_rate: 0.03\n"))], lines.append)
+    assert json.loads(record.read_text())["files"] == {"raml.yaml": {"edit_rate": 0.03}}
 
 
 def test_the_radial_ablation_varies_the_term_alone(tmp_path):

@@ -81,7 +81,8 @@ class AveragedTrainer(TokenLossTrainer):
 
     The mean is taken over this training's own checkpoints, each weight in double precision, and stands in the model
     when `train` returns; `save_model` then writes a model like any other. The checkpoints stay as they are. A training
-    that had finished and is resumed leaves the same mean again.
+    that had finished and is resumed leaves the same mean again. With `metric_for_best_model` the best checkpoint stays
+    beside the last ones, so that there may be one more than `save_total_limit`.
 
     Attributes:
         averaged_steps: updates of the checkpoints that were averaged; empty where none were.
@@ -89,6 +90,10 @@ class AveragedTrainer(TokenLossTrainer):
 
     args: AveragedConfig
     averaged_steps: Sequence[int] = ()
+
+    def _newest_kept(self) -> int:
+        # The best checkpoint may be an early one, which would take the place of one of the last within the limit.
+        return max(super()._newest_kept(), self.args.average_checkpoints)
 
     def _finalize_training(self, trial, num_train_samples, start_time):
         output = super()._finalize_training(trial, num_train_samples, start_time)

@@ -119,8 +119,13 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self._push_from_checkpoint(str(run_dir / name))
         if self.args.should_save:
             rotate_own_checkpoints(
-                run_dir, self._record.lineage, self.args.save_total_limit, kept=[self.state.best_model_checkpoint]
-            )
+                run_dir, self._record.lineage, self.args.save_total_limit, kept=[self.state.best_model_checkpoint],
+                newest=self._newest_kept(),
+            )  # fmt: skip
+
+    def _newest_kept(self) -> int:
+        """Number of the last checkpoints that stay, whatever `save_total_limit` says, and beside the best one."""
+        return 1
 
     def _push_from_checkpoint(self, checkpoint_folder: str):
         if self._staging is None:  # while it is staged, the folder has a temporary name
@@ -245,9 +250,7 @@ class CheckpointMixin(PublishingMixin, Trainer):
             self.args.save_total_limit = limit
         best = self.state.best_model_checkpoint
         if self.args.should_save and limit == 1 and best is not None:
-            rotate_own_checkpoints(
-                super()._get_output_dir(trial), self._record.lineage, 1, kept=[best], keeps_last=False
-            )
+            rotate_own_checkpoints(super()._get_output_dir(trial), self._record.lineage, 1, kept=[best], newest=0)
         return output
 
     def log(self, logs: dict[str, float], start_time: float | None = None):

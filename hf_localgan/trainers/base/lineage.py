@@ -121,7 +121,7 @@ def rotate_own_checkpoints(
     limit: int | None,
     *,
     kept: Sequence[str | None] = (),
-    keeps_last: bool = True,
+    newest: int = 1,
 ):
     """Removes a training's oldest checkpoints, and none of another training in the same folder.
 
@@ -130,13 +130,13 @@ def rotate_own_checkpoints(
         lineage: of the training.
         limit: largest number of its checkpoints; `None` or 0 for any number.
         kept: checkpoints that stay even above the limit, such as the best one.
-        keeps_last: whether the last checkpoint does, too, for a training that goes on.
+        newest: number of the last checkpoints that do, too, at least 1 for a training that goes on.
     """
     if not limit or limit < 0:
         return
     foreign = set(foreign_checkpoints(folder, lineage))
     own = [path for _, path in checkpoints_in(folder) if path not in foreign]
-    stays = {path.resolve() for path in [*map(Path, filter(None, kept)), *(own[-1:] if keeps_last else [])]}
+    stays = {path.resolve() for path in [*map(Path, filter(None, kept)), *own[len(own) - min(newest, len(own)) :]]}
     removable = [path for path in own if path.resolve() not in stays]
     for path in removable[: max(0, len(own) - max(limit, len(own) - len(removable)))]:
         shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,11 @@ from hf_localgan.payoff.exact_edit import ExactEditPayoff
 from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.importance import ImportancePayoff
 from hf_localgan.payoff.rewards import Chrf, NegativeTokenErrorRate, Reward, RougeL, SentenceBleu
-from hf_localgan.payoff.weighted_hamming import WeightedHammingPayoff
+from hf_localgan.payoff.weighted_hamming import (
+    SIMILARITY_TEMPERATURE,
+    WeightedHammingPayoff,
+    check_similarity_temperature,
+)
 from hf_localgan.trainers.base.averaging import AveragedConfig
 from hf_localgan.trainers.raml.similarity import label_counts, similar_tokens
 
@@ -29,7 +33,7 @@ TO_ZERO = "_to_zero"
 SCHEDULES = ("constant", "linear", "cosine", f"linear{TO_ZERO}", f"cosine{TO_ZERO}")
 
 IMPORTANCE_FIELDS = ("reward", "num_candidates", "proposal", "proposal_temperature", "base")
-WEIGHTED_FIELDS = ("similarity", "neighbours", "neighbour_rest")
+WEIGHTED_FIELDS = ("similarity", "neighbours", "neighbour_rest", "even_rate", "similarity_temperature")
 PAYOFF_FIELDS = (
     "payoff",
     "temperature",
@@ -132,11 +136,26 @@ class RamlConfig(AveragedConfig):
         },
     )
     neighbours: int = field(
-        default=10, metadata={"help": "Number of similar tokens that may replace a token at a lower cost."}
+        default=10, metadata={"help": "Number of similar tokens that replace a token more often than others do."}
     )
     neighbour_rest: bool = field(
         default=True,
-        metadata={"help": "Draw tokens that are not similar, too, at the full `edit_cost`."},
+        metadata={"help": "Draw tokens that are not similar, too."},
+    )
+    even_rate: bool = field(
+        default=True,
+        metadata={
+            "help": "Replace all tokens equally often, and let similarity choose by what. False gives each token a "
+            "cost, `edit_cost` times one less its similarity: nearly all edits then fall on the few tokens with a near "
+            "twin."
+        },
+    )
+    similarity_temperature: float = field(
+        default=SIMILARITY_TEMPERATURE,
+        metadata={
+            "help": "Temperature of the softmax over similarities that chooses the substitute, with `even_rate`. The "
+            "smaller it is, the more often the nearest tokens are drawn."
+        },
     )
 
     # Temperature schedule
@@ -230,6 +249,7 @@ class RamlConfig(AveragedConfig):
                     f"`{name}` must be at least 0, a number, got {value!r}. 0 leaves the references as they are."
                 )
         _parse_edit_cost(self.edit_cost)
+        check_similarity_temperature(self.similarity_temperature)
 
     def _check_temperatures(self):
         if self.payoff == "importance":
@@ -246,8 +266,8 @@ class RamlConfig(AveragedConfig):
                 )
         if self.payoff == "weighted_hamming" and self.temperature is None and self.edit_rate is None:
             raise ValueError(
-                "`payoff: weighted_hamming` needs an `edit_rate`, such as 0.02, or a `temperature`: how far it draws "
-                "depends on how similar the tokens are."
+                "`payoff: weighted_hamming` needs an `edit_rate`, such as 0.02, or a `temperature`: the paper has no "
+                "best one for it."
             )
         if self.edit_rate is not None:
             self._check_edit_rate()
@@ -304,6 +324,12 @@ class RamlConfig(AveragedConfig):
             raise ValueError(
                 f"{listed(idle)} belong to `payoff: weighted_hamming`, got `payoff: {self.payoff}`. Set that, or leave "
                 "them out."
+            )
+        idle = {} if self.even_rate else self.changed(("similarity_temperature",))
+        if idle:
+            raise ValueError(
+                f"{listed(idle)} is for `even_rate: true`; without it `temperature` and `edit_cost` say how near "
+                "substitutes are. Set that, or leave it out."
             )
         sampler = self.proposal if self.payoff == "importance" else self.payoff
         if sampler in ("hamming", "weighted_hamming") and self.max_edits is not None:
@@ -367,7 +393,8 @@ def _weighted_payoff(
     settings: dict[str, Any] = {
         "tokens": tokens, "edit_cost": _parse_edit_cost(args.edit_cost), "rest": args.neighbour_rest,
         "neighbours": similar_tokens(args.similarity, args.neighbours, tokenizer, tokens, rows),
-        "counts": counts if counts[tokens].any() else None,
+        "counts": counts if counts[tokens].any() else None, "even_rate": args.even_rate,
+        "similarity_temperature": args.similarity_temperature,
     }  # fmt: skip
     if args.edit_rate is not None and counts.any():
         return WeightedHammingPayoff.for_edit_rate(edit_rate=args.edit_rate, **settings)

@@ -48,6 +48,20 @@ def test_the_model_is_the_mean_of_the_last_checkpoints(method, family, pairs, tr
         torch.testing.assert_close(again.model.state_dict()[name], value, rtol=0, atol=0)
 
 
+def test_an_early_best_checkpoint_takes_no_place_among_the_last(family, pairs, trainer, tmp_path):
+    settings = {"eval_strategy": "steps", "eval_steps": 2, "save_total_limit": 3, "average_checkpoints": 3,
+                "metric_for_best_model": "eval_loss", "greater_is_better": True}  # fmt: skip
+    run = trainer(family("rnn_seq2seq"), pairs(24), pairs(8), **settings, **STEPS | {"max_steps": 12})
+    run.train()
+    folder = tmp_path / "run"
+    assert Path(run.state.best_model_checkpoint) == folder / "checkpoint-2"  # the loss falls, so the first is "best"
+    assert run.averaged_steps == [8, 10, 12]
+    assert {path.name for path in folder.glob("checkpoint-*")} == {f"checkpoint-{step}" for step in (2, 8, 10, 12)}
+    again = trainer(family("rnn_seq2seq"), pairs(24), pairs(8), **settings, **STEPS | {"max_steps": 14})
+    again.train(resume_from_checkpoint=str(folder / "checkpoint-12"))
+    assert again.averaged_steps == [10, 12, 14]
+
+
 def test_another_training_in_the_folder_is_left_out_and_one_checkpoint_is_no_mean(family, pairs, trainer, caplog):
     trainer(family("t5"), pairs(24), **STEPS).train()
     other = trainer(family("t5"), pairs(24), average_checkpoints=9, **STEPS | {"max_steps": 4})

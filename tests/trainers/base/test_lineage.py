@@ -151,9 +151,12 @@ def test_rotation_keeps_the_last_and_what_it_is_told(tmp_path):
     assert len(names(tmp_path)) == 5
     rotate_own_checkpoints(tmp_path, own, 3, kept=[str(tmp_path / "checkpoint-2"), None])
     assert names(tmp_path) == [f"checkpoint-{step}" for step in (1, 2, 6, 8)]
+    rotate_own_checkpoints(tmp_path, own, 1, newest=9)
+    rotate_own_checkpoints(tmp_path, own, 1, kept=[str(tmp_path / "checkpoint-2")], newest=2)
+    assert names(tmp_path) == [f"checkpoint-{step}" for step in (1, 2, 6, 8)]
     rotate_own_checkpoints(tmp_path, own, 1, kept=[str(tmp_path / "checkpoint-2")])
     assert names(tmp_path) == [f"checkpoint-{step}" for step in (1, 2, 8)]
-    rotate_own_checkpoints(tmp_path, own, 1, kept=[str(tmp_path / "checkpoint-2")], keeps_last=False)
+    rotate_own_checkpoints(tmp_path, own, 1, kept=[str(tmp_path / "checkpoint-2")], newest=0)
     assert names(tmp_path) == ["checkpoint-1", "checkpoint-2"]
 
 

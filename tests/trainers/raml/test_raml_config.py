@@ -180,6 +180,12 @@ def test_settings_are_saved_as_they_were_given(config):
         ({"payoff": "weighted_hamming", "edit_rate": 0.1, "base_measure": "batch"}, r"by `weighted_hamming`. Leave"),
         ({"payoff": "edit", "neighbours": 3}, r"`neighbours` \(3\) belong to `payoff: weighted_hamming`"),
         ({"payoff": "weighted_hamming", "edit_rate": 0.1, "neighbours": 0}, r"`neighbours` must be at least 1"),
+        ({"even_rate": False}, r"`even_rate` \(False\) belong to `payoff: weighted_hamming`"),
+        ({"payoff": "weighted_hamming", "edit_rate": 0.1, "similarity_temperature": 0.0}, r"must be a number above 0"),
+        (
+            {"payoff": "weighted_hamming", "edit_rate": 0.1, "even_rate": False, "similarity_temperature": 0.1},
+            r"`similarity_temperature` \(0.1\) is for `even_rate: true`",
+        ),
         (
             {"payoff": "importance", "temperature": 0.1, "base": "uniform", "base_measure": "batch"},
             r"depends on the whole batch with `base_measure: batch`",

@@ -68,6 +68,11 @@ def test_similar_tokens_are_found_in_the_rows(similarity, made, twins, tiny_toke
     assert type(payoff) is WeightedHammingPayoff
     drawn = payoff.draw([row["labels"][:-1] for row in twins] * 20, np.arange(8_000, dtype=np.uint64))
     assert drawn.edits.sum() / 32_000 == pytest.approx(0.05, abs=0.006)  # five standard deviations
+    np.testing.assert_allclose(payoff.replacement_probs(), 0.05)
+    sharper = made(twins, payoff="weighted_hamming", similarity=similarity, edit_rate=0.05, similarity_temperature=0.01)
+    assert sharper.neighbour_share() > payoff.neighbour_share()
+    costs = made(twins, payoff="weighted_hamming", similarity=similarity, edit_rate=0.05, even_rate=False)
+    assert np.ptp(costs.replacement_probs()) > 0.05
 
 
 def test_similar_tokens_come_from_texts_tables_vectors_and_models(tmp_path, tiny_tokenizer, tiny_generator):
@@ -102,10 +107,10 @@ def test_similar_tokens_come_from_texts_tables_vectors_and_models(tmp_path, tiny
 SAMPLERS = {
     "hamming": HammingPayoff.for_edit_rate(tokens=range(4, 8_000), edit_rate=0.05),
     "edit": EditPayoff.for_edit_rate(tokens=range(4, 8_000), edit_rate=0.05, length=12),
-    "weighted": WeightedHammingPayoff.for_edit_rate(
-        tokens=range(4, 204), edit_rate=0.05,
+    **{name: WeightedHammingPayoff.for_edit_rate(
+        tokens=range(4, 204), edit_rate=0.05, even_rate=name == "weighted",
         neighbours=Neighbours.of_vectors(range(4, 204), np.random.default_rng(0).normal(size=(200, 6)), 5),
-    ),
+    ) for name in ("weighted", "weighted by costs")},
 }  # fmt: skip
 
 
