@@ -127,9 +127,8 @@ class AntiLm(Decoding):
     language_model: PreTrainedModel | str | None = field(default=None, compare=False)
     _loaded: dict[str, PreTrainedModel] = field(default_factory=dict, repr=False, compare=False, hash=False)
 
-    # `steps=None` is left out: a search that is penalised to its end goes on in words that no response has.
     grid: ClassVar[Mapping[str, tuple]] = {
-        "penalty": (0.0, 0.1, 0.3, 0.5, 0.7), "steps": (1, 2, 3, 5, 8), "length_reward": (0.0, 0.25, 0.5, 1.0),
+        "penalty": (0.0, 0.3, 0.5, 0.7), "steps": (1, 3, 8, None), "length_reward": (0.0, 0.5, 1.0, 1.5, 2.0),
     }  # fmt: skip
 
     def __post_init__(self):
