@@ -2,7 +2,8 @@
 
 import os
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from itertools import pairwise
 from typing import TextIO
 
@@ -15,6 +16,24 @@ from rich.text import Text
 
 UNLIMITED = 200  # characters in a line where no terminal limits it
 GAP = 2  # characters between two columns
+
+
+@contextmanager
+def progress_shown() -> Iterator[None]:
+    """Shows the bars of transformers on a terminal, also where a command hides those of reading weights.
+
+    Where standard error is no terminal, nothing changes.
+    """
+    from transformers.utils import logging
+
+    if not sys.stderr.isatty() or logging.is_progress_bar_enabled():
+        yield
+        return
+    logging.enable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.disable_progress_bar()
 
 
 def report_console(file: TextIO | None = None) -> Console:

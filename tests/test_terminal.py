@@ -1,11 +1,13 @@
 """What reports show on a terminal of any width, and where there is none."""
 
 import io
+import sys
 
 import pytest
 from rich.console import Console
+from transformers.utils import logging
 
-from hf_localgan.terminal import UNLIMITED, Report, report_console, tables_that_fit
+from hf_localgan.terminal import UNLIMITED, Report, progress_shown, report_console, tables_that_fit
 
 COLUMNS = ["decoding", *(f"score {number}" for number in range(9))]
 ROWS = [
@@ -48,3 +50,19 @@ def test_words_in_tables_of_reports_are_broken_not_cut():
     said = shown(80, Report("\n".join(lines)))
     assert "…" not in said and "..." not in said
     assert shown(200, Report("\n".join(lines))).count("Log-likelihood") == 8
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+def test_progress_is_shown_on_a_terminal_and_hidden_again(is_terminal, monkeypatch):
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    logging.disable_progress_bar()
+    try:
+        with progress_shown():
+            assert logging.is_progress_bar_enabled() == is_terminal
+        assert not logging.is_progress_bar_enabled()
+        logging.enable_progress_bar()
+        with progress_shown():
+            assert logging.is_progress_bar_enabled()
+        assert logging.is_progress_bar_enabled()  # who has not hidden it keeps it
+    finally:
+        logging.enable_progress_bar()

@@ -34,6 +34,7 @@ from hf_localgan.recipes.settings.speech import (
     SpeechArguments,
     shown_name,
 )
+from hf_localgan.terminal import progress_shown
 from hf_localgan.trainers.base.settings import TokenLossConfig
 from hf_localgan.trainers.speech.trainer import SpeechMixin, SpeechRamlTrainer
 
@@ -159,12 +160,13 @@ def finish_speech(
             **likelihood_about(likelihood), **scored_about(folder),
             "transcript_limit": trainer.args.generation_max_length,
         }  # fmt: skip
-        result = evaluate_recognition(
-            trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
-            decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
-            silence=recognition.silence, resamples=recognition.resamples, pictures=recognition.attention_pictures,
-            about=facts, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
-        )  # fmt: skip
+        with progress_shown():
+            result = evaluate_recognition(
+                trainer.accelerator.unwrap_model(trainer.model), setup.processor, setup.test,
+                decodings=recognition.decodings(), target=speech.target, fold=recognition.fold,
+                silence=recognition.silence, resamples=recognition.resamples, pictures=recognition.attention_pictures,
+                about=facts, seed=trainer.args.seed, batch_size=recognition.answer_batch_size,
+            )  # fmt: skip
         files = [*result.write(folder), folder / "training.png"]
         plot_speech_training(trainer.state.log_history, folder / "training.png")
         perplexity, nats = likelihood["test_perplexity"], likelihood["test_loss"]

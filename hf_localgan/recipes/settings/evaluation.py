@@ -20,6 +20,7 @@ from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
 from hf_localgan.recipes.settings.data import DataArguments, option, report_fewer_dimensions
 from hf_localgan.recipes.stage import fingerprints
+from hf_localgan.terminal import progress_shown
 from hf_localgan.trainers.adversarial.monitor import ResponseMonitor
 from hf_localgan.trainers.base.launching import warn_once
 from hf_localgan.trainers.base.settings import TokenLossConfig
@@ -167,6 +168,8 @@ class EvaluationArguments:
     def scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable[..., Evaluation]:
         """A function `score(model, tokenizer, about=...)` that evaluates a generator on the test split.
 
+        On a terminal it shows its progress.
+
         Args:
             pairs: of all splits; the training split makes word vectors.
             data: settings of the pairs.
@@ -175,6 +178,15 @@ class EvaluationArguments:
         Raises:
             ValueError: as `vectors`.
         """
+        score = self._scorer(pairs, data, seed)
+
+        def shown(*args: Any, **kwargs: Any) -> Evaluation:
+            with progress_shown():
+                return score(*args, **kwargs)
+
+        return shown
+
+    def _scorer(self, pairs: Pairs, data: DataArguments, seed: int) -> Callable[..., Evaluation]:
         test, rows = pairs.grouped[data.test_split], slice(self.max_test_queries)
         settings: dict[str, Any] = {
             "queries": test["query"][rows],
@@ -207,6 +219,9 @@ class EvaluationArguments:
             model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, about: dict[str, Any] | None = None
         ) -> Evaluation:
             monitor = self.monitor(pairs, data, tokenizer, self.tune_queries, vectors)
+            tried = {one.name: len(one.tuning_points()) for one in self.chosen_decodings() if one.tuning_points()}
+            told = ", ".join(f"{name} ({number} settings)" for name, number in tried.items())
+            print(f"tunes on {len(monitor.queries)} queries: {told}", flush=True)
             tuned = tune_decodings(
                 self.chosen_decodings(), model, tokenizer, monitor.queries,
                 lambda answers: monitor.scores(answers)["quality"], max_new_tokens=self.max_new_tokens,
