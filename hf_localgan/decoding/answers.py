@@ -14,7 +14,6 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase, StoppingCrite
 from transformers.utils.logging import tqdm
 
 from hf_localgan.data.histories import tokenizer_history
-from hf_localgan.functional.mutual_information import settings_grid
 from hf_localgan.models.rnn_seq2seq.stopping_rnn_seq2seq import StopAtText
 from hf_localgan.text import without_surrogates
 from hf_localgan.turns import History, token_counts
@@ -122,11 +121,6 @@ class Decoding:
     def most_answers(self) -> int | None:
         """How many different answers a query can have; `None` where there is no limit."""
         return None if self.arguments.get("do_sample", False) else self.arguments.get("num_beams", 1)
-
-    @classmethod
-    def tuning_points(cls) -> list[dict[str, Any]]:
-        """Settings that `tune_decodings` tries: every combination of the values in `grid`."""
-        return list(settings_grid(**cls.grid)) if cls.grid else []
 
     def settings(self) -> dict[str, Any]:
         """What distinguishes this decoding from another of the same name, for the JSON files of evaluations.

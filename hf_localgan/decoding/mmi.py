@@ -143,11 +143,6 @@ class AntiLm(Decoding):
             beams = f" {self.beams}" if place or self.beams != _default(self, "beams") else ""
             object.__setattr__(self, "name", f"antilm {self.penalty:g} {steps} {self.length_reward:g}{beams}{place}")
 
-    @classmethod
-    def tuning_points(cls) -> list[dict[str, Any]]:
-        points = super().tuning_points()  # without a penalty the number of penalised steps means nothing
-        return [point for point in points if point["penalty"] or point["steps"] == points[0]["steps"]]
-
     def settings(self) -> dict[str, Any]:
         other = getattr(self.language_model, "name_or_path", self.language_model)
         own = {"penalty": self.penalty, "steps": self.steps, "length_reward": self.length_reward}

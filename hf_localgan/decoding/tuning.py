@@ -19,7 +19,7 @@ from hf_localgan.decoding.answers import Decoding, answer_queries, evaluation_mo
 from hf_localgan.decoding.candidates import draw_candidates
 from hf_localgan.decoding.reranking import SHARED_FIELDS, Reranker
 from hf_localgan.files import replacing
-from hf_localgan.functional.mutual_information import Tuned, best_rows, tune_scores, tune_settings
+from hf_localgan.functional.mutual_information import Tuned, best_rows, climb_settings, settings_grid, tune_scores
 
 
 @dataclass(frozen=True)
@@ -202,28 +202,31 @@ def tune_search(
     decoding: Decoding,
     answer: Callable[[Decoding], list[list[str]]],
     quality: Callable[[list[str]], float],
-    grid: Iterable[Mapping[str, Any]],
+    grid: Mapping[str, Sequence] | None = None,
 ) -> tuple[Decoding, Tuned]:
     """The decoding with the settings that answer the validation queries best, and the results of the tuning.
+
+    Each point is a search over all queries, so one setting after the other is varied, from those of the decoding on:
+    `functional.mutual_information.climb_settings`.
 
     Args:
         decoding: settings outside the grid stay.
         answer: answers each query once or more by a decoding, see `answer_queries`; the first answer counts.
         quality: as in `tune_reranker`.
-        grid: settings to try.
+        grid: values of settings to try, by default the decoding's own `grid`.
 
     Raises:
-        ValueError: as `tune_settings`.
+        ValueError: as `climb_settings`.
     """
-    points = [dict(point) for point in grid]
-    with tqdm(total=len(points), desc=f"tuning {decoding.name}", leave=False) as bar:
+    grid = decoding.grid if grid is None else grid
+    with tqdm(desc=f"tuning {decoding.name}", unit=" settings", leave=False) as bar:
 
         def searched(**point: Any) -> float:
             answers = answer(replace(decoding, name="", **point))
             bar.update()
             return quality([texts[0] for texts in answers])
 
-        tuned = tune_settings(searched, points)
+        tuned = climb_settings(searched, grid, {name: getattr(decoding, name) for name in grid})
     return replace(decoding, name="", **tuned.settings), tuned
 
 
@@ -252,11 +255,11 @@ def tune_decodings(
 ) -> TunedDecodings:
     """Chooses the numbers of MMI and of re-rankers on the validation split.
 
-    A re-ranker ranks one table of candidates by every point of its grid. A search, antiLM, searches anew at each:
-    numbers chosen by ranking candidates, as Li et al. 2016 do, make a search go on without end.
+    A re-ranker ranks one table of candidates by every point of its grid. A search, antiLM, searches anew at each point
+    (`tune_search`): numbers chosen by ranking candidates, as Li et al. 2016 do, make a search go on without end.
 
     Args:
-        decodings: see `Decoding.tuning_points`.
+        decodings: those with a `grid` are tuned.
         model, tokenizer: the generator.
         queries: of the validation split, never of the test split.
         quality: quality of one answer to each query, in their order; larger is better.
@@ -267,8 +270,8 @@ def tune_decodings(
     """
     chosen, about = [], {}
     for decoding in decodings:
-        points, facts, best = decoding.tuning_points(), {}, decoding
-        if not points:
+        facts, best = {}, decoding
+        if not decoding.grid:
             chosen.append(decoding)
             continue
         if isinstance(decoding, Reranker):
@@ -276,14 +279,14 @@ def tune_decodings(
                 model, tokenizer, queries, decoding, max_new_tokens=max_new_tokens,
                 max_source_length=max_source_length, seed=seed,
             )  # fmt: skip
-            best, tuned = tune_reranker(decoding, table, quality, points)
+            best, tuned = tune_reranker(decoding, table, quality, settings_grid(**decoding.grid))
             facts = {"candidates": table.variety()}
         else:
             answer = partial(
                 answer_queries, model, tokenizer, queries, max_new_tokens=max_new_tokens,
                 max_source_length=max_source_length, seed=seed,
             )  # fmt: skip
-            best, tuned = tune_search(decoding, answer, quality, points)
+            best, tuned = tune_search(decoding, answer, quality)
         about[best.name] = {
             "settings": tuned.settings, "quality": tuned.quality, "queries": len(queries), **facts,
             "tried": [[point, value] for point, value in tuned.tried],

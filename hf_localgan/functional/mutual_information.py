@@ -5,9 +5,10 @@ for all responses to a query, by `(1 - lambda) log p(y | q) + lambda log p(q | y
 searched token by token; the second, bidi, ranks whole candidates. Log-probabilities are in nats.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import product
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -240,6 +241,48 @@ def tune_settings(quality: Callable[..., float], grid: Iterable[dict]) -> Tuned:
     tried = [(dict(point), float(quality(**point))) for point in grid]
     if not tried:
         raise ValueError("The grid has no point. Give at least one set of values, see `settings_grid`.")
+    return _best_point(tried)
+
+
+def climb_settings(quality: Callable[..., float], grid: Mapping[str, Sequence], start: Mapping[str, Any]) -> Tuned:
+    """Looks for the best point of a grid one setting at a time, where a point costs too much to try all of them.
+
+    All values of one setting are tried with the others held, the best is kept, and so on through the settings, until a
+    whole round changes nothing (coordinate ascent). What it finds is best along every setting, and need not be the best
+    of the grid. No point is tried twice.
+
+    Args:
+        quality: a number for the arguments of a point; larger is better. Of equal ones the present point stays.
+        grid: values of each setting, see `settings_grid`.
+        start: a value of each setting.
+
+    Raises:
+        ValueError: for a grid without a setting, a setting without a value, a start with other settings, and where no
+            point has a quality that is a number.
+    """
+    if not grid or not all(len(values) for values in grid.values()) or grid.keys() != start.keys():
+        raise ValueError(
+            f"The grid must give values of at least one setting, and the start one of each, got {dict(grid)} and "
+            f"{dict(start)}."
+        )
+    known: dict[tuple, float] = {}
+
+    def value(point: Mapping[str, Any]) -> float:
+        key = tuple(point[name] for name in grid)
+        if key not in known:
+            known[key] = float(quality(**point))
+        return known[key] if known[key] == known[key] else -math.inf
+
+    best, before = dict(start), None
+    while best != before:
+        before = best
+        for name, values in grid.items():
+            best = max([best, *({**best, name: one} for one in values)], key=value)
+    points = [(dict(zip(grid, key, strict=True)), found) for key, found in known.items()]
+    return _best_point(points)
+
+
+def _best_point(tried: list[tuple[dict, float]]) -> Tuned:
     known = [entry for entry in tried if entry[1] == entry[1]]
     if not known:
         raise ValueError(f"The quality of all {len(tried)} points is NaN. Look at what `quality` returns.")

@@ -11,6 +11,7 @@ from hf_localgan.functional.mutual_information import (
     best_candidates,
     best_rows,
     bidirectional_scores,
+    climb_settings,
     settings_grid,
     tune_scores,
 )
@@ -137,3 +138,27 @@ def test_what_is_refused():
         tune_scores(lambda: ones[0], torch.zeros(3), lambda rows: 0, [])
     with pytest.raises(ValueError, match="all 1 points is NaN"):
         tune_scores(lambda: ones[0], torch.zeros(3), lambda rows: math.nan, [{}])
+
+
+def test_climbing_ends_where_no_setting_alone_is_better_and_tries_nothing_twice():
+    asked = []
+
+    def quality(a, b):
+        asked.append((a, b))
+        return -((a - 3) ** 2) - (b - 2) ** 2 - 0.5 * (a - 3) * (b - 2)  # one summit, at 3 and 2
+
+    tuned = climb_settings(quality, {"a": range(6), "b": (0, 1, 2, 3)}, {"a": 0, "b": 0})
+    assert (tuned.settings, tuned.quality) == ({"a": 3, "b": 2}, 0.0)
+    assert len(asked) == len(set(asked)) == len(tuned.tried) < 24
+
+
+def test_climbing_keeps_its_start_where_nothing_is_better_and_passes_over_nan():
+    flat = climb_settings(lambda a: 1.0, {"a": (1, 2)}, {"a": 7})
+    assert flat.settings == {"a": 7}
+    some = climb_settings(lambda a: math.nan if a == 7 else float(a), {"a": (1, 2)}, {"a": 7})
+    assert some.settings == {"a": 2} and len(some.tried) == 3
+    with pytest.raises(ValueError, match="quality of all 2 points is NaN"):
+        climb_settings(lambda a: math.nan, {"a": (1,)}, {"a": 7})
+    for grid, start in (({}, {}), ({"a": ()}, {"a": 1}), ({"a": (1,)}, {"b": 1})):
+        with pytest.raises(ValueError, match="The grid must give values of at least one setting"):
+            climb_settings(lambda **point: 1.0, grid, start)

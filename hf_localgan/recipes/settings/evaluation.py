@@ -212,16 +212,15 @@ class EvaluationArguments:
             path = expand_path(self.metric_energy, "metric_energy")
             marks = "".join(fingerprints(path).values())[:8] if Path(path).is_dir() else ""
             settings |= {"energy": load_energy(path), "energy_name": f"{Path(path).name}{marks and '-'}{marks}"}
-        if not self.tune_queries or not any(decoding.tuning_points() for decoding in self.chosen_decodings()):
+        if not self.tune_queries or not any(decoding.grid for decoding in self.chosen_decodings()):
             return partial(evaluate_generator, **settings)
 
         def tune_and_evaluate(
             model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, *, about: dict[str, Any] | None = None
         ) -> Evaluation:
             monitor = self.monitor(pairs, data, tokenizer, self.tune_queries, vectors)
-            tried = {one.name: len(one.tuning_points()) for one in self.chosen_decodings() if one.tuning_points()}
-            told = ", ".join(f"{name} ({number} settings)" for name, number in tried.items())
-            print(f"tunes on {len(monitor.queries)} queries: {told}", flush=True)
+            names = ", ".join(decoding.name for decoding in self.chosen_decodings() if decoding.grid)
+            print(f"tunes on {len(monitor.queries)} queries: {names}", flush=True)
             tuned = tune_decodings(
                 self.chosen_decodings(), model, tokenizer, monitor.queries,
                 lambda answers: monitor.scores(answers)["quality"], max_new_tokens=self.max_new_tokens,
