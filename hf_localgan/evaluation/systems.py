@@ -35,6 +35,7 @@ PRINTED = {
 CORPORA = ("OpenSubtitles", "Weibo")
 SAMPLES = 5  # queries in the table of samples
 RIVALS = ("Seq2Seq", "Seq2Seq, longer")  # whose temperatures every system has to beat
+SYSTEM_COLORS = (*COLORS, "black", "gold")  # eleven systems in one picture
 MARKS = "s^Dv*PX"  # of the decodings that are no point of a sweep
 
 
@@ -288,7 +289,7 @@ def plot_system_fronts(systems: Mapping[str, Sequence[Run]], path: Path):
     marks = dict(zip(labels, cycle(MARKS), strict=False))
     figure, axes = new_figure(columns=len(DIVERSITIES))
     for axis, diversity in zip(axes, DIVERSITIES, strict=True):
-        for color, runs in zip(cycle(COLORS), systems.values(), strict=False):
+        for color, runs in zip(cycle(SYSTEM_COLORS), systems.values(), strict=False):
             _draw_system(axis, runs, diversity, color, marks)
         references = next(iter(systems.values()))[0].references
         own = {} if references is None else references["scores"]
@@ -300,7 +301,7 @@ def plot_system_fronts(systems: Mapping[str, Sequence[Run]], path: Path):
         axis.grid(alpha=0.3)
     handles = [
         Line2D([], [], color=color, marker="o", markersize=4, label=name)
-        for color, name in zip(cycle(COLORS), systems, strict=False)
+        for color, name in zip(cycle(SYSTEM_COLORS), systems, strict=False)
     ]
     handles += [Line2D([], [], color="grey", marker=mark, linestyle="", label=name) for name, mark in marks.items()]
     handles.append(Line2D([], [], color="grey", linestyle="--", linewidth=1, label="the references' own"))
