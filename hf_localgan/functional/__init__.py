@@ -37,7 +37,6 @@ from .mutual_information import (
     climb_settings,
     settings_grid,
     tune_scores,
-    tune_settings,
 )
 from .payoff import (
     edit_log_probs,
@@ -141,6 +140,5 @@ __all__ = [
     "temperature_for_edit_rate",
     "climb_settings",
     "tune_scores",
-    "tune_settings",
     "wrong_sign_share",
 ]

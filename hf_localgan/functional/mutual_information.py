@@ -225,20 +225,7 @@ def tune_scores(
     Raises:
         ValueError: for an empty grid, and where no point has a quality that is a number.
     """
-    return tune_settings(lambda **point: quality(best_candidates(score(**point), groups, finished)), grid)
-
-
-def tune_settings(quality: Callable[..., float], grid: Iterable[dict]) -> Tuned:
-    """Chooses the point of a grid that has the largest quality on the validation split.
-
-    Args:
-        quality: a number for the arguments of a point; larger is better. Of equal ones the first point wins.
-        grid: points, see `settings_grid`.
-
-    Raises:
-        ValueError: for an empty grid, and where no point has a quality that is a number.
-    """
-    tried = [(dict(point), float(quality(**point))) for point in grid]
+    tried = [(dict(point), float(quality(best_candidates(score(**point), groups, finished)))) for point in grid]
     if not tried:
         raise ValueError("The grid has no point. Give at least one set of values, see `settings_grid`.")
     return _best_point(tried)
