@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from hf_localgan.evaluation.radial_table import NONE
 from hf_localgan.files import replacing
 from hf_localgan.models.dbm.configuration_dbm import POOLINGS
 from hf_localgan.recipes.reproduction import DECODINGS, SMOKE, Task, option_words
@@ -33,9 +34,8 @@ class Design:
     Attributes:
         poolings: vectors of utterances, each with an energy of its own.
         gradients: gradients of the radial term.
-        weights: weights of the radial term, above 0. The norm of the adversarial gradient was 1.1 on DailyDialog++,
-            that of the straight-through term 0.6 times its weight and that of the score function 2.8 times: with ten
-            times as much the clipped gradient is that of the radial term alone.
+        weights: weights of the radial term, above 0. With a large one the clipped gradient is that of the radial term
+            alone: `benchmarks/localgan_gradients.py` measures how long each term's is.
         bodies: discriminators: "convolution", and "boltzmann", the paper's, a copy of the energy trained on matching.
     """
 
@@ -102,7 +102,7 @@ class RadialRun(NamedTuple):
     @property
     def term(self) -> str:
         """What a table calls its radial term."""
-        return "none" if self.gradient is None else f"{self.gradient}, {self.pooling}, weight {self.weight:g}"
+        return NONE if self.gradient is None else f"{self.gradient}, {self.pooling}, weight {self.weight:g}"
 
     @classmethod
     def named(cls, folder: str, yardstick: str) -> "RadialRun | None":
