@@ -17,7 +17,6 @@ what the other gains. Writes `OUTPUT.md` and `OUTPUT.json`.
 """
 
 import argparse
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -31,7 +30,7 @@ from transformers import DataCollatorForSeq2Seq
 from transformers.utils import logging
 
 from hf_localgan import LocalGanConfig, LocalGanTrainer, encode_pairs, load_pairs
-from hf_localgan.files import replacing
+from hf_localgan.evaluation.writing import write_report
 from hf_localgan.models.loading import load_generator
 from hf_localgan.recipes.parts import load_discriminator, load_energy
 
@@ -196,9 +195,8 @@ def main():
         moments = measure(bench, wanted.batches)
     about = f"{wanted.batches} batches of {wanted.batch} training pairs; written by `localgan_gradients.py`."
     text, found = report(moments, about)
-    for suffix, content in ((".md", text), (".json", json.dumps(found, indent=1) + "\n")):
-        with replacing(wanted.output.with_suffix(suffix)) as path:
-            path.write_text(content, encoding="utf-8")
+    names = [f"{wanted.output.name}{suffix}" for suffix in (".json", ".md")]
+    write_report(wanted.output.parent, names, found, text)
     print(text)
 
 
