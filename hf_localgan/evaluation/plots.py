@@ -1,5 +1,6 @@
 """Plots of evaluations and of training; they need matplotlib, from the `plots` extra."""
 
+import math
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -35,15 +36,40 @@ def new_figure(columns: int = 1, heights: Sequence[float] = (1,)) -> tuple["Figu
     Raises:
         ImportError: without matplotlib.
     """
+    height = 4.8 if len(heights) == 1 else 2.4 * len(heights)
+    figure = _empty_figure(6.4 * columns, height)
+    rows: dict[str, Any] = {"sharex": "col", "height_ratios": heights} if len(heights) > 1 else {}
+    return figure, figure.subplots(len(heights), columns, squeeze=False, **rows).ravel()
+
+
+def new_grid(panels: int, columns: int, width: float = 6.4, height: float = 4.8) -> tuple["Figure", np.ndarray]:
+    """A figure of panels with axes of their own, row by row, and the panels' axes, shape `(panels,)`.
+
+    Args:
+        panels: how many.
+        columns: the most side by side; places that are left over stay empty.
+        width, height: of a panel, in inches.
+
+    Raises:
+        ImportError: without matplotlib.
+    """
+    columns = min(columns, panels)
+    rows = math.ceil(panels / columns)
+    figure = _empty_figure(width * columns, height * rows)
+    axes = figure.subplots(rows, columns, squeeze=False).ravel()
+    for axis in axes[panels:]:
+        axis.set_axis_off()
+    return figure, axes[:panels]
+
+
+def _empty_figure(width: float, height: float) -> "Figure":
     require_matplotlib()
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    height = 4.8 if len(heights) == 1 else 2.4 * len(heights)
-    figure = Figure(figsize=(6.4 * columns, height), layout="constrained")
+    figure = Figure(figsize=(width, height), layout="constrained")
     FigureCanvasAgg(figure)
-    rows: dict[str, Any] = {"sharex": "col", "height_ratios": heights} if len(heights) > 1 else {}
-    return figure, figure.subplots(len(heights), columns, squeeze=False, **rows).ravel()
+    return figure
 
 
 def save_figure(figure: "Figure", path: str | Path):

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_localgan.evaluation.plots import new_figure, require_matplotlib, save_figure
+from hf_localgan.evaluation.plots import new_figure, new_grid, save_figure
 
 
 def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: str | Path):
@@ -16,21 +16,12 @@ def plot_attention(maps: Sequence[tuple[str, Sequence[str], np.ndarray]], path: 
         maps: name, tokens, and weights of each utterance, shape `(tokens, steps)`.
         path: of the picture.
     """
-    require_matplotlib()
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    columns, rows = min(2, len(maps)), -(-len(maps) // 2)
-    figure = Figure(figsize=(6.4 * columns, 3.2 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()  # with axes of their own
-    for axis, (name, tokens, weights) in zip(axes, maps, strict=False):
+    figure, axes = new_grid(len(maps), columns=2, height=3.2)
+    for axis, (name, tokens, weights) in zip(axes, maps, strict=True):
         axis.imshow(weights, aspect="auto", cmap="Greys", vmin=0, vmax=1, interpolation="nearest")
         axis.set_yticks(range(len(tokens)), tokens, fontsize=max(3, min(8, 160 // max(len(tokens), 1))))
         axis.set_title(name, fontsize=9)
         axis.set_xlabel("encoder step")
-    for axis in axes[len(maps) :]:
-        axis.set_axis_off()
     save_figure(figure, path)
 
 

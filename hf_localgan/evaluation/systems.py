@@ -10,7 +10,7 @@ from scipy.stats import kendalltau
 
 from hf_localgan.evaluation.adversarial.front import FrontPoint, run_front
 from hf_localgan.evaluation.adversarial.plots import COLORS, DIVERSITIES, PANELS
-from hf_localgan.evaluation.plots import new_figure, save_figure
+from hf_localgan.evaluation.plots import new_figure, new_grid, save_figure
 from hf_localgan.evaluation.runs import Run, check_comparable
 from hf_localgan.evaluation.tables import spread
 from hf_localgan.evaluation.web_page import write_page
@@ -35,7 +35,8 @@ PRINTED = {
 CORPORA = ("OpenSubtitles", "Weibo")
 SAMPLES = 5  # queries in the table of samples
 RIVALS = ("Seq2Seq", "Seq2Seq, longer")  # whose temperatures every system has to beat
-SYSTEM_COLORS = (*COLORS, "black", "gold")  # eleven systems in one picture
+# Eleven systems in one picture; grey is left to what belongs to all of them.
+SYSTEM_COLORS = (*(color for color in COLORS if color != "C7"), "black", "gold")
 MARKS = "s^Dv*PX"  # of the decodings that are no point of a sweep
 
 
@@ -347,19 +348,19 @@ def plot_entropies(histories: Mapping[str, Sequence[list[dict]]], folder: Path) 
     curves = {name: seeds for name, seeds in curves.items() if seeds}
     if not curves:
         return None
-    figure, axes = new_figure(columns=len(curves))
-    for axis, color, (name, seeds) in zip(axes, cycle(COLORS), curves.items(), strict=False):
+    figure, axes = new_grid(len(curves), columns=3, width=4.2, height=3.4)
+    for axis, color, (name, seeds) in zip(axes, cycle(SYSTEM_COLORS), curves.items(), strict=False):
         steps = sorted(set.intersection(*(set(curve) for curve in seeds)))
         values = np.array([[curve[step] for step in steps] for curve in seeds])
         axis.plot(steps, values.mean(axis=0), color=color, marker=".")
         axis.fill_between(steps, values.min(axis=0), values.max(axis=0), color=color, alpha=0.25)
         axis.set_title(f"{name}, {len(seeds)} seed{'s' if len(seeds) > 1 else ''}")
         axis.set_xlabel("updates of the generator")
+        axis.set_ylabel(PANELS["eval_ent_4"])
         axis.grid(alpha=0.3)
     lowest, highest = (pick(axis.get_ylim()[side] for axis in axes) for side, pick in enumerate((min, max)))
     for axis in axes:
         axis.set_ylim(lowest, highest)
-    axes[0].set_ylabel(PANELS["eval_ent_4"])
     save_figure(figure, folder / "entropy.png")
     return folder / "entropy.png"
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from hf_localgan.evaluation.plots import new_figure, save_figure
+from hf_localgan.evaluation.plots import new_figure, new_grid, save_figure
 
 PANELS = (
     ("matching", (("eval_matching", "validation"),)),
@@ -86,14 +86,8 @@ def plot_clusters(report: Any, path: str | Path, columns: int = 3):
         path: of the picture.
         columns: panels side by side.
     """
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    rows = math.ceil(len(report.clusters) / columns)
-    figure = Figure(figsize=(4.6 * columns, 4.4 * rows), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots(rows, columns, squeeze=False).ravel()
-    for number, (axis, plane) in enumerate(zip(axes, report.clusters, strict=False), start=1):
+    figure, axes = new_grid(len(report.clusters), columns, width=4.6, height=4.4)
+    for number, (axis, plane) in enumerate(zip(axes, report.clusters, strict=True), start=1):
         lines = axis.contour(plane.ticks, plane.ticks, plane.radii, levels=8, cmap="viridis", linewidths=0.8)
         axis.clabel(lines, fontsize=6)
         axis.plot(*plane.others.T, ".", color="grey", alpha=0.4, markersize=3, label="responses to other queries")
@@ -104,8 +98,6 @@ def plot_clusters(report: Any, path: str | Path, columns: int = 3):
         axis.set_ylim(limits)
         title = f"{_legible(plane.title, number)}\n{plane.share:.0%} of the distance in the plane"
         axis.set_title(title, fontsize=8, parse_math=False)
-    for axis in axes[len(report.clusters) :]:
-        axis.set_axis_off()
     axes[0].legend(fontsize=7)
     figure.suptitle(_title(report, "radius in nats around the centres"))
     save_figure(figure, path)
