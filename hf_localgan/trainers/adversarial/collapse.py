@@ -21,7 +21,7 @@ class CollapseGuard(TrainerCallback, ExportableState):
     says which. A resumed run keeps the highest values of the earlier one.
 
     Args:
-        share: share of its highest value that Ent-4 or Dist-2 may lose, above 0 and up to 1.
+        share: share of its highest value that Ent-4 or Dist-2 may lose, above 0 and up to 1; with 1 they may fall to 0.
         length: largest length of the answers, as a multiple of their first length.
 
     Attributes:
@@ -51,7 +51,8 @@ class CollapseGuard(TrainerCallback, ExportableState):
             if name not in metrics:
                 continue
             value, highest = metrics[name], self.highest.get(name, 0.0)
-            if not value > (1 - self.share) * highest and highest > 0:
+            fell = self.share < 1 and value <= (1 - self.share) * highest
+            if highest > 0 and (fell or math.isnan(value)):
                 self._stop(args, state, control, f"`{name}` fell from {highest:.4g} to {value:.4g}")
             self.highest[name] = max(highest, value)
         length = metrics.get("eval_length")

@@ -108,7 +108,7 @@ class TwoPlayerConfig(TokenLossConfig):
         default=0.5,
         metadata={
             "help": "Training stops when Ent-4 or Dist-2 of the monitored answers has lost this share of its highest "
-            "value."
+            "value. 1 never stops it."
         },
     )
     collapse_length: float = field(

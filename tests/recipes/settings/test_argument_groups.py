@@ -19,6 +19,7 @@ from hf_localgan.recipes import (
     TokenizerArguments,
     checkpoint_to_resume,
 )
+from hf_localgan.recipes.parser import RecipeParser
 from hf_localgan.trainers import MleConfig
 from hf_localgan.trainers.base.launching import warn_once
 
@@ -172,6 +173,8 @@ def test_decodings_are_greedy_the_beams_and_the_temperatures_each_once():
     names = [one.name for one in EvaluationArguments(beams=[3, 5, 3], temperatures=[0.5, 1.0, 1]).chosen_decodings()]
     assert names == ["greedy", "beam 3", "beam 5", "temperature 0.5", "temperature 1"]
     assert [one.name for one in EvaluationArguments(beams=[], temperatures=[]).chosen_decodings()] == ["greedy"]
+    (asked,) = RecipeParser(EvaluationArguments).read(["--beams", "none", "--temperatures", "none"])
+    assert [one.name for one in asked.chosen_decodings()] == ["greedy"]
 
 
 @pytest.mark.parametrize(
