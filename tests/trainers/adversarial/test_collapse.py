@@ -41,11 +41,8 @@ def test_variety_may_fall_to_a_share_of_its_highest_value(name, evaluate):
 def test_variety_that_is_nothing_at_first_or_no_number(evaluate):
     assert evaluate(CollapseGuard(0.5, 2.0), {"ent_4": 0.0}, {"ent_4": 0.0}, {"ent_4": 1.0}) == [False] * 3
     assert evaluate(CollapseGuard(0.5, 2.0), {"ent_4": 1.0}, {"ent_4": math.nan}) == [False, True]
-    assert evaluate(CollapseGuard(1.0, 2.0), {"ent_4": 1.0}, {"ent_4": 0.0}, {"ent_4": math.nan}) == [
-        False,
-        False,
-        True,
-    ]
+    off = CollapseGuard(1.0, 2.0)
+    assert evaluate(off, {"ent_4": 1.0}, {"ent_4": 0.0}, {"ent_4": math.nan}) == [False, False, True]
 
 
 def test_answers_may_grow_to_a_multiple_of_their_first_length(evaluate):
