@@ -19,6 +19,7 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.files import replacing
 
 SPACE_MARKS = "▁Ġ"
+PPMI_NAME = "ppmi-svd-{dim}d-{words}w"  # of vectors that `train_word_vectors` makes
 PIECE = 4_000_000  # words whose neighbours are counted at a time
 
 
@@ -306,7 +307,7 @@ def train_word_vectors(
     matrix = _positive_pmi(together[beside][:, beside])
     svd = TruncatedSVD(n_components=dim, random_state=seed).fit(matrix)
     vectors = (matrix @ svd.components_.T) / np.sqrt(np.maximum(svd.singular_values_, 1e-12))  # U S / S**0.5
-    return WordVectors([words[index] for index in beside], vectors, name=f"ppmi-svd-{dim}d-{len(beside)}w")
+    return WordVectors([words[index] for index in beside], vectors, name=PPMI_NAME.format(dim=dim, words=len(beside)))
 
 
 class _NumberedTexts:

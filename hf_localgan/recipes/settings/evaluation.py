@@ -9,13 +9,13 @@ from typing import Any, ClassVar
 from transformers import EvalPrediction, PreTrainedModel, PreTrainedTokenizerBase
 
 from hf_localgan.data.pairs import Pairs
-from hf_localgan.data.word_vectors import WordVectors, load_word_vectors, train_word_vectors
+from hf_localgan.data.word_vectors import WordVectors, load_word_vectors
 from hf_localgan.decoding.answers import Decoding, fitted_queries
 from hf_localgan.decoding.beam_tuning import tune_beam
 from hf_localgan.decoding.tuning import tune_decodings
 from hf_localgan.evaluation.dialogue import Evaluation, evaluate_generator
 from hf_localgan.evaluation.translation import bleu_against, evaluate_translations, translation_metrics
-from hf_localgan.metrics.tokens import metric_tokens
+from hf_localgan.recipes.metric_vectors import metric_word_vectors
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.parts import load_energy
 from hf_localgan.recipes.settings.data import DataArguments, option, report_fewer_dimensions
@@ -61,7 +61,8 @@ class EvaluationArguments:
     max_test_queries: int | None = option(None, "Answer so many queries from the start of the split. By default all.")
     metric_vectors: str | None = option(
         None,
-        "Word vectors for the embedding scores: a file. By default they are made from the training pairs (PMI, SVD).",
+        "Word vectors for the embedding scores: a file. By default they are made from the training pairs (PMI, SVD; a "
+        "million of them at most) and kept beside them.",
     )
     metric_vector_size: int = option(100, "Dimensions of the word vectors that are made for the embedding scores.")
     metric_energy: str | None = option(
@@ -154,10 +155,8 @@ class EvaluationArguments:
                 f"{', '.join(pairs)}). Name a file of vectors by `metric_vectors`."
             )
         unit = self.tokenization(data.pair_language)
-        texts = (text for row in pairs["train"] for text in (row["query"], row["response"]))
-        tokens = (metric_tokens(text, unit, self.metric_lowercase) for text in texts)
         try:
-            vectors = train_word_vectors(tokens, dim=self.metric_vector_size, at_most=True)
+            vectors = metric_word_vectors(pairs["train"], unit, self.metric_lowercase, self.metric_vector_size)
         except ValueError:
             warn_once(
                 "The embedding scores are left out: the training pairs have no two words that occur twice beside each "

@@ -1,0 +1,69 @@
+"""Word vectors of the embedding scores, made of the training pairs once and kept beside them."""
+
+import hashlib
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+
+from datasets import Dataset
+from datasets.utils import tqdm
+
+from hf_localgan.data.word_vectors import PPMI_NAME, WordVectors, load_word_vectors, train_word_vectors
+from hf_localgan.metrics.tokens import metric_tokens
+
+VERSION = 1  # raise it when the same pairs make other vectors, so that no older file is used
+# More pairs make the vectors hardly better and the wait longer: ten million texts took six minutes and four times the
+# memory of the texts.
+MOST_PAIRS = 1_000_000
+
+
+def metric_word_vectors(train: Dataset, unit: str, lowercase: bool, dim: int) -> WordVectors:
+    """The vectors that `train_word_vectors` makes of queries and responses.
+
+    Of more than `MOST_PAIRS` pairs so many are read, evenly spaced. Where the pairs lie in a cache, the vectors are
+    kept beside them, and the next call reads them.
+
+    Args:
+        train: rows of `query` and `response`.
+        unit: tokenization, as in `metric_tokens`.
+        lowercase: lower-case the tokens.
+        dim: dimensions, fewer where the words do not allow so many.
+
+    Raises:
+        ValueError: if no two words stand beside each other twice.
+    """
+    path = _place(train, unit, lowercase, dim)
+    if path is not None:
+        with suppress(ValueError, OSError):  # not there, or damaged: then it is made again
+            kept = load_word_vectors(path)
+            return replace(kept, name=PPMI_NAME.format(dim=kept.dim, words=len(kept)))
+    vectors = train_word_vectors(_texts(_evenly_spaced(train), unit, lowercase), dim=dim, at_most=True)
+    if path is not None:
+        # A cache that cannot be written to is no fault, nor a word that Arrow cannot hold: they are made again.
+        with suppress(ValueError, OSError):
+            vectors.save(path)
+    return vectors
+
+
+def _evenly_spaced(train: Dataset) -> Dataset:
+    if len(train) <= MOST_PAIRS:
+        return train
+    return train.select([number * len(train) // MOST_PAIRS for number in range(MOST_PAIRS)])
+
+
+def _texts(pairs: Dataset, unit: str, lowercase: bool) -> Iterator[list[str]]:
+    rows = tqdm(pairs, desc="Reading pairs for the scores' word vectors", unit=" pairs", delay=1)
+    for row in rows:
+        yield metric_tokens(row["query"], unit, lowercase)
+        yield metric_tokens(row["response"], unit, lowercase)
+
+
+def _place(train: Dataset, *settings: object) -> Path | None:
+    """The file beside the cached pairs, named by all that the vectors depend on; `None` for pairs in memory."""
+    if not train.cache_files:
+        return None
+    content = json.dumps([VERSION, MOST_PAIRS, train._fingerprint, *settings])
+    name = hashlib.sha256(content.encode()).hexdigest()[:32]
+    return Path(train.cache_files[0]["filename"]).parent / f"word-vectors-{name}.parquet"
