@@ -4,13 +4,14 @@ import json
 import math
 import warnings
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sized
 from functools import cache
 from itertools import chain, islice, product
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
 from datasets import Dataset, IterableDataset
+from datasets.utils import tqdm
 from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
@@ -87,7 +88,8 @@ def train_tokenizer(
     remaining = _iterate(texts)
     first = list(islice(remaining, SAMPLED_TEXTS))
     _warn_of_script(first, kind, language)
-    texts = chain(first, remaining)
+    reading = "Reading texts for the tokenizer"
+    texts = tqdm(chain(first, remaining), desc=reading, unit=" texts", total=_number(texts), delay=1)
     if kind == "bpe":
         tokenizer = _train_pieces(texts, language, vocab_size, lowercase, min_frequency)
     elif language == "zh-words":
@@ -253,6 +255,16 @@ def unknown_rate(tokenizer: PreTrainedTokenizerBase, texts: Texts) -> float:
             total += len(ids)
             unknown += ids.count(tokenizer.unk_token_id)
     return unknown / total if total else 0.0
+
+
+def _number(texts: Texts) -> int | None:
+    """How many texts there are, where that is known."""
+    if isinstance(texts, Mapping):
+        numbers = [_number(texts[split]) for split in texts if split.startswith("train")]
+        return None if None in numbers else sum(cast(list[int], numbers))
+    if isinstance(texts, Sized):
+        return (2 if isinstance(texts, Dataset) else 1) * len(texts)
+    return None
 
 
 def _iterate(texts: Texts) -> Iterator[str]:

@@ -54,10 +54,13 @@ def _evenly_spaced(train: Dataset) -> Dataset:
 
 
 def _texts(pairs: Dataset, unit: str, lowercase: bool) -> Iterator[list[str]]:
-    rows = tqdm(pairs, desc="Reading pairs for the scores' word vectors", unit=" pairs", delay=1)
-    for row in rows:
-        yield metric_tokens(row["query"], unit, lowercase)
-        yield metric_tokens(row["response"], unit, lowercase)
+    reading = "Reading pairs for the scores' word vectors"
+    with tqdm(total=len(pairs), desc=reading, unit=" pairs", delay=1) as bar:
+        for batch in pairs.select_columns(["query", "response"]).with_format(None).iter(batch_size=1000):
+            for query, response in zip(batch["query"], batch["response"], strict=True):
+                yield metric_tokens(query, unit, lowercase)
+                yield metric_tokens(response, unit, lowercase)
+            bar.update(len(batch["query"]))
 
 
 def _place(train: Dataset, *settings: object) -> Path | None:

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import datasets
 from torch.utils.data import DataLoader, Dataset, IterableDataset
 from transformers import Trainer
 from transformers.trainer_pt_utils import BatchRebalanceSampler, LengthGroupedSampler
@@ -102,6 +103,11 @@ class DataOrderMixin(MethodMixin, Trainer):
         )
 
     def _get_train_sampler(self, train_dataset: Dataset | None = None) -> Any:
+        column, given = self.args.length_column_name, self.train_dataset
+        if isinstance(given, datasets.Dataset) and column in given.column_names:
+            # By now the columns that the model does not take are gone, this one among them, and the Trainer would count
+            # the tokens of each source, row by row.
+            train_dataset = given.select_columns([column]).with_format("numpy")
         sampler = super()._get_train_sampler(train_dataset)
         if isinstance(sampler, BatchRebalanceSampler):
             sampler.seed = self._order_seed  # a constant of its own by default
@@ -110,7 +116,7 @@ class DataOrderMixin(MethodMixin, Trainer):
         # The stock sampler draws from the global random state, which a resumed run does not have, and which differs
         # between processes once dropout has drawn from it.
         batch_size = self.args.train_batch_size * self.args.gradient_accumulation_steps * self.args.world_size
-        return EpochLengthGroupedSampler(batch_size, sampler.lengths, self._order_seed, lambda: self.state.epoch)
+        return EpochLengthGroupedSampler(batch_size, sampler.lengths[:], self._order_seed, lambda: self.state.epoch)
 
     @contextmanager
     def _keeping_all_rows(self) -> Iterator[None]:

@@ -118,6 +118,18 @@ def test_a_stream_is_grouped_by_length_within_what_is_held_and_says_so(trainer, 
     assert "`train_sampling_strategy: batch_rebalance` cannot be had for a stream" in caplog.text
 
 
+@pytest.mark.parametrize("strategy", ["group_by_length", "batch_rebalance"])
+def test_rows_are_grouped_by_their_length_column_and_else_by_their_sources(strategy, trainer, family):
+    rows = [{"input_ids": [4 + n % 3] * (1 + n % 4), "labels": [5] * (1 + n * 7 % 11)} for n in range(24)]
+    both = [len(row["input_ids"]) + len(row["labels"]) for row in rows]
+    with_lengths = [{**row, "length": length} for row, length in zip(rows, both, strict=True)]
+    for data, expected in ((with_lengths, both), (rows, [len(row["input_ids"]) for row in rows])):
+        run = trainer(family("rnn_seq2seq"), Dataset.from_list(data), max_steps=1, train_sampling_strategy=strategy)
+        batches = run.get_train_dataloader().batch_sampler
+        sampler = batches if strategy == "batch_rebalance" else batches.sampler
+        assert [int(length) for length in sampler.lengths] == expected
+
+
 def test_a_stream_without_lengths_cannot_be_grouped(trainer, family):
     nameless = TorchStream([{"source": [1], "labels": [2]}])
     run = trainer(family("rnn_seq2seq"), nameless, max_steps=1, train_sampling_strategy="group_by_length")
