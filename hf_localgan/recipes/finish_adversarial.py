@@ -3,10 +3,12 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from itertools import chain
 from typing import Any
 
 import torch
 from datasets import Dataset
+from datasets.utils import tqdm
 from transformers import PreTrainedModel
 
 from hf_localgan.evaluation.adversarial.plots import plot_player_losses
@@ -119,16 +121,23 @@ def evaluation_of_start(
     return Run.read(folder)
 
 
-def _responses(pairs: Iterable[Mapping[str, Any]]) -> set[str]:
-    texts = set()
-    for row in pairs:
-        if "response" not in row:
-            names = ", ".join(f"`{name}`" for name in row)
-            raise ValueError(
-                f"Rows of `train_pairs` must have a `response`, found {names}. Give a split of `load_pairs`."
-            )
-        texts.add(row["response"].strip().lower())
-    return texts
+def _responses(pairs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
+    """The responses, one after another; rows without any are refused at once."""
+    if isinstance(pairs, Dataset):
+        names, rest = pairs.column_names, pairs.with_format(None)
+    else:
+        rows = iter(pairs)
+        row = next(rows, {"response": ""})
+        names, rest = [*row], chain([row], rows)
+    if "response" not in names:
+        listed = ", ".join(f"`{name}`" for name in names)
+        raise ValueError(f"Rows of `train_pairs` must have a `response`, found {listed}. Give a split of `load_pairs`.")
+    if isinstance(rest, Dataset):  # many rows at a time, for there may be millions
+        batches = rest.select_columns(["response"]).iter(batch_size=1000)
+        texts: Iterable[str] = chain.from_iterable(batch["response"] for batch in batches)
+    else:
+        texts = (row["response"] for row in rest)
+    return tqdm(texts, desc="Looking for copies", unit=" responses", delay=1)
 
 
 def _decoding_settings(run: Run) -> dict[str, Any]:

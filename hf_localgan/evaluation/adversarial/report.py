@@ -1,7 +1,7 @@
 """The adversarially trained generator compared with the one it started from, on the test split."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ class AdversarialReport:
         objective: str = "LocalGAN",
         energy: DbmModel | None = None,
         tokenizer: PreTrainedTokenizerBase | None = None,
-        training_responses: set[str] | None = None,
+        training_responses: Iterable[str] | None = None,
         permutations: int = 1000,
         resamples: int = 1000,
     ) -> "AdversarialReport":
@@ -92,7 +92,7 @@ class AdversarialReport:
             history: `trainer.state.log_history` of the training.
             about, objective: as above; `about` is by default that of the trained one's evaluation.
             energy, tokenizer: measure the radii; give both or neither.
-            training_responses: lower-case texts without spaces at the ends, to find copies.
+            training_responses: texts, read once and not kept, to find copies; case and spaces at the ends do not count.
             permutations: number of permutations of each test.
             resamples: number of bootstrap samples of the margins' intervals.
 
@@ -297,8 +297,10 @@ def _radii(
     return {name: answer_radii(energy, tokenizer, *sides).numpy() for name, sides in texts.items()}
 
 
-def _copied(training_responses: set[str], trained: Run, start: Run, objective: str) -> dict[str, float]:
+def _copied(training_responses: Iterable[str], trained: Run, start: Run, objective: str) -> dict[str, float]:
     texts = {"references": [text for group in trained.answers["references"] for text in group]}
     texts |= {name: run.answers[_greedy(run)] for name, run in (("start", start), (objective, trained))}
-    copies = {name: [text.strip().lower() in training_responses for text in group] for name, group in texts.items()}
-    return {name: float(np.mean(flags)) for name, flags in copies.items()}
+    texts = {name: [text.strip().lower() for text in group] for name, group in texts.items()}
+    asked = {text for group in texts.values() for text in group}  # not the training split's: it may be millions
+    found = asked.intersection(text.strip().lower() for text in training_responses)
+    return {name: float(np.mean([text in found for text in group])) for name, group in texts.items()}
