@@ -7,7 +7,8 @@ Zipf's frequencies from as many words as the paper has, and word vectors of its 
 `recipes/papers/opensubtitles/`, started as its users start it:
 
     first run   to its end, undisturbed: time of each part of a stage, memory, the longest silence
-    second run  on a hundredth of the pairs, for the memory that does not grow with the corpus
+    second run  on a fiftieth of the pairs, for the memory that does not grow with the corpus: still more pairs than
+                the 100,000 that an evaluation of the energy reads
     third run   killed (SIGKILL) in each stage, started again, and killed again, until it ends
 
 Times are of the wall, and of the processor in brackets. Memory is what the process has of its own (anonymous pages),
@@ -350,7 +351,7 @@ def main():
     wanted = parser.parse_args()
     if wanted.updates < 20 or wanted.pairs < 10_000:
         parser.error("at least 20 updates and 10,000 pairs are needed.")
-    folder, small_pairs = wanted.folder.resolve(), max(wanted.pairs // 100, 10_000)
+    folder, small_pairs = wanted.folder.resolve(), max(wanted.pairs // 50, 10_000)
     folder.mkdir(parents=True, exist_ok=True)
     for name, pairs in (("corpus", wanted.pairs), ("small", small_pairs)):
         print(f"writes {pairs:,} pairs", flush=True)
