@@ -7,7 +7,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from datasets import Dataset
+from datasets import Dataset, IterableDataset
 from datasets.utils import tqdm
 
 from hf_localgan.data.word_vectors import PPMI_NAME, WordVectors, load_word_vectors, train_word_vectors
@@ -19,11 +19,11 @@ VERSION = 1  # raise it when the same pairs make other vectors, so that no older
 MOST_PAIRS = 1_000_000
 
 
-def metric_word_vectors(train: Dataset, unit: str, lowercase: bool, dim: int) -> WordVectors:
+def metric_word_vectors(train: Dataset | IterableDataset, unit: str, lowercase: bool, dim: int) -> WordVectors:
     """The vectors that `train_word_vectors` makes of queries and responses.
 
-    Of more than `MOST_PAIRS` pairs so many are read, evenly spaced. Where the pairs lie in a cache, the vectors are
-    kept beside them, and the next call reads them.
+    Of more than `MOST_PAIRS` pairs so many are read, evenly spaced, and of a stream the first ones. Where the pairs lie
+    in a cache, the vectors are kept beside them, and the next call reads them.
 
     Args:
         train: rows of `query` and `response`.
@@ -39,7 +39,8 @@ def metric_word_vectors(train: Dataset, unit: str, lowercase: bool, dim: int) ->
         with suppress(ValueError, OSError):  # not there, or damaged: then it is made again
             kept = load_word_vectors(path)
             return replace(kept, name=PPMI_NAME.format(dim=kept.dim, words=len(kept)))
-    vectors = train_word_vectors(_texts(_evenly_spaced(train), unit, lowercase), dim=dim, at_most=True)
+    pairs = train.take(MOST_PAIRS) if isinstance(train, IterableDataset) else _evenly_spaced(train)
+    vectors = train_word_vectors(_texts(pairs, unit, lowercase), dim=dim, at_most=True)
     if path is not None:
         # A cache that cannot be written to is no fault, nor a word that Arrow cannot hold: they are made again.
         with suppress(ValueError, OSError):
@@ -53,9 +54,10 @@ def _evenly_spaced(train: Dataset) -> Dataset:
     return train.select([number * len(train) // MOST_PAIRS for number in range(MOST_PAIRS)])
 
 
-def _texts(pairs: Dataset, unit: str, lowercase: bool) -> Iterator[list[str]]:
+def _texts(pairs: Dataset | IterableDataset, unit: str, lowercase: bool) -> Iterator[list[str]]:
     reading = "Reading pairs for the scores' word vectors"
-    with tqdm(total=len(pairs), desc=reading, unit=" pairs", delay=1) as bar:
+    number = len(pairs) if isinstance(pairs, Dataset) else None
+    with tqdm(total=number, desc=reading, unit=" pairs", delay=1) as bar:
         for batch in pairs.select_columns(["query", "response"]).with_format(None).iter(batch_size=1000):
             for query, response in zip(batch["query"], batch["response"], strict=True):
                 yield metric_tokens(query, unit, lowercase)
@@ -63,9 +65,9 @@ def _texts(pairs: Dataset, unit: str, lowercase: bool) -> Iterator[list[str]]:
             bar.update(len(batch["query"]))
 
 
-def _place(train: Dataset, *settings: object) -> Path | None:
-    """The file beside the cached pairs, named by all that the vectors depend on; `None` for pairs in memory."""
-    if not train.cache_files:
+def _place(train: Dataset | IterableDataset, *settings: object) -> Path | None:
+    """The file beside the cached pairs, named by all that the vectors depend on; `None` for a stream and pairs in memory."""
+    if isinstance(train, IterableDataset) or not train.cache_files:
         return None
     content = json.dumps([VERSION, MOST_PAIRS, train._fingerprint, *settings])
     name = hashlib.sha256(content.encode()).hexdigest()[:32]

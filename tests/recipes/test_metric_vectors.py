@@ -65,11 +65,13 @@ def test_a_damaged_file_is_made_again_and_pairs_in_memory_keep_none(train, made,
     assert len(made) == 3 and len([*tmp_path.rglob("word-vectors-*")]) == 1
 
 
-def test_many_pairs_are_read_evenly_spaced(train, made, monkeypatch):
+def test_many_pairs_are_read_evenly_spaced_and_a_streams_first_ones(train, made, monkeypatch):
     monkeypatch.setattr(metric_vectors, "MOST_PAIRS", 5)
     metric_word_vectors(train, "words", True, 3)
     queries = [metric_tokens(train[row]["query"]) for row in (0, 2, 4, 7, 9)]
     assert made[0][::2] == queries
+    metric_word_vectors(train.to_iterable_dataset(), "words", True, 3)
+    assert made[1][::2] == [metric_tokens(text) for text in train["query"][:5]]
 
 
 @pytest.mark.parametrize("fault", ["refused", "surrogate"])
