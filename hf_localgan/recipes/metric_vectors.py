@@ -66,7 +66,7 @@ def _texts(pairs: Dataset | IterableDataset, unit: str, lowercase: bool) -> Iter
 
 
 def _place(train: Dataset | IterableDataset, *settings: object) -> Path | None:
-    """The file beside the cached pairs, named by all that the vectors depend on; `None` for a stream and pairs in memory."""
+    """The file beside cached pairs, named by all that the vectors depend on; `None` for streams and pairs in memory."""
     if isinstance(train, IterableDataset) or not train.cache_files:
         return None
     content = json.dumps([VERSION, MOST_PAIRS, train._fingerprint, *settings])
