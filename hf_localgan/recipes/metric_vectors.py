@@ -14,8 +14,7 @@ from hf_localgan.data.word_vectors import PPMI_NAME, WordVectors, load_word_vect
 from hf_localgan.metrics.tokens import metric_tokens
 
 VERSION = 1  # raise it when the same pairs make other vectors, so that no older file is used
-# More pairs make the vectors hardly better and the wait longer: ten million texts took six minutes and four times the
-# memory of the texts.
+# So that the wait and the memory do not grow with the corpus: ten million texts took minutes in each stage of a training.
 MOST_PAIRS = 1_000_000
 
 
@@ -66,9 +65,12 @@ def _texts(pairs: Dataset | IterableDataset, unit: str, lowercase: bool) -> Iter
 
 
 def _place(train: Dataset | IterableDataset, *settings: object) -> Path | None:
-    """The file beside cached pairs, named by all that the vectors depend on; `None` for streams and pairs in memory."""
+    """The file beside cached pairs, named by all that the vectors depend on; `None` where there is no cache."""
     if isinstance(train, IterableDataset) or not train.cache_files:
+        return None
+    folder = Path(train.cache_files[0]["filename"]).parent
+    if (folder / "state.json").is_file():  # what `save_to_disk` wrote: a folder of the user's, not a cache
         return None
     content = json.dumps([VERSION, MOST_PAIRS, train._fingerprint, *settings])
     name = hashlib.sha256(content.encode()).hexdigest()[:32]
-    return Path(train.cache_files[0]["filename"]).parent / f"word-vectors-{name}.parquet"
+    return folder / f"word-vectors-{name}.parquet"

@@ -53,7 +53,7 @@ def test_every_setting_and_other_pairs_have_their_own(train, made):
     assert len(made) == 5
 
 
-def test_a_damaged_file_is_made_again_and_pairs_in_memory_keep_none(train, made, tmp_path):
+def test_a_damaged_file_is_made_again_and_pairs_in_no_cache_keep_none(train, made, tmp_path):
     vectors = metric_word_vectors(train, "words", True, 3)
     (kept,) = tmp_path.rglob("word-vectors-*.parquet")
     kept.write_bytes(kept.read_bytes()[:50])
@@ -62,7 +62,10 @@ def test_a_damaged_file_is_made_again_and_pairs_in_memory_keep_none(train, made,
     assert len(made) == 2
     memory = Dataset.from_list([*train])
     np.testing.assert_array_equal(metric_word_vectors(memory, "words", True, 3).matrix, vectors.matrix)
-    assert len(made) == 3 and len([*tmp_path.rglob("word-vectors-*")]) == 1
+    train.save_to_disk(str(tmp_path / "saved"))
+    saved = Dataset.load_from_disk(str(tmp_path / "saved"))
+    np.testing.assert_array_equal(metric_word_vectors(saved, "words", True, 3).matrix, vectors.matrix)
+    assert len(made) == 4 and len([*tmp_path.rglob("word-vectors-*")]) == 1
 
 
 def test_many_pairs_are_read_evenly_spaced_and_a_streams_first_ones(train, made, monkeypatch):
