@@ -25,7 +25,8 @@ class DataOrderMixin(MethodMixin, Trainer):
     batches are made of rows of about equal length, and with `dataloader_drop_last` a last batch that is not full is
     left out. Batches at the end of a pass that do not fill an update of `gradient_accumulation_steps` are left out. A
     resumed run goes on in the pass and at the batch where its checkpoint was written. (For the stock Trainer streams
-    are never shuffled, both settings do nothing, and a resumed run starts over in the first pass.)
+    are never shuffled, both settings do nothing, and a resumed run starts over in the first pass.) Rows are grouped by
+    the column `length_column_name`, where there is one; evaluations by the length of the source.
 
     `dataloader_drop_last` is about training alone: evaluations count every row.
     """
