@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from itertools import chain
+from itertools import chain, islice
 from typing import Any
 
 import torch
@@ -127,8 +127,8 @@ def _responses(pairs: Iterable[Mapping[str, Any]]) -> Iterable[str]:
         names, rest = pairs.column_names, pairs.with_format(None)
     else:
         rows = iter(pairs)
-        row = next(rows, {"response": ""})
-        names, rest = [*row], chain([row], rows)
+        first = list(islice(rows, 1))
+        names, rest = [*first[0]] if first else ["response"], chain(first, rows)
     if "response" not in names:
         listed = ", ".join(f"`{name}`" for name in names)
         raise ValueError(f"Rows of `train_pairs` must have a `response`, found {listed}. Give a split of `load_pairs`.")
