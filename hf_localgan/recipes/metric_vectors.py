@@ -14,7 +14,7 @@ from hf_localgan.data.word_vectors import PPMI_NAME, WordVectors, load_word_vect
 from hf_localgan.metrics.tokens import metric_tokens
 
 VERSION = 1  # raise it when the same pairs make other vectors, so that no older file is used
-# So that the wait and the memory do not grow with the corpus: ten million texts took minutes in each stage of a training.
+# So that the wait and the memory do not grow with the corpus: ten million texts took minutes in each stage.
 MOST_PAIRS = 1_000_000
 
 
