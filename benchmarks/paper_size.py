@@ -379,14 +379,13 @@ def main():
             found[name] = part()
             with replacing(kept) as path:
                 path.write_text(json.dumps(found) + "\n", encoding="utf-8")
-    from hf_localgan.recipes.stage import FINISHED  # here, for it loads what takes seconds
+    from hf_localgan.evaluation.writing import write_report  # here, for both load what takes seconds
+    from hf_localgan.recipes.stage import FINISHED
 
     stages = [folder / "run-killed" / "stages" / stage for stage in STAGES]
     found["ended"] = all((stage / FINISHED).is_file() for stage in stages)
     text = report(found)
-    for suffix, content in ((".md", text), (".json", json.dumps(found, indent=1) + "\n")):
-        with replacing(wanted.output.with_suffix(suffix)) as path:
-            path.write_text(content, encoding="utf-8")
+    write_report(wanted.output.parent, [f"{wanted.output.name}{suffix}" for suffix in (".json", ".md")], found, text)
     print(text)
 
 
