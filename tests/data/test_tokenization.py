@@ -15,6 +15,7 @@ from hf_localgan.data import (
     kept_language,
     load_pairs,
     report_unknown,
+    tokenization,
     tokenizer_language,
     train_tokenizer,
     unknown_rate,
@@ -177,6 +178,25 @@ def test_pairs_data_sets_streams_and_generators_give_one_tokenizer():
     expected = train_tokenizer(["a b", "c", "d", "e f"]).backend_tokenizer.to_str()
     for texts in (data, data.to_iterable_dataset(), load_pairs(data), (t for t in ["a b", "c", "d", "e f"])):
         assert train_tokenizer(texts).backend_tokenizer.to_str() == expected
+
+
+@pytest.mark.parametrize("make, total", [
+    (lambda pairs: pairs, 6),
+    (lambda pairs: {"train": pairs, "test": pairs}, 6),
+    (lambda pairs: list(pairs["query"]), 3),
+    (lambda pairs: pairs.to_iterable_dataset(), None),
+    (lambda pairs: iter(pairs["query"]), None),
+])  # fmt: skip
+def test_the_progress_bar_knows_how_many_texts_there_are_where_that_is_known(make, total, monkeypatch):
+    totals = []
+
+    def bar(texts, total, **settings):
+        totals.append(total)
+        return texts
+
+    monkeypatch.setattr(tokenization, "tqdm", bar)
+    train_tokenizer(make(Dataset.from_dict({"query": ["a cup", "of", "tea"], "response": ["yes", "no", "tea"]})))
+    assert totals == [total]
 
 
 def test_only_training_splits_are_read():
