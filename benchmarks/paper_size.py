@@ -19,7 +19,6 @@ its workers' included: files that are mapped, such as the corpus, are the system
 import argparse
 import json
 import os
-import platform
 import re
 import signal
 import subprocess
@@ -34,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import yaml
+from machine import described_processor
 from tables import number_table
 
 from hf_localgan.files import replacing
@@ -333,13 +333,6 @@ def report(found: dict) -> str:
     return "\n".join(lines) + "\n"
 
 
-def processor() -> str:
-    """The name of the processor, and whether it has bf16 instructions."""
-    text = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
-    name = re.search(r"model name\s*: (.*)", text)
-    return (name.group(1) if name else platform.processor()) + (" with bf16" if "bf16" in text else " without bf16")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -364,7 +357,7 @@ def main():
     found |= asked | {
         "corpus_bytes": (folder / "corpus/train.jsonl").stat().st_size, "whole_updates": whole_updates(wanted.pairs),
         "about": {
-            "processor": processor(), "torch": version("torch"), "processes": wanted.processes,
+            "processor": described_processor(), "torch": version("torch"), "processes": wanted.processes,
             "threads": int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)),
         },
     }  # fmt: skip

@@ -97,6 +97,7 @@ def generation_table(result: dict) -> str:
             .split(", plain")[0]
             .split(", stock")[0]
             .replace(", bf16 head, grouped", "")
+            .replace(", fast loss, grouped", "")
             .removesuffix(", fast loss")
         ]
         for speeds in modes.values():
@@ -115,23 +116,31 @@ def aims_table(result: dict) -> str:
     return number_table(["aim", "median (range)", "wanted at least", "reached"], rows)
 
 
+def rounds(speeds: dict[str, list[float]]) -> int:
+    """How often each system had its turn."""
+    return len(next(iter(speeds.values())))
+
+
 def markdown(settings: dict, results: list[dict]) -> str:
     parts = [
         "# Results",
-        f"Written by `run.py`: {settings['rounds']} rounds of {settings['batches']} batches of 64 pairs, "
-        f"{settings['threads']} threads, torch {settings['torch']}, transformers {settings['transformers']}. "
+        f"Written by `run.py`: batches of 64 pairs, {settings['threads']} threads of {settings['processor']}, "
+        f"torch {settings['torch']}, transformers {settings['transformers']}. "
         f"{CLOCKS[settings['clock']]} Speeds are medians over rounds; ratios are taken within a round: median "
         "(smallest to largest). Memory is the peak of the process less what it had after its imports.",
     ]
     for result in results:
         batches = result["batches"]
+        repeated = [f"{rounds(speeds)} of {mode}" for mode, speeds in result["generation"].items()]
         parts += [
             f"## {result['vocab_size']:,} words",
             f"Targets of {batches['mean_length']:.1f} ± {batches['deviation']:.1f} tokens; padding is "
             f"{batches['padding']:.0%} of a random batch and {batches['padding_grouped']:.0%} of a grouped one.",
             "### Training",
+            f"{rounds(result['training'])} rounds of {settings['batches']} batches.",
             training_table(result),
             "### Generation",
+            f"Rounds: {', '.join(repeated)}.",
             generation_table(result),
             "### Aims",
             aims_table(result),

@@ -18,7 +18,6 @@ os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 import argparse
 import json
-import platform
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 from datasets import Dataset
+from machine import described_processor
 from tables import number_table, spread
 
 from hf_localgan import encode_pairs, load_pairs, train_tokenizer
@@ -238,12 +238,6 @@ def report(found: dict, settings: dict) -> str:
     ]) + "\n"  # fmt: skip
 
 
-def processor() -> str:
-    """Its name, as Linux has it."""
-    lines = Path("/proc/cpuinfo").read_text().splitlines()
-    return next((line.split(":")[1].strip() for line in lines if line.startswith("model name")), platform.machine())
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pairs", type=int, default=1_000_000)
@@ -258,7 +252,7 @@ def main():
         name, folder, cache, *numbers = wanted.part
         print(json.dumps(load(folder, cache) if name == "load" else encode(folder, cache, *map(int, numbers))))
         return
-    settings = {"pairs": wanted.pairs, "rounds": wanted.rounds, "processor": processor()}
+    settings = {"pairs": wanted.pairs, "rounds": wanted.rounds, "processor": described_processor()}
     found = measure(wanted.pairs, wanted.rounds, wanted.encoded)
     for suffix, text in ((".md", report(found, settings)), (".json", json.dumps({**settings, **found}, indent=1))):
         with replacing(wanted.output + suffix) as path:

@@ -40,10 +40,17 @@ class Variant:
     environment: dict[str, str] | None = None
 
 
-def variants(vocab_size: int) -> dict[str, Variant]:
-    """All variants by name, in the order of the table."""
+def variants(vocab_size: int, bf16: bool = True) -> dict[str, Variant]:
+    """All variants by name, in the order of the table.
+
+    Args:
+        vocab_size: number of words.
+        bf16: whether the processor has bfloat16 instructions. Without them the best settings are those in float32, as
+            the package's trainers have it, and the variants that differ by the precision alone are left out.
+    """
     layers, d_ff = T5_SHAPES[vocab_size]
-    plain, fast, bf16 = {"loss": "plain"}, {}, {"head_dtype": "bfloat16"}
+    plain, fast = {"loss": "plain"}, {}
+    best, best_title = ({"head_dtype": "bfloat16"}, "bf16 head") if bf16 else (fast, "fast loss")
     fed = {"input_feeding": True}
     rnn = {"kind": "transformers", "architecture": "rnn"}
     t5 = {"kind": "transformers", "architecture": "t5", "layers": layers, "d_ff": d_ff}
@@ -53,7 +60,7 @@ def variants(vocab_size: int) -> dict[str, Variant]:
     # The batches of the other systems in their order; `group_by_length` would make others, of so few pairs poor ones.
     as_given = {"train_sampling_strategy": "sequential"}
     joey, torch, own = "joeynmt_worker.py", "torch_worker.py", "trainer_worker.py"
-    return {
+    named = {
         "joeynmt": Variant("JoeyNMT as it comes", joey, generates=True),
         "joeynmt_fed": Variant("JoeyNMT, input feeding", joey, fed, "joeynmt_fed", generates=True),
         "joeynmt_huge": Variant("JoeyNMT, huge pages", joey, generates=True, environment=HUGE_PAGES),
@@ -68,8 +75,8 @@ def variants(vocab_size: int) -> dict[str, Variant]:
             beams=False,
         ),
         "bare_fast": Variant("bare torch, fast loss", torch, {**bare, "loop": fast}),
-        "bare_bf16": Variant("bare torch, fast loss, bf16 head", torch, {**bare, "loop": bf16}),
-        "bare_grouped": Variant("bare torch, bf16 head, grouped", torch, {**bare, "loop": bf16}, grouped=True),
+        "bare_bf16": Variant("bare torch, fast loss, bf16 head", torch, {**bare, "loop": best}),
+        "bare_grouped": Variant(f"bare torch, {best_title}, grouped", torch, {**bare, "loop": best}, grouped=True),
         "bare_fed": Variant(
             "bare torch, input feeding, fast loss",
             torch,
@@ -80,12 +87,12 @@ def variants(vocab_size: int) -> dict[str, Variant]:
         ),
         "ours_plain": Variant("rnn_seq2seq, plain loss", torch, {**rnn, "loop": plain}, generates=True),
         "ours_fast": Variant("rnn_seq2seq, fast loss", torch, {**rnn, "loop": fast}),
-        "ours_bf16": Variant("rnn_seq2seq, fast loss, bf16 head", torch, {**rnn, "loop": bf16}),
-        "ours_grouped": Variant("rnn_seq2seq, bf16 head, grouped", torch, {**rnn, "loop": bf16}, grouped=True),
+        "ours_bf16": Variant("rnn_seq2seq, fast loss, bf16 head", torch, {**rnn, "loop": best}),
+        "ours_grouped": Variant(f"rnn_seq2seq, {best_title}, grouped", torch, {**rnn, "loop": best}, grouped=True),
         "ours_huge": Variant(
-            "rnn_seq2seq, bf16 head, grouped, huge pages",
+            f"rnn_seq2seq, {best_title}, grouped, huge pages",
             torch,
-            {**rnn, "loop": bf16},
+            {**rnn, "loop": best},
             grouped=True,
             generates=True,
             environment=HUGE_PAGES,
@@ -95,6 +102,7 @@ def variants(vocab_size: int) -> dict[str, Variant]:
         ),
         "trainer": Variant("MleTrainer, fast loss", own, {**trainer, "config": as_given}),
         "trainer_grouped": Variant(
-            "MleTrainer, bf16 head, grouped", own, {**trainer, "config": {**as_given, **bf16}}, grouped=True
+            f"MleTrainer, {best_title}, grouped", own, {**trainer, "config": {**as_given, **best}}, grouped=True
         ),
     }
+    return {name: variant for name, variant in named.items() if bf16 or name not in ("bare_bf16", "ours_bf16")}

@@ -39,7 +39,7 @@ def environment() -> dict[str, str]:
     facts = {"hf_localgan": __version__, "Python": platform.python_version(), "system": platform.platform()}
     facts |= {name: _version(name) for name in LIBRARIES}
     capability = torch.backends.cpu.get_cpu_capability()
-    facts["processor"] = f"{_processor()}, {os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads"
+    facts["processor"] = f"{processor_name()}, {os.cpu_count()} cores, {capability}, {torch.get_num_threads()} threads"
     accelerator = torch.accelerator.current_accelerator(check_available=True)
     if accelerator is None:
         facts["accelerators"] = "none"
@@ -58,7 +58,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def _processor() -> str:
+def processor_name() -> str:
     """Name of the processor, as the system tells it."""
     import platform
     from pathlib import Path
