@@ -21,7 +21,7 @@ import tempfile
 from pathlib import Path
 
 import torch
-from localgan_phases import DISCRIMINATOR, GENERATOR, MLE, PARTS, Setting, measure_phases
+from localgan_phases import DISCRIMINATOR, ENDING, GENERATOR, MLE, PARTS, WORDS, Setting, measure_phases
 from localgan_rollout import TOKENS, Clock, measure_rollouts, ratios, report_rollouts
 from tables import number_table, spread
 from transformers import logging
@@ -97,7 +97,8 @@ def report(about: dict, settings: list[dict]) -> str:
         f"{time} ({where}, torch {about['torch']}), medians over {about['rounds']} rounds (smallest to largest). The "
         f"generator of the recipes (GRU of 256, embeddings of 256, general attention, tied output layer, float32), "
         f"batches of {BATCH_SIZE} pairs of {TOKENS} tokens without padding. The generator is untrained and hardly ever "
-        "ends a response, so that every rollout has all of its steps.",
+        "ends a response, so that every rollout has all of its steps; "
+        f'of "{ENDING}" every {WORDS}th word ends one, and what has ended is not computed.',
     ]  # fmt: skip
     for setting in settings:
         lines += [

@@ -38,6 +38,9 @@ VARIANTS = {  # what is said to `LocalGanConfig`
     f"paper, {TOKENS} steps": {"preset": "paper", "max_soft_length": TOKENS},
     "paper": {"preset": "paper"},
 }
+ENDING = "default, answers end"  # as those of a trained generator do, after 9 words on average if there were no limit
+VARIANTS[ENDING] = {"preset": "default"}
+WORDS = 9
 ROLLOUT, REST, OPTIMIZER = "encoder and rollout", "rest", "clipping and optimizer"
 PARTS = (ROLLOUT, "discriminator", "energy", "teacher-forced loss", "backward", OPTIMIZER, REST)
 
@@ -236,8 +239,11 @@ def make_trainers(setting: Setting, clock: Clock) -> tuple[dict[str, Timed], dic
                 pad_token_id=PAD, bos_token_id=BOS, eos_token_id=EOS,
             )  # fmt: skip
             discriminator = PairDiscriminator(config).load_vectors(make_vectors(setting.vocabulary, size))
+        generator = make_generator(setting.vocabulary, setting.device)
+        if name == ENDING:
+            generator.generation_config.eos_token_id = [EOS, *range(FIRST_WORD, setting.vocabulary, WORDS)]
         trainer = LocalGanTrainer(
-            make_generator(setting.vocabulary, setting.device),
+            generator,
             LocalGanConfig(**shared, discriminator_warmup_steps=0, **own),
             discriminator=discriminator, energy=energies[shape], train_dataset=rows, **given,
         )  # fmt: skip

@@ -37,6 +37,7 @@ def relax_tokens(
     top_k: int | None = None,
     generator: torch.Generator | None = None,
     ids: Tensor | None = None,
+    noise: Tensor | None = None,
 ) -> RelaxedTokens:
     """Weights over tokens with a gradient for the logits.
 
@@ -55,6 +56,7 @@ def relax_tokens(
         generator: generator of random numbers; by default torch's own.
         ids: tokens that the logits are of, shape `(batch, k)`, likeliest first; by default those of the vocabulary.
             `top_k` then has no effect.
+        noise: `g`, of the shape of the weights; by default drawn, see `gumbel_noise`.
 
     Raises:
         ValueError: for other relaxations, a temperature that is not above 0, negative noise, and a `top_k` below 1.
@@ -64,7 +66,7 @@ def relax_tokens(
         ids = likeliest(logits, top_k)
         logits = logits.gather(-1, ids)
     if relaxation != "softmax" and noise_scale:
-        logits = logits + noise_scale * _gumbel(logits, generator)
+        logits = logits + noise_scale * (gumbel_noise(logits, generator) if noise is None else noise)
     weights = (logits / temperature).softmax(dim=-1)
     column = logits.detach().argmax(dim=-1, keepdim=True)
     if relaxation == "straight_through":
@@ -99,10 +101,17 @@ def likeliest(logits: Tensor, k: int) -> Tensor:
     return ids.gather(1, logits.gather(1, ids).topk(k, dim=-1).indices)
 
 
-def _gumbel(like: Tensor, generator: torch.Generator | None) -> Tensor:
-    """Standard Gumbel variables, `-ln(-ln u)` of uniform `u`, of the shape and type of `like`."""
+def gumbel_noise(like: Tensor, generator: torch.Generator | None = None, *, rows: int | None = None) -> Tensor:
+    """Standard Gumbel variables, `-ln(-ln u)` of uniform `u`.
+
+    Args:
+        like: of their type and shape, `(batch, columns)`.
+        generator: generator of random numbers; by default torch's own.
+        rows: their number of rows; by default that of `like`.
+    """
     # A quarter of the time of `exponential_`; `rand` never returns 1, and may return 0.
-    uniform = torch.rand(like.shape, generator=generator, device=like.device, dtype=like.dtype)
+    shape = (len(like) if rows is None else rows, *like.shape[1:])
+    uniform = torch.rand(shape, generator=generator, device=like.device, dtype=like.dtype)
     return -(-uniform.clamp(min=torch.finfo(like.dtype).tiny).log()).log()
 
 

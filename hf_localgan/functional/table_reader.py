@@ -43,7 +43,7 @@ class TableReader:
         """Logits with their gradient, in float32 at least; begins a step.
 
         Args:
-            hidden: inputs of the output layer, shape `(batch, dim)`.
+            hidden: inputs of the output layer, shape `(batch, dim)`. A step may have fewer rows than those before it.
             logits: its outputs for them, without a gradient, shape `(batch, vocab)`.
             ids: tokens whose logits are returned, shape `(batch, k)`, each at most once in a row; `None` for all.
 
@@ -58,7 +58,7 @@ class TableReader:
             self._read, sizes = [], (len(logits), columns, wide, steps)
             zeros = _Zeros.apply(*self.given, self._read, self.padding, sizes)
             self._zeros = list(zip(zeros[:steps], zeros[steps:], strict=True))
-        zero, _ = self._zeros[len(self._read)]
+        zero = self._zeros[len(self._read)][0][: len(logits)]
         self._read.append(_Step(hidden.detach(), ids, logits.dtype))
         if ids is not None:
             return _Chosen.apply(hidden, zero, logits, ids, self.weight)
@@ -72,11 +72,11 @@ class TableReader:
         Args:
             tokens: relaxed logits of this step.
         """
-        _, zero = self._zeros[len(self._read) - 1]
         step = self._read[-1]
         step.weights, step.tokens = tokens.weights.detach(), tokens.ids
         mean = expected_embedding(tokens, self.table)
         step.mean_dtype = mean.dtype
+        zero = self._zeros[len(self._read) - 1][1][: len(mean)]
         return mean + zero.to(mean.dtype)
 
 
@@ -150,10 +150,11 @@ class _Zeros(torch.autograd.Function):
     def backward(ctx, *gradients):
         read, fed = [], []
         for step, of_logits, of_mean in zip(ctx.read, gradients, gradients[ctx.steps :], strict=False):
+            rows = len(step.hidden)
             if of_logits is not None:
-                read.append(_Product(step.ids, of_logits, step.hidden, step.dtype))
+                read.append(_Product(step.ids, of_logits[:rows], step.hidden, step.dtype))
             if of_mean is not None:
-                fed.append(_Product(step.tokens, step.weights, of_mean, step.mean_dtype))
+                fed.append(_Product(step.tokens, step.weights, of_mean[:rows], step.mean_dtype))
         (needs_weight, needs_bias, needs_table), (dtype, bias_dtype, table_dtype) = ctx.needs_input_grad[:3], ctx.dtypes
         of_weight = of_bias = of_table = None
         if ctx.same:

@@ -313,3 +313,85 @@ def test_without_a_gradient_the_rollout_is_the_same(generator, relaxation, top_k
     with_gradient, without = found
     torch.testing.assert_close(without.weights, with_gradient.weights.detach(), rtol=1e-12, atol=1e-14)
     assert torch.equal(without.best, with_gradient.best) and torch.equal(without.mask, with_gradient.mask)
+
+
+# ---- responses that have ended ----
+
+MANY = torch.randint(3, 20, (16, 4), generator=torch.Generator().manual_seed(2))
+
+
+def frequent_ends(model):
+    """A third of all words end a response, so that responses of different lengths stand beside each other."""
+    rollouts.unadapted(model).generation_config.eos_token_id = [2, 5, 8, 11, 14, 17]
+    return model
+
+
+def with_and_without_the_ended(model, **settings):
+    """A rollout that drops ended responses and one that does not: tokens and weights up to the ends, gradients."""
+    wanted = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    found = []
+    for drop_ended in (True, False):
+        noise = torch.Generator().manual_seed(5)
+        rollout = soft_rollout(
+            model, MANY, torch.ones_like(MANY), max_length=6, end_probabilities=False, generator=noise,
+            drop_ended=drop_ended, **settings,
+        )  # fmt: skip
+        steps = torch.cat([torch.ones_like(rollout.mask[:, :1]), rollout.mask[:, :-1]], dim=1) > 0  # the end is one
+        target = torch.randn(rollout.weights.shape, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        loss = (rollout.weights * target * steps[:, :, None]).sum()
+        gradients = torch.autograd.grad(loss, wanted, allow_unused=True) if loss.requires_grad else []
+        weights = (rollout.weights * steps[:, :, None]).detach()
+        ids = None if rollout.ids is None else rollout.ids.masked_fill(~steps[:, :, None], 0)
+        content = (rollout.mask, rollout.best.masked_fill(~steps, 0), weights, ids)
+        found.append((content, [torch.zeros(()) if one is None else one for one in gradients], rollout))
+    return found
+
+
+@pytest.mark.parametrize("top_k", [6, None])
+@pytest.mark.parametrize("relaxation", ["softmax", "gumbel", "straight_through"])
+def test_dropping_what_has_ended_changes_neither_tokens_nor_gradients(generator, relaxation, top_k, monkeypatch):
+    monkeypatch.setattr(rollouts, "DROPPED_SHARE", 1e-9)  # at every end
+    model = frequent_ends(generator)
+    for use_cache in (True, False):
+        settings = {"relaxation": relaxation, "temperature": 0.7, "top_k": top_k, "use_cache": use_cache}
+        (dropped, gradients, rollout), (kept, others, _) = with_and_without_the_ended(model, **settings)
+        torch.testing.assert_close(dropped, kept, rtol=1e-9, atol=1e-12)
+        torch.testing.assert_close(gradients, others, rtol=1e-8, atol=1e-11)
+        torch.testing.assert_close(rollout.weights.sum(dim=2), torch.ones_like(rollout.mask))
+        assert relaxation == "softmax" or len(set(rollout.lengths.tolist())) > 2
+        assert sum(float(one.abs().sum()) for one in gradients) > 0
+
+
+@pytest.mark.parametrize("top_k", [6, None])
+def test_dropping_what_has_ended_in_plain_steps_and_without_a_gradient(generator, top_k, monkeypatch):
+    monkeypatch.setattr(rollouts, "DROPPED_SHARE", 1e-9)
+    model, settings = frequent_ends(generator), {"relaxation": "straight_through", "top_k": top_k}
+    with torch.no_grad():
+        (dropped, _, _), (kept, _, _) = with_and_without_the_ended(model, **settings)
+    torch.testing.assert_close(dropped, kept, rtol=1e-9, atol=1e-12)
+    monkeypatch.setattr(rollouts, "output_head", lambda model: None)
+    (plain, gradients, _), (kept, others, _) = with_and_without_the_ended(model, **settings)
+    torch.testing.assert_close(plain, kept, rtol=1e-9, atol=1e-12)
+    torch.testing.assert_close(gradients, others, rtol=1e-8, atol=1e-11)
+
+
+def test_ended_responses_cost_no_more_steps(tiny_generator):
+    model, rows = frequent_ends(tiny_generator()), []
+    model.lm_head.register_forward_hook(lambda head, given, output: rows.append(output.shape[0]))
+    settings = {"max_length": 6, "relaxation": "straight_through"}
+
+    def computed(**how):
+        rows.clear()
+        rollout = soft_rollout(model, MANY, generator=torch.Generator().manual_seed(5), **settings, **how)
+        return list(rows), rollout
+
+    with torch.no_grad():
+        counts, rollout = computed(end_probabilities=False)
+        alive = [len(MANY), *(rollout.mask.sum(dim=0)[:-1].int().tolist())]
+        going = len(MANY)
+        for count, left in zip(counts, alive, strict=True):
+            going = left if left <= 0.75 * going else going  # a quarter of the rows at a time
+            assert count == going
+        assert counts[-1] < len(MANY) / 2
+        assert set(computed(end_probabilities=False, drop_ended=False)[0]) == {len(MANY)}
+        assert set(computed()[0]) == {len(MANY)}  # probabilities of the end are kept for every step
