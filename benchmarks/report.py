@@ -137,7 +137,7 @@ def markdown(settings: dict, results: list[dict]) -> str:
             f"Targets of {batches['mean_length']:.1f} ± {batches['deviation']:.1f} tokens; padding is "
             f"{batches['padding']:.0%} of a random batch and {batches['padding_grouped']:.0%} of a grouped one.",
             "### Training",
-            f"{rounds(result['training'])} rounds of {settings['batches']} batches.",
+            f"{rounds(result['training'])} rounds of {batches['number']} batches.",
             training_table(result),
             "### Generation",
             f"Rounds: {', '.join(repeated)}.",

@@ -16,7 +16,7 @@ from environment import joeynmt_python
 from machine import described_processor
 from protocol import Worker
 from report import write_results
-from variants import EMBEDDING_SIZE, HERE, HIDDEN_SIZE, Variant, variants
+from variants import EMBEDDING_SIZE, HERE, HIDDEN_SIZE, HUGE_PAGES, Variant, variants
 from workload import describe, grouped_by_length, make_batches, stretched
 
 GENERATIONS = [  # batch size, beams, and the share of the time that is left for what comes from it on
@@ -28,8 +28,9 @@ GENERATIONS = [  # batch size, beams, and the share of the time that is left for
 TRAINING = 0.6  # of the time of a vocabulary, once its systems are ready
 COSTS = {8_000: 1.0, 40_000: 2.5}  # of a vocabulary in time, relative to the other
 
+BATCHES = {8_000: 6, 40_000: 3}  # in a round, whose times are then not far apart
 LEAST, MOST = 3, 5  # rounds
-USUAL = {"batches": 8, "minutes": 25.0, "vocab": [8_000, 40_000]}
+USUAL = {"minutes": 25.0, "vocab": [8_000, 40_000]}
 CLOCK_HELP = "`cpu` counts processor time, for machines that others use; only with --threads 1 (default wall)"
 
 
@@ -39,10 +40,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--minutes", type=float, help=f"for all: rounds after the first {LEAST} begin only if they fit (default 25)"
     )
-    parser.add_argument("--batches", type=int, help="batches of 64 pairs per turn (default 8)")
+    parser.add_argument("--batches", type=int, help="batches of 64 pairs per turn (default 6, and 3 of 40,000 words)")
     parser.add_argument("--length", type=int, default=20, help="tokens generated per response (default 20)")
     parser.add_argument("--vocab", type=int, nargs="+", choices=[8_000, 40_000], help="words (default both)")
     parser.add_argument("--only", nargs="+", metavar="NAME", help="variants by name; JoeyNMT's are always there")
+    parser.add_argument("--huge-pages", action="store_true", help="two systems once more with pages of 2 MiB")
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each system (default: all)")
     parser.add_argument("--clock", choices=["wall", "cpu"], default="wall", help=CLOCK_HELP)
     parser.add_argument("--quick", action="store_true", help="unless given: 3 rounds of 4 batches, 8,000 words")
@@ -70,6 +72,17 @@ def arguments() -> argparse.Namespace:
 def start(name: str, variant: Variant, joeynmt: Path) -> Worker:
     python = joeynmt if variant.script.startswith("joeynmt") else Path(sys.executable)
     return Worker(python, HERE / variant.script, name, variant.environment)
+
+
+def wanted_variants(vocab_size: int, options: argparse.Namespace, bf16: bool) -> dict[str, Variant]:
+    """The variants that are asked for: JoeyNMT's are in every run, those with huge pages if they are named."""
+    wanted = {}
+    for name, variant in variants(vocab_size, bf16).items():
+        if variant.environment == HUGE_PAGES and not options.huge_pages and name not in (options.only or ()):
+            continue
+        if options.only is None or name in options.only or name.startswith("joeynmt"):
+            wanted[name] = variant
+    return wanted
 
 
 def turns(rounds: int | None, until: float) -> Iterator[int]:
@@ -100,20 +113,24 @@ def time_vocabulary(
 ) -> dict:
     """All figures of one vocabulary size; the processes live from the first line to the last."""
     corpora = os.environ.get("HF_LOCALGAN_DATA")
-    batches = make_batches(vocab_size, options.batches, seed=vocab_size, corpora=Path(corpora) if corpora else None)
+    number = options.batches or BATCHES[vocab_size]
+    batches = make_batches(vocab_size, number, seed=vocab_size, corpora=Path(corpora) if corpora else None)
     started: dict[str, Worker] = {}
     result = {"vocab_size": vocab_size, "batches": describe(batches), "systems": {}}
 
-    def ready(name: str) -> dict:
+    def built(name: str) -> dict:
         started[name] = start(name, named[name], joeynmt)
-        return prepare(started[name], named[name], vocab_size, batches)
+        sizes = {"vocab_size": vocab_size, "hidden_size": HIDDEN_SIZE, "embedding_size": EMBEDDING_SIZE}
+        return {"parameters": started[name].ask("build", **named[name].build, **sizes)["parameters"]}
 
     try:
-        # Importing takes most of the time, on one core each; nothing is timed yet.
+        # Importing takes one core of each; what comes then takes all.
         with ThreadPoolExecutor(os.cpu_count()) as pool:
-            for (name, variant), facts in zip(named.items(), pool.map(ready, named), strict=True):
-                result["systems"][name] = {"title": variant.title, "reference": variant.reference, **facts}
-                print(f"{vocab_size:,} words: {variant.title} is ready", flush=True)
+            facts = dict(zip(named, pool.map(built, named), strict=True))
+        for name, variant in named.items():
+            facts[name] |= prepare(started[name], variant, batches)
+            result["systems"][name] = {"title": variant.title, "reference": variant.reference, **facts[name]}
+            print(f"{vocab_size:,} words: {variant.title} is ready", flush=True)
         workers = {name: started[name] for name in named}
         result["training"] = time_training(workers, options, result["batches"]["tokens"], part_of(TRAINING, until))
         result["generation"] = time_generation(workers, named, options, until)
@@ -123,10 +140,8 @@ def time_vocabulary(
     return result
 
 
-def prepare(worker: Worker, variant: Variant, vocab_size: int, batches: list) -> dict:
-    """Builds the system, warms it up, and measures its memory and, where there is a fast loss, its gradients."""
-    sizes = {"vocab_size": vocab_size, "hidden_size": HIDDEN_SIZE, "embedding_size": EMBEDDING_SIZE}
-    facts = {"parameters": worker.ask("build", **variant.build, **sizes)["parameters"]}
+def prepare(worker: Worker, variant: Variant, batches: list) -> dict:
+    """Warms a system up, and measures its memory and, where there is a fast loss, its gradients."""
     whole = grouped_by_length(batches) if variant.grouped else batches
     # Memory is that of a random batch for all, with and without one target of twice the length.
     loads = {
@@ -138,7 +153,7 @@ def prepare(worker: Worker, variant: Variant, vocab_size: int, batches: list) ->
     for key, some in loads.items():
         worker.ask("load", key=key, batches=some)
     worker.ask("train", key="one")
-    facts |= {key: worker.ask("memory", key=load)["peak"] for key, load in (("peak", "one"), ("peak_long", "long"))}
+    facts = {key: worker.ask("memory", key=load)["peak"] for key, load in (("peak", "one"), ("peak_long", "long"))}
     if variant.build.get("kind") in ("bare", "transformers") and variant.build["loop"].get("loss") != "plain":
         difference = worker.ask("gradient_difference", key="one")
         facts |= {"gradient_relative": difference["relative"], "gradient_largest": difference["largest"]}
@@ -190,15 +205,11 @@ def main():
 
     joeynmt = joeynmt_python(HERE / ".joeynmt")
     ends = time.monotonic() + 60 * options.minutes
-    settings = {name: getattr(options, name) for name in ("batches", "length", "threads", "clock")}
+    settings = {name: getattr(options, name) for name in ("length", "threads", "clock")}
     results, sizes = [], list(options.vocab)
     while sizes:
         share = COSTS[sizes[0]] / sum(COSTS[size] for size in sizes)
-        named = {
-            name: variant
-            for name, variant in variants(sizes[0], processor_has(torch.bfloat16)).items()
-            if options.only is None or name in options.only or name.startswith("joeynmt")
-        }
+        named = wanted_variants(sizes[0], options, processor_has(torch.bfloat16))
         results.append(time_vocabulary(sizes.pop(0), named, options, joeynmt, part_of(share, ends)))
     write_results(options.output, {**settings, "processor": described_processor()}, results)
     print(options.output.with_suffix(".md").read_text())

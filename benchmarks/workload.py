@@ -67,10 +67,11 @@ def stretched(batch: list[Pair]) -> list[Pair]:
 
 
 def describe(batches: list[list[Pair]]) -> dict[str, float]:
-    """Target tokens, their mean and deviation per pair, and the share of padding in random and in grouped batches."""
+    """Their number, target tokens, mean and deviation per pair, and padding's share in random and grouped batches."""
     lengths = np.array([[len(target) for _, target in batch] for batch in batches])
     grouped = np.array([[len(target) for _, target in batch] for batch in grouped_by_length(batches)])
     return {
+        "number": len(batches),
         "tokens": int(lengths.sum()),
         "mean_length": float(lengths.mean()),
         "deviation": float(lengths.std()),

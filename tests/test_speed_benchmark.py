@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
@@ -72,14 +73,24 @@ def test_without_bf16_instructions_nothing_is_computed_in_it():
     ]  # fmt: skip
 
 
+def test_huge_pages_are_timed_where_they_are_asked_for():
+    def named(**options) -> set[str]:
+        asked = Namespace(**{"only": None, "huge_pages": False, **options})
+        return set(speed_benchmark.wanted_variants(8_000, asked, bf16=True))
+
+    usual, huge = named(), {"joeynmt_huge", "ours_huge"}
+    assert not usual & huge and named(huge_pages=True) == usual | huge == set(variants(8_000))
+    assert named(only=["ours_huge"]) == {"joeynmt", "joeynmt_fed", "ours_huge"}
+
+
 def test_tables_name_the_processor_and_the_rounds(tmp_path):
     speeds = {"joeynmt": [100.0, 110.0, 90.0], "ours_fast": [200.0, 330.0, 180.0]}
     facts = {"reference": "joeynmt", "parameters": 5e6, "peak": 2**30, "peak_long": 2**30}
     systems = {name: {**facts, "title": name} for name in speeds}
-    batches = {"mean_length": 13.0, "deviation": 4.0, "padding": 0.5, "padding_grouped": 0.2}
+    batches = {"number": 8, "mean_length": 13.0, "deviation": 4.0, "padding": 0.5, "padding_grouped": 0.2}
     result = {"vocab_size": 8_000, "batches": batches, "systems": systems, "training": speeds}
     result["generation"] = {"beam 5, batch 64": {name: rounds[:2] for name, rounds in speeds.items()}}
-    settings = {"batches": 8, "threads": 2, "clock": "wall", "processor": "A Processor, without bf16 instructions"}
+    settings = {"threads": 2, "clock": "wall", "processor": "A Processor, without bf16 instructions"}
     write_results(tmp_path / "results", settings, [result])
     text = (tmp_path / "results.md").read_text()
     assert "2 threads of A Processor, without bf16 instructions" in text
