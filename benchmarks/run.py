@@ -30,7 +30,7 @@ COSTS = {8_000: 1.0, 40_000: 2.5}  # of a vocabulary in time, relative to the ot
 
 BATCHES = {8_000: 6, 40_000: 3}  # in a round, whose times are then not far apart
 LEAST, MOST = 3, 5  # rounds
-USUAL = {"minutes": 25.0, "vocab": [8_000, 40_000]}
+USUAL = {"minutes": 24.0, "vocab": [8_000, 40_000]}
 CLOCK_HELP = "`cpu` counts processor time, for machines that others use; only with --threads 1 (default wall)"
 
 
@@ -38,7 +38,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, help=f"turns of each system (default {LEAST} to {MOST})")
     parser.add_argument(
-        "--minutes", type=float, help=f"for all: rounds after the first {LEAST} begin only if they fit (default 25)"
+        "--minutes", type=float, help=f"for all: rounds after the first {LEAST} begin only if they fit (default 24)"
     )
     parser.add_argument("--batches", type=int, help="batches of 64 pairs per turn (default 6, and 3 of 40,000 words)")
     parser.add_argument("--length", type=int, default=20, help="tokens generated per response (default 20)")
@@ -50,7 +50,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--quick", action="store_true", help="unless given: 3 rounds of 4 batches, 8,000 words")
     parser.add_argument("--output", type=Path, default=HERE / "results", help="file name without .md and .json")
     options = parser.parse_args()
-    usual = {"rounds": LEAST, "batches": 4, "minutes": 25.0, "vocab": [8_000]} if options.quick else USUAL
+    usual = {"rounds": LEAST, "batches": 4, "minutes": 24.0, "vocab": [8_000]} if options.quick else USUAL
     for name, value in usual.items():
         if getattr(options, name) is None:
             setattr(options, name, value)
