@@ -5,8 +5,10 @@ import math
 import warnings
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sized
+from contextlib import suppress
 from functools import cache
 from itertools import chain, islice, product
+from pathlib import Path
 from typing import Any, Literal, TypeAlias, cast
 
 import numpy as np
@@ -16,7 +18,7 @@ from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_toke
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.models.auto.tokenization_auto import get_tokenizer_config
 
-from hf_localgan.files import missing_path
+from hf_localgan.files import missing_path, replacing
 from hf_localgan.text import FINAL_SIGMA, SAMPLED_TEXTS, UNSPACED_SHARE, script_shares
 
 SPECIAL_TOKENS = {"pad_token": "<pad>", "bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>"}  # ids 0, 1, 2, 3
@@ -57,6 +59,7 @@ def train_tokenizer(
     language: Literal["en", "zh", "zh-words"] = "en",
     lowercase: bool = False,
     min_frequency: int = 1,
+    kept: Path | None = None,
 ) -> PreTrainedTokenizerFast:
     """A tokenizer over the most frequent words or pieces of `texts`.
 
@@ -76,6 +79,8 @@ def train_tokenizer(
             training only).
         lowercase: fold case before everything else; a sigma at the end of a word becomes a final one.
         min_frequency: leave out what is rarer, single characters of `"zh-words"` included.
+        kept: a file of this very tokenizer, made by an earlier call. It is read in place of the texts where it is
+            there, and else written; one that cannot be read or written is no fault.
 
     Warns where `language` cannot be meant for the script that the texts are written in. The tokenizer's configuration
     keeps the language (see `tokenizer_language`).
@@ -88,8 +93,38 @@ def train_tokenizer(
     remaining = _iterate(texts)
     first = list(islice(remaining, SAMPLED_TEXTS))
     _warn_of_script(first, kind, language)
+    tokenizer = None if kept is None else _read(kept)
+    if tokenizer is None:
+        tokenizer = _train(
+            chain(first, remaining), _number(texts), kind, vocab_size, language, lowercase, min_frequency
+        )
+        if kept is not None:
+            with suppress(OSError), replacing(kept) as path:
+                path.write_text(tokenizer.to_str(), encoding="utf-8")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        clean_up_tokenization_spaces=False,  # it would take the space out of "yes ."
+        model_input_names=["input_ids", "attention_mask"],
+        padding_side="right",
+        **{LANGUAGE: language},
+        **SPECIAL_TOKENS,
+    )
+
+
+def _read(path: Path) -> Tokenizer | None:
+    """The tokenizer of a file; `None` where there is none, or a damaged one."""
+    try:
+        return Tokenizer.from_str(path.read_text(encoding="utf-8"))
+    except Exception:  # of no class of its own where the content is at fault
+        return None
+
+
+def _train(
+    texts: Iterable[str], number: int | None, kind: str, vocab_size: int, language: str, lowercase: bool,
+    min_frequency: int,
+) -> Tokenizer:  # fmt: skip
     reading = "Reading texts for the tokenizer"
-    texts = tqdm(chain(first, remaining), desc=reading, unit=" texts", total=_number(texts), delay=1)
+    texts = tqdm(texts, desc=reading, unit=" texts", total=number, delay=1)
     if kind == "bpe":
         tokenizer = _train_pieces(texts, language, vocab_size, lowercase, min_frequency)
     elif language == "zh-words":
@@ -104,14 +139,7 @@ def train_tokenizer(
     tokenizer.post_processor = processors.TemplateProcessing(
         single=f"$A {eos}", pair=f"$A {eos} $B {eos}", special_tokens=[(eos, tokenizer.token_to_id(eos))]
     )
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        clean_up_tokenization_spaces=False,  # it would take the space out of "yes ."
-        model_input_names=["input_ids", "attention_mask"],
-        padding_side="right",
-        **{LANGUAGE: language},
-        **SPECIAL_TOKENS,
-    )
+    return tokenizer
 
 
 def _check_settings(kind: str, vocab_size: int, language: str, min_frequency: int) -> None:

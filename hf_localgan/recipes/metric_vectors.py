@@ -1,15 +1,13 @@
 """Word vectors of the embedding scores, made of the training pairs once and kept beside them."""
 
-import hashlib
-import json
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
 
 from datasets import Dataset, IterableDataset
 from datasets.utils import tqdm
 
+from hf_localgan.data.beside_pairs import place_beside
 from hf_localgan.data.word_vectors import PPMI_NAME, WordVectors, load_word_vectors, train_word_vectors
 from hf_localgan.metrics.tokens import metric_tokens
 
@@ -33,7 +31,7 @@ def metric_word_vectors(train: Dataset | IterableDataset, unit: str, lowercase: 
     Raises:
         ValueError: if no two words stand beside each other twice.
     """
-    path = _place(train, unit, lowercase, dim)
+    path = place_beside(train, "word-vectors.parquet", VERSION, MOST_PAIRS, unit, lowercase, dim)
     if path is not None:
         with suppress(ValueError, OSError):  # not there, or damaged: then it is made again
             kept = load_word_vectors(path)
@@ -62,15 +60,3 @@ def _texts(pairs: Dataset | IterableDataset, unit: str, lowercase: bool) -> Iter
                 yield metric_tokens(query, unit, lowercase)
                 yield metric_tokens(response, unit, lowercase)
             bar.update(len(batch["query"]))
-
-
-def _place(train: Dataset | IterableDataset, *settings: object) -> Path | None:
-    """The file beside cached pairs, named by all that the vectors depend on; `None` where there is no cache."""
-    if isinstance(train, IterableDataset) or not train.cache_files:
-        return None
-    folder = Path(train.cache_files[0]["filename"]).parent
-    if (folder / "state.json").is_file():  # what `save_to_disk` wrote: a folder of the user's, not a cache
-        return None
-    content = json.dumps([VERSION, MOST_PAIRS, train._fingerprint, *settings])
-    name = hashlib.sha256(content.encode()).hexdigest()[:32]
-    return folder / f"word-vectors-{name}.parquet"

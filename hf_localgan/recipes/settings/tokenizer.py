@@ -1,11 +1,14 @@
 """Settings of the tokenizer: one that exists, or how to train one."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, ClassVar, cast
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any, ClassVar
 
 from transformers import PreTrainedTokenizerBase
 
+from hf_localgan.data.beside_pairs import place_beside
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.pairs import Pairs
 from hf_localgan.data.tokenization import train_tokenizer
@@ -13,6 +16,8 @@ from hf_localgan.models.scorers import load_tokenizer
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, check_bounds
+
+VERSION = 1  # raise it when the same pairs and settings make another tokenizer, so that no older file is used
 
 
 @dataclass
@@ -42,7 +47,7 @@ class TokenizerArguments:
             yield Unused("tokenizer", self.tokenizer, field_names(TokenizerArguments) - {"tokenizer"})
 
     def make(self, pairs: Pairs, language: str) -> PreTrainedTokenizerBase:
-        """Loads the tokenizer, or trains it on the training split.
+        """Loads the tokenizer, or trains it on the training split, once: it is kept beside pairs that lie in a cache.
 
         Raises:
             ValueError, OSError: for a tokenizer that is missing or unsuitable, and for settings that are not accepted.
@@ -51,11 +56,16 @@ class TokenizerArguments:
             tokenizer = load_tokenizer(expand_path(self.tokenizer, "tokenizer"))
             check_tokenizer(tokenizer)
             return tokenizer
-        return train_tokenizer(
-            pairs["train"],
-            kind=cast(Any, self.tokenizer_kind),  # `train_tokenizer` checks it
-            vocab_size=self.vocab_size,
-            language=cast(Any, language),
-            lowercase=self.lowercase,
-            min_frequency=self.min_frequency,
-        )
+        settings: dict[str, Any] = {  # `train_tokenizer` checks them
+            "kind": self.tokenizer_kind, "vocab_size": self.vocab_size, "language": language,
+            "lowercase": self.lowercase, "min_frequency": self.min_frequency,
+        }  # fmt: skip
+        versions = [VERSION, version("tokenizers"), _jieba_version() if language == "zh-words" else None]
+        kept = place_beside(pairs["train"], "tokenizer.json", *versions, settings)
+        return train_tokenizer(pairs["train"], **settings, kept=kept)
+
+
+def _jieba_version() -> str | None:
+    with suppress(PackageNotFoundError):  # `train_tokenizer` says what to install
+        return version("jieba")
+    return None
