@@ -49,6 +49,9 @@ CHINESE_UNITS = rf"[\p{{L}}\p{{M}}&&[^{IDEOGRAPHS}]]+|{NUMBERS}|\.\.\.|(?!{SPACE
 # The same signs for Python, whose `re` knows no scripts.
 HAN = (("\u3400", "\u9fff"), ("\uf900", "\ufaff"), ("\U00020000", "\U0003ffff"))
 CHINESE_RUNS = rf"\p{{Han}}+|{CHINESE_UNITS}"
+# All that a tokenizer depends on beside texts and settings, for the name of the file that it is kept in. Raise the
+# number where the same patterns come to make another tokenizer.
+RULES = (1, SPECIAL_TOKENS, ENGLISH_UNITS, OTHER_SPACES, CHINESE_UNITS, CHINESE_RUNS, HAN, FINAL_SIGMA)
 
 
 def train_tokenizer(
@@ -123,6 +126,7 @@ def _train(
     texts: Iterable[str], number: int | None, kind: str, vocab_size: int, language: str, lowercase: bool,
     min_frequency: int,
 ) -> Tokenizer:  # fmt: skip
+    """The tokenizer itself, of `number` texts, where that is known; a progress bar shows how many are read."""
     reading = "Reading texts for the tokenizer"
     texts = tqdm(texts, desc=reading, unit=" texts", total=number, delay=1)
     if kind == "bpe":

@@ -5,6 +5,7 @@ from contextlib import nullcontext
 import pytest
 
 from hf_localgan.data import load_pairs, tokenization
+from hf_localgan.recipes.settings import tokenizer as tokenizer_settings
 from hf_localgan.recipes.settings.tokenizer import TokenizerArguments
 
 LINES = ["A cup of tea, please.", "Here is a cup of tea.", "I like tea more than milk.", "Milk is what I like!"] * 3
@@ -61,6 +62,14 @@ def test_every_setting_and_other_pairs_have_their_own(tmp_path, made):
     few = {"train": pairs["train"].select(range(6))}
     TokenizerArguments().make(few, "en")
     assert len(made) == 7
+
+
+def test_other_rules_of_cutting_text_read_no_older_file(tmp_path, made, monkeypatch):
+    pairs = pairs_of(tmp_path / "data", LINES)
+    TokenizerArguments().make(pairs, "en")
+    monkeypatch.setattr(tokenizer_settings, "RULES", (*tokenization.RULES, "another pattern"))
+    TokenizerArguments().make(pairs, "en")
+    assert len(made) == 2
 
 
 def test_a_damaged_file_is_made_again_and_one_that_cannot_be_written_is_no_fault(tmp_path, made, monkeypatch):

@@ -11,13 +11,11 @@ from transformers import PreTrainedTokenizerBase
 from hf_localgan.data.beside_pairs import place_beside
 from hf_localgan.data.encoding import check_tokenizer
 from hf_localgan.data.pairs import Pairs
-from hf_localgan.data.tokenization import train_tokenizer
+from hf_localgan.data.tokenization import RULES, train_tokenizer
 from hf_localgan.models.scorers import load_tokenizer
 from hf_localgan.recipes.parser import expand_path
 from hf_localgan.recipes.settings.data import Unused, field_names, option
 from hf_localgan.trainers.base.bounds import COUNT, NUMBER_OR_NONE, check_bounds
-
-VERSION = 1  # raise it when the same pairs and settings make another tokenizer, so that no older file is used
 
 
 @dataclass
@@ -60,7 +58,7 @@ class TokenizerArguments:
             "kind": self.tokenizer_kind, "vocab_size": self.vocab_size, "language": language,
             "lowercase": self.lowercase, "min_frequency": self.min_frequency,
         }  # fmt: skip
-        versions = [VERSION, version("tokenizers"), _jieba_version() if language == "zh-words" else None]
+        versions = [RULES, version("tokenizers"), _jieba_version() if language == "zh-words" else None]
         kept = place_beside(pairs["train"], "tokenizer.json", *versions, settings)
         return train_tokenizer(pairs["train"], **settings, kept=kept)
 
