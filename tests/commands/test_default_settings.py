@@ -48,7 +48,10 @@ def test_no_file_hands_facts_of_its_corpus_to_another_one(name):
 def test_values_that_are_given_stand_beside_the_rest_of_the_file(read):
     data, _, generator, _, args = read("--dataset", "me/talk", "--card-license", "mit")
     assert (data.dataset, args.output_dir, args.card_license) == ("me/talk", "runs/talk-mle", "mit")
-    assert (generator.embedding_dropout, args.num_train_epochs, args.load_best_model_at_end) == (0.4, 15.0, True)
+    file = yaml.safe_load(default_file("mle").read_text(encoding="utf-8"))
+    names = ("num_train_epochs", "learning_rate", "load_best_model_at_end")
+    assert [getattr(args, name) for name in names] == [file[name] for name in names]
+    assert generator.embedding_dropout == file["embedding_dropout"] != 0
     assert read("--dataset", "me/talk", "--output_dir", "here")[-1].output_dir == "here"
     assert read()[-1].card_license == read("--dataset", "smalltalk")[-1].card_license == "cc0-1.0"
     stages, _, args = read("--dataset", "me/talk", groups=LOCALGAN, default="localgan")[1:]
