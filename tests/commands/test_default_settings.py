@@ -56,7 +56,9 @@ def test_values_that_are_given_stand_beside_the_rest_of_the_file(read):
     assert read()[-1].card_license == read("--dataset", "smalltalk")[-1].card_license == "cc0-1.0"
     stages, _, args = read("--dataset", "me/talk", groups=LOCALGAN, default="localgan")[1:]
     assert stages.mle_options == []  # the temperatures that stand there are small talk's
-    assert stages.discriminator_options == ["num_train_epochs=8"] and args.output_dir == "runs/talk-localgan"
+    assert args.output_dir == "runs/talk-localgan"
+    settings = {"dataset": "smalltalk", "mle_options": ["num_train_epochs=12", "temperatures=[0.5]"]}
+    assert fitted_defaults(settings, {"dataset": "me/talk"})["mle_options"] == ["num_train_epochs=12"]
 
 
 @pytest.mark.parametrize(
