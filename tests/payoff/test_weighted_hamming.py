@@ -12,7 +12,7 @@ from hf_localgan.payoff.hamming import HammingPayoff
 from hf_localgan.payoff.neighbours import Neighbours, translation_vectors
 from hf_localgan.payoff.weighted_hamming import WeightedHammingPayoff
 
-DRAWS = {"sample": 6_000, "draw": 60_000}
+DRAWS = {"sample": 2_500, "draw": 25_000}
 # Of 2: two neighbours, one outside of the smaller sets below; of 4 one; of 3, 5 and 6 none. Not symmetric.
 TABLE = {2: {3: 0.7, 6: 0.2, 40: 0.9}, 4: {2: 0.5}}
 

@@ -334,7 +334,9 @@ def test_gan_ael_has_no_energy_that_its_discriminator_could_be_a_copy_of(message
 # ---- the paper's own corpora ----
 
 
-@pytest.mark.parametrize(("corpus", "size"), [("opensubtitles", 200), ("weibo", 300)])
+@pytest.mark.parametrize(
+    ("corpus", "size"), [("opensubtitles", 200), pytest.param("weibo", 300, marks=pytest.mark.slow)]
+)
 def test_the_papers_run_starts_on_a_stand_in(recipe, place, corpus, size, stand_in):
     variables = stand_in(place, corpus, place / "corpus")
     short = ["max_steps=2", "warmup_steps=0", "eval_steps=2", "save_steps=2", "bf16=true", "logging_steps=1"]

@@ -140,7 +140,10 @@ def test_a_run_is_resumed_from_its_last_checkpoint(recipe, trained, place):
     assert (folder / "checkpoint-6").is_dir()
 
 
-@pytest.mark.parametrize("script", ["train_mle", "train_raml", "train_expected_reward"])
+@pytest.mark.parametrize(
+    "script",
+    ["train_mle", *(pytest.param(name, marks=pytest.mark.slow) for name in ("train_raml", "train_expected_reward"))],
+)
 def test_a_run_that_was_stopped_early_takes_no_further_step_when_it_is_resumed(recipe, place, script):
     folder = place / f"early-{script}"
     words = [

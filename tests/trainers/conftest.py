@@ -37,6 +37,18 @@ from hf_localgan.trainers import (
 )
 
 
+@pytest.fixture(scope="session", autouse=True)
+def workers_end_at_once():
+    """Waits for the workers of a loader for a tenth of a second.
+
+    Workers that persist belong to a trainer, which is garbage with cycles. Their queues are closed first then, so that
+    they never hear that they should end, and torch waits five seconds for each before it terminates it.
+    """
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.1)
+        yield
+
+
 def _marian(**fields):
     sizes = {"vocab_size": 20, "d_model": 8, "max_position_embeddings": 64, "scale_embedding": True}
     for side in ("encoder", "decoder"):

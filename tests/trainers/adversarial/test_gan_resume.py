@@ -74,9 +74,13 @@ def assert_equal_players(assert_equal_runs):
     [
         ("rnn_seq2seq", {"monitored": True}),
         ("t5", {"relaxation": "gumbel", "teacher_forcing_weight": 0.0}),
-        ("bart", {"relaxation": "softmax", "relaxation_top_k": None, "soft_length": "survival", "monitored": True}),
+        pytest.param(
+            "bart",
+            {"relaxation": "softmax", "relaxation_top_k": None, "soft_length": "survival", "monitored": True},
+            marks=pytest.mark.slow,
+        ),
         ("rnn_seq2seq", {"bf16": True}),
-        ("t5", {"bf16": True, "head_dtype": "float32"}),
+        pytest.param("t5", {"bf16": True, "head_dtype": "float32"}, marks=pytest.mark.slow),
         ("bart", {"cls": GanAelTrainer, "relaxation": "straight_through", "mismatched_weight": 1.0}),
         ("t5", {"preset": "authors_code", "lr_scheduler_type": "cosine"}),
         (
