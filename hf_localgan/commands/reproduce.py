@@ -54,6 +54,11 @@ def command_parser(prog: str | None = None) -> argparse.ArgumentParser:
         help="settings that replace those of every system's file, such as use_cpu=true",
     )  # fmt: skip
     parser.add_argument(
+        "--mle_options", nargs="+", default=[], metavar="NAME=VALUE",
+        help="settings that replace those of mle.yaml in every training by it, such as learning_rate=2e-3 (raml has "
+        "them in its --options)",
+    )  # fmt: skip
+    parser.add_argument(
         "--smoke", action="store_true", help="take 20 updates of everything, to see that it goes through"
     )
     radial = parser.add_argument_group("radial", "what `reproduce radial` varies")
@@ -100,6 +105,10 @@ def _read(parser: argparse.ArgumentParser, argv: Sequence[str] | None) -> argpar
                 setattr(args, name, value)
             elif args.table != table:
                 parser.error(f"--{name} is for {table}, not for {args.table}")
+    if args.mle_options and args.table == "raml":
+        parser.error("--mle_options is for table1 and radial; for raml --options holds for every system")
+    if args.mle_options and args.start is not None:
+        parser.error("--mle_options is for a generator that is trained, and --start takes one over; leave one out")
     args.dataset = args.dataset or ("multi30k_en_fr" if args.table == "raml" else "smalltalk")
     for seed in args.seeds:
         if not 0 <= seed < 2**32:
@@ -135,10 +144,11 @@ def _radial(args: argparse.Namespace):
     varied = (args.poolings, args.gradients, args.weights, args.bodies)
     design = Design(*(tuple(dict.fromkeys(values)) for values in varied))
     start = None if args.start is None else Path(args.start)
-    settings = {"start": start, "smoke": args.smoke, "options": args.options}
+    settings = {"start": start, "smoke": args.smoke, "options": args.options, "mle_options": args.mle_options}
     tasks = [(seed, task) for seed in seeds for task in radial_tasks(files, output, seed, design, **settings)]
     plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "seeds": seeds}
     plan |= {"yardstick": design.yardstick, "start": None if start is None else str(start)}
+    plan |= {"mle_options": list(args.mle_options)} if args.mle_options else {}
     begin(output, plan)  # the rest of the design may grow: what is finished stays
     run_tasks(tasks, lambda line: print(line, flush=True))
     arms = []
@@ -208,9 +218,12 @@ def _table1(args: argparse.Namespace):
     tasks = [
         (seed, task)
         for seed in seeds
-        for task in seed_tasks(files, output, seed, smoke=args.smoke, options=args.options)
+        for task in seed_tasks(
+            files, output, seed, smoke=args.smoke, options=args.options, mle_options=args.mle_options
+        )
     ]
     plan = {"dataset": files.name, "smoke": args.smoke, "options": list(args.options), "seeds": seeds}
+    plan |= {"mle_options": list(args.mle_options)} if args.mle_options else {}
     begin(output, plan)
     run_tasks(tasks, lambda line: print(line, flush=True))
 

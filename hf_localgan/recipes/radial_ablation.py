@@ -154,6 +154,7 @@ def radial_tasks(
     start: Path | None = None,
     smoke: bool = False,
     options: Sequence[str] = (),
+    mle_options: Sequence[str] = (),
 ) -> list[Task]:
     """The runs of one seed, in the order in which each finds what it needs.
 
@@ -170,13 +171,17 @@ def radial_tasks(
             with convolutions, are taken over as far as they are finished.
         smoke: first steps only.
         options: `name=value`, which replace settings of every training of LocalGAN.
+        mle_options: `name=value`, which replace settings of maximum likelihood; not with a `start`.
 
     Raises:
-        ValueError: for a file that is not there, and a `start` without the generator of this seed.
+        ValueError: for a file that is not there, a `start` without the generator of this seed, and `mle_options` with
+            a `start`.
     """
     missing = [name for name in FILES if not (files / f"{name}.yaml").is_file()]
     if missing:
         raise ValueError(f'"{files}" has no {", ".join(f"{name}.yaml" for name in missing)}. Name a corpus with them.')
+    if start is not None and mle_options:
+        raise ValueError(f"`mle_options` are settings of a generator to train, and `start` has one: {start}.")
     place, tasks = output / f"seed{seed}", []
     shared = ["--seed", str(seed), "--disable_tqdm", "true"]
     scores = option_words(*SMOKE["scores"]) if smoke else []
@@ -184,7 +189,8 @@ def radial_tasks(
 
     generator = place / "mle" if start is None else start / f"seed{seed}" / "daim" / "stages" / "mle"
     if start is None:
-        words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(generator), *shared, *scores, *steps]
+        words = ["train-mle", str(files / "mle.yaml"), *option_words(*mle_options)]
+        words += ["--output_dir", str(generator), *shared, *scores, *steps]
         tasks.append(Task("mle", tuple(words), generator, generator / "evaluation.json"))
     elif not (generator / "finished.json").is_file():
         raise ValueError(f'"{start}" has no finished generator of seed {seed}, "{generator}". Leave out `--start`.')

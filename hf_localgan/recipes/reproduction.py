@@ -64,7 +64,15 @@ class Task:
     finished: Path
 
 
-def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Sequence[str] = ()) -> list[Task]:
+def seed_tasks(
+    files: Path,
+    output: Path,
+    seed: int,
+    *,
+    smoke: bool,
+    options: Sequence[str] = (),
+    mle_options: Sequence[str] = (),
+) -> list[Task]:
     """The runs of one seed, in the order in which each finds what it needs.
 
     DAIM is the first, for its stages make both generators and what compares; every other system starts from its
@@ -84,6 +92,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         smoke: first steps only.
         options: `name=value`, which replace settings of every system's file; those of data and evaluation hold for
             maximum likelihood and MMI, too.
+        mle_options: `name=value`, which replace settings of every training by `mle.yaml`.
 
     Raises:
         ValueError: for a file that is not there.
@@ -115,13 +124,15 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
         words += shared + list(DECODINGS) + scores
         # A collapse is a row, and the curve goes on: nothing stops it.
         words += ["--collapse_share", "1.0", "--collapse_length", "1000000"]
-        if smoke:
-            words += option_words(*SMOKE["system"])
-            for stage in ("mle", "energy", "discriminator", "backward"):
-                stage_options = [*SMOKE["stage"], *(SMOKE["scores"] if stage in ("mle", "backward") else ())]
+        words += option_words(*SMOKE["system"]) if smoke else []
+        for stage in ("mle", "energy", "discriminator", "backward"):
+            by_likelihood = stage in ("mle", "backward")
+            stage_options = [*mle_options] if by_likelihood else []
+            if smoke:
+                stage_options += [*SMOKE["stage"], *(SMOKE["scores"] if by_likelihood else ())]
                 if stage == "energy":
                     stage_options += ["ais_temperatures=10", "ais_chains=5", "resamples=5"]
-                words += [f"--{stage}_options", *stage_options] if _has(name, stage) else []
+            words += [f"--{stage}_options", *stage_options] if stage_options and _has(name, stage) else []
         words += option_words(*options)
         for part in given[name]:
             found = folders[part]
@@ -137,7 +148,8 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
     asked, answered = _shared_settings(files / "localgan.yaml", options)
     data = option_words(*asked, *answered)
     smoke_steps = option_words(*SMOKE["stage"]) if smoke else []
-    language = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / "language"), *shared, *scores]
+    likelihood = ["train-mle", str(files / "mle.yaml"), *option_words(*mle_options)]
+    language = [*likelihood, "--output_dir", str(place / "language"), *shared, *scores]
     language += ["--generator", str(stages / "mle"), "--source_dropout", "1", "--num_train_epochs", "1"]
     language += [*option_words(*answered), "--decodings", "greedy", "--temperatures", "none", "--beams", "none"]
     language += smoke_steps
@@ -157,7 +169,7 @@ def seed_tasks(files: Path, output: Path, seed: int, *, smoke: bool, options: Se
              "--warmup_steps", "0"],
         ),
     ):  # fmt: skip
-        words = ["train-mle", str(files / "mle.yaml"), "--output_dir", str(place / name), *shared]
+        words = [*likelihood, "--output_dir", str(place / name), *shared]
         words += [*option_words(*answered), *DECODINGS, *scores, *smoke_steps, *settings]
         tasks.append(Task(name, tuple(words), place / name, place / name / "evaluation.json"))
     for name, model in (("start_front", stages / "mle"), ("longer_front", place / "mle_longer")):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from hf_localgan.commands.reproduce import corpus_files
+from hf_localgan.commands.reproduce import corpus_files, main
 from hf_localgan.recipes.radial_ablation import Design, RadialRun, finished_file, finished_runs, radial_tasks
 from hf_localgan.recipes.reproduction import (
     FILES,
@@ -100,6 +100,36 @@ def test_all_rows_answer_the_same_queries(corpus, options, wanted, tmp_path):
         given = "--max_test_queries" in task.words
         assert (int(option(task, "max_test_queries")) if given else settings["max_test_queries"]) == wanted, task.name
         assert ("--use_cpu" in task.words) == (bool(options) and task.name in (*SYSTEMS, SHUFFLED))
+
+
+def test_options_of_maximum_likelihood_reach_every_training_by_its_file_and_no_other(tmp_path):
+    files = corpus_files("dailydialog_pp")
+    changed, plain = (
+        {task.name: task.words for task in seed_tasks(files, tmp_path, 0, smoke=False, mle_options=options)}
+        for options in (["learning_rate=2e-3", "weight_decay=0.1"], [])
+    )
+    given = ("--mle_options", "learning_rate=2e-3", "weight_decay=0.1")
+    assert given == changed["daim"][-6:-3] and changed["daim"][-3] == "--backward_options"
+    assert changed["daim"][:-6] == plain["daim"]
+    likelihood = ("language", "mle_512", "mle_longer", "mle_constant")
+    for name in likelihood:
+        words = changed[name]
+        assert words[2:6] == ("--learning_rate", "2e-3", "--weight_decay", "0.1")
+        assert (*words[:2], *words[6:]) == plain[name]
+    assert all(changed[name] == plain[name] for name in plain if name not in (*likelihood, "daim"))
+    start, *others = radial_tasks(files, tmp_path, 0, Design(), mle_options=["learning_rate=2e-3"])
+    assert start.words[2:4] == ("--learning_rate", "2e-3")
+    assert others == radial_tasks(files, tmp_path, 0, Design())[1:]
+    with pytest.raises(ValueError, match="settings of a generator to train, and `start` has one"):
+        radial_tasks(files, tmp_path, 0, Design(), start=tmp_path, mle_options=["learning_rate=2e-3"])
+
+
+@pytest.mark.parametrize(
+    ("words", "told"), [(("raml",), "is for table1 and radial"), (("radial", "--start", "x"), "--start takes one over")]
+)
+def test_options_of_maximum_likelihood_that_nothing_would_read_are_refused(words, told, capsys):
+    assert main([*words, "--mle_options", "learning_rate=2e-3"]) == 2
+    assert told in capsys.readouterr().err
 
 
 def test_a_folder_without_all_files_is_refused(tmp_path):
