@@ -356,13 +356,12 @@ class _Scorer:
     def radii(self, report: ScoreReport, radii: LocalRadii) -> None:
         """Wasserstein distance of radii; nothing where no query has both references and generations."""
         distances = radius_distance(radii.references, radii.generations)
-        scored = np.flatnonzero(~np.isnan(distances))
-        if not len(scored):
+        if np.isnan(distances).all():
             return
-        refs, samples = (
-            references_setting([range(int((~np.isnan(sides[int(index)])).sum())) for index in scored])
-            for sides in (radii.references, radii.generations)
-        )
+        # What was asked for, whatever came of it: a system whose answers lack a radius here and there can be compared.
+        counts = [int((~np.isnan(side)).sum()) for side in radii.references]
+        refs = references_setting([range(count) for count in counts if count])
+        samples = references_setting([range(len(side)) for side in radii.generations])
         settings = dict(refs=refs, samples=samples, energy=radii.energy)
         self.mean(report, "radius_distance", distances, "radius-wasserstein", **settings)
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 import pytest
 
-from hf_localgan.metrics import score_references, score_responses
+from hf_localgan.metrics import compare_systems, score_references, score_responses
 from hf_localgan.metrics.radius import (
     commonest,
     mean_information,
@@ -56,3 +56,14 @@ def test_the_distance_in_a_report_has_an_interval_and_a_signature():
     np.testing.assert_allclose(own.per_query["radius_distance"], [2.0, 0.0])
     unknown = radii._replace(generations=[np.array([np.nan]), np.array([])])
     assert "radius_distance" not in score_responses(["a b", "e f"], texts, radii=unknown).scores
+
+
+def test_answers_without_a_radius_leave_a_system_comparable():
+    texts = [["a b", "c d"], ["e f", "g h"]]
+    generated = [np.array([4.0, 1.0]), np.array([2.0, 2.0])]
+    radii = LocalRadii([np.array([1.0, 3.0]), np.array([2.0, 2.0])], generated, "tiny")
+    whole = score_responses(["a b", "e f"], texts, radii=radii)
+    for generations in ([np.array([4.0, np.nan]), np.array([2.0, 2.0])], [np.full(2, np.nan), np.array([2.0, 2.0])]):
+        lacking = score_responses(["a b", "e f"], texts, radii=radii._replace(generations=generations))
+        assert "|refs:2|samples:2|" in lacking["radius_distance"].signature
+        assert "radius_distance" in compare_systems(whole, lacking, permutations=10).rows
