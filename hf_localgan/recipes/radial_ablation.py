@@ -23,7 +23,8 @@ CONVOLUTIONS = {
 }  # fmt: skip
 ANSWERS = 5  # answers of each sampling, for coverage and for the distance of radii
 NAME = re.compile(
-    rf"(convolution|boltzmann-(?:{'|'.join(POOLINGS)}))-(?:none|({'|'.join(GRADIENTS)})-({'|'.join(POOLINGS)})-(.+))"
+    rf"(convolution|boltzmann-(?:{'|'.join(POOLINGS)}))-"
+    rf"(?:none|({'|'.join(GRADIENTS)})-({'|'.join(POOLINGS)})-([\d.e+-]+))"
 )
 
 
@@ -135,7 +136,7 @@ def finished_runs(output: Path, seeds: Sequence[int], design: Design) -> list[Ra
         design: of now, for its yardstick.
     """
     places = [output / f"seed{seed}" for seed in seeds]
-    found = [RadialRun.named(path.name, design.yardstick) for path in places[0].iterdir()]
+    found = [RadialRun.named(path.name, design.yardstick) for path in places[0].iterdir() if path.is_dir()]
     runs = [run for run in found if run and all(finished_file(place, run).is_file() for place in places)]
     rivals = {run.discriminator for run in runs if run.gradient is None}
     order = {name: rank for rank, name in enumerate((None, *GRADIENTS))}

@@ -283,6 +283,9 @@ def test_the_radial_table_holds_what_every_seed_has_finished(tmp_path):
                 finished_file(tmp_path / f"seed{seed}", run).parent.mkdir(parents=True)
                 finished_file(tmp_path / f"seed{seed}", run).touch()
         (tmp_path / f"seed{seed}" / "energy-mean").mkdir()
+    for name in ("convolution-none", "convolution-straight_through-mean-10"):  # what stands beside the folder of a run
+        for ending in ("log", "command.json"):
+            (tmp_path / "seed0" / f"{name}.{ending}").touch()
     assert finished_runs(tmp_path, [0], now) == [
         runs[0], *sorted(runs[1:3], key=lambda run: run.pooling),
         *(RadialRun("convolution", "score", "distinct_sqrt", weight) for weight in (0.3, 1.0)),
@@ -290,7 +293,8 @@ def test_the_radial_table_holds_what_every_seed_has_finished(tmp_path):
     assert [run.weight for run in finished_runs(tmp_path, [0, 1], now)] == [0.0, 10.0, 10.0, 1.0]
     for run in runs:
         assert RadialRun.named(run.folder, "distinct_sqrt") == run
-    assert RadialRun.named("energy-mean", "mean") is None and RadialRun.named("convolution-score", "mean") is None
+    for other in ("energy-mean", "convolution-score", "convolution-score-mean-1.log", "convolution-none.command.json"):
+        assert RadialRun.named(other, "mean") is None
 
 
 @pytest.mark.slow
